@@ -1,0 +1,88 @@
+"""The command line: a table of commands, each imported only when it is called.
+
+A command is a module with `configure(parser)` and `run(args)`. Exit status: 0 done, 1 an EdgetalkError or
+OSError (one line on stderr), 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from . import __version__
+from .errors import EdgetalkError
+
+
+class Command(NamedTuple):
+    module: str
+    help: str
+    extra: str = ""
+
+
+COMMANDS = {
+    "demo": Command("edgetalk.commands.demo", "the bundled announcer speaks the bundled sentence into demo.mp4"),
+    "talk": Command("edgetalk.commands.talk", "speech and a face in, a video with sound out"),
+    "avatar": Command("edgetalk.commands.avatar", "prepare a source face once, so that a step needs the engine alone"),
+    "bench": Command("edgetalk.commands.bench", "milliseconds per stage, memory and real-time factor of an engine"),
+    "doctor": Command("edgetalk.commands.doctor", "what this machine can run, and whether an engine fits it"),
+    "data": Command("edgetalk.train.commands.data", "draw a data set of announcers, or calibration arrays", "train"),
+    "train": Command("edgetalk.train.commands.train", "train a network; the same command resumes", "train"),
+    "score": Command("edgetalk.train.commands.score", "score a checkpoint on held-out data", "train"),
+    "export": Command("edgetalk.export.command", "checkpoint to ONNX", "export"),
+    "build": Command("edgetalk.engines.command", "ONNX to an engine for this or another device", "build"),
+}
+
+
+def usage() -> str:
+    lines = ["usage: edgetalk COMMAND [options]", ""]
+    lines += [f"  {name:<8} {command.help}" for name, command in COMMANDS.items()]
+    return "\n".join([*lines, "", "edgetalk COMMAND --help tells the options of a command."])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    name = arguments[0] if arguments else "--help"
+    if name in ("-h", "--help"):
+        print(usage())
+        return 0
+    if name == "--version":
+        print(f"edgetalk {__version__}")
+        return 0
+    if name not in COMMANDS:
+        print(f"edgetalk: no command {name!r}; one of: {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    command = COMMANDS[name]
+    try:
+        module = importlib.import_module(command.module)
+    except ModuleNotFoundError as error:
+        if not command.extra or (error.name or "").partition(".")[0] == "edgetalk":
+            raise
+        print(f'edgetalk {name} needs {error.name}: pip install "edgetalk[{command.extra}]"', file=sys.stderr)
+        return 1
+    parser = argparse.ArgumentParser(prog=f"edgetalk {name}", description=module.__doc__ or command.help,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    module.configure(parser)
+    try:
+        args = parser.parse_args(arguments[1:])
+        module.run(args)
+    except SystemExit as stop:  # argparse: 0 after --help, 2 after wrong usage
+        return int(stop.code or 0)
+    except BrokenPipeError:  # the reader of our output has gone, as `edgetalk doctor | head -1` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (EdgetalkError, OSError) as error:
+        print(f"edgetalk {name}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"edgetalk {name}: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

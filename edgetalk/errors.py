@@ -1,0 +1,25 @@
+"""The errors that edgetalk raises; a missing file stays the builtin FileNotFoundError.
+
+    EdgetalkError
+    ├── ModelError(ValueError)      a file of a model cannot be used
+    ├── InputError(ValueError)      what the caller passed cannot be used
+    └── BackendError(RuntimeError)  the engine package, its driver or its device is missing or failed
+
+Every message is one sentence: which thing, what came, what was expected, what to do about it.
+"""
+
+
+class EdgetalkError(Exception):
+    """Base of every error that edgetalk raises on purpose."""
+
+
+class ModelError(EdgetalkError, ValueError):
+    """File unreadable or truncated, metadata missing or newer, engine built for another device or version."""
+
+
+class InputError(EdgetalkError, ValueError):
+    """Wrong name, dtype, shape, range or NaN; no face; empty or broken audio."""
+
+
+class BackendError(EdgetalkError, RuntimeError):
+    """Engine package, driver or device missing, or inference failed."""

@@ -1,0 +1,128 @@
+"""What a model file says about itself: one ASCII JSON string under the key `edgetalk`.
+
+It holds what the graph cannot say; shapes and dtypes are never repeated here. ONNX keeps the string in
+`metadata_props`, OpenVINO at rt_info ["framework", "edgetalk"], TensorRT in `network.name`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from .errors import ModelError
+
+FORMAT = 1
+TENSORRT_LIMIT = 4096  # bytes that TensorRT keeps of a network's name
+
+
+@dataclass(frozen=True)
+class AudioSpec:
+    """The audio front end that a network was trained with.
+
+    Mel frame j is centred on sample j * hop. Video frame i sees `window` mel frames from
+    floor(i * sample_rate / (hop * fps) + offset) on.
+    """
+
+    kind: str = "logmel"
+    """"logmel" or "mfcc" (coefficients with their first and second differences)."""
+    sample_rate: int = 16000
+    """Hz."""
+    n_fft: int = 800
+    """Samples per analysis window."""
+    hop: int = 200
+    """Samples between two mel frames."""
+    n_mels: int = 80
+    fmin: float = 55.0
+    """Hz, lower edge of the first mel band."""
+    fmax: float = 7600.0
+    """Hz, upper edge of the last mel band."""
+    preemphasis: float = 0.97
+    """y[n] = x[n] - preemphasis * x[n - 1], before the analysis."""
+    n_mfcc: int = 0
+    """Coefficients kept; 0 where kind is "logmel"."""
+    window: int = 32
+    """Mel frames per step (T)."""
+    offset: float = -23.4
+    """Mel frames from the video frame's start to the window's start."""
+
+    @property
+    def features(self) -> int:
+        """Values per mel frame (F)."""
+        return self.n_mels if self.kind == "logmel" else 3 * self.n_mfcc
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """The metadata of one ONNX file or engine."""
+
+    family: str
+    """"amnet", "wavsyncswap", "wav2lip", "simswap", "arcface", "syncnet"."""
+    variant: str = ""
+    """Arrangement within the family, such as "amnet" or "amnet-k3"."""
+    role: str = "step"
+    """"step", "source", "identity" or "whole"."""
+    fps: str = "25"
+    """Frames per second that the network was trained at, a rational such as "25" or "30000/1001"."""
+    audio: AudioSpec | None = None
+    units: dict[str, str] = field(default_factory=dict)
+    """Unit of each input whose numbers need one, such as {"pose": "rad yaw pitch roll"}."""
+    precision: str = "f32"
+    """"f32", "bf16", "fp16" or "int8"."""
+    checkpoint: str = ""
+    """sha256 of the checkpoint."""
+    onnx: str = ""
+    """sha256 of the ONNX file that an engine was built from; empty in the ONNX itself."""
+    source: str = ""
+    """sha256 of the source ONNX whose features this step takes; avatars carry the same."""
+    persons: tuple[str, ...] = ()
+    """Names of the persons that the network knows; empty where it takes any face."""
+    licence: str = ""
+    use: str = "any"
+    """"any" or "non-commercial"."""
+    gate: dict[str, Any] = field(default_factory=dict)
+    """What the parity gate of the build measured, against f32."""
+    engine: dict[str, Any] = field(default_factory=dict)
+    """Name and version of the engine, and the device that it was built for."""
+
+    @property
+    def rate(self) -> Fraction:
+        """Frames per second as an exact fraction."""
+        return Fraction(self.fps)
+
+    def to_json(self) -> str:
+        """Return the ASCII JSON string that is stored in the file."""
+        fields = {k: v for k, v in dataclasses.asdict(self).items() if v not in (None, "", {}, ())}
+        return json.dumps({"format": FORMAT, **fields}, ensure_ascii=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str | None, where: str) -> Metadata:
+        """Read the string found in the file `where`.
+
+        Raises ModelError where it is missing, no JSON, or of a format newer than this edgetalk reads.
+        """
+        if not text:
+            raise ModelError(f"{where} has no edgetalk metadata; export it with: edgetalk export")
+        try:
+            fields = json.loads(text)
+            version = fields.pop("format")
+        except (ValueError, KeyError, AttributeError, TypeError):
+            raise ModelError(f"{where} has edgetalk metadata that is damaged; export it again") from None
+        if not isinstance(version, int) or version > FORMAT:
+            raise ModelError(f"{where} has metadata of format {version}, this edgetalk reads up to {FORMAT}; "
+                             "upgrade it: pip install -U edgetalk")
+        known = {f.name for f in dataclasses.fields(cls)}
+        fields = {k: v for k, v in fields.items() if k in known}
+        try:
+            if "audio" in fields:
+                fields["audio"] = AudioSpec(**fields["audio"])
+            if "persons" in fields:
+                fields["persons"] = tuple(fields["persons"])
+            metadata = cls(**fields)
+            if metadata.rate <= 0:
+                raise ValueError(metadata.fps)
+            return metadata
+        except (TypeError, ValueError, ZeroDivisionError):
+            raise ModelError(f"{where} has edgetalk metadata that is damaged; export it again") from None
