@@ -111,8 +111,10 @@ class Metadata:
         except (ValueError, KeyError, AttributeError, TypeError):
             raise ModelError(f"{where} has edgetalk metadata that is damaged; export it again") from None
         if not isinstance(version, int) or version > FORMAT:
-            raise ModelError(f"{where} has metadata of format {version}, this edgetalk reads up to {FORMAT}; "
-                             "upgrade it: pip install -U edgetalk")
+            raise ModelError(
+                f"{where} has metadata of format {version}, this edgetalk reads up to {FORMAT}; "
+                "upgrade it: pip install -U edgetalk"
+            )
         known = {f.name for f in dataclasses.fields(cls)}
         fields = {k: v for k, v in fields.items() if k in known}
         try:
