@@ -1,0 +1,101 @@
+"""The seam between a session and what runs its network; the suffix of an engine's file chooses the module.
+
+A backend is one module with two functions, `open(path, *, device, precision, threads) -> Backend` and
+`preflight(path) -> list[str]`, imported when a file of its kind is opened. Checks of what the caller passes
+stand in session.py, once; a backend may take its feeds as they are.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ModelError
+from ..metadata import Metadata
+
+SUFFIXES = {".xml": "openvino", ".onnx": "openvino", ".plan": "tensorrt"}
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class TensorSpec(NamedTuple):
+    """What one input or output of a graph looks like."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    """-1 where a dimension is dynamic."""
+
+
+class Backend(Protocol):
+    """An opened engine. One thread at a time may use it.
+
+    A backend may also have a string `device`, that says where it runs, at what precision and why; the session
+    shows it.
+    """
+
+    inputs: dict[str, TensorSpec]
+    outputs: dict[str, TensorSpec]
+    metadata: str
+    """The JSON string under the key `edgetalk`, "" where there is none."""
+
+    def run(self, feeds: Arrays) -> Arrays:
+        """Run the network once and return its outputs by name.
+
+        An input that is not in `feeds` keeps what it was last fed, so an avatar's features travel to the device
+        once. The arrays returned are the same ones every time: the next run overwrites them. Raises BackendError
+        where inference fails.
+        """
+
+    def close(self) -> None:
+        """Free the device; may be called twice. Arrays that run returned stay readable."""
+
+
+def open_engine(
+    path: str | os.PathLike[str],
+    *,
+    device: str = "auto",
+    precision: str | None = None,
+    threads: int | None = None,
+) -> Backend:
+    """Open the engine in the file `path`.
+
+    `device` is "auto" or a device by its engine's name ("CPU", "GPU.1", "cuda:0"); one that is missing is an error.
+    `precision` overrides what the metadata says ("f32", "bf16"); `threads` is the number of CPU threads, None for
+    the engine's choice. Raises FileNotFoundError, ModelError or BackendError.
+    """
+    backend: Backend = _module(path).open(Path(path), device=device, precision=precision, threads=threads)
+    return backend
+
+
+def preflight(path: str | os.PathLike[str]) -> list[str]:
+    """Return what can be said of an engine before it is opened, one line each, and why it will run here.
+
+    Raises FileNotFoundError, ModelError or BackendError where it cannot run on this machine.
+    """
+    lines: list[str] = _module(path).preflight(Path(path))
+    return lines
+
+
+def read_metadata(backend: Backend, path: str | os.PathLike[str]) -> Metadata:
+    """Return the metadata of an opened engine; raises ModelError where it is missing, damaged or newer."""
+    return Metadata.from_json(backend.metadata, Path(path).name)
+
+
+def _module(path: str | os.PathLike[str]) -> Any:
+    """The backend module for the suffix of an existing file."""
+    file = Path(path)
+    name = SUFFIXES.get(file.suffix)
+    if name is None:
+        known = ", ".join(SUFFIXES)
+        raise ModelError(f"{file.name} is no engine that edgetalk knows by its suffix; expected one of {known}")
+    if not file.is_file():
+        if file.is_dir():
+            raise ModelError(f"{file} is a folder; name the engine in it")
+        raise FileNotFoundError(errno.ENOENT, "No such engine", str(file))
+    return importlib.import_module(f".{name}", __package__)
