@@ -1,0 +1,232 @@
+"""AMNet: audio, head pose and eye blink move a source face ("Real-Time Audio-Guided Multi-Face Reenactment").
+
+Fuser φ (audio, pose, blink → f_Geo → landmarks) and Reenactor ψ (source picture + f_Geo → picture), joined by the
+Geometric Controller, a convolution whose weights are predicted from f_Geo. The Reenactor's channels are those of
+the authors' released, searched network; the paper's text leaves them open. Left out: losses and the discriminator
+(train/losses.py, train/networks/patchgan.py) and what turns uint8 frames into tensors (export/amnet.py).
+
+Two variants differ in the Geometric Controller alone:
+    amnet      k = 1, groups = channels: the released network, 4.085 M parameters in ψ (Table II), the default
+    amnet-k3   k = 3, groups = channels: the paper's text (§III), 6.848 M parameters in ψ
+and "amnet-adain" is the rival of Table IV: instance normalisation before the predicted scale and shift.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+GEOMETRY = 256  # width of f_Geo
+LANDMARKS = 106  # points
+VARIANTS = {"amnet": 1, "amnet-k3": 3, "amnet-adain": 1}  # kernel of the predicted convolution
+
+
+class Convolution(nn.Sequential):
+    """Convolution, instance norm without affine, ReLU unless it ends a residual branch."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, relu: bool = True):
+        super().__init__(
+            nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
+            nn.InstanceNorm2d(outputs),
+            *([nn.ReLU()] if relu else []),
+        )
+
+
+class Upsampling(nn.Sequential):
+    """Transposed 3×3 convolution that doubles the size, instance norm, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(
+            nn.ConvTranspose2d(inputs, outputs, 3, 2, padding=1, output_padding=1, bias=False),
+            nn.InstanceNorm2d(outputs),
+            nn.ReLU(),
+        )
+
+
+class Residual(nn.Module):
+    """ReLU(body(x) + skip(x)); the skip is a 1×1 convolution with norm where the channels change."""
+
+    def __init__(self, body: nn.Module, inputs: int, outputs: int):
+        super().__init__()
+        self.body = body
+        self.skip = nn.Identity() if inputs == outputs else Convolution(inputs, outputs, 1, relu=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.body(x) + self.skip(x))
+
+
+def basic_cell(inputs: int, outputs: int) -> Residual:
+    """Two 3×3 convolutions with a residual connection."""
+    body = nn.Sequential(Convolution(inputs, outputs, 3), Convolution(outputs, outputs, 3, relu=False))
+    return Residual(body, inputs, outputs)
+
+
+def separable_cell(inputs: int, outputs: int, expansion: int = 4) -> Residual:
+    """1×1 expansion, depthwise 3×3, 1×1 projection, with a residual connection."""
+    wide = expansion * inputs
+    body = nn.Sequential(
+        Convolution(inputs, wide, 1),
+        Convolution(wide, wide, 3, groups=wide),
+        Convolution(wide, outputs, 1, relu=False),
+    )
+    return Residual(body, inputs, outputs)
+
+
+def pointwise_cell(inputs: int, outputs: int) -> Convolution:
+    """One 1×1 convolution."""
+    return Convolution(inputs, outputs, 1)
+
+
+class GeometricController(nn.Module):
+    """A convolution whose weights and bias are predicted from f_Geo (§III, Eq. 4; Fig. 2).
+
+    W has `channels` × (channels // groups × kernel² + 1) values per sample; weights and bias are predicted by two
+    linear layers each, with a ReLU between. With kernel 1 and groups = channels it is a scale and a shift.
+    """
+
+    def __init__(self, channels: int, kernel: int = 1, groups: int | None = None, geometry: int = GEOMETRY):
+        super().__init__()
+        groups = channels if groups is None else groups
+        if kernel % 2 == 0 or channels % groups:
+            raise ValueError(f"kernel {kernel} must be odd and groups {groups} must divide channels {channels}")
+        self.channels, self.kernel, self.groups = channels, kernel, groups
+        per_group = channels // groups
+        self.weight = nn.Sequential(
+            nn.Linear(geometry, geometry), nn.ReLU(), nn.Linear(geometry, channels * per_group * kernel**2)
+        )
+        self.bias = nn.Sequential(nn.Linear(geometry, geometry), nn.ReLU(), nn.Linear(geometry, channels))
+        # Start near the identity: each output channel passes its own input channel.
+        identity = torch.zeros(channels, per_group, kernel, kernel)
+        own = torch.arange(channels)
+        identity[own, own % per_group, kernel // 2, kernel // 2] = 1.0
+        with torch.no_grad():
+            self.weight[2].bias.copy_(identity.flatten())
+            self.bias[2].bias.zero_()
+
+    def predict(self, f_geo: Tensor) -> tuple[Tensor, Tensor]:
+        """Return weights (B, channels, channels // groups, kernel, kernel) and bias (B, channels) from (B, 256)."""
+        shape = (-1, self.channels, self.channels // self.groups, self.kernel, self.kernel)
+        return self.weight(f_geo).view(shape), self.bias(f_geo)
+
+    def forward(self, x: Tensor, f_geo: Tensor) -> Tensor:
+        """Convolve each sample of (B, channels, H, W) with its own weights; same shape out."""
+        weight, bias = self.predict(f_geo)
+        if self.kernel == 1 and self.groups == self.channels:
+            return x * weight.view(-1, self.channels, 1, 1) + bias[:, :, None, None]
+        batch, channels, height, width = x.shape
+        folded = F.conv2d(  # the batch becomes part of the groups: one call for all samples
+            x.reshape(1, batch * channels, height, width),
+            weight.flatten(0, 1),
+            bias.flatten(),
+            padding=self.kernel // 2,
+            groups=batch * self.groups,
+        )
+        return folded.view(batch, channels, height, width)
+
+
+class NormalisedController(GeometricController):
+    """AdaIN: the Geometric Controller with kernel 1 behind an instance normalisation (Table IV's rival)."""
+
+    def forward(self, x: Tensor, f_geo: Tensor) -> Tensor:
+        return super().forward(F.instance_norm(x), f_geo)
+
+
+class Fuser(nn.Module):
+    """φ: the drive signals become the geometric representation f_Geo (§III, Eq. 2).
+
+    `audio` is the shape (T, F) of a mel window; T is a power of two of at least 16.
+    """
+
+    def __init__(self, audio: tuple[int, int] = (32, 80)):
+        super().__init__()
+        frames, features = audio
+        widths = (1, 72, 108, 162, 243, 256)
+        self.audio_features = nn.Sequential()  # five convolutions over the features of each time
+        for inputs, outputs in zip(widths, widths[1:], strict=False):
+            self.audio_features += nn.Sequential(nn.Conv2d(inputs, outputs, (1, 3), (1, 2), (0, 1)), nn.ReLU())
+            features = (features + 1) // 2
+        self.audio_time = nn.Sequential()  # five convolutions over time
+        for left in range(4, 0, -1):
+            stride = 2 if frames >= 2 ** (left + 2) else 1
+            self.audio_time += nn.Sequential(nn.Conv2d(256, 256, (3, 1), (stride, 1), (1, 0)), nn.ReLU())
+            frames //= stride
+        self.audio_time += nn.Sequential(nn.Conv2d(256, 256, (frames, 1)), nn.ReLU())
+        self.audio = nn.Linear(256 * features, 256)
+        self.pose = self._perceptron(3, 64)
+        self.blink = self._perceptron(2, 64)
+        self.fusion = self._perceptron(256 + 64 + 64, GEOMETRY)
+
+    @staticmethod
+    def _perceptron(inputs: int, width: int) -> nn.Sequential:
+        return nn.Sequential(
+            nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width)
+        )
+
+    def forward(self, mel: Tensor, pose: Tensor, blink: Tensor) -> Tensor:
+        """Return f_Geo (B, 256), of mean 0 and variance 1 per sample, from (B, T, F), (B, 3) and (B, 2)."""
+        audio = self.audio(self.audio_time(self.audio_features(mel[:, None])).flatten(1))
+        fused = self.fusion(torch.cat([audio, self.pose(pose), self.blink(blink)], 1))
+        return F.layer_norm(fused, (GEOMETRY,))
+
+
+class Reenactor(nn.Module):
+    """ψ: encoder, nine cells each followed by a Geometric Controller, decoder (§III, Eq. 3, L = 9).
+
+    It is cut behind the first cell: `source` sees the picture alone and runs once per source, `step` runs per frame.
+    """
+
+    def __init__(self, variant: str = "amnet"):
+        super().__init__()
+        self.stem = nn.Sequential(Convolution(3, 24, 7), Convolution(24, 40, 3, 2), Convolution(40, 88, 3, 2))
+        self.cells = nn.ModuleList(
+            [
+                separable_cell(88, 152),
+                *(basic_cell(152, 152) for _ in range(4)),
+                separable_cell(152, 152),
+                pointwise_cell(152, 152),
+                pointwise_cell(152, 152),
+                pointwise_cell(152, 128),
+            ]
+        )
+        controller = NormalisedController if variant == "amnet-adain" else GeometricController
+        self.controllers = nn.ModuleList(controller(c, VARIANTS[variant]) for c in [152] * 8 + [128])
+        self.header = nn.Sequential(
+            Upsampling(128, 104), Upsampling(104, 24), nn.Conv2d(24, 3, 7, padding=3, bias=False)
+        )
+
+    def source(self, picture: Tensor) -> Tensor:
+        """Return the appearance (B, 152, S/4, S/4) of pictures (B, 3, S, S) in [-1, 1]."""
+        return self.cells[0](self.stem(picture))
+
+    def step(self, appearance: Tensor, f_geo: Tensor) -> Tensor:
+        """Return pictures (B, 3, S, S) in [-1, 1] from appearance (B, 152, S/4, S/4) and f_Geo (B, 256)."""
+        x = self.controllers[0](appearance, f_geo)
+        for cell, controller in zip(self.cells[1:], self.controllers[1:], strict=True):
+            x = controller(cell(x), f_geo)
+        return torch.tanh(self.header(x))
+
+
+class AMNet(nn.Module):
+    """Fuser and Reenactor; `variant` names the Geometric Controller, `audio` is the (T, F) of the mel window."""
+
+    def __init__(self, variant: str = "amnet", audio: tuple[int, int] = (32, 80)):
+        super().__init__()
+        if variant not in VARIANTS:
+            raise ValueError(f"no variant {variant!r} of AMNet; one of {', '.join(VARIANTS)}")
+        self.variant = variant
+        self.fuser = Fuser(audio)
+        self.reenactor = Reenactor(variant)
+        self.landmark_layer = nn.Linear(GEOMETRY, 2 * LANDMARKS)
+
+    def landmarks(self, f_geo: Tensor) -> Tensor:
+        """Return landmarks (B, 106, 2), x and y as fractions of the frame, from f_Geo (B, 256) (Eq. 6, W_Geo f_Geo)."""
+        return self.landmark_layer(f_geo).view(-1, LANDMARKS, 2)
+
+    def forward(self, source: Tensor, mel: Tensor, pose: Tensor, blink: Tensor) -> tuple[Tensor, Tensor]:
+        """Return pictures (B, 3, S, S) in [-1, 1] and landmarks (B, 106, 2).
+
+        Takes source (B, 3, S, S) in [-1, 1], mel (B, T, F), pose (B, 3) in radians and blink (B, 2) in [0, 1].
+        """
+        f_geo = self.fuser(mel, pose, blink)
+        return self.reenactor.step(self.reenactor.source(source), f_geo), self.landmarks(f_geo)
