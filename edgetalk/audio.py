@@ -1,0 +1,122 @@
+"""Sound files in, 16 kHz mono float32 out.
+
+libsndfile reads what it knows, FFmpeg (PyAV) the rest, films included. Channels are averaged, any rate from 8 kHz
+up is resampled. What would give a video without speech is refused: empty, cut short, not a number, not sound.
+Microphones and streams are not here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .clock import SAMPLE_RATE
+from .errors import InputError
+
+Array = NDArray[np.float32]
+
+MIN_RATE = 8000  # Hz; below that the bands that tell consonants apart are missing
+MIN_SECONDS = 0.01
+MAX_PEAK = 16.0  # 24 dB over full scale: floats that are integers, never divided
+BLOCK = 1 << 18  # samples that are mixed down at once
+SLACK = 0.25  # seconds by which compressed sound may miss its promised duration (priming, rounding)
+_OPEN_END = 0x7FFFFFFF  # sizes from here on are what a program writes that does not know the size yet
+_MALFORMED = 3  # libsndfile's code for a format it knows in a file it cannot follow
+# How libsndfile's log of WAV, AIFF, AU, W64 and RF64 headers tells of samples that are not there.
+_SHORT = re.compile(r"^\s*(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
+
+
+def read(path: str | os.PathLike[str]) -> Array:
+    """Return the sound of a file, (N,) float32 in [-1, 1] at 16 kHz; what is louder than full scale is clipped.
+
+    Raises FileNotFoundError where there is no such file, and InputError where it is empty, shorter than 10 ms,
+    truncated, holds NaN or infinity, is no sound, or was sampled at less than 8 kHz.
+    """
+    path = Path(path)
+    with open(path, "rb") as file:  # the system's own words for: no such file, a folder, no permission
+        if not file.read(1):
+            raise InputError(f"{path} is empty (0 bytes); expected a sound file")
+    mono, rate = _with_soundfile(path) or _with_av(path)
+    if not len(mono):
+        raise InputError(f"{path} is empty: its header is followed by no samples")
+    if rate < MIN_RATE:
+        raise InputError(f"{path} is sampled at {rate} Hz, expected at least {MIN_RATE} Hz; record it again")
+    if len(mono) < MIN_SECONDS * rate:
+        raise InputError(
+            f"{path} lasts {len(mono)} sample{'s' if len(mono) > 1 else ''} ({1000 * len(mono) / rate:.2g} ms), "
+            f"expected at least {MIN_SECONDS * 1000:.0f} ms of sound"
+        )
+    if not np.isfinite(mono).all():
+        raise InputError(f"{path} holds NaN or infinite samples; write it again from the program that made it")
+    peak = float(np.abs(mono).max())
+    if peak > MAX_PEAK:
+        raise InputError(f"{path} has float samples up to {peak:.0f}, expected -1 to 1; divide them by full scale")
+    if rate != SAMPLE_RATE:
+        import soxr
+
+        mono = soxr.resample(mono, rate, SAMPLE_RATE)
+    return np.clip(mono, -1.0, 1.0)
+
+
+def _with_soundfile(path: Path) -> tuple[Array, int] | None:
+    """Return mono samples and their rate, or None where libsndfile does not know the format."""
+    import soundfile
+
+    try:
+        file = soundfile.SoundFile(path)
+    except soundfile.LibsndfileError as error:
+        if error.code == _MALFORMED:
+            raise _truncated(path) from None
+        return None
+    except TypeError:  # .raw: libsndfile would want to be told rate and format
+        return None
+    with file:
+        for promised, held in _SHORT.findall(file.extra_info):
+            if int(held) < int(promised) < _OPEN_END:
+                raise _truncated(path)
+        blocks = []
+        try:
+            while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
+                blocks.append(block.mean(1))
+        except soundfile.LibsndfileError:
+            raise _truncated(path) from None
+        mono = np.concatenate(blocks) if blocks else np.empty(0, np.float32)
+        if len(mono) < file.frames:
+            raise _truncated(path)
+        return mono, int(file.samplerate)
+
+
+def _with_av(path: Path) -> tuple[Array, int]:
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.audio:
+                raise InputError(f"{path} has no sound; expected a sound file or a film with a sound track")
+            stream = container.streams.audio[0]
+            floats = av.AudioResampler(format="fltp")  # the sample type alone: rate and channels stay
+            blocks = [
+                block.to_ndarray().mean(0) for frame in container.decode(stream) for block in floats.resample(frame)
+            ]
+            rate = int(stream.rate)
+            promised = 0.0
+            if stream.duration is not None and stream.time_base is not None:
+                promised = float(stream.duration * stream.time_base)
+            elif container.duration is not None and len(container.streams) == 1:
+                promised = container.duration / av.time_base
+    except av.FFmpegError as error:
+        raise InputError(f"{path} is no sound that FFmpeg can read ({error.strerror}), or it is damaged") from None
+    mono = np.concatenate(blocks) if blocks else np.empty(0, np.float32)
+    if len(mono) / rate < promised - SLACK:
+        raise _truncated(path)
+    return mono[: round(promised * rate)] if promised else mono, rate  # less what fills the last packet
+
+
+def _truncated(path: Path) -> InputError:
+    return InputError(
+        f"{path} is truncated or damaged: its header promises more sound than it holds; copy it again"
+    )

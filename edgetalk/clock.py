@@ -1,0 +1,55 @@
+"""Which sample belongs to which video frame, in exact rational arithmetic, so that nothing drifts.
+
+Frame i shows the time [i / fps, (i + 1) / fps). A sound's position is a count of samples, never a sum of
+durations: after a day at 30000/1001 frames per second the answer is as right as in the first second.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from .errors import InputError
+
+SAMPLE_RATE = 16000  # Hz; every sound inside edgetalk is mono at this rate
+MAX_FPS = 240
+
+
+def frame_rate(value: str | int | float | Fraction) -> Fraction:
+    """Return frames per second as an exact fraction from 25, "25", 29.97, "30000/1001" or a Fraction.
+
+    A float means the decimal number that it prints as: 29.97 is 2997/100. Raises InputError outside 1 … 240.
+    """
+    try:
+        rate = Fraction(value if isinstance(value, Fraction) else str(value))
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if not 1 <= rate <= MAX_FPS:
+        raise InputError(
+            f"fps: got {value}, expected a number from 1 to {MAX_FPS}; write it as 25 or as 30000/1001"
+        )
+    return rate
+
+
+def frame_count(samples: int, fps: Fraction) -> int:
+    """Return how many whole frames `samples` samples last; 1 where there is sound for less than one frame.
+
+    >>> frame_count(16000, Fraction(25))
+    25
+    """
+    if samples <= 0:
+        return 0
+    return max(1, frame_at(samples, fps))
+
+
+def frame_at(sample: int, fps: Fraction) -> int:
+    """Return the frame that is shown while sample number `sample` (from 0) sounds."""
+    return sample * fps.numerator // (fps.denominator * SAMPLE_RATE)
+
+
+def first_sample(frame: int, fps: Fraction) -> int:
+    """Return the number of the first sample that sounds while frame `frame` is shown.
+
+    It is also how many samples all the frames before it take: the chunks between first_sample(i) and
+    first_sample(i + 1) differ in size by at most one and sum up without an error.
+    """
+    return -(-frame * fps.denominator * SAMPLE_RATE // fps.numerator)
