@@ -1,0 +1,35 @@
+"""Sets of files that appear together or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def together(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield an empty folder; its files move into `folder` when the block ends, and vanish when it raises.
+
+    Existing files of the same names are replaced. Raises FileNotFoundError where `folder` does not exist and
+    IsADirectoryError where one of the names is a folder there; nothing has been replaced then.
+    """
+    target = Path(folder)
+    if not target.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "No such folder", str(target))
+    parts = Path(tempfile.mkdtemp(prefix=".edgetalk-", suffix=".part", dir=target))
+    try:
+        yield parts
+        files = sorted(parts.iterdir())
+        for file in files:
+            name = target / file.name
+            if name.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "Is a folder, a file was to take its name", str(name))
+        for file in files:
+            os.replace(file, target / file.name)
+    finally:
+        shutil.rmtree(parts, ignore_errors=True)
