@@ -34,7 +34,8 @@ def read(path: str | os.PathLike[str]) -> Array:
     """Return the sound of a file, (N,) float32 in [-1, 1] at 16 kHz; what is louder than full scale is clipped.
 
     Raises FileNotFoundError where there is no such file, and InputError where it is empty, shorter than 10 ms,
-    truncated, holds NaN or infinity, is no sound, or was sampled at less than 8 kHz.
+    truncated, holds NaN or infinity, is no sound, or was sampled at less than 8 kHz. Formats whose header does not
+    say how long they are (Ogg, raw AAC, pipes) end where they end.
     """
     path = Path(path)
     with open(path, "rb") as file:  # the system's own words for: no such file, a folder, no permission
@@ -117,6 +118,4 @@ def _with_av(path: Path) -> tuple[Array, int]:
 
 
 def _truncated(path: Path) -> InputError:
-    return InputError(
-        f"{path} is truncated or damaged: its header promises more sound than it holds; copy it again"
-    )
+    return InputError(f"{path} is truncated or damaged: its header promises more sound than it holds; copy it again")

@@ -100,6 +100,7 @@ class Writer:
         if not self.path.parent.is_dir():
             raise FileNotFoundError(errno.ENOENT, "No such folder", str(self.path.parent))
         self._part = self.path.with_name(self.path.name + ".part")
+        self._part.write_bytes(b"")  # FFmpeg opens it at the first frame: too late to hear that it cannot
         self._output = av.open(str(self._part), "w", format=kind.format, options=dict(kind.muxer))
         try:
             self._output.metadata.update(TAGS)

@@ -1,0 +1,181 @@
+"""Every kind of sound that works, against the signal it was written from, and every kind that is refused."""
+
+import os
+import shutil
+import subprocess
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import soundfile
+
+from edgetalk import audio
+from edgetalk.errors import InputError
+
+
+def tone(rate, seconds=1.0, hz=440.0):
+    return 0.3 * np.sin(2 * np.pi * hz * np.arange(round(rate * seconds)) / rate)
+
+
+def assert_is_tone(pcm, seconds=1.0, tolerance=1e-3):
+    """Away from the ends, where a resampling filter has nothing to look at."""
+    assert pcm.dtype == np.float32 and pcm.ndim == 1
+    assert abs(len(pcm) - 16000 * seconds) <= 1
+    inner = slice(1000, len(pcm) - 1000)
+    assert np.abs(pcm[inner] - tone(16000, seconds)[: len(pcm)][inner]).max() < tolerance
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 44100, 48000, 96000])
+def test_any_rate(tmp_path, rate):
+    soundfile.write(tmp_path / "a.wav", tone(rate), rate, subtype="PCM_16")
+    assert_is_tone(audio.read(tmp_path / "a.wav"))
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "aiff", "au", "w64", "rf64", "caf"])
+@pytest.mark.parametrize("depth", ["PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"])
+def test_any_depth(tmp_path, suffix, depth):
+    if depth not in soundfile.available_subtypes(suffix.upper()):
+        pytest.skip(f"{suffix} has no {depth}")
+    file = tmp_path / f"a.{suffix}"
+    soundfile.write(file, tone(16000), 16000, subtype=depth)
+    assert_is_tone(audio.read(file), tolerance=1e-4)
+
+
+@pytest.mark.parametrize("suffix", ["ogg", "mp3"])
+def test_lossy(tmp_path, suffix):
+    soundfile.write(tmp_path / f"a.{suffix}", tone(16000), 16000)
+    assert_is_tone(audio.read(tmp_path / f"a.{suffix}"), tolerance=0.05)
+
+
+def black_frames(stream, count):
+    import av
+
+    for i in range(count):
+        frame = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")
+        frame.pts, frame.time_base = i, Fraction(1, 25)
+        yield from stream.encode(frame)
+    yield from stream.encode(None)
+
+
+def write_with_av(path, codec, samples, rate, frames=0):
+    import av
+
+    with av.open(str(path), "w", format="mp4" if path.suffix == ".wav" else None) as output:
+        if frames:
+            picture = output.add_stream("libx264", rate=25, width=64, height=64, pix_fmt="yuv420p")
+        if samples is not None:
+            sound = output.add_stream(codec, rate=rate, layout="mono")
+            block = av.AudioFrame.from_ndarray(samples[None].astype(np.float32), format="fltp", layout="mono")
+            block.sample_rate, block.pts, block.time_base = rate, 0, Fraction(1, rate)
+            output.mux([*sound.encode(block), *sound.encode(None)])
+        if frames:
+            output.mux(list(black_frames(picture, frames)))
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.m4a", "aac"), ("a.webm", "libopus"), ("a.mp4", "aac")])
+def test_what_ffmpeg_reads(tmp_path, name, codec):
+    """In time too: a decoder's priming samples would be a video frame and a half of delay."""
+    write_with_av(tmp_path / name, codec, tone(48000), 48000, frames=25 if name == "a.mp4" else 0)
+    pcm = audio.read(tmp_path / name)
+    assert abs(len(pcm) - 16000) < 400
+    reference = tone(16000)[2000:12000]
+    assert np.abs(pcm[2000:12000] - reference).mean() < 0.03  # a shift by one sample alone makes 0.033
+
+
+def test_stereo_is_averaged(tmp_path):
+    left, right = tone(16000, hz=440), tone(16000, hz=1000)
+    soundfile.write(tmp_path / "a.wav", np.stack([left, right], 1), 16000, subtype="FLOAT")
+    assert np.allclose(audio.read(tmp_path / "a.wav"), (left + right) / 2, atol=1e-6)
+
+
+def test_more_than_one_block(tmp_path):
+    samples = np.random.default_rng(0).uniform(-1, 1, audio.BLOCK * 2 + 17).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", samples, 16000, subtype="FLOAT")
+    assert np.array_equal(audio.read(tmp_path / "a.wav"), samples)
+
+
+def test_silence(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.zeros(16000), 16000)
+    pcm = audio.read(tmp_path / "a.wav")
+    assert pcm.shape == (16000,) and not pcm.any()
+
+
+def test_louder_than_full_scale_is_clipped(tmp_path):
+    soundfile.write(tmp_path / "a.wav", 4 * tone(16000), 16000, subtype="FLOAT")
+    pcm = audio.read(tmp_path / "a.wav")
+    assert pcm.max() == 1.0 and pcm.min() == -1.0
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs the ffmpeg program to write to a pipe")
+def test_a_wav_from_a_pipe_has_no_length_and_is_whole(tmp_path):
+    soundfile.write(tmp_path / "a.wav", tone(16000), 16000)
+    command = ["ffmpeg", "-v", "error", "-i", str(tmp_path / "a.wav"), "-f", "wav", "-"]
+    (tmp_path / "b.wav").write_bytes(subprocess.run(command, capture_output=True, check=True).stdout)
+    assert (tmp_path / "b.wav").read_bytes()[4:8] == b"\xff\xff\xff\xff"
+    assert_is_tone(audio.read(tmp_path / "b.wav"))
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "aiff", "au", "w64", "rf64", "caf", "mp3"])
+@pytest.mark.parametrize("part", [0.5, 0.93])
+def test_truncated(tmp_path, suffix, part):
+    file = tmp_path / f"a.{suffix}"
+    soundfile.write(file, tone(16000, 3.0) + 0.01 * np.random.default_rng(1).normal(size=48000), 16000)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(len(whole) * part)])
+    with pytest.raises(InputError, match="truncated"):
+        audio.read(file)
+
+
+def test_truncated_film(tmp_path):
+    write_with_av(tmp_path / "a.mka", "libopus", tone(48000, 3.0), 48000)
+    whole = (tmp_path / "a.mka").read_bytes()
+    (tmp_path / "a.mka").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="truncated"):
+        audio.read(tmp_path / "a.mka")
+
+
+def float_wav(samples):
+    return lambda path: soundfile.write(path, np.asarray(samples, np.float32), 16000, subtype="FLOAT")
+
+
+def with_one(value):
+    samples = tone(16000)
+    samples[5000] = value
+    return samples
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (lambda path: path.write_bytes(b""), r"is empty \(0 bytes\)"),
+        (float_wav([]), "is empty: its header is followed by no samples"),
+        (float_wav([0.5]), r"lasts 1 sample \(0.062 ms\), expected at least 10 ms"),
+        (float_wav(tone(16000)[:159]), "lasts 159 samples"),
+        (float_wav(with_one(np.nan)), "NaN or infinite"),
+        (float_wav(with_one(np.inf)), "NaN or infinite"),
+        (float_wav(32767 * tone(16000)), "float samples up to 9830, expected -1 to 1"),
+        (lambda path: soundfile.write(path, tone(7999), 7999), "7999 Hz, expected at least 8000 Hz"),
+        (lambda path: path.write_text("not a sound\n" * 100), "is no sound"),
+        (lambda path: path.write_bytes(os.urandom(50_000)), "is no sound"),
+        (lambda path: path.write_bytes(b"RIFF"), "is no sound"),
+        (lambda path: write_with_av(path, "", None, 0, frames=5), "has no sound"),
+    ],
+)
+def test_refusals(tmp_path, write, words):
+    file = tmp_path / "a.wav"
+    write(file)
+    with pytest.raises(InputError, match=words) as refusal:
+        audio.read(file)
+    message = str(refusal.value)
+    assert str(file) in message and "\n" not in message
+
+
+def test_a_raw_file_is_refused_and_not_guessed(tmp_path):
+    (tmp_path / "a.raw").write_bytes(b"\0\1" * 5000)
+    with pytest.raises(InputError):
+        audio.read(tmp_path / "a.raw")
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        audio.read(tmp_path / "none.wav")

@@ -1,0 +1,77 @@
+"""Frames and samples: compared with time computed in integers of one common unit, over a whole day."""
+
+from fractions import Fraction
+
+import pytest
+
+from edgetalk.clock import first_sample, frame_at, frame_count, frame_rate
+from edgetalk.errors import InputError
+
+NTSC = Fraction(30000, 1001)
+DAY = 24 * 3600 * 16000  # samples
+
+
+@pytest.mark.parametrize("fps", [Fraction(25), NTSC, Fraction(24000, 1001), Fraction(30), Fraction(60)])
+def test_a_day_of_frames_never_leaves_the_sound(fps):
+    frames = frame_count(DAY, fps)
+    for i in [*range(200), frames // 2, *range(frames - 200, frames)]:
+        # The frame's time and its first sample's time differ by less than a sample, the whole day long.
+        behind = Fraction(first_sample(i, fps), 16000) - i / fps
+        assert 0 <= behind < Fraction(1, 16000)
+        assert frame_at(first_sample(i, fps), fps) == i
+        assert frame_at(first_sample(i + 1, fps) - 1, fps) == i
+    assert 0 <= Fraction(DAY, 16000) - frames / fps < 1 / fps
+
+
+def test_a_day_in_chunks_of_a_tenth_of_a_second_drifts_less_than_a_frame():
+    shown = 0
+    for samples in range(1600, DAY + 1, 1600):
+        due = frame_at(samples, NTSC)
+        assert 2 <= due - shown <= 3  # 2.997 frames per chunk: never a burst, never a gap
+        shown = due
+        # samples / 16000 seconds against due * 1001 / 30000 seconds, in units of 1 / 480,000,000 s
+        assert 0 <= samples * 30000 - due * 1001 * 16000 < 1001 * 16000
+    assert shown == 24 * 3600 * 30000 // 1001 == 2_589_410
+
+
+@pytest.mark.parametrize(
+    ("samples", "fps", "count"),
+    [
+        (0, Fraction(25), 0),
+        (1, Fraction(25), 1),
+        (639, Fraction(25), 1),
+        (640, Fraction(25), 1),
+        (1279, Fraction(25), 1),
+        (1280, Fraction(25), 2),
+        (16016, NTSC, 30),
+        (16015, NTSC, 29),
+    ],
+)
+def test_count_is_of_whole_frames_but_at_least_one(samples, fps, count):
+    assert frame_count(samples, fps) == count
+
+
+def test_chunks_between_frames_add_up():
+    sizes = [first_sample(i + 1, NTSC) - first_sample(i, NTSC) for i in range(30000)]
+    assert sum(sizes) == 1001 * 16000 and set(sizes) == {533, 534}
+
+
+@pytest.mark.parametrize(
+    ("given", "rate"),
+    [
+        (25, Fraction(25)),
+        ("25", Fraction(25)),
+        ("30000/1001", NTSC),
+        (29.97, Fraction(2997, 100)),
+        (NTSC, NTSC),
+        ("12.5", Fraction(25, 2)),
+    ],
+)
+def test_rates_are_exact(given, rate):
+    assert frame_rate(given) == rate
+
+
+@pytest.mark.parametrize("given", [0, -25, "0", "a", "25/0", "", 1e9, float("nan"), float("inf"), "1001/30000"])
+def test_rates_that_are_none_are_refused(given):
+    with pytest.raises(InputError, match="^fps: got .*expected a number from 1 to 240"):
+        frame_rate(given)

@@ -1,0 +1,216 @@
+"""What was written, read back from the file: pictures, sound, lengths, rates, tags; and nothing where it failed."""
+
+import json
+import shutil
+import subprocess
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from edgetalk import __version__, audio, video
+from edgetalk.errors import InputError
+
+NTSC = Fraction(30000, 1001)
+SUFFIXES = ["mp4", "webm"]
+
+
+def picture(i, width=96, height=64):
+    """Smooth ramps in saturated colours with a bar whose place is the frame's number."""
+    y, x = np.mgrid[:height, :width]
+    frame = np.stack([255 * x / width, 255 * y / height, np.full((height, width), 20.0 + 2 * i)], -1)
+    frame[:, (4 * i) % width : (4 * i) % width + 4] = 255
+    return frame.astype(np.uint8)
+
+
+def speech(seconds, seed=0):
+    """Band-limited noise with an envelope: a sound with one place only where it fits onto itself."""
+    noise = np.random.default_rng(seed).normal(size=round(16000 * seconds))
+    noise = np.convolve(noise, np.hanning(9) / 4)[4 : 4 + len(noise)]
+    return (0.2 * noise * (0.6 + 0.4 * np.sin(np.arange(len(noise)) / 900))).astype(np.float32)
+
+
+def write(path, count, fps=Fraction(25), pcm=None, **options):
+    with video.Writer(path, (96, 64), fps, audio=pcm, **options) as writer:
+        for i in range(count):
+            writer.write(picture(i))
+
+
+def lengths(path):
+    """Seconds of picture and of sound by adding up what the packets say, not by trusting a header."""
+    import av
+
+    seconds = {}
+    with av.open(str(path)) as film:
+        for packet in film.demux():
+            if packet.pts is not None:
+                end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+                seconds[packet.stream.type] = max(seconds.get(packet.stream.type, 0.0), end)
+    return seconds
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_frames_come_back(tmp_path, suffix):
+    write(tmp_path / f"a.{suffix}", 30)
+    frames = list(video.frames(tmp_path / f"a.{suffix}"))
+    assert len(frames) == 30
+    for i, frame in enumerate(frames):
+        assert frame.dtype == np.uint8 and frame.shape == (64, 96, 3)
+        errors = [np.abs(frame.astype(int) - picture(k)).mean() for k in range(30)]
+        assert int(np.argmin(errors)) == i and errors[i] < 6
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs the ffmpeg program as an independent reader")
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_colours_are_what_another_player_sees(tmp_path, suffix):
+    colours = [(220, 30, 40), (30, 190, 60), (40, 60, 210), (224, 172, 140), (128, 128, 128)]
+    with video.Writer(tmp_path / f"a.{suffix}", (64, 64), Fraction(25)) as writer:
+        for colour in colours:
+            writer.write(np.full((64, 64, 3), colour, np.uint8))
+    command = [
+        "ffmpeg",
+        "-v",
+        "error",
+        "-i",
+        str(tmp_path / f"a.{suffix}"),
+        "-f",
+        "rawvideo",
+        "-pix_fmt",
+        "rgb24",
+        "-",
+    ]
+    raw = subprocess.run(command, capture_output=True, check=True).stdout
+    seen = np.frombuffer(raw, np.uint8).reshape(-1, 64 * 64, 3).mean(1)
+    assert np.abs(seen - colours).max() < 5
+    for frame, colour in zip(video.frames(tmp_path / f"a.{suffix}"), colours, strict=True):
+        assert np.abs(frame.reshape(-1, 3).mean(0) - colour).max() < 5
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("fps", [Fraction(25), NTSC, Fraction(24000, 1001), Fraction(60)])
+@pytest.mark.parametrize("sound", ["as long", "longer", "shorter", "almost none"])
+def test_picture_and_sound_are_equally_long(tmp_path, suffix, fps, sound):
+    count = 50
+    seconds = float(count / fps)
+    pcm = speech({"as long": seconds, "longer": seconds + 0.7, "shorter": seconds - 0.3, "almost none": 0.01}[sound])
+    write(tmp_path / f"a.{suffix}", count, fps, pcm)
+    measured = lengths(tmp_path / f"a.{suffix}")
+    assert abs(measured["video"] - seconds) < 0.003  # webm counts milliseconds
+    assert abs(measured["audio"] - measured["video"]) < 1 / fps
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_sound_is_where_it_was(tmp_path, suffix):
+    pcm = speech(3.0)
+    write(tmp_path / f"a.{suffix}", 75, pcm=pcm)
+    back = audio.read(tmp_path / f"a.{suffix}")
+    assert abs(len(back) - len(pcm)) <= 64
+    inner = pcm[8000:40000]
+    scores = [float(back[8000 + lag : 40000 + lag] @ inner) for lag in range(-2000, 2001)]
+    assert abs(int(np.argmax(scores)) - 2000) <= 1
+    assert max(scores) > 0.9 * float(inner @ inner)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_rate_is_exact(tmp_path, suffix):
+    import av
+
+    write(tmp_path / f"a.{suffix}", 60, NTSC)
+    with av.open(str(tmp_path / f"a.{suffix}")) as film:
+        assert film.streams.video[0].average_rate == NTSC
+        times = [frame.pts * frame.time_base for frame in film.decode(video=0)]
+    slack = 0 if suffix == "mp4" else Fraction(1, 1000)
+    assert all(abs(time - i / NTSC) <= slack for i, time in enumerate(times))
+
+
+@pytest.mark.skipif(shutil.which("ffprobe") is None, reason="needs the ffprobe program")
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_the_file_says_that_a_machine_made_it(tmp_path, suffix):
+    write(tmp_path / f"a.{suffix}", 3)
+    command = ["ffprobe", "-v", "error", "-show_format", "-of", "json", str(tmp_path / f"a.{suffix}")]
+    tags = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)["format"]["tags"]
+    tags = {name.lower(): value for name, value in tags.items()}
+    assert tags["comment"].startswith(f"AI-generated by edgetalk {__version__}")
+    assert tags["description"].endswith("digitalsourcetype/trainedAlgorithmicMedia")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("count", [0, 1, 20])
+def test_a_failure_leaves_nothing(tmp_path, suffix, error, count):
+    file = tmp_path / f"a.{suffix}"
+    with pytest.raises(error), video.Writer(file, (96, 64), Fraction(25), audio=speech(1)) as writer:
+        for i in range(count):
+            writer.write(picture(i))
+        assert [p.name for p in tmp_path.iterdir()] == [f"a.{suffix}.part"]
+        raise error
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failure_leaves_the_older_file_alone(tmp_path):
+    file = tmp_path / "a.mp4"
+    file.write_bytes(b"older")
+    with pytest.raises(RuntimeError), video.Writer(file, (96, 64), Fraction(25)) as writer:
+        writer.write(picture(0))
+        raise RuntimeError
+    assert file.read_bytes() == b"older"
+    write(file, 2)
+    assert len(list(video.frames(file))) == 2
+
+
+def test_no_frame_is_no_video(tmp_path):
+    with pytest.raises(InputError, match="no frame was written"):
+        write(tmp_path / "a.mp4", 0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_lower_quality_is_smaller(tmp_path):
+    for crf in (10, 40):
+        write(tmp_path / f"{crf}.mp4", 30, crf=crf)
+    assert (tmp_path / "40.mp4").stat().st_size < 0.7 * (tmp_path / "10.mp4").stat().st_size
+
+
+def test_the_buffer_may_be_used_again(tmp_path):
+    buffer = np.empty((64, 96, 3), np.uint8)
+    with video.Writer(tmp_path / "a.mp4", (96, 64), Fraction(25)) as writer:
+        for i in range(20):
+            buffer[:] = picture(i)
+            writer.write(buffer)
+    for i, frame in enumerate(video.frames(tmp_path / "a.mp4")):
+        assert np.abs(frame.astype(int) - picture(i)).mean() < 6
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "words"),
+    [
+        ("a.avi", (96, 64), "got suffix '.avi', expected .mp4 or .webm"),
+        ("a", (96, 64), "got suffix '', expected .mp4 or .webm"),
+        ("a.mp4", (95, 64), "got 95x64 pixels, expected even numbers"),
+    ],
+)
+def test_refusals(tmp_path, name, size, words):
+    with pytest.raises(InputError, match=words):
+        video.Writer(tmp_path / name, size, Fraction(25))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_wrong_frame_is_refused(tmp_path):
+    with (
+        pytest.raises(InputError, match=r"frame: got float32 \(64, 96, 3\), expected uint8 \(64, 96, 3\)"),
+        video.Writer(tmp_path / "a.mp4", (96, 64), Fraction(25)) as writer,
+    ):
+        writer.write(picture(0).astype(np.float32))
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match="No such folder"):
+        video.Writer(tmp_path / "none" / "a.mp4", (96, 64), Fraction(25))
+
+
+def test_reading_what_is_no_film(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        next(video.frames(tmp_path / "none.mp4"))
+    (tmp_path / "a.mp4").write_text("no film")
+    with pytest.raises(InputError, match="is no film"):
+        next(video.frames(tmp_path / "a.mp4"))
