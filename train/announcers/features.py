@@ -1,0 +1,137 @@
+"""Where eyes, brows and lips lie on the face for given controls: the curves that are painted and that give the
+landmarks, in the face's painted plane (x to the viewer's right, y up)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from .curves import spline
+from .identity import Identity
+from .visemes import SHAPES
+
+
+@dataclass(frozen=True)
+class Controls:
+    """One frame of an announcer; what is left out follows from the rest, so that nothing else varies."""
+
+    mouth: np.ndarray = field(default_factory=lambda: SHAPES["sil"])
+    """(7,) of visemes.AXES."""
+    pose: np.ndarray = field(default_factory=lambda: np.zeros(3))
+    """(3,) yaw, pitch, roll in radians; yaw > 0 turns the nose to the image's right, pitch > 0 up, roll > 0
+    clockwise as seen."""
+    blink: np.ndarray = field(default_factory=lambda: np.zeros(2))
+    """(2,) the subject's left (image right) and right eye; 0 open, 1 closed."""
+    gaze: tuple[float, float] | None = None
+    """Right and up, about ±1; by default the eyes stay on the camera."""
+    brow: float | None = None
+    """Brows raised; by default they follow the pitch."""
+    smile: float = .5
+
+    def looking(self) -> tuple[float, float]:
+        """Gaze, or what follows from the pose."""
+        return (-.55 * float(self.pose[0]), -1.1 * float(self.pose[1])) if self.gaze is None else self.gaze
+
+    def raised(self) -> float:
+        """Brow, or what follows from the pose."""
+        return .2 + 2.0 * float(self.pose[1]) if self.brow is None else self.brow
+
+
+class Eye(NamedTuple):
+    """side −1 is the viewer's left; top runs left to right, bottom right to left."""
+
+    side: int
+    x: float
+    y: float
+    width: float
+    blink: float
+    top: np.ndarray
+    bottom: np.ndarray
+    crease: np.ndarray
+    pupil: tuple[float, float]
+
+
+class Brow(NamedTuple):
+    """Both edges run from the nose outwards."""
+
+    upper: np.ndarray
+    lower: np.ndarray
+
+
+class Mouth(NamedTuple):
+    """All four lip curves run left to right."""
+
+    width: float
+    y: float
+    corner: float
+    gap: float
+    inner_y: float
+    thickness: float
+    upper_outer: np.ndarray
+    upper_inner: np.ndarray
+    lower_inner: np.ndarray
+    lower_outer: np.ndarray
+
+
+class Features(NamedTuple):
+    eyes: tuple[Eye, Eye]
+    brows: tuple[Brow, Brow]
+    mouth: Mouth
+
+
+def features(identity: Identity, controls: Controls) -> Features:
+    """All curves; index 0 of eyes and brows is the viewer's left."""
+    sides = ((-1, float(controls.blink[1])), (1, float(controls.blink[0])))
+    eyes = tuple(_eye(identity, side, blink, controls.looking()) for side, blink in sides)
+    brows = tuple(_brow(identity, side, blink, controls.raised()) for side, blink in sides)
+    return Features(eyes, brows, _mouth(identity, controls.mouth, controls.smile))
+
+
+def _eye(identity: Identity, side: int, blink: float, gaze: tuple[float, float]) -> Eye:
+    x, y = side * (.325 + identity.eye_dx), .045
+    width, tilt = .155 * identity.eye_s, .012 * side
+    up, down = .088 * identity.eye_s * (1 - .25 * identity.age), .047 * identity.eye_s
+    middle, flank = up * (1 - blink) - down * blink, up * .765 * (1 - blink) - down * .7 * blink
+    top = spline([(x - width, y - tilt), (x - width * .55, y + flank), (x, y + middle), (x + width * .55, y + flank),
+                  (x + width, y + tilt)])
+    bottom = spline([(x + width, y + tilt), (x + width * .5, y - down * .85), (x, y - down * 1.05),
+                     (x - width * .5, y - down * .85), (x - width, y - tilt)])
+    fold = y + up * 1.25 - .03 * blink
+    crease = spline([(x - width * .95, y + .04), (x - width * .4, fold), (x + width * .4, fold),
+                     (x + width * .95, y + .04)])
+    return Eye(side, x, y, width, blink, top, bottom, crease, (x + gaze[0] * .3, y + .02 + gaze[1] * .15))
+
+
+def _brow(identity: Identity, side: int, blink: float, raised: float) -> Brow:
+    y = .235 + identity.brow_y + .05 * raised - .01 * blink
+    half = .024 * identity.brow_t
+    middle = [(side * .14, y - .012), (side * .26, y + .03), (side * .40, y + .048), (side * .53, y - .005)]
+    return Brow(spline([(px, py + half * (1.2 - .25 * i)) for i, (px, py) in enumerate(middle)], 6),
+                spline([(px, py - half * (1.2 - .3 * i)) for i, (px, py) in enumerate(middle)], 6))
+
+
+def _mouth(identity: Identity, shape: np.ndarray, smile: float) -> Mouth:
+    jaw, spread, raised, tuck, press = (float(value) for value in shape[:5])
+    roundness = max(-spread, 0.0)
+    half = .23 * identity.mouth_w * (1 + .20 * spread - .08 * jaw * roundness + .06 * smile)
+    y = -.575
+    opening = .15 * jaw * (1 - press)
+    upper = .058 * identity.lip_t * (1 - .5 * press)
+    lower = .07 * identity.lip_t * (1 - .5 * press) * (1 - .75 * tuck)
+    corner = y - opening * .35 + .075 * smile * (1 - .6 * roundness)
+    top = y + .002 + .05 * raised * (1 - press) * (1 - .4 * tuck) + .03 * opening
+    bottom = min(y - opening * .9 + .05 * tuck, top - .002)
+    return Mouth(
+        half, y, corner, top - bottom, bottom, lower,
+        upper_outer=spline([(-half, corner), (-half * .55, top + upper * .72), (-half * .16, top + upper * 1.08),
+                            (0, top + upper * .86), (half * .16, top + upper * 1.08),
+                            (half * .55, top + upper * .72), (half, corner)]),
+        upper_inner=spline([(-half * .93, corner), (-half * .5, top - .1 * (top - corner)), (0, top),
+                            (half * .5, top - .1 * (top - corner)), (half * .93, corner)]),
+        lower_inner=spline([(-half * .93, corner), (-half * .52, bottom + .16 * (corner - bottom)), (0, bottom),
+                            (half * .52, bottom + .16 * (corner - bottom)), (half * .93, corner)]),
+        lower_outer=spline([(-half, corner), (-half * .6, bottom - lower * .62 + .12 * (corner - bottom)),
+                            (0, bottom - lower * 1.05), (half * .6, bottom - lower * .62 + .12 * (corner - bottom)),
+                            (half, corner)]))

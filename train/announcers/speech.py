@@ -1,0 +1,201 @@
+"""Speech with exact phone timing: flite as a program, espeak-ng as a library (ctypes), both offline.
+
+`synthesize(text, voice)` returns 16 kHz sound and when which viseme is spoken. A voice of VOICES may play its sound
+faster or slower than it was made (`shift`), which gives further speakers; phone times follow.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import functools
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from edgetalk.errors import BackendError, InputError
+
+from .visemes import from_arpabet, from_ipa
+
+RATE = 16_000
+LOUDNESS = .08
+"""Root mean square of the spoken parts after levelling."""
+
+
+class Phone(NamedTuple):
+    """One sound, in seconds from the start."""
+
+    start: float
+    end: float
+    viseme: str
+
+
+@dataclass(frozen=True)
+class Speech:
+    """pcm float32 (n,) at 16 kHz in [−1, 1]; phones in order, the first from 0, the last to the end of the sound."""
+
+    pcm: np.ndarray
+    phones: tuple[Phone, ...]
+
+    @property
+    def seconds(self) -> float:
+        return len(self.pcm) / RATE
+
+
+@dataclass(frozen=True)
+class Voice:
+    """How a voice is made."""
+
+    sex: str
+    tool: str
+    """"flite" or "espeak"."""
+    name: str
+    """The tool's own name for it."""
+    shift: float = 1.0
+    """Played this many times as fast: higher and quicker above 1."""
+    pitch: int = 50
+    """espeak-ng only, 0–99."""
+    rate: int = 160
+    """espeak-ng only, words per minute."""
+
+
+VOICES: dict[str, Voice] = {
+    "slt": Voice("f", "flite", "slt"), "rms": Voice("m", "flite", "rms"), "kal": Voice("m", "flite", "kal16"),
+    "awb": Voice("m", "flite", "awb"),
+    "slt-low": Voice("f", "flite", "slt", .92), "rms-high": Voice("f", "flite", "rms", 1.17),
+    "anna": Voice("f", "espeak", "en-us+f2", pitch=55), "joan": Voice("f", "espeak", "en-gb-x-rp+f4", pitch=50, rate=150),
+    "paul": Voice("m", "espeak", "en-us+m3", pitch=40), "iain": Voice("m", "espeak", "en-gb-scotland+m7", pitch=45, rate=150),
+}
+HELD_OUT_VOICES = ("awb",)
+"""Heard in test clips only."""
+TRAINING_VOICES = tuple(name for name in VOICES if name not in HELD_OUT_VOICES)
+
+
+def silence(seconds: float) -> Speech:
+    """Nothing is said."""
+    return Speech(np.zeros(int(seconds * RATE), np.float32), (Phone(0, seconds, "sil"),))
+
+
+def joined(pieces: list[Speech]) -> Speech:
+    """One after another."""
+    phones, start = [], 0.0
+    for piece in pieces:
+        phones += [Phone(a + start, b + start, viseme) for a, b, viseme in piece.phones]
+        start += piece.seconds
+    return Speech(np.concatenate([piece.pcm for piece in pieces]), tuple(phones))
+
+
+def synthesize(text: str, voice: str = "slt") -> Speech:
+    """Say `text`; InputError for an unknown voice, BackendError if the voice's tool is missing or fails."""
+    if voice not in VOICES:
+        raise InputError(f"voice: got {voice!r}, expected one of {', '.join(VOICES)}")
+    kind = VOICES[voice]
+    pcm, rate, phones = (_flite if kind.tool == "flite" else _espeak)(text, kind)
+    pcm = _resampled(pcm, rate * kind.shift)
+    end = len(pcm) / RATE
+    starts = [min(start / kind.shift, end) for start, _ in phones]
+    names = [viseme for _, viseme in phones]
+    if not starts or starts[0] > 0:
+        starts, names = [0.0, *starts], ["sil", *names]
+    timed = tuple(Phone(a, b, v) for a, b, v in zip(starts, [*starts[1:], end], names, strict=True) if b > a)
+    spoken = np.abs(pcm) > .02 * np.abs(pcm).max(initial=1e-9)
+    level = np.sqrt(np.mean(pcm[spoken] ** 2)) if spoken.any() else 1.0
+    return Speech(np.clip(pcm * (LOUDNESS / level), -.98, .98).astype(np.float32), timed)
+
+
+def _resampled(pcm: np.ndarray, rate: float) -> np.ndarray:
+    if round(rate) == RATE:
+        return pcm
+    import soxr
+
+    return soxr.resample(pcm, rate, RATE)
+
+
+def _flite(text: str, voice: Voice) -> tuple[np.ndarray, int, list[tuple[float, str]]]:
+    """Sound, its rate, and (start, viseme) of each phone; `flite -psdur` prints `name:end` for each."""
+    if shutil.which("flite") is None:
+        raise BackendError(f"voice {voice.name}: the program flite is not installed, expected on PATH; "
+                           "install the package flite or use an espeak-ng voice")
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "speech.raw")
+        run = subprocess.run(["flite", "-voice", voice.name, "-psdur", "-t", text, "-o", path],
+                             capture_output=True, text=True, check=False)
+        if run.returncode or not os.path.exists(path):
+            raise BackendError(f"flite: exit status {run.returncode} for {text!r}, expected 0: {run.stderr.strip()}")
+        import wave
+
+        with wave.open(path) as sound:
+            rate = sound.getframerate()
+            pcm = np.frombuffer(sound.readframes(sound.getnframes()), np.int16).astype(np.float32) / 32768
+    phones, start = [], 0.0
+    for item in run.stdout.split():
+        name, _, end = item.rpartition(":")
+        phones.append((start, from_arpabet(name)))
+        start = float(end)
+    return pcm, rate, phones
+
+
+class _EventId(ctypes.Union):
+    _fields_ = [("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8)]
+
+
+class _Event(ctypes.Structure):  # espeak_EVENT of speak_lib.h
+    _fields_ = [("type", ctypes.c_int), ("unique", ctypes.c_uint), ("position", ctypes.c_int),
+                ("length", ctypes.c_int), ("milliseconds", ctypes.c_int), ("sample", ctypes.c_int),
+                ("user", ctypes.c_void_p), ("id", _EventId)]
+
+
+_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
+_PHONEME_EVENT, _SYNCHRONOUS, _PHONEME_EVENTS_IN_IPA = 7, 2, 3
+_RATE_PARAMETER, _PITCH_PARAMETER, _UTF8 = 1, 3, 1
+
+
+@functools.cache
+def _espeak_library() -> tuple[ctypes.CDLL, int]:
+    path = ctypes.util.find_library("espeak-ng") or "libespeak-ng.so.1"
+    try:
+        library = ctypes.CDLL(path)
+    except OSError:
+        raise BackendError("libespeak-ng: not installed, expected libespeak-ng.so.1; "
+                           "install the package libespeak-ng1 or use a flite voice") from None
+    rate = library.espeak_Initialize(_SYNCHRONOUS, 0, None, _PHONEME_EVENTS_IN_IPA)
+    if rate <= 0:
+        raise BackendError(f"libespeak-ng: starting it gave {rate}, expected a sample rate; "
+                           "install the package espeak-ng-data")
+    return library, rate
+
+
+def _espeak(text: str, voice: Voice) -> tuple[np.ndarray, int, list[tuple[float, str]]]:
+    library, rate = _espeak_library()
+    sound: list[np.ndarray] = []
+    phones: list[tuple[float, str]] = []
+
+    def receive(wave, count, events):
+        if wave and count > 0:
+            sound.append(np.ctypeslib.as_array(wave, (count,)).copy())
+        i = 0
+        while events[i].type:
+            if events[i].type == _PHONEME_EVENT:
+                name = events[i].id.string.decode("utf8", "replace")
+                phones.append((events[i].milliseconds / 1e3, from_ipa(name)))
+            i += 1
+        return 0
+
+    callback = _CALLBACK(receive)
+    library.espeak_SetSynthCallback(callback)
+    if library.espeak_SetVoiceByName(voice.name.encode()):
+        raise BackendError(f"libespeak-ng: no voice {voice.name}, expected in espeak-ng-data; "
+                           "install the package espeak-ng-data")
+    library.espeak_SetParameter(_RATE_PARAMETER, voice.rate, 0)
+    library.espeak_SetParameter(_PITCH_PARAMETER, voice.pitch, 0)
+    data = text.encode() + b"\0"
+    library.espeak_Synth(data, len(data), 0, 0, 0, _UTF8, None, None)
+    library.espeak_Synchronize()
+    if not sound:
+        raise BackendError(f"libespeak-ng: no sound for {text!r}, expected speech; use a text with words")
+    return np.concatenate(sound).astype(np.float32) / 32768, rate, phones
