@@ -173,7 +173,7 @@ class Fuser(nn.Module):
 class Reenactor(nn.Module):
     """ψ: encoder, nine cells each followed by a Geometric Controller, decoder (§III, Eq. 3, L = 9).
 
-    It is cut behind the first cell: `source` sees the picture alone and runs once per source, `step` runs per frame.
+    It is cut behind the first cell: `source` sees the picture alone, once per source; `step` runs per frame.
     """
 
     def __init__(self, variant: str = "amnet"):
@@ -220,7 +220,7 @@ class AMNet(nn.Module):
         self.landmark_layer = nn.Linear(GEOMETRY, 2 * LANDMARKS)
 
     def landmarks(self, f_geo: Tensor) -> Tensor:
-        """Return landmarks (B, 106, 2), x and y as fractions of the frame, from f_Geo (B, 256) (Eq. 6, W_Geo f_Geo)."""
+        """Return landmarks (B, 106, 2), fractions of width and height, from f_Geo (B, 256) (Eq. 6, W_Geo f_Geo)."""
         return self.landmark_layer(f_geo).view(-1, LANDMARKS, 2)
 
     def forward(self, source: Tensor, mel: Tensor, pose: Tensor, blink: Tensor) -> tuple[Tensor, Tensor]:

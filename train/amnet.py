@@ -1,0 +1,257 @@
+"""How AMNet is trained (§III–IV): what one step does, its configuration, its checkpoint, and `edgetalk train amnet`.
+
+The defaults are the paper's: λ_G 1, λ_C 100, λ_Adv 1, Adam (0.5, 0.999) at 2e-4, batches of 16, 110 epochs of 20,000
+frames, 256×256. Not in the paper and named in every table: the learning rate falls linearly over the second half, a
+share of the source pictures is the person's most neutral frame, weights are averaged, audio is augmented.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import os
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgetalk.errors import InputError, ModelError
+from edgetalk.metadata import AudioSpec
+
+from . import loop
+from .data import Footage
+from .losses import adversarial_loss, content_loss, discriminator_loss, geometry_loss, mouth_weight
+from .networks.amnet import VARIANTS, AMNet
+from .networks.patchgan import PatchGAN
+
+
+@dataclass(frozen=True)
+class Config:
+    """One training schedule. Only these fields decide what the weights become, given the data."""
+
+    variant: str = "amnet"
+    size: int = 256
+    """Height and width of the pictures."""
+    batch: int = 16
+    images: int = 110 * 20_000
+    """Training pictures of the whole schedule."""
+    lr: float = 2e-4
+    geometry: float = 1.0
+    """λ_G of Eq. 5."""
+    content: float = 100.0
+    """λ_C of Eq. 5."""
+    adversarial: float = 1.0
+    """λ_Adv of Eq. 5; 0 trains without a discriminator."""
+    adversary: str = "lsgan"
+    """"lsgan", or "eq8": the paper's difference of means, with spectral normalisation."""
+    conditional: bool = False
+    """Whether the discriminator sees the source picture too."""
+    mouth: float = 1.0
+    """Weight of the mouth's pixels in L_C; 1 is the paper's plain mean."""
+    neutral: float = 0.5
+    """Share of source pictures that are the person's most neutral frame instead of a random one."""
+    versions: int = 8
+    """Versions of each clip's sound: the clean one and augmented ones."""
+    average: float = 0.999
+    """Decay of the averaged weights, which are what a checkpoint holds."""
+    seed: int = 0
+
+    @property
+    def steps(self) -> int:
+        return math.ceil(self.images / self.batch)
+
+
+class AMNetRecipe:
+    """One schedule of AMNet on one data set; see loop.Recipe."""
+
+    def __init__(self, config: Config, footage: Footage, compiled: bool = False):
+        if config.variant not in VARIANTS:
+            raise InputError(f"variant: got {config.variant!r}, expected one of {', '.join(VARIANTS)}")
+        torch.manual_seed(config.seed)
+        self.settings, self.footage = config, footage
+        self.config = asdict(config) | {"data": footage.name}
+        rank, world = loop.worker()
+        self.share, self.steps = max(1, config.batch // world), config.steps
+        device = footage.device
+        self.network = AMNet(config.variant, (footage.spec.window, footage.spec.features)).to(device)
+        self.network = self.network.to(memory_format=torch.channels_last)
+        self.critic = PatchGAN(6 if config.conditional else 3, spectral=config.adversary == "eq8").to(device)
+        self.average = loop.Average(self.network, config.average)
+        adam = dict(lr=config.lr, betas=(0.5, 0.999), fused=device.type == "cuda")
+        self.adam = torch.optim.Adam(self.network.parameters(), **adam)
+        self.critic_adam = torch.optim.Adam(self.critic.parameters(), **adam)
+        self._generate: Any = torch.compile(self.network) if compiled else self.network
+        self._critic: Any = self.critic
+        if compiled:
+            self._critic.judge = torch.compile(self.critic.judge)
+        # bf16 needs no loss scaling; on CPUs without it autocast would only cost time.
+        fast = device.type == "cuda" or torch.backends.cpu.get_cpu_capability() == "AVX512"
+        self.autocast = lambda: torch.autocast(device.type, torch.bfloat16, enabled=fast)
+
+    def step(self, number: int) -> dict[str, Tensor]:
+        config = self.settings
+        rng = loop.generator(config.seed, number)
+        batch = self.footage.draw(self.footage.train, self.share, rng, config.neutral)
+        rate = config.lr * min(1.0, 2.0 * (1.0 - number / self.steps))
+        for adam in (self.adam, self.critic_adam):
+            for group in adam.param_groups:
+                group["lr"] = rate
+        with self.autocast():
+            made, landmarks = self._generate(batch.source, batch.mel, batch.pose, batch.blink)
+        losses: dict[str, Tensor] = {}
+        if config.adversarial:
+            self.critic_adam.zero_grad()
+            with self.autocast():
+                losses["D"] = discriminator_loss(config.adversary, self._critic, made, batch.true, batch.source)
+            losses["D"].backward()
+            loop.average_gradients(self.critic.parameters())
+            self.critic_adam.step()
+        stress = mouth_weight(batch.landmarks, config.size, config.mouth) if config.mouth != 1 else None
+        losses["L_C"] = content_loss(made, batch.true, stress)
+        losses["L_G"] = geometry_loss(landmarks, batch.landmarks)
+        total = config.content * losses["L_C"] + config.geometry * losses["L_G"]
+        if config.adversarial:
+            self.critic.requires_grad_(False)
+            with self.autocast():
+                losses["L_Adv"] = adversarial_loss(config.adversary, self._critic, made, batch.source)
+            total = total + config.adversarial * losses["L_Adv"]
+        self.adam.zero_grad()
+        total.backward()
+        self.critic.requires_grad_(True)
+        loop.average_gradients(self.network.parameters())
+        self.adam.step()
+        self.average.update(number)
+        return losses
+
+    def tensors(self) -> dict[str, Tensor]:
+        parts = {"network": self.network.state_dict(), "critic": self.critic.state_dict()}
+        parts["average"] = self.average.tensors()
+        named = {f"{part}.{name}": t for part, state in parts.items() for name, t in state.items()}
+        named |= loop.optimiser_tensors(self.adam, "adam")
+        return named | loop.optimiser_tensors(self.critic_adam, "critic_adam")
+
+    def averaged(self) -> AMNet:
+        """Return a copy of the network with the averaged weights, on the same device."""
+        network = AMNet(self.settings.variant, (self.footage.spec.window, self.footage.spec.features))
+        network.load_state_dict(self.average.tensors(), strict=False)
+        return network.to(self.footage.device).eval()
+
+    @torch.no_grad()
+    def sheet(self, path: Path) -> None:
+        """Write source, truth and picture of two held-out frames of up to six persons, side by side."""
+        import cv2
+
+        network = self.averaged()
+        batch = self.footage.examples(12)
+        with self.autocast():
+            made = network(batch.source, batch.mel, batch.pose, batch.blink)[0]
+        rows = [torch.cat(list(t.float()), 2) for t in (batch.source, batch.true, made)]
+        picture = ((torch.cat(rows, 1).clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
+        part = path.with_name(path.stem + ".part.jpg")
+        cv2.imwrite(str(part), np.ascontiguousarray(picture[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 90])
+        os.replace(part, path)
+
+    def save_checkpoint(self, path: Path, **told: Any) -> None:
+        """Write the averaged weights, the persons' neutral pictures and what was trained as one safetensors file."""
+        tensors = dict(self.average.tensors())
+        for name, picture in zip(self.footage.persons, self.footage.neutral_pictures(), strict=True):
+            tensors[f"source.{name}"] = picture
+        save_checkpoint(
+            path,
+            tensors,
+            variant=self.settings.variant,
+            size=self.settings.size,
+            audio=asdict(self.footage.spec),
+            persons=list(self.footage.persons),
+            training=self.config | told,
+        )
+
+
+def save_checkpoint(path: Path, tensors: dict[str, Tensor], **header: Any) -> None:
+    """Write a checkpoint: tensors by name, and a header of JSON values (`format` 1 first)."""
+    from safetensors.torch import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    told = {"format": "1", **{name: json.dumps(value) for name, value in header.items()}}
+    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, part, told)
+    os.replace(part, path)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained AMNet and what its file says about it."""
+
+    network: AMNet
+    variant: str
+    size: int
+    audio: AudioSpec
+    persons: tuple[str, ...]
+    """Names of the persons that it was trained on; empty where it takes any face."""
+    sources: dict[str, Tensor]
+    """The persons' neutral pictures, uint8 (S, S, 3) RGB."""
+    training: dict[str, Any]
+    """Configuration and data of the training."""
+    sha256: str
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint on the CPU; half-precision weights come back as float32.
+
+    Raises ModelError where the file is no checkpoint of AMNet, FileNotFoundError where there is none.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    try:
+        with safe_open(path, "pt") as file:
+            header = {k: json.loads(v) for k, v in (file.metadata() or {}).items()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        if header.get("format") != 1 or header.get("variant") not in VARIANTS:
+            raise KeyError("format")
+        spec = AudioSpec(**header["audio"])
+        size, persons, training = int(header["size"]), tuple(header["persons"]), dict(header["training"])
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise ModelError(f"{path} is not a checkpoint of AMNet; train one with: edgetalk train amnet") from error
+    sources = {name.removeprefix("source."): t for name, t in tensors.items() if name.startswith("source.")}
+    weights = {name: t.float() for name, t in tensors.items() if not name.startswith("source.")}
+    network = AMNet(header["variant"], (spec.window, spec.features))
+    expected = network.state_dict()
+    wrong = [n for n in expected if n not in weights or weights[n].shape != expected[n].shape]
+    wrong += [n for n in weights if n not in expected]
+    if wrong:
+        raise ModelError(f"{path}: {len(wrong)} tensors do not fit AMNet ({', '.join(wrong[:3])}); train it anew")
+    network.load_state_dict(weights)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Checkpoint(network.eval(), header["variant"], size, spec, persons, sources, training, digest)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `edgetalk train amnet`: one per field of Config, and where to read and write."""
+    parser.add_argument("--data", type=Path, required=True, help="folder written by: edgetalk data announcers")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the run; the same command resumes it")
+    parser.add_argument("--minutes", type=float, help="stop after so many minutes; call again to go on")
+    parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
+    parser.add_argument("--compile", action="store_true", help="compile the network first: minutes, then faster")
+    for field in fields(Config):
+        kind = type(field.default)
+        options = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind}
+        parser.add_argument(f"--{field.name}", default=field.default, **options)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train, or go on, and write the checkpoint OUT/amnet.safetensors."""
+    config = Config(**{field.name: getattr(args, field.name) for field in fields(Config)})
+    footage = Footage.load(args.data, size=config.size, versions=config.versions, device=args.device, seed=config.seed)
+    recipe = AMNetRecipe(config, footage, args.compile)
+    reached = loop.train(recipe, args.out, minutes=args.minutes)
+    if loop.worker()[0] == 0:
+        recipe.save_checkpoint(args.out / "amnet.safetensors", images_seen=reached * config.batch)
+        print(f"{args.out / 'amnet.safetensors'}: {reached} of {recipe.steps} steps; see {args.out / 'index.html'}")

@@ -1,0 +1,19 @@
+"""Train a network on drawn announcers; the same command goes on where it was stopped."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+
+FAMILIES = {"amnet": "edgetalk.train.amnet"}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """One sub-command per family, with the options that its recipe names."""
+    families = parser.add_subparsers(dest="family", required=True, metavar="{" + ",".join(FAMILIES) + "}")
+    for name, module in FAMILIES.items():
+        importlib.import_module(module).configure(families.add_parser(name))
+
+
+def run(args: argparse.Namespace) -> None:
+    importlib.import_module(FAMILIES[args.family]).run(args)

@@ -1,0 +1,185 @@
+"""The training loop that every recipe shares: slices of minutes, exact resume, averaged weights, a page to look at.
+
+A run is a folder: `state.safetensors` (all tensors and the step, renamed when whole), `log.jsonl` (one line of losses
+per interval), `sheets/` (pictures), `index.html` (losses and the last sheets, self-contained). What belongs to a step
+is derived from the seed and the step's number alone, so a run that was killed goes on as if it had not been.
+Several GPUs: start the same command with torchrun; gradients are averaged and each process draws its own share.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from edgetalk.errors import ModelError
+
+
+class Recipe(Protocol):
+    """What a family of networks tells the loop."""
+
+    config: Mapping[str, Any]
+    """Plain values that name the run; a run resumes only under an equal configuration."""
+
+    steps: int
+    """Steps of the whole schedule."""
+
+    def step(self, number: int) -> dict[str, Tensor]:
+        """Take one optimiser step and return its losses, 0-d, still on the device."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return everything that a resumed run needs, by name; the loop saves it and copies it back in place."""
+
+    def sheet(self, path: Path) -> None:
+        """Write a picture of what the network makes now."""
+
+
+def worker() -> tuple[int, int]:
+    """Return this process's rank and the number of processes; joins torchrun's group on the first call."""
+    if "WORLD_SIZE" not in os.environ:
+        return 0, 1
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    return torch.distributed.get_rank(), torch.distributed.get_world_size()
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Average the gradients over torchrun's processes; nothing to do where there is one."""
+    if worker()[1] > 1:
+        for parameter in parameters:
+            if parameter.grad is not None:
+                torch.distributed.all_reduce(parameter.grad, torch.distributed.ReduceOp.AVG)
+
+
+def generator(seed: int, step: int) -> torch.Generator:
+    """Return the random numbers of one step of this process: a function of seed, step and rank alone."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + step) * 64 + worker()[0])
+
+
+class Average:
+    """Exponential moving average of a network's weights, kept in float32 beside it."""
+
+    def __init__(self, network: nn.Module, decay: float):
+        self.decay = decay
+        self.live = [t for t in network.state_dict().values() if t.is_floating_point()]
+        self.names = [n for n, t in network.state_dict().items() if t.is_floating_point()]
+        self.slow = [t.detach().clone() for t in self.live]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Move towards the live weights; the first steps move faster, so that the start is soon forgotten."""
+        torch._foreach_lerp_(self.slow, self.live, 1 - min(self.decay, (1 + step) / (10 + step)))
+
+    def tensors(self) -> dict[str, Tensor]:
+        return dict(zip(self.names, self.slow, strict=True))
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
+    """Return Adam's moments and step counts by name; creates them where no step was taken yet."""
+    tensors: dict[str, Tensor] = {}
+    for number, parameter in enumerate(p for group in optimiser.param_groups for p in group["params"]):
+        state = optimiser.state[parameter]
+        if not state:
+            on_device = parameter.device if optimiser.defaults.get("fused") else "cpu"
+            state["step"] = torch.zeros((), device=on_device)
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
+        tensors |= {f"{prefix}.{number}.{name}": value for name, value in state.items()}
+    return tensors
+
+
+def _save(recipe: Recipe, run: Path, step: int) -> None:
+    from safetensors.torch import save_file
+
+    tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in recipe.tensors().items()}
+    header = {"format": "1", "step": str(step), "config": json.dumps(dict(recipe.config), sort_keys=True)}
+    part = run / "state.safetensors.part"
+    save_file(tensors, part, header)
+    os.replace(part, run / "state.safetensors")
+
+
+def _resume(recipe: Recipe, run: Path) -> int:
+    from safetensors import SafetensorError, safe_open
+
+    path = run / "state.safetensors"
+    if not path.exists():
+        return 0
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+            before, now = json.loads(header.get("config", "{}")), json.loads(json.dumps(dict(recipe.config)))
+            changed = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
+            if changed:
+                told = ", ".join(f"{k} {before.get(k)} → {now.get(k)}" for k in changed[:4])
+                raise ModelError(f"{run} holds a run of another configuration ({told}); choose another folder with -o")
+            with torch.no_grad():
+                for name, tensor in recipe.tensors().items():
+                    tensor.copy_(file.get_tensor(name))
+            return int(header["step"])
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise ModelError(f"{path} is damaged ({error}); delete it to start the run anew") from error
+
+
+def train(
+    recipe: Recipe,
+    run: Path,
+    *,
+    minutes: float | None = None,
+    save_every: float = 120.0,
+    sheet_every: float = 600.0,
+    show: Callable[[str], None] = print,
+) -> int:
+    """Run the schedule, or `minutes` of it, from where the folder `run` stands; return the step reached.
+
+    Saves every `save_every` seconds and draws a sheet every `sheet_every` seconds; a kill loses at most that.
+    """
+    from .page import write_page
+
+    chief = worker()[0] == 0
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "sheets").mkdir(exist_ok=True)
+    begin = step = _resume(recipe, run)
+    start = saved = drawn = logged = time.monotonic()
+    sums: dict[str, Tensor] = {}
+    count = 0
+
+    def keep(draw: bool) -> None:
+        if chief:
+            _save(recipe, run, step)
+            if draw:
+                recipe.sheet(run / "sheets" / f"{step:07d}.jpg")
+            write_page(run, dict(recipe.config))
+
+    try:
+        while step < recipe.steps and (minutes is None or time.monotonic() - start < minutes * 60):
+            for name, loss in recipe.step(step).items():
+                sums[name] = sums[name] + loss.detach() if name in sums else loss.detach()
+            step += 1
+            count += 1
+            now = time.monotonic()
+            if chief and (now - logged > 10 or step == recipe.steps):
+                means = {name: round(float(total) / count, 5) for name, total in sums.items()}
+                if not all(value == value for value in means.values()):
+                    raise ModelError(f"{run}: a loss is not a number at step {step}: {means}; lower the learning rate")
+                speed = count / (time.monotonic() - logged)
+                with (run / "log.jsonl").open("a") as log:
+                    log.write(json.dumps({"step": step, "steps_per_s": round(speed, 3), **means}) + "\n")
+                left = (recipe.steps - step) / max(speed, 1e-9)
+                told = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
+                show(f"step {step}/{recipe.steps}  {told}  {speed:.2f} steps/s  {left / 60:.1f} min left")
+                sums, count, logged = {}, 0, now
+            if now - saved > save_every:
+                keep(draw := now - drawn > sheet_every)
+                saved, drawn = time.monotonic(), time.monotonic() if draw else drawn
+    except KeyboardInterrupt:
+        keep(draw=False)
+        raise
+    if step > begin:
+        keep(draw=True)
+    return step

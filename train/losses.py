@@ -1,0 +1,47 @@
+"""The losses of AMNet (§III, Eq. 5–8), in float32 whatever the network computes in."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .networks.patchgan import PatchGAN
+
+
+def geometry_loss(predicted: Tensor, true: Tensor) -> Tensor:
+    """L_G, the mean ℓ1 of landmarks (B, 106, 2) (Eq. 6), in pixels of a 256 frame: λ_G = 1 then weighs like λ_C."""
+    return 256.0 * F.l1_loss(predicted.float(), true)
+
+
+def content_loss(generated: Tensor, true: Tensor, weight: Tensor | None = None) -> Tensor:
+    """L_C, the mean ℓ1 of pictures (B, 3, S, S) (Eq. 7); `weight` (B, 1, S, S), of mean near 1, may stress a region."""
+    error = (generated.float() - true.float()).abs()
+    return error.mean() if weight is None else (error * weight).mean()
+
+
+def discriminator_loss(mode: str, critic: PatchGAN, generated: Tensor, true: Tensor, source: Tensor) -> Tensor:
+    """The discriminator's loss on a batch: least squares for "lsgan", the difference of means for "eq8"."""
+    fake = critic.judge(generated.detach(), source).float()
+    real = critic.judge(true, source).float()
+    if mode == "eq8":
+        return fake.mean() - real.mean()
+    return 0.5 * (fake.square().mean() + (real - 1).square().mean())
+
+
+def adversarial_loss(mode: str, critic: PatchGAN, generated: Tensor, source: Tensor) -> Tensor:
+    """L_Adv of the generator: least squares for "lsgan", minus the mean score for "eq8" (Eq. 8)."""
+    fake = critic.judge(generated, source).float()
+    return -fake.mean() if mode == "eq8" else (fake - 1).square().mean()
+
+
+def mouth_weight(landmarks: Tensor, size: int, stress: float) -> Tensor:
+    """Return (B, 1, size, size) weights that are `stress` in a soft box about the mouth and 1 elsewhere, of mean 1."""
+    mouth = landmarks[:, 86:106]
+    centre = mouth.mean(1)
+    reach = (mouth[..., 0].amax(1) - mouth[..., 0].amin(1)).clamp(min=0.1)[:, None]
+    axis = (torch.arange(size, device=landmarks.device) + 0.5) / size
+    near_x = torch.sigmoid((0.75 * reach - (axis - centre[:, :1]).abs()) * 60)
+    near_y = torch.sigmoid((0.75 * reach - (axis - centre[:, 1:]).abs()) * 60)
+    weight = 1 + (stress - 1) * near_y[:, None, :, None] * near_x[:, None, None, :]
+    return weight / weight.mean((2, 3), keepdim=True)
