@@ -1,0 +1,359 @@
+"""The few CUDA calls that the runtime needs, over PyCUDA or cuda-bindings, whichever can be imported.
+
+Both providers work in the device's primary context, the one that TensorRT uses, and both copy asynchronously on
+a stream given by its handle. Host memory is pinned and lives as long as an array on it does. Graphs exist only
+in cuda-bindings; they take any provider's stream. Not here: kernels, managed memory, more than one device at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import math
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from edgetalk.errors import BackendError
+
+PROVIDERS = ("pycuda", "cuda-bindings")
+INSTALL = 'pip install "edgetalk[pycuda]", or: pip install cuda-bindings'
+
+
+class Device(Protocol):
+    """One GPU; every method but `current` is called inside `with device.current():`."""
+
+    provider: str
+    """"pycuda" or "cuda-bindings"."""
+    name: str
+    capability: str
+    """Compute capability such as "8.7"."""
+    driver: str
+    """Newest CUDA version that the driver supports, such as "12.6"."""
+
+    def current(self) -> contextlib.AbstractContextManager[None]:
+        """Make the device's primary context this thread's own while the block runs."""
+
+    def memory(self) -> tuple[int, int]:
+        """Return free and total bytes of the device."""
+
+    def malloc(self, nbytes: int) -> int:
+        """Return the address of `nbytes` on the device."""
+
+    def free(self, pointer: int) -> None: ...
+
+    def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """Return an array on page-locked host memory, freed with the last array that looks at it."""
+
+    def upload(self, pointer: int, array: NDArray[Any], stream: int) -> None:
+        """Start copying a contiguous pinned array to the device."""
+
+    def download(self, array: NDArray[Any], pointer: int, stream: int) -> None:
+        """Start copying from the device into a contiguous pinned array."""
+
+    def stream(self) -> int:
+        """Return the handle of a new stream that does not wait for the default one."""
+
+    def free_stream(self, stream: int) -> None: ...
+
+    def event(self) -> int:
+        """Return the handle of a new event."""
+
+    def record(self, event: int, stream: int) -> None: ...
+
+    def wait(self, event: int) -> None:
+        """Block until everything before the event is done; raises BackendError where something failed."""
+
+    def elapsed(self, start: int, stop: int) -> float:
+        """Return the milliseconds between two recorded events."""
+
+    def free_event(self, event: int) -> None: ...
+
+
+def bindings() -> Any:
+    """Return the module cuda.bindings.driver, or raise BackendError where it is not installed."""
+    try:
+        from cuda.bindings import driver
+    except ImportError as error:
+        raise BackendError(f"CUDA needs a Python package ({error}): {INSTALL}") from error
+    return driver
+
+
+def checked(driver: Any, result: tuple[Any, ...]) -> Any:
+    """Return what a call of cuda-bindings returned behind its status, or raise BackendError for that status."""
+    status, *values = result
+    if status != driver.CUresult.CUDA_SUCCESS:
+        name = driver.CUresult(status).name
+        raise BackendError(f"CUDA failed with {name}; `nvidia-smi` shows whether the GPU is well")
+    return values[0] if values else None
+
+
+class Bindings:
+    """A device through cuda-bindings, a wheel that can be imported where no driver is."""
+
+    provider = "cuda-bindings"
+
+    def __init__(self, index: int) -> None:
+        self._driver = driver = bindings()
+        try:
+            status, *_ = driver.cuInit(0)
+        except RuntimeError as error:  # its loader's own class, where libcuda is missing
+            raise BackendError("this machine has no NVIDIA driver (libcuda was not found); install the driver, "
+                               "or run an .xml engine, which needs no GPU") from error
+        if status == driver.CUresult.CUDA_ERROR_NO_DEVICE:
+            raise BackendError(no_gpu(0, index))
+        self._call(status)
+        count = self._call(*driver.cuDeviceGetCount())
+        if index >= count:
+            raise BackendError(no_gpu(count, index))
+        device = self._call(*driver.cuDeviceGet(index))
+        attribute = driver.CUdevice_attribute
+        major, minor = (self._call(*driver.cuDeviceGetAttribute(a, device)) for a in (
+            attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
+            attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR))
+        self.name = self._call(*driver.cuDeviceGetName(128, device)).split(b"\0")[0].decode()
+        self.capability = f"{major}.{minor}"
+        self.driver = cuda_version(self._call(*driver.cuDriverGetVersion()))
+        self._context = self._call(*driver.cuDevicePrimaryCtxRetain(device))
+
+    def _call(self, *result: Any) -> Any:
+        return checked(self._driver, result)
+
+    @contextlib.contextmanager
+    def current(self) -> Iterator[None]:
+        self._call(*self._driver.cuCtxPushCurrent(self._context))
+        try:
+            yield
+        finally:
+            self._call(*self._driver.cuCtxPopCurrent())
+
+    def memory(self) -> tuple[int, int]:
+        status, free, total = self._driver.cuMemGetInfo()
+        self._call(status)
+        return int(free), int(total)
+
+    def malloc(self, nbytes: int) -> int:
+        return int(self._call(*self._driver.cuMemAlloc(nbytes)))
+
+    def free(self, pointer: int) -> None:
+        self._call(*self._driver.cuMemFree(pointer))
+
+    def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        nbytes = math.prod(shape) * np.dtype(dtype).itemsize
+        address = int(self._call(*self._driver.cuMemHostAlloc(nbytes, 0)))
+        memory = (ctypes.c_uint8 * nbytes).from_address(address)
+        weakref.finalize(memory, self._unpin, address).atexit = False  # arrays may outlive us there
+        array: NDArray[Any] = np.frombuffer(memoryview(memory), dtype).reshape(shape)
+        return array
+
+    def _unpin(self, address: int) -> None:
+        with self.current():
+            self._call(*self._driver.cuMemFreeHost(address))
+
+    def upload(self, pointer: int, array: NDArray[Any], stream: int) -> None:
+        self._call(*self._driver.cuMemcpyHtoDAsync(pointer, array.ctypes.data, array.nbytes, stream))
+
+    def download(self, array: NDArray[Any], pointer: int, stream: int) -> None:
+        self._call(*self._driver.cuMemcpyDtoHAsync(array.ctypes.data, pointer, array.nbytes, stream))
+
+    def stream(self) -> int:
+        flag = self._driver.CUstream_flags.CU_STREAM_NON_BLOCKING
+        return int(self._call(*self._driver.cuStreamCreate(flag)))
+
+    def free_stream(self, stream: int) -> None:
+        self._call(*self._driver.cuStreamDestroy(stream))
+
+    def event(self) -> int:
+        return int(self._call(*self._driver.cuEventCreate(self._driver.CUevent_flags.CU_EVENT_DEFAULT)))
+
+    def record(self, event: int, stream: int) -> None:
+        self._call(*self._driver.cuEventRecord(event, stream))
+
+    def wait(self, event: int) -> None:
+        self._call(*self._driver.cuEventSynchronize(event))
+
+    def elapsed(self, start: int, stop: int) -> float:
+        return float(self._call(*self._driver.cuEventElapsedTime(start, stop)))
+
+    def free_event(self, event: int) -> None:
+        self._call(*self._driver.cuEventDestroy(event))
+
+
+class PyCuda:
+    """A device through PyCUDA, which is compiled against the CUDA at hand: the usual choice on a Jetson."""
+
+    provider = "pycuda"
+
+    def __init__(self, index: int) -> None:
+        try:
+            import pycuda.driver as driver
+        except ImportError as error:  # also: no driver, for its module is linked to libcuda
+            raise BackendError(f"PyCUDA cannot be imported ({error}); it needs the NVIDIA driver and: "
+                               f"{INSTALL}") from error
+        self._driver = driver
+        with self._told():
+            driver.init()
+            count = driver.Device.count()
+        if index >= count:
+            raise BackendError(no_gpu(count, index))
+        with self._told():
+            device = driver.Device(index)
+            self.name = device.name()
+            self.capability = "{}.{}".format(*device.compute_capability())
+            self.driver = cuda_version(driver.get_driver_version())
+            self._context = device.retain_primary_context()
+        self._objects: dict[int, Any] = {}  # PyCUDA frees what nobody holds, we pass handles around
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except self._driver.Error as error:
+            raise BackendError(f"CUDA failed ({error}); `nvidia-smi` shows whether the GPU is well") from error
+
+    @contextlib.contextmanager
+    def current(self) -> Iterator[None]:
+        with self._told():
+            self._context.push()
+        try:
+            yield
+        finally:
+            self._driver.Context.pop()
+
+    def _keep(self, handle: int, thing: Any) -> int:
+        self._objects[handle] = thing
+        return handle
+
+    def memory(self) -> tuple[int, int]:
+        free, total = self._driver.mem_get_info()
+        return int(free), int(total)
+
+    def malloc(self, nbytes: int) -> int:
+        with self._told():
+            allocation = self._driver.mem_alloc(nbytes)
+        return self._keep(int(allocation), allocation)
+
+    def free(self, pointer: int) -> None:
+        with self._told():
+            self._objects.pop(pointer).free()
+
+    def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        with self._told():
+            array: NDArray[Any] = self._driver.pagelocked_empty(shape, dtype)
+        return array
+
+    def upload(self, pointer: int, array: NDArray[Any], stream: int) -> None:
+        with self._told():
+            self._driver.memcpy_htod_async(pointer, array, self._objects[stream])
+
+    def download(self, array: NDArray[Any], pointer: int, stream: int) -> None:
+        with self._told():
+            self._driver.memcpy_dtoh_async(array, pointer, self._objects[stream])
+
+    def stream(self) -> int:
+        with self._told():
+            stream = self._driver.Stream(self._driver.stream_flags.NON_BLOCKING)
+        return self._keep(int(stream.handle), stream)
+
+    def free_stream(self, stream: int) -> None:
+        del self._objects[stream]
+
+    def event(self) -> int:
+        with self._told():
+            event = self._driver.Event()
+        return self._keep(id(event), event)
+
+    def record(self, event: int, stream: int) -> None:
+        with self._told():
+            self._objects[event].record(self._objects[stream])
+
+    def wait(self, event: int) -> None:
+        with self._told():
+            self._objects[event].synchronize()
+
+    def elapsed(self, start: int, stop: int) -> float:
+        with self._told():
+            return float(self._objects[stop].time_since(self._objects[start]))
+
+    def free_event(self, event: int) -> None:
+        del self._objects[event]
+
+
+class Graph:
+    """Work recorded once on a stream and launched in one call afterwards."""
+
+    def __init__(self, stream: int, work: Callable[[], None]) -> None:
+        """Record what `work` puts on the stream; raises BackendError where CUDA refuses to record it.
+
+        Needs cuda-bindings, whichever provider made the stream. Work that other threads give to their own
+        streams meanwhile is neither recorded nor disturbed.
+        """
+        self._driver = driver = bindings()
+        self._executable: Any = None
+        mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        self._call(*driver.cuStreamBeginCapture(stream, mode))
+        try:
+            work()
+        except BaseException:
+            _, graph = driver.cuStreamEndCapture(stream)  # fails where the work broke the recording
+            if int(graph):
+                driver.cuGraphDestroy(graph)
+            raise
+        graph = self._call(*driver.cuStreamEndCapture(stream))
+        try:
+            self._executable = self._call(*driver.cuGraphInstantiate(graph, 0))
+        finally:
+            driver.cuGraphDestroy(graph)
+
+    def _call(self, *result: Any) -> Any:
+        return checked(self._driver, result)
+
+    def launch(self, stream: int) -> None:
+        self._call(*self._driver.cuGraphLaunch(self._executable, stream))
+
+    def close(self) -> None:
+        executable, self._executable = self._executable, None
+        if executable is not None:
+            self._call(*self._driver.cuGraphExecDestroy(executable))
+
+
+def no_gpu(count: int, index: int) -> str:
+    if not count:
+        return "the NVIDIA driver sees no GPU; see `nvidia-smi`, or run an .xml engine, which needs none"
+    return f"there is no GPU {index}, the NVIDIA driver sees {count} and counts from 0; name another device"
+
+
+def cuda_version(number: int) -> str:
+    """Return the version behind CUDA's own number: 12060 -> "12.6"."""
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+def can_capture() -> bool:
+    """Return whether Graph can be used: whether cuda-bindings is installed."""
+    try:
+        bindings()
+    except BackendError:
+        return False
+    return True
+
+
+@functools.cache
+def open_device(index: int = 0, provider: str = "auto") -> Device:
+    """Return the GPU of this index, the same object each time; its primary context stays until the process ends.
+
+    `provider` is "pycuda", "cuda-bindings", or "auto": PyCUDA where it can be imported, else cuda-bindings.
+    Raises BackendError, in one sentence, where the package, the driver or the GPU is missing.
+    """
+    if provider == "pycuda":
+        return PyCuda(index)
+    if provider == "cuda-bindings":
+        return Bindings(index)
+    try:
+        import pycuda.driver  # noqa: F401
+    except ImportError:
+        return Bindings(index)
+    return PyCuda(index)

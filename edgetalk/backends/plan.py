@@ -1,0 +1,137 @@
+"""What a .plan file says about itself, read from its bytes alone, and whether this machine can run it.
+
+Nothing is deserialised and neither TensorRT nor CUDA is needed, for a plan that does not fit may do anything from
+a cryptic message to a crash once TensorRT has its hands on it.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgetalk.errors import ModelError
+from edgetalk.metadata import TENSORRT_LIMIT, Metadata
+
+PRODUCTS = {b"ftrt": "TensorRT", b"vtrt": "TensorRT-RTX"}
+PACKAGES = {"TensorRT": "tensorrt", "TensorRT-RTX": "tensorrt_rtx"}
+EXTRAS = {"TensorRT": "tensorrt", "TensorRT-RTX": "rtx"}
+
+# Magic, layout, a field unknown to us, size in bytes, version; NVIDIA's trtexec reads the first two and the last
+# for --getPlanVersionOnly. That the fourth is the size was seen in plans of TensorRT-RTX 1.7.
+HEADER = struct.Struct("<4sIQQ4B")
+SIZE = 64
+START = b'{"format":'
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The header and the metadata of one plan."""
+
+    path: Path
+    product: str
+    """"TensorRT" or "TensorRT-RTX"."""
+    version: str
+    """Version of the library that built it, such as "10.3.0.26"."""
+    text: str
+    """The JSON string under the key `edgetalk`."""
+    metadata: Metadata
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """Compute capabilities that it was built for."""
+        return tuple(self.metadata.engine["compute_capability"])
+
+    @property
+    def rebuild(self) -> str:
+        """The command that makes this plan anew."""
+        return f"edgetalk build {self.path.stem}.onnx -o {self.path.name}"
+
+    def fits_version(self, version: str) -> bool:
+        """Return whether the plan's own product can read it in this version, such as "10.3.0"."""
+        built, here = numbers(self.version), numbers(version)
+        if self.metadata.engine.get("version_compatible"):
+            # NVIDIA's support matrix: newer ones of the same major, and of 10's plans also 11.
+            return here[0] in (built[0], 11 if built[0] == 10 else built[0]) and here >= built[: len(here)]
+        length = min(len(built), len(here))  # the package of some systems leaves out the last number
+        return built[:length] == here[:length]
+
+    def fits_capability(self, capability: str) -> bool:
+        """Return whether a device of this compute capability, such as "8.7", can run the plan."""
+        if self.metadata.engine.get("hardware") == "ampere+":
+            return numbers(capability) >= (8, 0)
+        return capability in self.capabilities
+
+    def check(self, version: str | None, capability: str | None, driver: str | None) -> None:
+        """Compare with what is here: version of the plan's product, device and its driver's CUDA, None if unknown.
+
+        Raises ModelError where one of them does not fit.
+        """
+        if (version and not self.fits_version(version)) or (capability and not self.fits_capability(capability)):
+            device = f"this device is {capability}" if capability else "this machine is"
+            here = f"{device} with {self.product} {version}" if version else device
+            raise ModelError(
+                f"{self.path.name} was built for {' and '.join(self.capabilities)} with {self.product} "
+                f"{self.version}, {here}; rebuild it here: {self.rebuild}"
+            )
+        cuda = self.metadata.engine.get("cuda")
+        if cuda and driver and numbers(driver)[0] < numbers(cuda)[0]:
+            raise ModelError(
+                f"{self.path.name} was built with CUDA {cuda}, this driver supports up to {driver}; "
+                f"update the driver, or rebuild it here: {self.rebuild}"
+            )
+
+
+def read(path: Path) -> Plan:
+    """Return the header and the metadata of the plan in an existing file.
+
+    Raises ModelError where it is empty, no plan, truncated, of a layout unknown to us, or without our metadata.
+    """
+    name, size = path.name, path.stat().st_size
+    build = f"edgetalk build {path.stem}.onnx -o {name}"
+    with path.open("rb") as file:
+        start = file.read(SIZE)
+        product = PRODUCTS.get(start[:4])
+        if product is None:
+            what = f"begins with {start[:8]!r}" if start else "is empty"
+            raise ModelError(f"{name} is no TensorRT plan, it {what}; build one with: {build}")
+        if size < SIZE:
+            raise ModelError(f"{name} is truncated at {size} bytes; copy it again")
+        _, layout, _, whole, *version = HEADER.unpack_from(start)
+        if layout != 0:
+            raise ModelError(f"{name} has a plan header of layout {layout}, expected 0; rebuild it: {build}")
+        if whole > size:
+            raise ModelError(f"{name} is truncated at {size} of {whole} bytes; copy it again")
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            text = find_metadata(content)
+    if not text:
+        raise ModelError(f"{name} has no edgetalk metadata; build it with: {build}")
+    metadata = Metadata.from_json(text, name)
+    if not metadata.engine.get("compute_capability"):
+        raise ModelError(f"{name} does not say for which device it was built; rebuild it: {build}")
+    return Plan(path, product, ".".join(map(str, version)), text, metadata)
+
+
+def find_metadata(content: bytes | mmap.mmap) -> str:
+    """Return our JSON string out of a plan's bytes, "" where there is none."""
+    at = content.find(START)
+    while at >= 0:
+        text = content[at : at + TENSORRT_LIMIT].decode("latin-1")
+        try:
+            _, end = json.JSONDecoder().raw_decode(text)
+            return text[:end]
+        except ValueError:  # the same characters by chance
+            at = content.find(START, at + 1)
+    return ""
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """Return a version to compare with: "10.3.0.26" -> (10, 3, 0, 26); what is no number ends it."""
+    parts = []
+    for part in version.split("."):
+        if not part.isdigit():
+            break
+        parts.append(int(part))
+    return tuple(parts)

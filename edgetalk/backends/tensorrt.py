@@ -1,0 +1,354 @@
+"""TensorRT and TensorRT-RTX: runs .plan files on the NVIDIA device that they were built for.
+
+One code path for TensorRT 10.3 to 11 and TensorRT-RTX. Buffers are bound once; a step uploads what it was fed,
+runs on one stream and copies the outputs back once. The second step of a shape is recorded as a CUDA graph where
+cuda-bindings is installed, later ones launch it. Backends of the same file share the deserialised engine; each has
+its own execution context, stream and buffers. Left out: plugins, several devices at once, DLA.
+
+A plan holds code for the device: open only plans that you trust, as you would a program.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+import importlib
+import logging
+import math
+import threading
+import types
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgetalk.errors import BackendError, InputError, ModelError
+
+from . import Arrays, TensorSpec
+from . import plan as plans
+from .cuda import Device, Graph, can_capture, open_device
+
+# By name, for the numpy types that the packages' own tables give differ between their versions.
+DTYPES = {"FLOAT": "f4", "HALF": "f2", "UINT8": "u1", "INT8": "i1", "INT32": "i4", "INT64": "i8", "BOOL": "?"}
+
+
+def open(path: Path, *, device: str, precision: str | None, threads: int | None) -> TensorRT:
+    """Open a .plan file; see edgetalk.backends.open_engine. Its precision is fixed, and it takes no CPU threads."""
+    plan = plans.read(path)
+    if precision not in (None, plan.metadata.precision):
+        raise InputError(
+            f"precision: got {precision!r}, but {path.name} was built in {plan.metadata.precision}; "
+            f"build another: {plan.rebuild} --precision {precision}"
+        )
+    return TensorRT(plan, device=device)
+
+
+def preflight(path: Path) -> list[str]:
+    """Compare a plan's header and metadata with this machine; see edgetalk.backends.preflight."""
+    plan = plans.read(path)
+    package, device = fit(plan, "auto")
+    with device.current():
+        free, total = device.memory()
+    return [
+        f"engine      {plan.product} {plan.version} for {' and '.join(plan.capabilities)}, {plan.metadata.precision}; "
+        f"{package.__version__} is here",
+        f"device      {device.name} ({device.capability}), {free / 2**30:.1f} of {total / 2**30:.1f} GiB free",
+        f"driver      CUDA {device.driver} through {device.provider}",
+        f"graph       {graph_state()}",
+    ]
+
+
+def graph_state() -> str:
+    """Say whether steps are recorded as CUDA graphs on this machine."""
+    return "CUDA graph on" if can_capture() else "CUDA graph off, it needs: pip install cuda-bindings"
+
+
+def fit(plan: plans.Plan, device: str, provider: str = "auto") -> tuple[types.ModuleType, Device]:
+    """Return the TensorRT package and the device for a plan that fits both.
+
+    Everything that is wrong with the file comes first (ModelError), whether or not the rest is there; then what
+    is missing on the machine (BackendError).
+    """
+    missing: list[BackendError] = []
+    package: types.ModuleType | None = None
+    gpu: Device | None = None
+    try:
+        package = load_package(plan.product, plan.path.name)
+    except BackendError as error:
+        missing.append(error)
+    try:
+        gpu = open_device(device_index(device), provider)
+    except BackendError as error:
+        missing.append(BackendError(f"{plan.path.name} cannot run: {error}; {instead(plan.path)}"))
+    version = package.__version__ if package else None
+    plan.check(version, *((gpu.capability, gpu.driver) if gpu else (None, None)))
+    if package is None or gpu is None:
+        raise missing[-1]  # without a GPU it would not help to install the package
+    return package, gpu
+
+
+def load_package(product: str, name: str) -> types.ModuleType:
+    """Import the Python package of "TensorRT" or "TensorRT-RTX"; `name` is the file that needs it."""
+    try:
+        return importlib.import_module(plans.PACKAGES[product])
+    except (ImportError, OSError, RuntimeError) as error:  # OSError: a library that the package links to is missing
+        extra = plans.EXTRAS[product]
+        raise BackendError(f'{name} needs {product} ({error}): pip install "edgetalk[{extra}]"') from error
+
+
+def device_index(device: str) -> int:
+    """Return the number in "cuda:1"; "auto" and "cuda" mean the first GPU."""
+    kind, _, index = device.lower().partition(":")
+    if device != "auto" and (kind != "cuda" or not (index.isdigit() or not index)):
+        raise BackendError(f'device "{device}" cannot run a plan, NVIDIA GPUs can; use "auto", "cuda" or "cuda:0"')
+    return int(index or 0)
+
+
+def instead(path: Path) -> str:
+    """Name what runs here where there is no NVIDIA GPU."""
+    for other in (path.with_suffix(".xml"), path.with_suffix(".onnx")):
+        if other.is_file():
+            return f"{other.name} beside it runs on this CPU"
+    return f"for this CPU: edgetalk build {path.stem}.onnx -o {path.stem}.xml"
+
+
+class Lines:
+    """The last things that TensorRT logged, for its own calls return None or False and say nothing."""
+
+    def __init__(self, package: Any) -> None:
+        lines: collections.deque[str] = collections.deque(maxlen=4)
+
+        class Logger(package.ILogger):  # type: ignore[misc]  # a class of a package that mypy does not see
+            def __init__(self) -> None:
+                package.ILogger.__init__(self)
+
+            def log(self, severity: Any, message: str) -> None:
+                if severity <= package.ILogger.Severity.ERROR:
+                    lines.append(" ".join(message.split()))
+
+        self.logger = Logger()
+        self._lines = lines
+
+    def clear(self) -> None:
+        self._lines.clear()
+
+    def __str__(self) -> str:
+        return "; ".join(self._lines) or "it gave no reason"
+
+
+@functools.cache
+def logged(package: types.ModuleType) -> Lines:
+    """One logger per process: TensorRT keeps the first that it is given."""
+    return Lines(package)
+
+
+class Engine:
+    """A deserialised plan on one device, shared by the backends of a file."""
+
+    def __init__(self, plan: plans.Plan, package: types.ModuleType, device: Device) -> None:
+        self.plan, self.package, self.device = plan, package, device
+        trt: Any = package
+        self.lines = logged(package)
+        self.lines.clear()
+        with device.current():
+            self._runtime = trt.Runtime(self.lines.logger)
+            if plan.metadata.engine.get("version_compatible"):
+                self._runtime.engine_host_code_allowed = True  # such a plan brings its own runtime
+            self.engine = self._runtime.deserialize_cuda_engine(plan.path.read_bytes())
+        if self.engine is None:
+            raise ModelError(
+                f"{plan.path.name} was refused by {plan.product} {trt.__version__} ({self.lines}); "
+                f"rebuild it here: {plan.rebuild}"
+            )
+
+
+_engines: weakref.WeakValueDictionary[tuple[Any, ...], Engine] = weakref.WeakValueDictionary()
+_lock = threading.Lock()
+
+
+def shared_engine(plan: plans.Plan, package: types.ModuleType, device: Device) -> Engine:
+    """Return the engine of this file on this device, deserialised once as long as somebody uses it."""
+    status = plan.path.stat()
+    key = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size, id(device))
+    with _lock:
+        engine = _engines.get(key)
+        if engine is None:
+            engine = _engines[key] = Engine(plan, package, device)
+        return engine
+
+
+class Buffer:
+    """One input or output: `capacity` bytes on the device and as many pinned ones on the host."""
+
+    def __init__(self, device: Device, dtype: np.dtype[Any], capacity: int) -> None:
+        self.dtype = dtype
+        self.memory = device.pinned((capacity,), np.uint8)
+        self.memory[:] = 0
+        self.pointer = device.malloc(capacity)
+        self.host: NDArray[Any] = self.memory
+
+    def shape(self, shape: tuple[int, ...]) -> None:
+        """Look at the start of the host's bytes as an array of this shape."""
+        self.host = self.memory[: math.prod(shape) * self.dtype.itemsize].view(self.dtype).reshape(shape)
+
+
+class TensorRT:
+    """An execution context with its stream and buffers; implements edgetalk.backends.Backend.
+
+    With a batched plan the batch is that of the last feeds, 1 at first; a batch within the built range may differ
+    from run to run, at the price of recording the graph anew.
+    """
+
+    def __init__(
+        self, plan: plans.Plan, *, device: str = "auto", provider: str = "auto", graph: bool = True
+    ) -> None:
+        package, gpu = fit(plan, device, provider)
+        self._shared: Engine | None = shared_engine(plan, package, gpu)
+        self._name, self._gpu, self._lines = plan.path.name, gpu, self._shared.lines
+        self.metadata = plan.text
+        self.device = (
+            f"{gpu.name} ({gpu.capability}), {plan.product} {package.__version__}, {plan.metadata.precision}, "
+            f"{graph_state() if graph else 'CUDA graph off as asked'}"
+        )
+        self._record = graph and can_capture()
+        self._graph: Graph | None = None
+        self._warm = False  # whether this shape has run once, as recording it asks for
+        self._buffers: dict[str, Buffer] = {}
+        self._context: Any = None
+        self._stream = self._done = 0
+        try:
+            with gpu.current():
+                self._bind(self._shared.engine, package)
+        except BaseException:
+            self.close()
+            raise
+
+    def _bind(self, engine: Any, trt: Any) -> None:
+        self._lines.clear()
+        self._context = engine.create_execution_context()
+        if self._context is None:
+            raise BackendError(
+                f"{self._name} got no execution context ({self._lines}); close other programs on this GPU"
+            )
+        self._stream, self._done = self._gpu.stream(), self._gpu.event()
+        names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+        self._ins = [n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
+        self._outs = [n for n in names if n not in self._ins]
+        specs = {n: TensorSpec(_dtype(engine, n), tuple(engine.get_tensor_shape(n))) for n in names}
+        self.inputs = {n: specs[n] for n in self._ins}
+        self.outputs = {n: specs[n] for n in self._outs}
+        # The largest shapes first: they say how much each buffer has to hold.
+        smallest, largest = {}, {}
+        for name, spec in self.inputs.items():
+            if -1 in spec.shape:
+                smallest[name], _, largest[name] = map(tuple, engine.get_tensor_profile_shape(name, 0))
+            else:
+                smallest[name] = largest[name] = spec.shape
+        shapes = self._resolve(largest)
+        for name, spec in specs.items():
+            capacity = math.prod(shapes[name]) * spec.dtype.itemsize
+            self._buffers[name] = buffer = Buffer(self._gpu, spec.dtype, capacity)
+            if not self._context.set_tensor_address(name, buffer.pointer):
+                raise BackendError(f"{self._name} refused the buffer of {name} ({self._lines}); rebuild the plan")
+        for name in self._ins:
+            buffer = self._buffers[name]
+            self._gpu.upload(buffer.pointer, buffer.host, self._stream)
+        self._finish()
+        self._reshape(smallest)
+
+    def _resolve(self, feeds: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+        """Tell the context the inputs' shapes and return those of all tensors."""
+        for name, shape in feeds.items():
+            if -1 in self.inputs[name].shape and not self._context.set_input_shape(name, shape):
+                raise InputError(f"{self._name} was not built for {name} of shape {shape} ({self._lines})")
+        return feeds | {name: tuple(self._context.get_tensor_shape(name)) for name in self._outs}
+
+    def _reshape(self, feeds: dict[str, tuple[int, ...]]) -> None:
+        for name, shape in self._resolve(feeds).items():
+            self._buffers[name].shape(shape)
+        self._results = {name: self._buffers[name].host for name in self._outs}
+        self._warm = False
+        graph, self._graph = self._graph, None
+        if graph is not None:
+            graph.close()
+
+    def run(self, feeds: Arrays) -> Arrays:
+        if self._context is None:
+            raise BackendError(f"{self._name} is closed; open it again")
+        with self._gpu.current():
+            self._feed(feeds)
+            if self._graph is not None:
+                self._graph.launch(self._stream)
+            elif self._warm and self._record:
+                self._capture()
+            else:
+                self._enqueue()
+            self._warm = True
+            self._finish()
+        return self._results
+
+    def _feed(self, feeds: Arrays) -> None:
+        """Copy into pinned memory and start the upload; what is not fed stays on the device as it is."""
+        try:
+            if any(value.shape != self._buffers[name].host.shape for name, value in feeds.items()):
+                now = {name: self._buffers[name].host.shape for name in self._ins}
+                self._reshape(now | {name: value.shape for name, value in feeds.items()})
+            for name, value in feeds.items():
+                if name not in self.inputs:
+                    raise KeyError(name)
+                buffer = self._buffers[name]
+                np.copyto(buffer.host, value)
+                self._gpu.upload(buffer.pointer, buffer.host, self._stream)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{self._name} takes {self.inputs}, not what was fed: {error}") from error
+
+    def _enqueue(self) -> None:
+        self._lines.clear()
+        if not self._context.execute_async_v3(self._stream):
+            raise BackendError(f"{self._name} failed while it ran: {self._lines}")
+        for name in self._outs:
+            buffer = self._buffers[name]
+            self._gpu.download(buffer.host, buffer.pointer, self._stream)
+
+    def _capture(self) -> None:
+        try:
+            self._graph = Graph(self._stream, self._enqueue)
+        except BackendError as error:
+            self._record = False
+            logging.getLogger("edgetalk").warning("%s runs without a CUDA graph: %s", self._name, error)
+            self._enqueue()
+        else:
+            self._graph.launch(self._stream)
+
+    def _finish(self) -> None:
+        try:
+            self._gpu.record(self._done, self._stream)
+            self._gpu.wait(self._done)
+        except BackendError as error:
+            raise BackendError(f"{self._name} failed while it ran: {error}") from error
+
+    def close(self) -> None:
+        if self._shared is None:
+            return
+        with self._gpu.current():
+            graph, self._graph = self._graph, None
+            if graph is not None:
+                graph.close()
+            self._context = None  # before the memory that it points to
+            for buffer in self._buffers.values():
+                self._gpu.free(buffer.pointer)
+            self._buffers = {}
+            if self._done:
+                self._gpu.free_event(self._done)
+            if self._stream:
+                self._gpu.free_stream(self._stream)
+            self._shared = None  # the last backend of a file takes the engine with it
+
+
+def _dtype(engine: Any, name: str) -> np.dtype[Any]:
+    kind = engine.get_tensor_dtype(name).name
+    if kind not in DTYPES:
+        raise ModelError(f"{name} is {kind}, expected one of {', '.join(DTYPES)}; export the model again")
+    return np.dtype(DTYPES[kind])

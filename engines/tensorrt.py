@@ -1,0 +1,308 @@
+"""ONNX to a .plan for NVIDIA devices, by TensorRT where it is installed, by TensorRT-RTX otherwise.
+
+TensorRT builds on the device that will run the plan. TensorRT-RTX also builds for other devices, without any GPU.
+Always strongly typed: the precision is what the ONNX says (engines/precision.py), which is the one way that
+TensorRT 10.3 to 11 and TensorRT-RTX have in common. The metadata goes into the network's name, so that the vendor's
+tools open the plan like any other. Left out: plugins, DLA, refitting and weight streaming.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.metadata
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgetalk.backends import plan as plans
+from edgetalk.backends.cuda import Device, open_device
+from edgetalk.errors import BackendError, EdgetalkError, InputError, ModelError
+from edgetalk.metadata import TENSORRT_LIMIT, Metadata
+
+ARCHITECTURES = {
+    "7.2": "Xavier", "7.5": "Turing", "8.0": "A100", "8.6": "Ampere", "8.7": "Orin", "8.9": "Ada", "9.0": "Hopper",
+    "10.0": "Blackwell data centre", "11.0": "Thor", "12.0": "Blackwell", "12.1": "DGX Spark",
+}  # fmt: skip
+"""What people call the devices of a compute capability."""
+HARDWARE = {"ampere+": "AMPERE_PLUS", "same": "SAME_COMPUTE_CAPABILITY"}
+
+Progress = Callable[[str, int, int], None]
+"""Called with the builder's phase, the steps done in it and all its steps."""
+
+
+def build_plan(
+    onnx_path: str | os.PathLike[str],
+    plan_path: str | os.PathLike[str],
+    *,
+    metadata: Metadata,
+    compute_capability: Sequence[str] | None = None,
+    batch: int | tuple[int, int, int] = 1,
+    workspace: int | None = None,
+    timing_cache: str | os.PathLike[str] | None = None,
+    hardware: str | None = None,
+    version_compatible: bool = False,
+    progress: Progress | None = None,
+) -> plans.Plan:
+    """Build a plan from a typed ONNX file and return what the finished file says about itself.
+
+    metadata: goes into the plan; its field `engine` is filled in here.
+    compute_capability: devices such as ("8.6", "8.9"); None is the GPU of this machine. Others than that one
+        need TensorRT-RTX.
+    batch: largest batch of a graph with a dynamic one, or smallest, usual and largest.
+    workspace: MiB that a layer may use while it runs and while its kernels are tried out; a small number keeps
+        the build on a Jetson within its memory. None leaves it to TensorRT: all that there is.
+    timing_cache: file that keeps what was measured of kernels, read if it exists, written afterwards.
+    hardware: "ampere+" or "same": let the plan run on other devices too, somewhat slower. TensorRT alone.
+    version_compatible: let newer versions of TensorRT run the plan too, somewhat slower. TensorRT alone.
+
+    Raises FileNotFoundError; InputError for options that do not go together; ModelError where the graph cannot
+    be built; BackendError where neither package is installed, or no GPU is there and no device was named.
+    """
+    source, target = Path(onnx_path), Path(plan_path)
+    graph = source.read_bytes()
+    trt, product = load_package()
+    rtx = product == "TensorRT-RTX"
+    gpu, capabilities = _target(trt, product, compute_capability)
+    if rtx and (hardware or version_compatible):
+        raise InputError(
+            "hardware and version_compatible: TensorRT-RTX 1.x has neither; name all devices instead: "
+            "--compute-capability 8.6,8.9,12.0"
+        )
+    if hardware not in (None, *HARDWARE):
+        raise InputError(f"hardware: got {hardware!r}, expected one of {', '.join(HARDWARE)}")
+    if workspace is not None and workspace < 1:
+        raise InputError(f"workspace: got {workspace} MiB, expected at least 1, or None for all that there is")
+
+    engine: dict[str, Any] = {"name": product, "version": trt.__version__, "compute_capability": capabilities}
+    engine |= {"device": gpu.name} if gpu else {}
+    engine |= {"cuda": cuda} if (cuda := toolkit(trt)) else {}
+    engine |= {"hardware": hardware} if hardware else {}
+    engine |= {"version_compatible": True} if version_compatible else {}
+
+    journal = Journal(trt, source.name, product)
+    builder = trt.Builder(journal.logger)
+    network = parse(trt, builder, journal, graph, source)
+    network.name = name = dataclasses.replace(metadata, engine=engine).to_json()
+    if len(name) > TENSORRT_LIMIT:
+        raise ModelError(
+            f"{source.name} has metadata of {len(name)} bytes, a plan keeps {TENSORRT_LIMIT}; "
+            "shorten its licence or units"
+        )
+    config = builder.create_builder_config()
+    if profile := _profile(builder, network, batch, source.name):
+        config.add_optimization_profile(profile)
+    if workspace is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace << 20)
+    if rtx:
+        config.num_compute_capabilities = len(capabilities)
+        for index, capability in enumerate(capabilities):
+            config.set_compute_capability(getattr(trt.ComputeCapability, _member(capability)), index)
+    if hardware:
+        config.hardware_compatibility_level = getattr(trt.HardwareCompatibilityLevel, HARDWARE[hardware])
+    if version_compatible:
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    cache = _read_cache(config, Path(timing_cache)) if timing_cache else None
+    monitor = Monitor(trt, progress)
+    config.progress_monitor = monitor.monitor
+
+    serialized = builder.build_serialized_network(network, config)
+    monitor.reraise()
+    if serialized is None:
+        raise journal.error("cannot be built")
+    plan = _write(target, bytes(serialized), name)
+    if cache is not None and timing_cache:
+        _replace(Path(timing_cache), bytes(cache.serialize()))
+    return plan
+
+
+def load_package() -> tuple[Any, str]:
+    """Return the package that builds here and its product's name: TensorRT before TensorRT-RTX.
+
+    Raises BackendError where neither can be imported.
+    """
+    reasons = []
+    for product, package in plans.PACKAGES.items():
+        try:
+            return importlib.import_module(package), product
+        except (ImportError, OSError, RuntimeError) as error:  # OSError: a library that it links to is missing
+            reasons.append(str(error))
+    raise BackendError(
+        f"a plan needs TensorRT or TensorRT-RTX to be built ({'; '.join(reasons)}): "
+        'pip install "edgetalk[tensorrt]", or "edgetalk[rtx]", which needs no GPU'
+    )
+
+
+def capabilities_of(trt: Any) -> list[str]:
+    """Return the compute capabilities that this version of TensorRT-RTX builds for."""
+    members = [m[2:] for m in trt.ComputeCapability.__members__ if m.startswith("SM")]
+    return [f"{int(m) // 10}.{int(m) % 10}" for m in sorted(members, key=int)]
+
+
+def named(capabilities: Sequence[str]) -> str:
+    """Return capabilities with what people call them: "7.5 (Turing), 8.7 (Orin)"."""
+    return ", ".join(f"{c} ({ARCHITECTURES[c]})" if c in ARCHITECTURES else c for c in capabilities)
+
+
+def toolkit(trt: Any) -> str:
+    """Return the major CUDA version that an installed wheel was made for, "" where it is not from a wheel."""
+    for major in range(11, 16):
+        try:
+            importlib.metadata.version(f"{trt.__name__}_cu{major}_libs")
+            return str(major)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return ""
+
+
+def parse(trt: Any, builder: Any, journal: Journal, graph: bytes, source: Path) -> Any:
+    """Return the strongly typed network of an ONNX file's bytes; raises ModelError where it cannot be parsed."""
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, journal.logger)
+    if not parser.parse(graph, str(source)):
+        errors = [parser.get_error(i) for i in range(parser.num_errors)]
+        raise journal.error("cannot be parsed", [f"{e.node_name() or e.node_operator()}: {e.desc()}" for e in errors])
+    return network
+
+
+class Journal:
+    """The errors that TensorRT logs while it builds; its own calls return None or False and say nothing."""
+
+    def __init__(self, trt: Any, name: str, product: str) -> None:
+        lines: list[str] = []
+
+        class Logger(trt.ILogger):
+            def __init__(self) -> None:
+                trt.ILogger.__init__(self)
+
+            def log(self, severity: Any, message: str) -> None:
+                if severity <= trt.ILogger.Severity.ERROR:
+                    lines.append(message)
+
+        self.logger = Logger()
+        self._lines, self._subject, self._product = lines, name, f"{product} {trt.__version__}"
+
+    def error(self, what: str, reasons: Sequence[str] = ()) -> ModelError:
+        """Return the error to raise: the first reason is the cause, what follows are its consequences."""
+        reason = " ".join((reasons or self._lines or ["it gave no reason"])[0].split()).rstrip(".")
+        advice = "; build it in fp16 for Turing: --precision fp16" if "Turing" in reason else "; export the model again"
+        return ModelError(f"{self._subject} {what} by {self._product} ({reason}){advice}")
+
+
+class Monitor:
+    """Hands the builder's progress on; what the callback raises, Ctrl-C too, stops the build and is raised again."""
+
+    def __init__(self, trt: Any, progress: Progress | None) -> None:
+        raised: list[BaseException] = []
+        steps: dict[str, int] = {}
+
+        class ProgressMonitor(trt.IProgressMonitor):
+            def __init__(self) -> None:
+                trt.IProgressMonitor.__init__(self)
+
+            def phase_start(self, phase: str, parent: str | None, count: int) -> None:
+                steps[phase] = count
+
+            def step_complete(self, phase: str, step: int) -> bool:
+                if progress and not raised:
+                    try:
+                        progress(phase, step + 1, steps[phase])
+                    except BaseException as error:  # must not pass through C++
+                        raised.append(error)
+                return not raised
+
+            def phase_finish(self, phase: str) -> None:
+                steps.pop(phase, None)
+
+        self.monitor, self._raised = ProgressMonitor(), raised
+
+    def reraise(self) -> None:
+        if self._raised:
+            raise self._raised[0]
+
+
+def _target(trt: Any, product: str, asked: Sequence[str] | None) -> tuple[Device | None, list[str]]:
+    """Return this machine's GPU where the plan is for it, and the compute capabilities to build for."""
+    known = capabilities_of(trt) if product == "TensorRT-RTX" else []
+    if asked and product == "TensorRT-RTX":
+        if wrong := [c for c in asked if c not in known]:
+            raise InputError(
+                f"compute_capability: TensorRT-RTX {trt.__version__} does not build for {named(wrong)}, only for "
+                f"{named(known)}; for others build on the device itself, with TensorRT"
+            )
+        return None, list(dict.fromkeys(asked))
+    try:
+        gpu = open_device()
+    except EdgetalkError as error:
+        if product == "TensorRT-RTX":
+            advice = f"name the devices to build for: --compute-capability {','.join(known)}"
+        else:
+            advice = "TensorRT builds on the device that will run the plan; build it there"
+        raise BackendError(f"no GPU to build for ({error}); {advice}") from error
+    if asked and list(asked) != [gpu.capability]:
+        raise InputError(
+            f"compute_capability: got {','.join(asked)}, but TensorRT builds for this machine's GPU alone, "
+            f"{named([gpu.capability])}; build the plan on the device that will run it"
+        )
+    if known and gpu.capability not in known:
+        raise BackendError(
+            f"TensorRT-RTX {trt.__version__} does not support this GPU, {gpu.name} of compute capability "
+            f"{gpu.capability}, only {named(known)}; install TensorRT: pip install \"edgetalk[tensorrt]\""
+        )
+    return gpu, [gpu.capability]
+
+
+def _member(capability: str) -> str:
+    return "SM" + capability.replace(".", "")
+
+
+def _profile(builder: Any, network: Any, batch: int | tuple[int, int, int], name: str) -> Any:
+    """Return an optimisation profile for a graph with a dynamic batch, None for one with a fixed batch."""
+    low, usual, high = (1, batch, batch) if isinstance(batch, int) else batch
+    if not 1 <= low <= usual <= high:
+        raise InputError(f"batch: got {batch}, expected 1 <= smallest <= usual <= largest")
+    profile = None
+    for tensor in (network.get_input(i) for i in range(network.num_inputs)):
+        first, *rest = shape = tuple(tensor.shape)
+        if -1 in rest:
+            raise ModelError(f"{name}: {tensor.name} has shape {shape}, only the batch may be dynamic; export it again")
+        if first == -1:
+            profile = profile or builder.create_optimization_profile()
+            profile.set_shape(tensor.name, (low, *rest), (usual, *rest), (high, *rest))
+        elif batch != 1 and high != first:
+            raise InputError(
+                f"batch: got {batch}, but {name} has a fixed batch of {first}; "
+                "export it with a dynamic one: edgetalk export --batch dynamic"
+            )
+    return profile
+
+
+def _read_cache(config: Any, path: Path) -> Any:
+    cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
+    if not config.set_timing_cache(cache, False):  # False: refuse what another device measured
+        raise InputError(f"timing_cache: {path.name} is of another device or version; name another file")
+    return cache
+
+
+def _write(target: Path, content: bytes, name: str) -> plans.Plan:
+    """Write the plan beside its name, read it as the runtime will, and only then give it the name."""
+    part = target.with_name(target.name + ".part")
+    try:
+        part.write_bytes(content)
+        plan = plans.read(part)
+        if plan.text != name:
+            raise ModelError(f"{target.name} lost the metadata that it was given; report this version of TensorRT")
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+    return dataclasses.replace(plan, path=target)
+
+
+def _replace(target: Path, content: bytes) -> None:
+    part = target.with_name(target.name + ".part")
+    try:
+        part.write_bytes(content)
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
