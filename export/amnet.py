@@ -1,0 +1,94 @@
+"""AMNet for export: reads our checkpoints and cuts the network into a source graph and a step graph.
+
+The source graph holds what sees the picture alone (stem and first cell); the step graph holds the rest, so that a
+face that stays costs nothing. Left out: the published checkpoints of the paper's authors.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from edgetalk.train.amnet import load_checkpoint
+from edgetalk.train.networks.amnet import AMNet, GeometricController
+from torch import Tensor, nn
+
+from edgetalk.errors import InputError
+from edgetalk.metadata import Metadata
+
+from . import dynamic_conv
+from .graph import Export, Graph
+from .onnx_file import from_pixels, to_pixels
+
+UNITS = {
+    "pose": "rad: yaw, pitch, roll",
+    "blink": "subject's left, right: 0 open, 1 closed",
+    "landmarks": "fractions of width, height",
+}
+
+
+class Source(nn.Module):
+    """source uint8 (B, S, S, 3) -> appearance (B, 152, S/4, S/4)."""
+
+    def __init__(self, network: AMNet):
+        super().__init__()
+        self.network = network
+
+    def forward(self, source: Tensor) -> Tensor:
+        return self.network.reenactor.source(from_pixels(source))
+
+
+class Step(nn.Module):
+    """appearance, mel (B, T, F), pose (B, 3), blink (B, 2) -> frame uint8 (B, S, S, 3), landmarks (B, 106, 2)."""
+
+    def __init__(self, network: AMNet):
+        super().__init__()
+        self.network = network
+
+    def forward(self, appearance: Tensor, mel: Tensor, pose: Tensor, blink: Tensor) -> tuple[Tensor, Tensor]:
+        f_geo = self.network.fuser(mel, pose, blink)
+        return to_pixels(self.network.reenactor.step(appearance, f_geo)), self.network.landmarks(f_geo)
+
+
+class Whole(nn.Module):
+    """Source and Step in one graph."""
+
+    def __init__(self, network: AMNet):
+        super().__init__()
+        self.source, self.step = Source(network), Step(network)
+
+    def forward(self, source: Tensor, mel: Tensor, pose: Tensor, blink: Tensor) -> tuple[Tensor, Tensor]:
+        return self.step(self.source(source), mel, pose, blink)
+
+
+def prepare(checkpoint: Path, *, form: str, whole: bool, size: int | None, batch: int) -> Export:
+    """Read a checkpoint of `edgetalk train amnet` and return its graphs, the source graph first.
+
+    The examples have `batch` samples. Raises FileNotFoundError, ModelError where the file is no such checkpoint and
+    InputError where the size does not fit the network.
+    """
+    read = load_checkpoint(checkpoint)
+    network, audio = read.network, read.audio
+    size = read.size if size is None else size
+    if size < 32 or size % 4:
+        raise InputError(f"size: got {size}, expected a multiple of 4 of at least 32")
+    if form == "shift":
+        dynamic_conv.unroll(network, GeometricController)
+    metadata = Metadata(family="amnet", variant=read.variant, audio=audio, units=UNITS, checkpoint=read.sha256,
+                        persons=read.persons)
+    generator = torch.Generator().manual_seed(0)
+
+    def values(*shape: int, low: float, high: float) -> Tensor:
+        return torch.rand(batch, *shape, generator=generator) * (high - low) + low
+
+    source = values(size, size, 3, low=0, high=256).to(torch.uint8)
+    drive = {"mel": values(audio.window, audio.features, low=-4, high=4), "pose": values(3, low=-0.4, high=0.4),
+             "blink": values(2, low=0, high=1)}
+    if whole:
+        graphs = [Graph("whole", Whole(network), {"source": source, **drive}, ["frame", "landmarks"])]
+    else:
+        with torch.no_grad():
+            appearance = Source(network)(source)
+        graphs = [Graph("source", Source(network), {"source": source}, ["appearance"]),
+                  Graph("step", Step(network), {"appearance": appearance, **drive}, ["frame", "landmarks"])]
+    return Export(metadata, graphs, {name: picture.numpy() for name, picture in read.sources.items()})

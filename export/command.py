@@ -1,0 +1,38 @@
+"""Turn a checkpoint into ONNX: NAME.onnx, the step of one frame; NAME-source.onnx, what sees the picture alone;
+and NAME.avatar, a picture prepared with it.
+
+The files get their names only after ONNX Runtime has reproduced torch with them, all or none.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .dynamic_conv import FORMS
+from .exporter import FAMILIES, USES, to_onnx
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("family", choices=FAMILIES, help="what kind of network it is")
+    parser.add_argument("--checkpoint", required=True, type=Path, metavar="FILE", help=".safetensors file to read")
+    parser.add_argument("-o", "--out", required=True, type=Path, metavar="FILE", help="NAME.onnx to write")
+    parser.add_argument("--dynamic-conv", choices=FORMS, default="conv",
+                        help="the predicted convolution as a grouped convolution (default, fastest on a CPU) or as "
+                             "shifted multiply-adds, which any batch and any engine can take")
+    parser.add_argument("--whole", action="store_true", help="one graph with all inputs instead of two")
+    parser.add_argument("--size", type=int, metavar="PIXELS", help="side of the picture (default: as trained)")
+    parser.add_argument("--batch", type=int, metavar="N",
+                        help="samples of a run, 0 for any number (default: 1, any with --dynamic-conv shift)")
+    parser.add_argument("--avatar", metavar="NAME", help="person in the checkpoint to make the avatar of")
+    parser.add_argument("--source", type=Path, metavar="PICTURE", help="picture to make the avatar of instead")
+    parser.add_argument("--licence", default="", metavar="TEXT", help="licence of the weights")
+    parser.add_argument("--use", choices=USES, default="any", help="what the weights may be used for (default: any)")
+
+
+def run(args: argparse.Namespace) -> None:
+    written = to_onnx(args.checkpoint, args.out, family=args.family, dynamic_conv=args.dynamic_conv,
+                      whole=args.whole, size=args.size, batch=args.batch, avatar=args.avatar, source=args.source,
+                      licence=args.licence, use=args.use)
+    for path in written:
+        print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")

@@ -1,0 +1,110 @@
+"""Checkpoint to ONNX files and avatar, of any family, each graph checked against torch before any has its name.
+
+A family is a module with `prepare(checkpoint, *, form, whole, size, batch) -> Export` and one entry in FAMILIES.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from edgetalk.avatar import Avatar, save
+from edgetalk.errors import InputError
+from edgetalk.files import together
+from edgetalk.metadata import Metadata
+from edgetalk.preprocess import Picture, read_picture, square_crop
+
+from .dynamic_conv import FORMS
+from .graph import Export, Graph
+from .onnx_file import check_parity, run, to_bytes, trace
+
+FAMILIES = {"amnet": "amnet"}
+"""Family to module in this folder, imported when asked for."""
+USES = ("any", "non-commercial")
+
+
+def to_onnx(checkpoint: str | os.PathLike[str], out: str | os.PathLike[str], *, family: str = "amnet",
+            dynamic_conv: str = "conv", whole: bool = False, size: int | None = None, batch: int | None = None,
+            avatar: str | None = None, source: str | os.PathLike[str] | None = None,
+            licence: str = "", use: str = "any") -> list[Path]:
+    """Write NAME.onnx, NAME-source.onnx and NAME.avatar for `out` = NAME.onnx and return their paths.
+
+    `dynamic_conv` is the form of the predicted convolution, "conv" or "shift"; `batch` the number of samples of
+    a run, 0 for any number (left alone: 1, and any number in the form "shift"). `whole` writes one graph with all
+    inputs instead of two, and no avatar. `size` is the side of the picture, the checkpoint's own where it is not
+    given. `avatar` names the person in the checkpoint whose picture the avatar shows (left alone: the first);
+    `source` is a picture to use instead. Without any picture there is no avatar.
+
+    Files of the same names are replaced, all of them or none; equal arguments give equal bytes. Raises
+    FileNotFoundError, ModelError where the checkpoint is none of the family or ONNX Runtime does not reproduce
+    torch (1 of 255 in a frame), and InputError.
+    """
+    checkpoint, out = Path(checkpoint), Path(out)
+    if family not in FAMILIES:
+        raise InputError(f"family: got {family!r}, expected one of {', '.join(FAMILIES)}")
+    if dynamic_conv not in FORMS:
+        raise InputError(f"dynamic_conv: got {dynamic_conv!r}, expected one of {', '.join(FORMS)}")
+    if out.suffix != ".onnx":
+        raise InputError(f"out: got {out.name!r}, expected a name that ends in .onnx")
+    if use not in USES:
+        raise InputError(f"use: got {use!r}, expected one of {', '.join(USES)}")
+    if batch is None:
+        batch = 0 if dynamic_conv == "shift" else 1
+    if batch < 0 or (batch == 0 and dynamic_conv == "conv"):
+        raise InputError(f'batch: got {batch}, expected at least 1; for any batch use dynamic_conv="shift"')
+    module = importlib.import_module(f".{FAMILIES[family]}", __package__)
+    # Two samples, where any number is to be allowed, keep the tracer from taking a batch of one for granted.
+    export: Export = module.prepare(checkpoint, form=dynamic_conv, whole=whole, size=size, batch=batch or 2)
+    name, picture = _picture(export, avatar, source)
+    metadata = dataclasses.replace(export.metadata, licence=licence, use=use)
+    with together(out.parent) as parts:
+        for graph in export.graphs:
+            data = _checked(graph, dataclasses.replace(metadata, role=graph.role), dynamic_batch=batch == 0)
+            if graph.role == "source":
+                metadata = dataclasses.replace(metadata, source=hashlib.sha256(data).hexdigest())
+                (parts / f"{out.stem}-source.onnx").write_bytes(data)
+                if picture is not None:
+                    save(_avatar(graph, data, metadata, name, picture), parts / f"{out.stem}.avatar")
+            else:
+                (parts / out.name).write_bytes(data)
+        names = sorted(part.name for part in parts.iterdir())
+    return [out.with_name(name) for name in names]
+
+
+def _picture(export: Export, avatar: str | None, source: str | os.PathLike[str] | None) -> tuple[str, Picture | None]:
+    """Return whose picture the avatar shows, and the picture."""
+    if source is not None:
+        return avatar or "", read_picture(source)
+    if avatar is None:
+        return next(iter(export.sources.items()), ("", None))
+    if avatar not in export.sources:
+        there = ", ".join(export.sources) or "nobody"
+        raise InputError(f"avatar: the checkpoint has no picture of {avatar!r}, it has {there}; "
+                         "give a picture with --source")
+    return avatar, export.sources[avatar]
+
+
+def _avatar(graph: Graph, data: bytes, metadata: Metadata, name: str, picture: Picture) -> Avatar:
+    """What `edgetalk avatar` would prepare, of the features that ONNX Runtime computes."""
+    batch, size = graph.inputs["source"].shape[:2]
+    crop = square_crop(picture, size)
+    results = run(data, {"source": np.repeat(crop[None], batch, axis=0)})
+    features = {key: value[:1].astype(np.float16) for key, value in results.items()}
+    box = np.array([[0, 0, picture.shape[1], picture.shape[0]]], np.float32)
+    return Avatar(crop, features, box, metadata.family, metadata.source, metadata.licence, name=name)
+
+
+def _checked(graph: Graph, metadata: Metadata, dynamic_batch: bool) -> bytes:
+    data = to_bytes(trace(graph.module, graph.inputs, graph.outputs, dynamic_batch=dynamic_batch), metadata)
+    with torch.no_grad():
+        results = graph.module(*graph.inputs.values())
+    results = results if isinstance(results, tuple) else (results,)
+    expected = {name: value.numpy() for name, value in zip(graph.outputs, results, strict=True)}
+    check_parity(run(data, {name: value.numpy() for name, value in graph.inputs.items()}), expected, graph.role)
+    return data

@@ -1,0 +1,32 @@
+"""What a family hands to the exporter."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor, nn
+
+from edgetalk.metadata import Metadata
+
+
+class Graph(NamedTuple):
+    """One ONNX file to be."""
+
+    role: str
+    """"source", "step" or "whole": what `Metadata.role` will say; a source graph's file ends in -source."""
+    module: nn.Module
+    inputs: dict[str, Tensor]
+    """An example of each input, in the order of `module.forward`."""
+    outputs: list[str]
+
+
+class Export(NamedTuple):
+    """A checkpoint, read."""
+
+    metadata: Metadata
+    """What all graphs share."""
+    graphs: list[Graph]
+    """The source graph, where there is one, first."""
+    sources: dict[str, np.ndarray]
+    """Pictures that came with the checkpoint, uint8 (S, S, 3) RGB, by the person's name."""
