@@ -16,8 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ModelError
-from ..metadata import Metadata
+from edgetalk.errors import ModelError
 
 SUFFIXES = {".xml": "openvino", ".onnx": "openvino", ".plan": "tensorrt"}
 
@@ -80,11 +79,6 @@ def preflight(path: str | os.PathLike[str]) -> list[str]:
     """
     lines: list[str] = _module(path).preflight(Path(path))
     return lines
-
-
-def read_metadata(backend: Backend, path: str | os.PathLike[str]) -> Metadata:
-    """Return the metadata of an opened engine; raises ModelError where it is missing, damaged or newer."""
-    return Metadata.from_json(backend.metadata, Path(path).name)
 
 
 def _module(path: str | os.PathLike[str]) -> Any:

@@ -1,0 +1,250 @@
+"""OpenVINO: runs .xml (with its .bin) and .onnx files on CPUs, and on Intel GPUs and NPUs where one is named.
+
+The precision is always set, never left to the plugin, whose silent default on CPUs with bf16 is bf16. Input and
+output arrays are bound to the request once: feeding copies into them, results are views of them. With the
+environment variable EDGETALK_CACHE set to a folder, compiled networks are kept there and open faster. Batch is 1;
+throughput modes and asynchronous requests are left out.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgetalk.errors import BackendError, InputError, ModelError
+from edgetalk.metadata import Metadata
+
+from . import Arrays, TensorSpec
+
+# Metadata's precision -> arithmetic of what is not quantised, and the capability it takes.
+ARITHMETIC = {"f32": ("f32", "FP32"), "bf16": ("bf16", "BF16"), "int8": ("bf16", "BF16"), "fp16": ("f16", "FP16")}
+ALIGNMENT = 64  # bytes; the widest vector registers
+
+
+def open(path: Path, *, device: str, precision: str | None, threads: int | None) -> OpenVINO:
+    """Open an .xml or .onnx file; see edgetalk.backends.open_engine."""
+    return OpenVINO(path, device=device, precision=precision, threads=threads)
+
+
+def preflight(path: Path) -> list[str]:
+    """Return what reading the file tells, without compiling it; see edgetalk.backends.preflight."""
+    ov = _package(path)
+    core = ov.Core()
+    model = _read(core, path)
+    text = _metadata(model)
+    arithmetic, why = _arithmetic(core, "CPU", Metadata.from_json(text, path.name).precision)
+    ports = {
+        kind: ", ".join(f"{name} {spec.dtype} {spec.shape}" for name, spec in _specs(ports).items())
+        for kind, ports in (("inputs", model.inputs), ("outputs", model.outputs))
+    }
+    return [f"engine      OpenVINO {_version(ov)} on the CPU, {arithmetic}{why}"] + [
+        f"{kind:<11} {line}" for kind, line in ports.items()
+    ]
+
+
+class OpenVINO:
+    """A network compiled for one device; implements edgetalk.backends.Backend."""
+
+    def __init__(self, path: Path, *, device: str, precision: str | None, threads: int | None) -> None:
+        if precision is not None and precision not in ARITHMETIC:
+            raise InputError(f"precision: got {precision!r}, expected one of {', '.join(ARITHMETIC)}")
+        if threads is not None and threads < 1:
+            raise InputError(f"threads: got {threads}, expected at least 1, or None for OpenVINO's choice")
+        ov = _package(path)
+        core = ov.Core()
+        model = _read(core, path)  # the compiled network would not have the metadata any more
+        self._name = path.name
+        self.metadata = _metadata(model)
+        if precision is None:
+            precision = Metadata.from_json(self.metadata, path.name).precision if self.metadata else "f32"
+        target, chosen = _device(core, device)
+        arithmetic, why = _arithmetic(core, target, precision)
+        self.device = (
+            f"{target} ({core.get_property(target, 'FULL_DEVICE_NAME')}), OpenVINO {_version(ov)}, "
+            f"{arithmetic}{why}{chosen}"
+        )
+        config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": arithmetic}
+        if threads is not None:
+            config["INFERENCE_NUM_THREADS"] = threads
+        if cache := os.environ.get("EDGETALK_CACHE"):
+            config["CACHE_DIR"] = cache
+        try:
+            _fix_batch(model)
+            compiled = core.compile_model(model, target, config)
+            self._request = compiled.create_infer_request()
+        except RuntimeError as error:
+            raise BackendError(f"{path.name} does not run on {target}: {_reason(error)}") from error
+        self.inputs, self.outputs = _specs(compiled.inputs), _specs(compiled.outputs)
+        self._feeds = self._bind(compiled.inputs, self.inputs, ov.Tensor)
+        self._results = self._bind(compiled.outputs, self.outputs, ov.Tensor)
+
+    def _bind(self, ports: Any, specs: dict[str, TensorSpec], tensor: Any) -> Arrays:
+        """Let the request read or write arrays that we own, so that they outlive it."""
+        arrays = {}
+        for port, (name, spec) in zip(ports, specs.items(), strict=True):
+            arrays[name] = _aligned(spec)
+            self._request.set_tensor(port, tensor(arrays[name], shared_memory=True))
+        return arrays
+
+    def run(self, feeds: Arrays) -> Arrays:
+        if self._request is None:
+            raise BackendError(f"{self._name} is closed; open it again")
+        try:
+            for name, value in feeds.items():
+                np.copyto(self._feeds[name], value)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{self._name} takes {self.inputs}, not what was fed: {error}") from error
+        try:
+            self._request.infer(share_outputs=True)
+        except RuntimeError as error:
+            raise BackendError(f"{self._name} failed while it ran: {_reason(error)}") from error
+        return self._results
+
+    def close(self) -> None:
+        self._request = None
+
+
+def _package(path: Path) -> Any:
+    try:
+        import openvino
+    except ImportError as error:
+        raise BackendError(f'{path.name} needs OpenVINO ({error}): pip install "edgetalk[openvino]"') from error
+    return openvino
+
+
+def _version(ov: Any) -> str:
+    return str(ov.__version__).partition("-")[0]
+
+
+def _read(core: Any, path: Path) -> Any:
+    # Looked at first by us: for a file that its ONNX and IR readers refuse, OpenVINO asks all its other readers,
+    # and these write to stderr.
+    if path.suffix == ".onnx":
+        _check_onnx(path)
+    else:
+        _check_ir(path)
+    try:
+        return core.read_model(path)
+    except RuntimeError as error:
+        raise ModelError(f"{path.name} cannot be read: {_reason(error)}; {_cure(path)}") from error
+
+
+def _cure(path: Path) -> str:
+    return "copy it again" if path.suffix == ".onnx" else f"copy it and {path.stem}.bin again"
+
+
+def _check_ir(path: Path) -> None:
+    text = path.read_bytes().strip()
+    if b"<net" not in text[:256]:
+        what = "is empty" if not text else "is no OpenVINO model"
+        raise ModelError(f"{path.name} {what}; build one with: edgetalk build MODEL.onnx -o {path.name}")
+    if not text.endswith(b"</net>"):
+        raise ModelError(f"{path.name} is truncated at {len(text)} bytes; {_cure(path)}")
+    if not path.with_suffix(".bin").is_file():
+        raise ModelError(f"{path.name} has no {path.stem}.bin beside it; copy both files of the model")
+
+
+def _check_onnx(path: Path) -> None:
+    """Walk the outermost fields of the protobuf message: they must fill the file and hold a graph (field 7)."""
+    size, at, fields = path.stat().st_size, 0, set()
+    if not size:
+        raise ModelError(f"{path.name} is empty; {_cure(path)}")
+    with path.open("rb") as file:
+
+        def varint() -> int:
+            value = 0
+            for shift in range(0, 70, 7):
+                byte = file.read(1)
+                if not byte:
+                    raise ModelError(f"{path.name} is truncated at {size} bytes; {_cure(path)}")
+                value |= (byte[0] & 127) << shift
+                if byte[0] < 128:
+                    return value
+            raise ModelError(f"{path.name} is no ONNX model; export one with: edgetalk export")
+
+        while at < size:
+            key = varint()
+            fields.add(key >> 3)
+            if key & 7 == 2:
+                file.seek(varint(), os.SEEK_CUR)
+            elif key & 7 == 0:
+                varint()
+            else:  # an ONNX model has no other kinds of fields
+                raise ModelError(f"{path.name} is no ONNX model; export one with: edgetalk export")
+            at = file.tell()
+    if at > size:
+        raise ModelError(f"{path.name} is truncated at {size} bytes; {_cure(path)}")
+    if 7 not in fields:
+        raise ModelError(f"{path.name} is no ONNX model; export one with: edgetalk export")
+
+
+def _metadata(model: Any) -> str:
+    keys = ["framework", "edgetalk"]
+    return str(model.get_rt_info(keys).astype(str)) if model.has_rt_info(keys) else ""
+
+
+def _device(core: Any, device: str) -> tuple[str, str]:
+    """Return the device's name and, where it was left to us, why this one."""
+    if device == "auto":
+        return "CPU", "; chosen because engines for OpenVINO are built for the CPU and checked on it"
+    name = device.upper()
+    if name != "CPU":
+        there = core.available_devices
+        if not any(have == name or have.partition(".")[0] == name for have in there):
+            raise BackendError(
+                f'device "{device}" is missing: OpenVINO sees {", ".join(there)}; '
+                'use device="auto" or install the driver of that device'
+            )
+    return name, ""
+
+
+def _arithmetic(core: Any, device: str, precision: str) -> tuple[str, str]:
+    """Return the value of INFERENCE_PRECISION_HINT and, where the device lacks the wanted one, a remark."""
+    wanted, capability = ARITHMETIC.get(precision, ARITHMETIC["f32"])
+    if wanted != "f32" and capability not in core.get_property(device, "OPTIMIZATION_CAPABILITIES"):
+        return "f32", f" (this {device} has no {wanted})"
+    return wanted, ""
+
+
+def _fix_batch(model: Any) -> None:
+    shapes = {port: port.get_partial_shape() for port in model.inputs}
+    if any(shape.is_dynamic for shape in shapes.values()):
+        for shape in shapes.values():
+            shape[0] = 1
+        model.reshape(shapes)
+    for port in [*model.inputs, *model.outputs]:
+        if port.get_partial_shape().is_dynamic:
+            raise ModelError(
+                f"{port.get_any_name()} has shape {port.get_partial_shape()}: only the batch may be dynamic; "
+                "export the model again"
+            )
+
+
+def _specs(ports: Any) -> dict[str, TensorSpec]:
+    return {
+        port.get_any_name(): TensorSpec(
+            np.dtype(port.get_element_type().to_dtype()),
+            tuple(-1 if size.is_dynamic else size.get_length() for size in port.get_partial_shape()),
+        )
+        for port in ports
+    }
+
+
+def _aligned(spec: TensorSpec) -> NDArray[Any]:
+    """Zeros whose first byte lies where vector loads are fastest; numpy promises 16 bytes only."""
+    size = math.prod(spec.shape) * spec.dtype.itemsize
+    memory = np.zeros(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size].view(spec.dtype).reshape(spec.shape)
+
+
+def _reason(error: RuntimeError) -> str:
+    """The first line of an OpenVINO error that is not a place in its source code."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    telling = [line for line in lines if line and not line.startswith(("Exception from", "Check '"))]
+    return (telling or lines or ["no reason given"])[0].rstrip(".!")

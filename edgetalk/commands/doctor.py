@@ -1,0 +1,106 @@
+"""Tell what this machine can run; with an engine, whether that engine fits it, before it is opened.
+
+Exit status 1 where the engine cannot run here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import sys
+from pathlib import Path
+
+FLAGS = {  # as Linux names them on x86 and Arm -> what they mean to a network
+    "avx2": "avx2",
+    "avx512f": "avx512",
+    "avx512_vnni": "vnni (int8)",
+    "avx_vnni": "vnni (int8)",
+    "amx_int8": "amx (int8, bf16)",
+    "avx512_bf16": "bf16",
+    "asimd": "neon",
+    "asimddp": "dot product (int8)",
+    "bf16": "bf16",
+}
+PACKAGES = {
+    "openvino": ".xml and .onnx",
+    "tensorrt": ".plan",
+    "tensorrt-rtx": ".plan",
+    "cuda-bindings": "memory of a GPU",
+    "pycuda": "memory of a GPU",
+}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("engine", nargs="?", help="an .xml, .onnx or .plan file, or the name of a bundled model")
+
+
+def run(args: argparse.Namespace) -> None:
+    lines = engine(args.engine) if args.engine else machine()
+    print("\n".join(lines))
+
+
+def machine() -> list[str]:
+    """What this machine offers, one line each."""
+    memory = _meminfo()
+    lines = [
+        f"python      {platform.python_version()} ({sys.executable})",
+        f"system      {platform.system()} {platform.release()} {platform.machine()}",
+        f"cpu         {len(os.sched_getaffinity(0))} cores; {', '.join(_features()) or 'features unknown'}",
+        f"memory      {memory['MemAvailable'] / 2**30:.1f} of {memory['MemTotal'] / 2**30:.1f} GiB free",
+    ]
+    for package, what in PACKAGES.items():
+        try:
+            lines.append(f"{package:<11} {importlib.metadata.version(package)} for {what}")
+        except importlib.metadata.PackageNotFoundError:
+            lines.append(f"{package:<11} not installed; for {what}")
+    return lines + [f"device      {device}" for device in _devices()]
+
+
+def engine(name: str) -> list[str]:
+    """What can be said of an engine before it is opened; raises where it cannot run here."""
+    from edgetalk.backends import preflight
+    from edgetalk.session import find_engine
+
+    path = find_engine(name)
+    lines = preflight(path)
+    return [f"file        {path}, {_size(path) / 1e6:.1f} MB", *lines, "fits        this machine can run it"]
+
+
+def _size(path: Path) -> int:
+    weights = path.with_suffix(".bin")
+    return path.stat().st_size + (weights.stat().st_size if path.suffix == ".xml" else 0)
+
+
+def _features() -> list[str]:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return []
+    for line in text.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):
+            flags = set(value.split())
+            return list(dict.fromkeys(meaning for flag, meaning in FLAGS.items() if flag in flags))
+    return []
+
+
+def _meminfo() -> dict[str, int]:
+    """Bytes of memory by the names of /proc/meminfo."""
+    entries = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
+    return {entry[0].rstrip(":"): int(entry[1]) * 1024 for entry in entries}
+
+
+def _devices() -> list[str]:
+    """Devices that OpenVINO sees, and NVIDIA's by their device nodes (no driver is asked)."""
+    found = []
+    try:
+        import openvino
+    except ImportError:
+        pass
+    else:
+        core = openvino.Core()
+        found += [f"{name} {core.get_property(name, 'FULL_DEVICE_NAME')} (OpenVINO)" for name in core.available_devices]
+    nodes = sorted(Path("/dev").glob("nvidia[0-9]*")) + sorted(Path("/dev").glob("nvhost-gpu"))
+    return found + [f"{node} (NVIDIA)" for node in nodes]

@@ -1,0 +1,214 @@
+"""What happens around a network before it runs: input checks, windows of sound, pictures, aligned face crops.
+
+Half of the shared layer: postprocess.py is what happens after. Colour order, layout and normalisation are in the
+graph. Every family, backend and command uses these functions, and training does for its data. Points are (x, y)
+in pixels, the centre of the first pixel at (0, 0). Finding faces is not here.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import clock
+from .errors import InputError
+from .mel import MelStream, silence, window_starts
+from .metadata import AudioSpec
+
+Array = NDArray[np.float32]
+Picture = NDArray[np.uint8]
+
+MIN_SIDE = 64  # pixels; a smaller picture shows no lips to animate
+PI = float(np.float32(np.pi))  # what np.float32 makes of pi is a little more than math.pi
+
+HINTS = {
+    "mel": "edgetalk.mel.windows cuts such windows",
+    "pose": "it is yaw, pitch, roll in radians",
+    "blink": "it is the subject's left and right eye, 0 open to 1 closed",
+}
+NAMES = {"pose": ("yaw", "pitch", "roll"), "blink": ("left", "right")}
+
+
+def check_array(name: str, value: ArrayLike, shape: tuple[int, ...]) -> Array:
+    """Return `value` as a float32 array of exactly this shape, without a copy; raises InputError with the cure."""
+    array = value if type(value) is np.ndarray else np.asarray(value)
+    if array.shape == shape and array.dtype == np.float32:
+        if not np.isfinite(array).all():
+            at = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+            raise InputError(
+                f"{name}: got {array[at]} at {list(at)}, expected finite numbers; look at what computed it"
+            )
+        return array
+    if array.dtype.kind not in "fiu":
+        raise InputError(f"{name}: got {array.dtype} {array.shape}, expected float32 {shape}; {HINTS[name]}")
+    cure = name if isinstance(value, np.ndarray) else f"np.asarray({name})"
+    fits = array.shape == shape
+    if not fits and array.shape == shape[::-1]:
+        cure, fits = f"{cure}.T", True
+    elif not fits and array.shape == (1, *shape):
+        cure, fits = f"{cure}[0]", True
+    if array.dtype != np.float32:
+        cure += '.astype("float32")'
+    raise InputError(
+        f"{name}: got {array.dtype} {array.shape}, expected float32 {shape}; {f'use {cure}' if fits else HINTS[name]}"
+    )
+
+
+def check_range(name: str, array: Array, low: float, high: float) -> None:
+    """Raise InputError where one of the few values of a pose or blink is outside [low, high]."""
+    for i, value in enumerate(array.tolist()):
+        if not low <= value <= high:
+            cure = f"use np.radians({name}) for degrees" if name == "pose" else f"use np.clip({name}, 0, 1)"
+            raise InputError(f"{name}: got {NAMES[name][i]} {value:.6g}, expected {low:.4g} to {high:.4g}; {cure}")
+
+
+def check_pcm(pcm: ArrayLike) -> Array:
+    """Return sound as float32 (N,); raises InputError for another dtype or shape, NaN or infinity."""
+    array = np.asarray(pcm)
+    if array.dtype != np.float32 or array.ndim != 1:
+        cure = "pass 16 kHz mono float32 in [-1, 1]"
+        if array.dtype == np.int16 and array.ndim == 1:
+            cure = 'use (pcm / 32768).astype("float32")'
+        elif array.dtype == np.float64 and array.ndim == 1:
+            cure = 'use pcm.astype("float32")'
+        raise InputError(f"pcm: got {array.dtype} {array.shape}, expected float32 (N,); {cure}")
+    if not np.isfinite(array).all():
+        raise InputError("pcm: got NaN or infinite samples, expected -1 to 1; look at what recorded it")
+    return array
+
+
+class WindowStream:
+    """The mel window of every video frame of a sound that arrives in chunks; equal to mel.windows of the whole.
+
+    A window comes as soon as its last mel frame and the whole of its video frame have been heard.
+
+    >>> stream = WindowStream(spec, Fraction(25))
+    >>> frames = [*stream.push(pcm[:1000]), *stream.push(pcm[1000:]), *stream.flush()]
+    """
+
+    def __init__(self, spec: AudioSpec, fps: Fraction) -> None:
+        self._spec, self._fps = spec, fps
+        self._mels = MelStream(spec)
+        self._heard = 0  # samples
+        self._next = 0  # video frame
+        self._first = min(0, self._start(0))  # the mel frame that _kept starts with
+        self._kept = np.repeat(silence(spec)[None], -self._first, 0)
+
+    def _start(self, frame: int) -> int:
+        return int(window_starts(1, self._spec, self._fps, frame)[0])
+
+    def push(self, pcm: Array) -> Iterator[Array]:
+        """Take (N,) float32 PCM, N >= 0, and yield the windows that it completes, (T, F) float32 each."""
+        self._heard += len(pcm)
+        self._kept = np.concatenate([self._kept, self._mels.push(pcm)])
+        yield from self._windows(clock.frame_at(self._heard, self._fps))
+
+    def flush(self) -> Iterator[Array]:
+        """Yield the windows of the frames that are left; silence follows the sound."""
+        total = clock.frame_count(self._heard, self._fps)
+        self._kept = np.concatenate([self._kept, self._mels.flush()])
+        missing = self._start(max(0, total - 1)) + self._spec.window - self._first - len(self._kept)
+        self._kept = np.concatenate([self._kept, np.repeat(silence(self._spec)[None], max(0, missing), 0)])
+        yield from self._windows(total)
+
+    def _windows(self, end: int) -> Iterator[Array]:
+        while self._next < end:
+            at = self._start(self._next) - self._first
+            if at + self._spec.window > len(self._kept):
+                break
+            self._kept, self._first = self._kept[at:], self._first + at  # windows start ever later
+            self._next += 1
+            yield self._kept[: self._spec.window]
+
+
+def read_picture(picture: str | os.PathLike[str] | Picture) -> Picture:
+    """Return a picture as uint8 (H, W, 3) RGB, from a file that OpenCV reads or from such an array.
+
+    Grey becomes RGB, transparency is dropped, 16 bits become 8, and the camera's rotation is applied. Raises
+    FileNotFoundError, and InputError where the file is no picture or the array is none.
+    """
+    if isinstance(picture, np.ndarray):
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
+            raise InputError(f"picture: got {picture.dtype} {picture.shape}, expected uint8 (H, W, 3) in RGB order")
+        return picture
+    import cv2
+
+    path = Path(picture)
+    data = np.frombuffer(path.read_bytes(), np.uint8)
+    try:
+        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+    except cv2.error:
+        decoded = None
+    if decoded is None:
+        raise InputError(f"{path} is no picture that OpenCV can read; expected a whole PNG, JPEG or WebP file")
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def square_crop(picture: Picture, size: int) -> Picture:
+    """Return a square aligned face crop at the size of a network, uint8 (size, size, 3).
+
+    Until a face tracker is there to find and align the face, what is not square, or has sides below 64 pixels, is
+    refused with an InputError.
+    """
+    height, width = picture.shape[:2]
+    if height != width:
+        raise InputError(
+            f"picture: got {width}x{height}, expected a square crop of an aligned face; "
+            "crop it so that the head fills the picture as in the bundled avatar"
+        )
+    if height < MIN_SIDE:
+        raise InputError(f"picture: got {width}x{height}, expected at least {MIN_SIDE}x{MIN_SIDE}; use a larger one")
+    if height == size:
+        return picture
+    import cv2
+
+    return np.asarray(cv2.resize(picture, (size, size), interpolation=_interpolation(size / height)), np.uint8)
+
+
+def _interpolation(scale: float) -> int:
+    import cv2
+
+    return int(cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+
+
+def similarity(points: NDArray[Any], template: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the 2x3 matrix of rotation, uniform scale and shift that takes `points` nearest to `template`.
+
+    Both are (N, 2), N >= 2. Least squares in closed form: Umeyama, Least-squares estimation of transformation
+    parameters between two point patterns, PAMI 1991, Eq. 40-43. Raises InputError where all points are one.
+    """
+    p, t = np.asarray(points, np.float64), np.asarray(template, np.float64)
+    centre, target = p.mean(0), t.mean(0)
+    variance = ((p - centre) ** 2).sum() / len(p)
+    if not variance > 1e-12:
+        raise InputError(f"landmarks: got {len(p)} points in one place, expected those of a face")
+    u, stretch, vt = np.linalg.svd((t - target).T @ (p - centre) / len(p))
+    keep = np.array([1.0, math.copysign(1.0, np.linalg.det(u) * np.linalg.det(vt))])  # never a reflection
+    linear = (stretch * keep).sum() / variance * (u * keep) @ vt
+    return np.concatenate([linear, (target - linear @ centre)[:, None]], 1)
+
+
+def align(picture: Picture, matrix: NDArray[np.float64], size: int) -> Picture:
+    """Return the crop that `matrix` (2x3, picture to crop) cuts out, uint8 (size, size, 3).
+
+    Outside the picture its border is repeated. A strong reduction averages pixels first, so that it does not alias.
+    """
+    import cv2
+
+    factor = int(1.0 / math.sqrt(abs(float(np.linalg.det(matrix[:, :2])))))
+    if factor > 1:
+        height, width = (max(1, side // factor) for side in picture.shape[:2])
+        sx, sy = picture.shape[1] / width, picture.shape[0] / height
+        picture = np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+        # pixel x of the small picture covers sx pixels, the middle of which is sx * x + (sx - 1) / 2
+        small = np.array([[sx, 0.0, (sx - 1) / 2], [0.0, sy, (sy - 1) / 2], [0.0, 0.0, 1.0]])
+        matrix = matrix @ small
+    crop = cv2.warpAffine(picture, matrix, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(crop, np.uint8)

@@ -1,0 +1,320 @@
+"""A session: one engine and one avatar, and a frame for every step of sound, pose and blink.
+
+What differs between families is read from the graph's inputs and from the metadata, so this file knows none of
+them. Playing, writing video and finding faces are left out. One thread at a time may use a session.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import audio as sound
+from . import motion as motions
+from .avatar import Avatar, load, make, recompute, source_engine
+from .backends import Arrays, open_engine
+from .clock import SAMPLE_RATE, frame_count, frame_rate
+from .errors import BackendError, InputError, ModelError
+from .mel import log_mel, windows
+from .metadata import AudioSpec, Metadata
+from .preprocess import PI, Picture, WindowStream, check_array, check_pcm, check_range, read_picture, square_crop
+
+MODELS = Path(__file__).with_name("models")
+BUNDLED = (".xml", ".onnx")  # the order in which a bare name is looked up: int8 for the CPU, then f32
+CHUNK = SAMPLE_RATE  # samples of a whole sound that are analysed at once
+
+Frame = NDArray[np.uint8]
+
+
+class Session:
+    """A talking face, ready to speak.
+
+    `engine` is the path of an engine, or the bare name of a bundled model, of which edgetalk/models/NAME.xml is
+    taken or else NAME.onnx. `avatar` is an .avatar file or an Avatar, STEM.avatar beside the engine where none is
+    given; `source` instead prepares a picture, a square crop of an aligned face. `device` is "auto" or a device by
+    its engine's name; `use="commercial"` refuses models that may not be used so; `threads` is the number of CPU
+    threads, None for the engine's choice.
+
+    Raises FileNotFoundError, ModelError, InputError or BackendError.
+
+    >>> with Session("amnet.xml") as session:
+    ...     frame = session.step(mel, pose, blink)
+    """
+
+    def __init__(
+        self,
+        engine: str | os.PathLike[str],
+        *,
+        avatar: str | os.PathLike[str] | Avatar | None = None,
+        source: str | os.PathLike[str] | Picture | None = None,
+        device: str = "auto",
+        use: str = "any",
+        threads: int | None = None,
+    ) -> None:
+        if use not in ("any", "commercial"):
+            raise InputError(f'use: got {use!r}, expected "any" or "commercial"')
+        if avatar is not None and source is not None:
+            raise InputError("avatar and source were both given, expected one of them: which face shall speak?")
+        self._path = find_engine(engine)
+        self._threads = threads
+        self._closed = False
+        self._backend = open_engine(self._path, device=device, threads=threads)
+        try:
+            self._open(avatar, source, use)
+        except BaseException:
+            self._backend.close()
+            raise
+
+    def _open(self, avatar: Any, source: Any, use: str) -> None:
+        backend, name = self._backend, self._path.name
+        self.metadata = Metadata.from_json(backend.metadata, name)
+        """What the engine says about itself."""
+        if use == "commercial" and self.metadata.use != "any":
+            raise ModelError(
+                f"{name} is for {self.metadata.use} use (licence: {self.metadata.licence or 'not stated'}), "
+                "and commercial use was asked for; take a model without that limit"
+            )
+        if not {"mel"} <= set(backend.inputs) or "frame" not in backend.outputs:
+            raise ModelError(
+                f"{name} makes {', '.join(backend.outputs)} from {', '.join(backend.inputs)}, expected a step that "
+                f"makes frame from mel; open {name.replace('-source', '')} or another engine"
+            )
+        for kind, spec in {**backend.inputs, **backend.outputs}.items():
+            if spec.shape[0] != 1:
+                raise ModelError(f"{name} has {kind} of batch {spec.shape[0]}, a session takes 1; build it again")
+        self.device: str = getattr(backend, "device", "not told by the backend")
+        """Where the engine runs, at what precision, and why there."""
+        _, height, width, _ = backend.outputs["frame"].shape
+        self.size: tuple[int, int] = (width, height)
+        """Of a frame, in pixels: width, height."""
+        self.fps: Fraction = self.metadata.rate
+        """Frames per second that the network was trained at; `talk` and `stream` may use another rate."""
+        self.landmarks: NDArray[np.float32] | None = None
+        """Of the last step, float32 (106, 2), fractions of width and height; a view that the next step overwrites."""
+        self._shapes: dict[str, tuple[int, ...]] = {
+            key: backend.inputs[key].shape[1:] for key in ("mel", "pose", "blink") if key in backend.inputs
+        }
+        # Published checkpoints may want other units, which the metadata names: then only we know no range.
+        units = self.metadata.units
+        self._ranges = {
+            key: limits
+            for key, first, limits in (("pose", "rad", (-PI, PI)), ("blink", "0", (0.0, 1.0)))
+            if units.get(key, first).startswith(first)
+        }
+        self.avatar = self._prepare(avatar, source)
+        """The face, with its licence, the consent to its use and the person's name."""
+        self._features = self._of_avatar()
+        self._frames = max((len(values) for values in self._features.values()), default=1)
+        self._at = 0  # step, which an avatar of several frames follows
+        self._fed = False
+
+    def _prepare(self, avatar: Any, source: Any) -> Avatar:
+        """Find, load or make the avatar, with features of this engine's weights."""
+        name = self._path.name
+        if source is not None:
+            if self.metadata.persons:
+                warnings.warn(
+                    f"{name} was trained on {', '.join(self.metadata.persons)} alone: "
+                    "this face is none of them and will not look right",
+                    stacklevel=4,
+                )
+            if "source" in self._backend.inputs:
+                return self._whole(read_picture(source))
+            made = make(self._path, source, threads=self._threads)
+            if made.weights != self.metadata.source:
+                raise ModelError(f"{name} and its source engine are not of one export; copy or build both again")
+            return made
+        if avatar is None:
+            avatar = self._path.with_suffix(".avatar")
+            if not avatar.is_file():
+                raise ModelError(
+                    f"{name} has no {avatar.name} beside it; pass avatar= or source=, "
+                    f"or prepare one: edgetalk avatar {name} PICTURE -o {avatar.name}"
+                )
+        label = "the avatar" if isinstance(avatar, Avatar) else Path(avatar).name
+        loaded = avatar if isinstance(avatar, Avatar) else load(avatar)
+        if "source" in self._backend.inputs:
+            return self._whole(loaded.source)
+        if loaded.weights == self.metadata.source:
+            return loaded
+        if source_engine(self._path) is None:
+            raise ModelError(
+                f"{label} was prepared with other weights than those of {name}, and there is no "
+                f"{self._path.stem}-source{self._path.suffix} to prepare it again; copy that file, or take the "
+                "avatar of this model"
+            )
+        made = recompute(loaded, self._path, threads=self._threads)
+        if made.weights != self.metadata.source:
+            raise ModelError(f"{name} and its source engine are not of one export; copy or build both again")
+        warnings.warn(
+            f"{label} was prepared with other weights than those of {name} and has been prepared again for this "
+            "session; keep that with: edgetalk avatar",
+            stacklevel=4,
+        )
+        return made
+
+    def _whole(self, picture: Picture) -> Avatar:
+        """An avatar for a graph that takes the picture itself."""
+        crop = square_crop(picture, self._backend.inputs["source"].shape[1])
+        box = np.array([[0, 0, picture.shape[1], picture.shape[0]]], np.float32)
+        return Avatar(crop, {}, box, self.metadata.family, "")
+
+    def _of_avatar(self) -> dict[str, NDArray[Any]]:
+        """What the graph takes from the avatar; the first axis counts the avatar's frames."""
+        fixed: dict[str, NDArray[Any]] = {**self.avatar.features, "source": self.avatar.source[None]}
+        wanted = {key: spec for key, spec in self._backend.inputs.items() if key not in self._shapes}
+        for key, spec in wanted.items():
+            if key not in fixed or fixed[key].shape[1:] != spec.shape[1:]:
+                got = f"{key} {fixed[key].shape[1:]}" if key in fixed else f"no {key}"
+                raise ModelError(
+                    f"{self._path.name} takes {key} {spec.shape[1:]} and the avatar has {got}; "
+                    "prepare it again: edgetalk avatar"
+                )
+        return {key: fixed[key] for key in wanted}
+
+    def step(self, mel: ArrayLike, pose: ArrayLike | None = None, blink: ArrayLike | None = None) -> Frame:
+        """Return one frame, uint8 (H, W, 3) RGB: a view of a buffer that the next step overwrites; copy to keep it.
+
+        `mel` is float32 (T, F), the window of sound that belongs to the frame. `pose` is float32 (3,): yaw, pitch,
+        roll in radians. `blink` is float32 (2,): the subject's left and right eye, 0 open to 1 closed. Networks
+        that take no pose and blink are called with mel alone. Raises InputError, or BackendError where inference
+        fails or the session is closed.
+        """
+        self._check_open()
+        feeds: Arrays = {}
+        for name, value in (("mel", mel), ("pose", pose), ("blink", blink)):
+            shape = self._shapes.get(name)
+            if (value is None) != (shape is None):
+                had, wanted = ("none", "one") if value is None else ("one", "none")
+                raise InputError(f"{name}: got {had}, {self._path.name} takes {wanted}; see session.metadata")
+            if shape is not None and value is not None:
+                feeds[name] = array = check_array(name, value, shape)
+                if name in self._ranges:
+                    check_range(name, array, *self._ranges[name])
+        if self._frames > 1 or not self._fed:
+            k = _ping_pong(self._at, self._frames)
+            feeds |= {key: values[k : k + 1] for key, values in self._features.items()}
+        results = self._backend.run(feeds)
+        self._fed = True
+        self._at += 1
+        if "landmarks" in results:
+            self.landmarks = results["landmarks"][0]
+        frame: Frame = results["frame"][0]
+        return frame
+
+    def talk(
+        self,
+        audio: str | os.PathLike[str] | NDArray[np.float32],
+        motion: str | motions.Motion = "idle",
+        seed: int = 0,
+        fps: int | float | str | Fraction | None = None,
+    ) -> Iterator[Frame]:
+        """Return an iterator over the frames of a whole sound; each is a view, as of `step`.
+
+        `audio` is a sound file or 16 kHz mono float32 PCM, (N,); `motion` is "idle", "still" or an object with
+        `pose_blink(i)`; the same seed moves the same way; `fps` is the network's rate where None. The sound is read
+        and checked at once. Raises FileNotFoundError, InputError or BackendError.
+        """
+        self._check_open()
+        spec, rate = self._front_end(), self._rate(fps)
+        pcm = sound.read(audio) if isinstance(audio, str | os.PathLike) else check_pcm(audio)
+        if not len(pcm):
+            raise InputError("pcm: got 0 samples, expected sound")
+        if spec.kind == "logmel":
+            chunks = (pcm[at : at + CHUNK] for at in range(0, len(pcm), CHUNK))
+            return self.stream(chunks, motion, seed, rate)
+        return self._animate(self._whole_windows(pcm, spec, rate), motions.named(motion, seed, rate))
+
+    def stream(
+        self,
+        pcm_chunks: Iterable[ArrayLike],
+        motion: str | motions.Motion = "idle",
+        seed: int = 0,
+        fps: int | float | str | Fraction | None = None,
+    ) -> Iterator[Frame]:
+        """Return an iterator over the frames of a sound that arrives in chunks; the same frames as of `talk`.
+
+        Chunks are 16 kHz mono float32 PCM, (N,), of any length. A frame comes as soon as the sound that it looks
+        ahead to is there; the end of `pcm_chunks` brings the rest.
+        """
+        self._check_open()
+        spec, rate = self._front_end(), self._rate(fps)
+        stream = WindowStream(spec, rate)
+
+        def cut() -> Iterator[NDArray[np.float32]]:
+            for chunk in pcm_chunks:
+                yield from stream.push(check_pcm(chunk))
+            yield from stream.flush()
+
+        return self._animate(cut(), motions.named(motion, seed, rate))
+
+    def _animate(self, cut: Iterable[NDArray[np.float32]], move: motions.Motion) -> Iterator[Frame]:
+        self._at = 0
+        for i, window in enumerate(cut):
+            yield self.step(window, *(move.pose_blink(i) if "pose" in self._shapes else ()))
+
+    def _whole_windows(self, pcm: NDArray[np.float32], spec: AudioSpec, rate: Fraction) -> NDArray[np.float32]:
+        """Windows of a front end that has to hear the whole sound first, at the rate that it was made for."""
+        count = frame_count(len(pcm), rate)
+        if spec.sample_rate != SAMPLE_RATE:
+            import soxr
+
+            pcm = soxr.resample(pcm, SAMPLE_RATE, spec.sample_rate)
+        return windows(log_mel(pcm, spec), count, spec, rate)
+
+    def _front_end(self) -> AudioSpec:
+        if self.metadata.audio is None:
+            raise ModelError(f"{self._path.name} does not say how it hears; export it again, or call step")
+        return self.metadata.audio
+
+    def _rate(self, fps: int | float | str | Fraction | None) -> Fraction:
+        return self.fps if fps is None else frame_rate(fps)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise BackendError(f"the session of {self._path.name} is closed; open a new one")
+
+    def close(self) -> None:
+        """Free the engine; may be called twice. Frames stay readable."""
+        self._closed = True
+        self._backend.close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def find_engine(engine: str | os.PathLike[str]) -> Path:
+    """Return the path of an engine; a bare name, without folder and suffix, means a bundled model."""
+    path = Path(engine)
+    if path.suffix or path.parent != Path(".") or path.exists():
+        return path
+    for suffix in BUNDLED:
+        bundled = MODELS / f"{path.name}{suffix}"
+        if bundled.is_file():
+            return bundled
+    there = sorted({file.stem for file in MODELS.glob("*") if file.suffix in BUNDLED})
+    names = ", ".join(stem for stem in there if not stem.endswith("-source")) or "none"
+    raise FileNotFoundError(
+        f"no bundled model is called {path.name}; bundled here: {names}; or pass the path of an engine"
+    )
+
+
+def _ping_pong(step: int, frames: int) -> int:
+    """0, 1, … frames - 1, frames - 2, … 1, 0, 1, …"""
+    if frames == 1:
+        return 0
+    at = step % (2 * frames - 2)
+    return min(at, 2 * frames - 2 - at)
