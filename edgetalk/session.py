@@ -99,9 +99,10 @@ class Session:
         """Frames per second that the network was trained at; `talk` and `stream` may use another rate."""
         self.landmarks: NDArray[np.float32] | None = None
         """Of the last step, float32 (106, 2), fractions of width and height; a view that the next step overwrites."""
-        self._shapes: dict[str, tuple[int, ...]] = {
+        self.inputs: dict[str, tuple[int, ...]] = {
             key: backend.inputs[key].shape[1:] for key in ("mel", "pose", "blink") if key in backend.inputs
         }
+        """What `step` takes of mel, pose and blink, with the shape of each."""
         # Published checkpoints may want other units, which the metadata names: then only we know no range.
         units = self.metadata.units
         self._ranges = {
@@ -170,7 +171,7 @@ class Session:
     def _of_avatar(self) -> dict[str, NDArray[Any]]:
         """What the graph takes from the avatar; the first axis counts the avatar's frames."""
         fixed: dict[str, NDArray[Any]] = {**self.avatar.features, "source": self.avatar.source[None]}
-        wanted = {key: spec for key, spec in self._backend.inputs.items() if key not in self._shapes}
+        wanted = {key: spec for key, spec in self._backend.inputs.items() if key not in self.inputs}
         for key, spec in wanted.items():
             if key not in fixed or fixed[key].shape[1:] != spec.shape[1:]:
                 got = f"{key} {fixed[key].shape[1:]}" if key in fixed else f"no {key}"
@@ -191,7 +192,7 @@ class Session:
         self._check_open()
         feeds: Arrays = {}
         for name, value in (("mel", mel), ("pose", pose), ("blink", blink)):
-            shape = self._shapes.get(name)
+            shape = self.inputs.get(name)
             if (value is None) != (shape is None):
                 had, wanted = ("none", "one") if value is None else ("one", "none")
                 raise InputError(f"{name}: got {had}, {self._path.name} takes {wanted}; see session.metadata")
@@ -259,7 +260,7 @@ class Session:
     def _animate(self, cut: Iterable[NDArray[np.float32]], move: motions.Motion) -> Iterator[Frame]:
         self._at = 0
         for i, window in enumerate(cut):
-            yield self.step(window, *(move.pose_blink(i) if "pose" in self._shapes else ()))
+            yield self.step(window, *(move.pose_blink(i) if "pose" in self.inputs else ()))
 
     def _whole_windows(self, pcm: NDArray[np.float32], spec: AudioSpec, rate: Fraction) -> NDArray[np.float32]:
         """Windows of a front end that has to hear the whole sound first, at the rate that it was made for."""
