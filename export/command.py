@@ -22,8 +22,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
                              "shifted multiply-adds, which any batch and any engine can take")
     parser.add_argument("--whole", action="store_true", help="one graph with all inputs instead of two")
     parser.add_argument("--size", type=int, metavar="PIXELS", help="side of the picture (default: as trained)")
-    parser.add_argument("--batch", type=int, metavar="N",
-                        help="samples of a run, 0 for any number (default: 1, any with --dynamic-conv shift)")
+    parser.add_argument("--batch", type=lambda text: 0 if text == "dynamic" else int(text), metavar="N",
+                        help='samples of a run, or "dynamic" (default: 1, or dynamic with --dynamic-conv shift)')
     parser.add_argument("--avatar", metavar="NAME", help="person in the checkpoint to make the avatar of")
     parser.add_argument("--source", type=Path, metavar="PICTURE", help="picture to make the avatar of instead")
     parser.add_argument("--licence", default="", metavar="TEXT", help="licence of the weights")

@@ -1,0 +1,95 @@
+"""Samples of a graph's inputs: from a calibration file, or made up from a seed where none is given.
+
+A calibration file is an .npz with one array per input of the graph, the samples along the first axis: `mel`
+(N, T, F), `pose` (N, 3), `blink` (N, 2), and `source` uint8 (N, S, S, 3), from which the source graph computes
+what the step takes of it. An array of one sample serves all. Floats may be of any width.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from edgetalk.errors import InputError
+
+from .onnx_file import Feeds, Runner
+
+HELD_OUT = 4
+"""Every fourth sample judges the engine and is kept away from calibration."""
+RANGES = {"mel": (-4.0, 4.0), "pose": (-0.3, 0.3), "blink": (0.0, 1.0)}
+"""Of the made-up samples; other float inputs lie between -1 and 1."""
+
+
+def load(path: str | os.PathLike[str], graph: Runner, source: Runner | None) -> list[Feeds]:
+    """Return the feeds of `graph`, one per sample of the file; `source` computes what the file has not.
+
+    Raises FileNotFoundError, or InputError naming the array that is missing, misshapen or not finite.
+    """
+    name = Path(path).name
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: file[key] for key in file.files}
+    except (ValueError, EOFError, zipfile.BadZipFile, AttributeError):
+        raise InputError(f"calibration: {name} is no .npz file or not a whole one; "
+                         "write one with: edgetalk data calibration") from None
+    wanted = dict(graph.inputs)
+    if source is not None and not set(source.outputs) <= set(arrays):
+        wanted = {key: spec for key, spec in wanted.items() if key not in source.outputs} | source.inputs
+    checked = {key: _checked(arrays.get(key), spec, key, name) for key, spec in wanted.items()}
+    counts = {len(array) for array in checked.values()} - {1}
+    if len(counts) > 1:
+        got = ", ".join(f"{key} {len(array)}" for key, array in checked.items())
+        raise InputError(f"calibration: {name} has {got} samples, expected equally many (or one that serves all)")
+    count = counts.pop() if counts else 1
+    return _feeds(checked, count, graph, source)
+
+
+def made_up(count: int, graph: Runner, source: Runner | None) -> list[Feeds]:
+    """Return `count` seeded feeds of `graph`, uniform over the inputs' ranges: no speech, but the same anywhere."""
+    random = np.random.default_rng(0)
+    wanted = dict(graph.inputs)
+    if source is not None:
+        wanted = {key: spec for key, spec in wanted.items() if key not in source.outputs} | source.inputs
+    arrays = {}
+    for key, spec in sorted(wanted.items()):
+        shape = (count, *spec.shape[1:])
+        low, high = RANGES.get(key, (-1.0, 1.0))
+        arrays[key] = (random.integers(0, 256, shape, np.uint8) if spec.dtype == np.uint8
+                       else random.uniform(low, high, shape).astype(spec.dtype))
+    return _feeds(arrays, count, graph, source)
+
+
+def split(samples: list[Feeds]) -> tuple[list[Feeds], list[Feeds]]:
+    """Return the samples to calibrate with and those held out for the gate; the same one where there is but one."""
+    return [s for i, s in enumerate(samples) if i % HELD_OUT] or samples, samples[::HELD_OUT]
+
+
+def _checked(array: np.ndarray | None, spec: tuple[np.dtype, tuple[int, ...]], key: str, name: str) -> np.ndarray:
+    dtype, shape = spec
+    if array is None:
+        raise InputError(f"calibration: {name} has no array {key!r}; write one with: edgetalk data calibration")
+    fits = array.dtype == dtype or (array.dtype.kind == "f" and dtype.kind == "f")
+    if not fits or array.shape[1:] != shape[1:] or not len(array):
+        expected = ", ".join(["N", *map(str, shape[1:])])
+        raise InputError(f"calibration: {key} in {name} is {array.dtype} {array.shape}, expected {dtype} ({expected})")
+    array = array.astype(dtype, copy=False)
+    if not np.isfinite(array).all():
+        raise InputError(f"calibration: {key} in {name} has values that are no finite numbers; write the file again")
+    return array
+
+
+def _feeds(arrays: Feeds, count: int, graph: Runner, source: Runner | None) -> list[Feeds]:
+    features: dict[bytes, Feeds] = {}  # what the source graph makes of each different source
+    samples = []
+    for i in range(count):
+        sample = {key: array[i % len(array)][None] for key, array in arrays.items()}
+        if source is not None and set(source.inputs) <= set(sample):
+            key = b"".join(sample[name].tobytes() for name in source.inputs)
+            if key not in features:
+                features[key] = source(sample)
+            sample |= features[key]
+        samples.append({key: value for key, value in sample.items() if key in graph.inputs})
+    return samples

@@ -1,0 +1,77 @@
+"""Reading an exported ONNX file, and running it in ONNX Runtime as the reference for every engine."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from google.protobuf.message import DecodeError
+from onnx import helper
+
+from edgetalk.errors import ModelError
+from edgetalk.metadata import Metadata
+
+KEY = "edgetalk"
+
+Feeds = dict[str, np.ndarray]
+
+
+def read(path: str | os.PathLike[str]) -> tuple[onnx.ModelProto, Metadata]:
+    """Return the graph of an ONNX file and its metadata.
+
+    Raises FileNotFoundError, or ModelError where the file is no whole ONNX file or has no edgetalk metadata.
+    """
+    data = Path(path).read_bytes()
+    try:
+        model = onnx.load_model_from_string(data)
+        onnx.checker.check_model(model)
+    except (DecodeError, onnx.checker.ValidationError, ValueError):
+        raise ModelError(f"{path} is no ONNX file or not a whole one; write it with: edgetalk export") from None
+    return model, Metadata.from_json(next((p.value for p in model.metadata_props if p.key == KEY), None), str(path))
+
+
+def set_metadata(model: onnx.ModelProto, metadata: Metadata) -> None:
+    """Write the metadata into the graph, in place of what was there."""
+    others = [p for p in model.metadata_props if p.key != KEY]
+    del model.metadata_props[:]
+    model.metadata_props.extend([*others, onnx.StringStringEntryProto(key=KEY, value=metadata.to_json())])
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """Return the hash of a file in hexadecimal digits."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+class Spec(NamedTuple):
+    """What one input of a graph looks like."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    """-1 where a dimension is dynamic."""
+
+
+class Runner:
+    """A graph in ONNX Runtime on the CPU, in the precision that it was written in."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        self._session = ort.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+        self.inputs = {
+            x.name: Spec(helper.tensor_dtype_to_np_dtype(x.type.tensor_type.elem_type),
+                         tuple(d.dim_value or -1 for d in x.type.tensor_type.shape.dim))
+            for x in model.graph.input
+        }
+        self.outputs = [x.name for x in model.graph.output]
+
+    def __call__(self, feeds: Feeds, names: Sequence[str] | None = None) -> Feeds:
+        """Return the outputs `names`, all where none are named. Feeds that the graph does not take are ignored."""
+        known = {name: value for name, value in feeds.items() if name in self.inputs}
+        names = self.outputs if names is None else list(names)
+        return dict(zip(names, self._session.run(names, known), strict=True))

@@ -1,0 +1,170 @@
+"""Precision as a property of the ONNX file: an f32 graph in, an fp16 or an int8 graph out.
+
+int8 is written as symmetric signed Q/DQ, the one form that OpenVINO, TensorRT and ONNX Runtime all take: int8
+weights with a scale per output channel, one scale per activation, every zero point zero, biases left in float.
+Only Conv and ConvTranspose with constant weights are quantised; a predicted convolution stays in float.
+Names, inputs, outputs and metadata of the graph stay as they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from edgetalk.errors import InputError
+
+from .onnx_file import Feeds, Runner
+
+Q_MAX = 127
+"""The range is -127 to 127, so that a value and its negative are equally far from zero."""
+BINS = 2048
+
+
+class Loss(NamedTuple):
+    """What quantising one layer alone costs."""
+
+    layer: str
+    mse: float
+    """Mean squared error of the frames, in units of one 255th squared."""
+
+
+def layers(model: onnx.ModelProto) -> list[str]:
+    """Return the names of the layers that `to_int8` quantises, in graph order."""
+    weights = {w.name for w in model.graph.initializer}
+    return [n.name for n in model.graph.node if n.op_type in ("Conv", "ConvTranspose") and n.input[1] in weights]
+
+
+def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the graph in fp16, its inputs and outputs unchanged in dtype."""
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return convert_float_to_float16(copy, keep_io_types=True, op_block_list=[])
+
+
+def to_int8(model: onnx.ModelProto, samples: Sequence[Feeds], keep: Collection[str] = ()) -> onnx.ModelProto:
+    """Return the graph with all `layers` but those named in `keep` quantised to int8 as Q/DQ.
+
+    The activations' scales are calibrated on `samples`, feeds of the graph's inputs. Raises InputError where
+    there are none, or where `keep` names no layer of the graph.
+    """
+    unknown = set(keep) - set(layers(model))
+    if unknown:
+        raise InputError(f"keep: no layer {min(unknown)!r} in the graph; it has {', '.join(layers(model))}")
+    return quantize(model, scales(model, samples), [name for name in layers(model) if name not in keep])
+
+
+def scales(model: onnx.ModelProto, samples: Sequence[Feeds]) -> dict[str, float]:
+    """Return the scale of each activation that feeds one of `layers`, by the name of its tensor.
+
+    A scale is the one of least squared rounding and clipping error on a histogram of what the f32 graph does
+    with the samples; exact zeros, which cost nothing at any scale, are not counted.
+    """
+    if not len(samples):
+        raise InputError("calibration: got no sample, expected at least one")
+    wanted = set(layers(model))
+    names = list(dict.fromkeys(n.input[0] for n in model.graph.node if n.name in wanted))
+    run = Runner(_with_outputs(model, names))
+    peaks = dict.fromkeys(names, 0.0)
+    for feeds in samples:
+        for name, value in run(feeds, names).items():
+            peaks[name] = max(peaks[name], float(np.abs(value).max()))
+    counts = {name: np.zeros(BINS) for name in names}
+    for feeds in samples:
+        for name, value in run(feeds, names).items():
+            seen = np.abs(value[value != 0])
+            counts[name] += np.histogram(seen, BINS, (0.0, peaks[name] or 1.0))[0]
+    return {name: _best_scale(counts[name], peaks[name] or 1.0) for name in names}
+
+
+def _with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    there = {x.name for x in (*copy.graph.input, *copy.graph.output)}
+    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in there)
+    return copy
+
+
+def _best_scale(counts: np.ndarray, peak: float) -> float:
+    values = (np.arange(BINS) + 0.5) * peak / BINS
+    candidates = np.linspace(0.2, 1.0, 81) * peak / Q_MAX
+    errors = [counts @ (values - np.minimum(np.round(values / s), Q_MAX) * s) ** 2 for s in candidates]
+    return float(np.float32(candidates[int(np.argmin(errors))]))
+
+
+def quantize(model: onnx.ModelProto, scale: dict[str, float], names: Collection[str]) -> onnx.ModelProto:
+    """Return the graph with Q/DQ around the layers `names`, activations scaled by `scale` (from `scales`)."""
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    graph = result.graph
+    weights = {w.name: w for w in graph.initializer}
+    nodes: list[onnx.NodeProto] = []
+    done: set[str] = set()  # tensors that have their Q/DQ already
+    constants: dict[str, onnx.TensorProto] = {}
+
+    def constant(name: str, value: np.ndarray) -> str:
+        constants[name] = numpy_helper.from_array(value, name)
+        return name
+
+    for node in graph.node:
+        if node.name in names:
+            data, weight = node.input[0], node.input[1]
+            if data not in done:
+                done.add(data)
+                pair = [constant(f"{data}/scale", np.float32(scale[data])), constant(f"{data}/zero", np.int8(0))]
+                nodes.append(helper.make_node("QuantizeLinear", [data, *pair], [f"{data}/q"], f"{data}/Quantize"))
+                nodes.append(helper.make_node("DequantizeLinear", [f"{data}/q", *pair], [f"{data}/dq"],
+                                              f"{data}/Dequantize"))
+            if weight not in done:
+                done.add(weight)
+                axis = _output_axis(node)
+                whole, per_channel = _quantized(numpy_helper.to_array(weights[weight]), axis)
+                parts = [constant(f"{weight}/q", whole), constant(f"{weight}/scale", per_channel),
+                         constant(f"{weight}/zero", np.zeros(len(per_channel), np.int8))]
+                nodes.append(helper.make_node("DequantizeLinear", parts, [f"{weight}/dq"], f"{weight}/Dequantize",
+                                              axis=axis))
+            node.input[0], node.input[1] = f"{data}/dq", f"{weight}/dq"
+        nodes.append(node)
+    used = {name for node in nodes for name in node.input}
+    kept = [w for w in graph.initializer if w.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend([*kept, *constants.values()])
+    graph.ClearField("node")
+    graph.node.extend(nodes)
+    onnx.checker.check_model(result)
+    return result
+
+
+def _output_axis(node: onnx.NodeProto) -> int:
+    return 1 if node.op_type == "ConvTranspose" else 0
+
+
+def _quantized(weight: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    others = tuple(i for i in range(weight.ndim) if i != axis)
+    peak = np.abs(weight).max(axis=others, keepdims=True)
+    scale = np.where(peak > 0, peak / Q_MAX, 1.0).astype(np.float32)
+    return np.round(weight / scale).astype(np.int8), scale.ravel()
+
+
+def sensitivity(model: onnx.ModelProto, samples: Sequence[Feeds],
+                progress: Callable[[Iterable[str]], Iterable[str]] = iter) -> list[Loss]:
+    """Return what quantising each layer alone costs in `frame`, the costliest first.
+
+    It runs the graph once per layer and sample, so a few samples are enough. `progress` may wrap the walk over
+    the layers, as tqdm does.
+    """
+    scale = scales(model, samples)
+    reference = _frames(model, samples)
+    losses = [Loss(name, float(np.mean((_frames(quantize(model, scale, [name]), samples) - reference) ** 2)))
+              for name in progress(layers(model))]
+    return sorted(losses, key=lambda loss: -loss.mse)
+
+
+def _frames(model: onnx.ModelProto, samples: Sequence[Feeds]) -> np.ndarray:
+    run = Runner(model)
+    return np.stack([run(feeds, ["frame"])["frame"] for feeds in samples]).astype(np.float32)
