@@ -198,7 +198,18 @@ def similarity(points: NDArray[Any], template: NDArray[Any]) -> NDArray[np.float
 def align(picture: Picture, matrix: NDArray[np.float64], size: int) -> Picture:
     """Return the crop that `matrix` (2x3, picture to crop) cuts out, uint8 (size, size, 3).
 
-    Outside the picture its border is repeated. A strong reduction averages pixels first, so that it does not alias.
+    Outside the picture its border is repeated.
+    """
+    return warp(picture, matrix, (size, size))
+
+
+def warp(
+    picture: NDArray[Any], matrix: NDArray[np.float64], extent: tuple[int, int], outside: float | None = None
+) -> NDArray[Any]:
+    """Return `picture` moved by `matrix` (2x3, from its points to the result's), `extent` is (width, height).
+
+    A strong reduction averages pixels first, so that it does not alias. Outside the picture is its border, or the
+    value `outside`.
     """
     import cv2
 
@@ -206,9 +217,12 @@ def align(picture: Picture, matrix: NDArray[np.float64], size: int) -> Picture:
     if factor > 1:
         height, width = (max(1, side // factor) for side in picture.shape[:2])
         sx, sy = picture.shape[1] / width, picture.shape[0] / height
-        picture = np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+        picture = np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA))
         # pixel x of the small picture covers sx pixels, the middle of which is sx * x + (sx - 1) / 2
         small = np.array([[sx, 0.0, (sx - 1) / 2], [0.0, sy, (sy - 1) / 2], [0.0, 0.0, 1.0]])
         matrix = matrix @ small
-    crop = cv2.warpAffine(picture, matrix, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(crop, np.uint8)
+    border = cv2.BORDER_REPLICATE if outside is None else cv2.BORDER_CONSTANT
+    moved = cv2.warpAffine(
+        picture, matrix, extent, flags=cv2.INTER_CUBIC, borderMode=border, borderValue=(outside or 0.0,) * 4
+    )
+    return np.asarray(moved)

@@ -88,7 +88,7 @@ class Session:
                 f"makes frame from mel; open {name.replace('-source', '')} or another engine"
             )
         for kind, spec in {**backend.inputs, **backend.outputs}.items():
-            if spec.shape[0] != 1:
+            if spec.shape[0] not in (1, -1):
                 raise ModelError(f"{name} has {kind} of batch {spec.shape[0]}, a session takes 1; build it again")
         self.device: str = getattr(backend, "device", "not told by the backend")
         """Where the engine runs, at what precision, and why there."""
@@ -107,8 +107,8 @@ class Session:
         units = self.metadata.units
         self._ranges = {
             key: limits
-            for key, first, limits in (("pose", "rad", (-PI, PI)), ("blink", "0", (0.0, 1.0)))
-            if units.get(key, first).startswith(first)
+            for key, unit, limits in (("pose", "rad", (-PI, PI)), ("blink", "0 open", (0.0, 1.0)))
+            if key in self.inputs and unit in units.get(key, unit)
         }
         self.avatar = self._prepare(avatar, source)
         """The face, with its licence, the consent to its use and the person's name."""
@@ -197,7 +197,8 @@ class Session:
                 had, wanted = ("none", "one") if value is None else ("one", "none")
                 raise InputError(f"{name}: got {had}, {self._path.name} takes {wanted}; see session.metadata")
             if shape is not None and value is not None:
-                feeds[name] = array = check_array(name, value, shape)
+                array = check_array(name, value, shape)
+                feeds[name] = array[None]
                 if name in self._ranges:
                     check_range(name, array, *self._ranges[name])
         if self._frames > 1 or not self._fed:
