@@ -85,9 +85,9 @@ def build_plan(
     builder = trt.Builder(journal.logger)
     network = parse(trt, builder, journal, graph, source)
     network.name = name = dataclasses.replace(metadata, engine=engine).to_json()
-    if len(name) > TENSORRT_LIMIT:
+    if len(name) >= TENSORRT_LIMIT:  # the last one is the terminating zero
         raise ModelError(
-            f"{source.name} has metadata of {len(name)} bytes, a plan keeps {TENSORRT_LIMIT}; "
+            f"{source.name} has metadata of {len(name)} bytes, a plan keeps {TENSORRT_LIMIT - 1}; "
             "shorten its licence or units"
         )
     config = builder.create_builder_config()

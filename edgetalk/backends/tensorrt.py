@@ -234,41 +234,40 @@ class TensorRT:
             )
         self._stream, self._done = self._gpu.stream(), self._gpu.event()
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-        self._ins = [n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT]
-        self._outs = [n for n in names if n not in self._ins]
         specs = {n: TensorSpec(_dtype(engine, n), tuple(engine.get_tensor_shape(n))) for n in names}
-        self.inputs = {n: specs[n] for n in self._ins}
-        self.outputs = {n: specs[n] for n in self._outs}
-        # The largest shapes first: they say how much each buffer has to hold.
-        smallest, largest = {}, {}
+        fed = {n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT}
+        self.inputs = {n: spec for n, spec in specs.items() if n in fed}
+        self.outputs = {n: spec for n, spec in specs.items() if n not in fed}
+        self._batches = 1, 1
         for name, spec in self.inputs.items():
             if -1 in spec.shape:
-                smallest[name], _, largest[name] = map(tuple, engine.get_tensor_profile_shape(name, 0))
-            else:
-                smallest[name] = largest[name] = spec.shape
-        shapes = self._resolve(largest)
+                low, _, high = engine.get_tensor_profile_shape(name, 0)
+                self._batches = int(low[0]), int(high[0])
+        shapes = self._resolve(self._batches[1])  # the largest say how much each buffer has to hold
         for name, spec in specs.items():
             capacity = math.prod(shapes[name]) * spec.dtype.itemsize
             self._buffers[name] = buffer = Buffer(self._gpu, spec.dtype, capacity)
             if not self._context.set_tensor_address(name, buffer.pointer):
                 raise BackendError(f"{self._name} refused the buffer of {name} ({self._lines}); rebuild the plan")
-        for name in self._ins:
-            buffer = self._buffers[name]
+        self._feeds = {name: self._buffers[name] for name in self.inputs}
+        for buffer in self._feeds.values():
             self._gpu.upload(buffer.pointer, buffer.host, self._stream)
         self._finish()
-        self._reshape(smallest)
+        self._reshape(self._batches[0])
 
-    def _resolve(self, feeds: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-        """Tell the context the inputs' shapes and return those of all tensors."""
-        for name, shape in feeds.items():
+    def _resolve(self, batch: int) -> dict[str, tuple[int, ...]]:
+        """Tell the context the batch and return the shapes of all tensors."""
+        shapes = {n: tuple(batch if size == -1 else size for size in spec.shape) for n, spec in self.inputs.items()}
+        for name, shape in shapes.items():
             if -1 in self.inputs[name].shape and not self._context.set_input_shape(name, shape):
-                raise InputError(f"{self._name} was not built for {name} of shape {shape} ({self._lines})")
-        return feeds | {name: tuple(self._context.get_tensor_shape(name)) for name in self._outs}
+                raise ModelError(f"{self._name} refused {name} of shape {shape} ({self._lines}); rebuild the plan")
+        return shapes | {name: tuple(self._context.get_tensor_shape(name)) for name in self.outputs}
 
-    def _reshape(self, feeds: dict[str, tuple[int, ...]]) -> None:
-        for name, shape in self._resolve(feeds).items():
+    def _reshape(self, batch: int) -> None:
+        """Set the batch; what inputs held of another batch is still there, as far as it fits."""
+        for name, shape in self._resolve(batch).items():
             self._buffers[name].shape(shape)
-        self._results = {name: self._buffers[name].host for name in self._outs}
+        self._results = {name: self._buffers[name].host for name in self.outputs}
         self._warm = False
         graph, self._graph = self._graph, None
         if graph is not None:
@@ -292,23 +291,36 @@ class TensorRT:
     def _feed(self, feeds: Arrays) -> None:
         """Copy into pinned memory and start the upload; what is not fed stays on the device as it is."""
         try:
-            if any(value.shape != self._buffers[name].host.shape for name, value in feeds.items()):
-                now = {name: self._buffers[name].host.shape for name in self._ins}
-                self._reshape(now | {name: value.shape for name, value in feeds.items()})
+            if any(value.shape != self._feeds[name].host.shape for name, value in feeds.items()):
+                self._reshape(self._batch(feeds))
             for name, value in feeds.items():
-                if name not in self.inputs:
-                    raise KeyError(name)
-                buffer = self._buffers[name]
+                buffer = self._feeds[name]
                 np.copyto(buffer.host, value)
                 self._gpu.upload(buffer.pointer, buffer.host, self._stream)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{self._name} takes {self.inputs}, not what was fed: {error}") from error
 
+    def _batch(self, feeds: Arrays) -> int:
+        """Return the batch that all inputs have, fed now or before; ValueError where a shape does not fit."""
+        held = {name: buffer.host.shape for name, buffer in self._feeds.items()}
+        shapes = held | {name: value.shape for name, value in feeds.items()}
+        dynamic = {name: spec.shape[0] == -1 for name, spec in self.inputs.items()}
+        batches: set[int] = {shape[0] for name, shape in shapes.items() if dynamic[name] and shape}
+        for name, shape in shapes.items():
+            if shape[dynamic[name] :] != self.inputs[name].shape[dynamic[name] :]:
+                raise ValueError(f"{name} has shape {shape}")
+        if len(batches) != 1:
+            raise ValueError(f"inputs of batches {sorted(batches)}; feed all of them anew")
+        low, high = self._batches
+        if not low <= (batch := batches.pop()) <= high:
+            raise ValueError(f"a batch of {batch}, the plan was built for {low} to {high}")
+        return batch
+
     def _enqueue(self) -> None:
         self._lines.clear()
         if not self._context.execute_async_v3(self._stream):
             raise BackendError(f"{self._name} failed while it ran: {self._lines}")
-        for name in self._outs:
+        for name in self.outputs:
             buffer = self._buffers[name]
             self._gpu.download(buffer.host, buffer.pointer, self._stream)
 
@@ -330,21 +342,20 @@ class TensorRT:
             raise BackendError(f"{self._name} failed while it ran: {error}") from error
 
     def close(self) -> None:
-        if self._shared is None:
+        shared, self._shared = self._shared, None
+        if shared is None:
             return
         with self._gpu.current():
-            graph, self._graph = self._graph, None
-            if graph is not None:
-                graph.close()
+            if self._graph is not None:
+                self._graph.close()
             self._context = None  # before the memory that it points to
             for buffer in self._buffers.values():
                 self._gpu.free(buffer.pointer)
-            self._buffers = {}
             if self._done:
                 self._gpu.free_event(self._done)
             if self._stream:
                 self._gpu.free_stream(self._stream)
-            self._shared = None  # the last backend of a file takes the engine with it
+            del shared  # the last backend of a file takes the engine with it
 
 
 def _dtype(engine: Any, name: str) -> np.dtype[Any]:

@@ -1,0 +1,247 @@
+"""The TensorRT backend around its CUDA calls, against a recording double that says that it is one."""
+
+import gc
+import importlib.util
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgetalk.backends import plan as plans
+from edgetalk.backends import tensorrt as backend
+from edgetalk.errors import BackendError, InputError, ModelError
+from edgetalk.metadata import Metadata
+
+_spec = importlib.util.spec_from_file_location("tensorrt_double", Path(__file__).with_name("tensorrt_double.py"))
+double = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(double)
+
+METADATA = Metadata(family="amnet", precision="fp16", engine={"compute_capability": ["8.6"]})
+START = ["malloc", "pinned"]
+
+
+class Machine:
+    """A device and a package, both doubles: frame = appearance + step, in uint8; gain = 2 * step."""
+
+    def __init__(self, monkeypatch, tmp_path, batch=(1, 1)):
+        self.device = double.Device()
+        low, high = batch
+        first = -1 if high > 1 else 1
+
+        def tensor(kind, *rest):
+            return double.Tensor(kind, (first, *rest), (low, *rest), (high, *rest))
+
+        def execute(at, shapes, stream):
+            def work():
+                appearance = self.device.read(at["appearance"], "f4", shapes["appearance"])
+                step = self.device.read(at["step"], "f4", shapes["step"])
+                self.device.write(at["frame"], (appearance + step).astype(np.uint8))
+                self.device.write(at["gain"], 2 * step)
+
+            self.device._note("execute")
+            self.device.streams[stream].append(work)
+
+        self.package = double.package(
+            {"appearance": tensor("FLOAT", 6), "step": tensor("FLOAT", 1)},
+            {"frame": tensor("UINT8", 6), "gain": tensor("FLOAT", 1)},
+            execute,
+            note=lambda *call: self.device.calls.append(call),
+        )
+        graph = type("Graph", (double.Graph,), {"device": self.device})
+        self.graph = graph
+        monkeypatch.setattr(backend, "fit", lambda plan, device, provider: (self.package, self.device))
+        monkeypatch.setattr(backend, "Graph", graph)
+        monkeypatch.setattr(backend, "can_capture", lambda: True)
+        self.path = tmp_path / "amnet.plan"
+        self.path.write_bytes(double.header(metadata=METADATA.to_json()))
+
+    def open(self, **options):
+        return backend.TensorRT(plans.read(self.path), **options)
+
+
+@pytest.fixture
+def machine(monkeypatch, tmp_path):
+    return Machine(monkeypatch, tmp_path)
+
+
+def feeds(appearance, step, batch=1):
+    rows = np.arange(batch, dtype=np.float32)[:, None]
+    return {"appearance": np.full((batch, 6), appearance, np.float32) + rows, "step": np.full((batch, 1), step, "f4")}
+
+
+def test_has_the_five_members_and_says_where_it_runs(machine):
+    with_graph = machine.open()
+    public = {name for name in vars(type(with_graph)) | vars(with_graph) if not name.startswith("_")}
+    assert public == {"inputs", "outputs", "metadata", "run", "close", "device"}
+    assert with_graph.inputs == {"appearance": (np.dtype("f4"), (1, 6)), "step": (np.dtype("f4"), (1, 1))}
+    assert with_graph.outputs == {"frame": (np.dtype("u1"), (1, 6)), "gain": (np.dtype("f4"), (1, 1))}
+    assert Metadata.from_json(with_graph.metadata, "x") == METADATA
+    assert "CUDA graph on" in with_graph.device and "recording double (8.6)" in with_graph.device
+    assert "CUDA graph off" in machine.open(graph=False).device
+
+
+def test_first_run_warms_up_second_records_third_launches(machine):
+    engine = machine.open()
+    rounds = []
+    for step in (1, 2, 3):
+        machine.device.calls.clear()
+        result = engine.run(feeds(10, step))
+        assert (result["frame"] == 10 + step).all() and result["gain"] == 2 * step
+        rounds.append(machine.device.names())
+    copies = ["execute", "download", "download"]
+    assert rounds[0] == ["upload", "upload", *copies, "record", "wait"]
+    assert rounds[1] == ["upload", "upload", "capture", *copies, "launch", "record", "wait"]
+    assert rounds[2] == ["upload", "upload", "launch", "record", "wait"]
+
+
+def test_what_is_not_fed_stays_on_the_device(machine):
+    engine = machine.open()
+    assert (engine.run({})["frame"] == 0).all()  # nothing was fed yet: zeros
+    engine.run(feeds(10, 1))
+    for step in (2, 3, 4):
+        machine.device.calls.clear()
+        result = engine.run({"step": np.full((1, 1), step, np.float32)})
+        assert (result["frame"] == 10 + step).all()
+        assert [call for call in machine.device.calls if call[0] == "upload"] == [("upload", 4)]
+
+
+def test_buffers_are_made_once_and_results_are_the_same_arrays(machine):
+    engine = machine.open()
+    first = engine.run(feeds(1, 1))
+    made = machine.device.names().count("malloc")
+    assert made == 4 and machine.device.names().count("pinned") == 4
+    for step in range(50):
+        again = engine.run(feeds(1, step))
+        assert again["frame"] is first["frame"] and again["gain"] is first["gain"]
+    assert machine.device.names().count("malloc") == made
+
+
+def test_close_frees_everything_in_order_and_results_stay_readable(machine):
+    engine = machine.open()
+    for _ in range(2):
+        result = engine.run(feeds(10, 5))
+    machine.device.calls.clear()
+    engine.close()
+    gc.collect()
+    assert machine.device.names() == [
+        "close graph", "del context", *["free"] * 4, "free_event", "free_stream", "del engine",
+    ]  # fmt: skip
+    assert (result["frame"] == 15).all()
+    assert not (machine.device.memory_at or machine.device.streams or machine.device.events)
+    engine.close()
+    with pytest.raises(BackendError, match="amnet.plan is closed; open it again"):
+        engine.run(feeds(1, 1))
+
+
+def test_sessions_share_the_engine_and_nothing_else(machine):
+    first, second = machine.open(), machine.open()
+    assert machine.package.deserialised == 1
+    first.run(feeds(10, 1))
+    second.run(feeds(20, 2))
+    one, two = first.run({}), second.run({})
+    assert (one["frame"] == 11).all() and (two["frame"] == 22).all()
+    first.close()
+    assert "del engine" not in machine.device.names()
+    assert (second.run({})["frame"] == 22).all()
+    second.close()
+    gc.collect()
+    assert machine.device.names()[-1] == "del engine"
+    machine.open().close()
+    assert machine.package.deserialised == 2
+
+
+def test_a_rebuilt_file_is_another_engine(machine):
+    first = machine.open()
+    machine.path.write_bytes(double.header(metadata=METADATA.to_json()) + b"rebuilt")
+    second = machine.open()
+    assert machine.package.deserialised == 2
+    first.close()
+    second.close()
+
+
+def test_batches_within_the_profile(monkeypatch, tmp_path):
+    machine = Machine(monkeypatch, tmp_path, batch=(1, 4))
+    engine = machine.open()
+    assert engine.inputs["appearance"].shape == (-1, 6) and engine.outputs["frame"].shape == (-1, 6)
+    assert engine.run({})["frame"].shape == (1, 6)
+    for batch in (3, 4, 4, 4, 1):
+        result = engine.run(feeds(10, 7, batch))
+        assert result["frame"].shape == (batch, 6) and result["gain"].shape == (batch, 1)
+        assert (result["frame"] == 17 + np.arange(batch)[:, None]).all()
+    assert machine.device.names().count("malloc") == 4
+    with pytest.raises(InputError, match="a batch of 5, the plan was built for 1 to 4"):
+        engine.run(feeds(10, 7, 5))
+    with pytest.raises(InputError, match=r"inputs of batches \[1, 2\]; feed all of them anew"):
+        engine.run({"step": np.ones((2, 1), np.float32)})
+    assert (engine.run({"step": np.ones((1, 1), np.float32)})["frame"] == 11).all()
+    engine.close()
+    assert not machine.device.memory_at
+
+
+@pytest.mark.parametrize(
+    "fed",
+    [{"sound": np.zeros((1, 1))}, {"step": np.zeros((1, 1), complex)}, {"step": np.zeros((2, 2), "f4")},
+     {"appearance": np.zeros((1, 3), "f4")}, {"step": np.zeros((), "f4")}, {"frame": np.zeros((1, 6), "u1")}],
+    ids=["name", "dtype", "larger", "smaller", "scalar", "output"],
+)  # fmt: skip
+def test_wrong_feeds_are_refused_and_the_next_run_works(machine, fed):
+    engine = machine.open()
+    with pytest.raises(InputError, match="amnet.plan"):
+        engine.run(fed)
+    assert (engine.run(feeds(3, 4))["frame"] == 7).all()
+
+
+def test_a_refused_plan_is_one_line_with_what_tensorrt_logged(machine):
+    machine.package.fail = "deserialize_cuda_engine"
+    with pytest.raises(ModelError) as caught:
+        machine.open()
+    assert str(caught.value) == (
+        "amnet.plan was refused by TensorRT-RTX 1.7.1.116 (IRuntime::deserializeCudaEngine: Error Code 6); "
+        "rebuild it here: edgetalk build amnet.onnx -o amnet.plan"
+    )
+
+
+@pytest.mark.parametrize("call", ["create_execution_context", "set_tensor_address"])
+def test_what_fails_while_opening_leaves_nothing_behind(machine, call):
+    machine.package.fail = call
+    with pytest.raises(BackendError, match="amnet.plan .* no reason"):
+        machine.open()
+    gc.collect()
+    assert not (machine.device.memory_at or machine.device.streams or machine.device.events)
+    assert machine.device.names()[-1] == "del engine"
+
+
+def test_a_failed_run_says_what_tensorrt_logged(machine):
+    engine = machine.open()
+    machine.package.fail = "execute_async_v3"
+    with pytest.raises(BackendError, match="amnet.plan failed while it ran: IExecutionContext::enqueueV3: Error"):
+        engine.run(feeds(1, 1))
+    machine.package.fail = ""
+    assert (engine.run(feeds(1, 1))["frame"] == 2).all()
+
+
+def test_a_device_that_refuses_to_record_runs_without_a_graph(machine, caplog):
+    engine = machine.open()
+    machine.graph.refuses = True
+    with caplog.at_level(logging.WARNING, "edgetalk"):
+        for step in (1, 2, 3, 4):
+            assert (engine.run(feeds(10, step))["frame"] == 10 + step).all()
+    assert [record.getMessage() for record in caplog.records] == [
+        "amnet.plan runs without a CUDA graph: CUDA failed with CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED; the double "
+        "was told so"
+    ]
+    assert machine.device.names().count("capture") == 1 and "launch" not in machine.device.names()
+
+
+def test_a_precision_that_the_plan_has_not_is_refused(machine):
+    with pytest.raises(InputError, match="got 'f32', but amnet.plan was built in fp16"):
+        backend.open(machine.path, device="auto", precision="f32", threads=None)
+    backend.open(machine.path, device="auto", precision="fp16", threads=2).close()
+
+
+def test_devices_by_name():
+    assert [backend.device_index(name) for name in ("auto", "cuda", "cuda:0", "CUDA:3")] == [0, 0, 0, 3]
+    for name in ("CPU", "cuda:x", "GPU.1", "autox"):
+        with pytest.raises(BackendError, match='use "auto", "cuda" or "cuda:0"'):
+            backend.device_index(name)
