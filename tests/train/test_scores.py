@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from edgetalk.train.scores import measures
 from scipy.linalg import sqrtm
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
-
-from edgetalk.train.scores import measures
 
 
 @pytest.fixture(scope="module")

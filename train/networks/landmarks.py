@@ -57,8 +57,12 @@ class Residual(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
-            nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x + self.body(x), inplace=True)
@@ -72,16 +76,28 @@ class LandmarkNet(nn.Module):
 
     def __init__(self):
         super().__init__()
-        layers: list[nn.Module] = [nn.Conv2d(3, WIDTHS[0], 5, stride=2, padding=2, bias=False),
-                                   nn.BatchNorm2d(WIDTHS[0]), nn.ReLU(inplace=True)]
+        layers: list[nn.Module] = [
+            nn.Conv2d(3, WIDTHS[0], 5, stride=2, padding=2, bias=False),
+            nn.BatchNorm2d(WIDTHS[0]),
+            nn.ReLU(inplace=True),
+        ]
         for narrow, wide in zip(WIDTHS[:-1], WIDTHS[1:], strict=True):
-            layers += [nn.Conv2d(narrow, wide, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(wide),
-                       nn.ReLU(inplace=True), Residual(wide)]
+            layers += [
+                nn.Conv2d(narrow, wide, 3, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(wide),
+                nn.ReLU(inplace=True),
+                Residual(wide),
+            ]
         self.body = nn.Sequential(*layers)
         grid = SIDE // 2 ** len(WIDTHS)
         self.head = nn.Sequential(
-            nn.Conv2d(WIDTHS[-1], 48, 1), nn.ReLU(inplace=True), nn.Flatten(),
-            nn.Linear(48 * grid * grid, 256), nn.ReLU(inplace=True), nn.Linear(256, 2 * LANDMARKS + 3 + 2))
+            nn.Conv2d(WIDTHS[-1], 48, 1),
+            nn.ReLU(inplace=True),
+            nn.Flatten(),
+            nn.Linear(48 * grid * grid, 256),
+            nn.ReLU(inplace=True),
+            nn.Linear(256, 2 * LANDMARKS + 3 + 2),
+        )
         self.register_buffer("mean", torch.full((LANDMARKS, 2), 0.5))
 
     def grid(self, images: Tensor) -> Tensor:
@@ -124,15 +140,19 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> tuple[Landmark
 
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no landmark judge {path}; train it with: "
-                                f"python -m edgetalk.train.landmarks --data DIR --seconds 60 -o {path}")
+        raise FileNotFoundError(
+            f"no landmark judge {path}; train it with: "
+            f"python -m edgetalk.train.landmarks --data DIR --seconds 60 -o {path}"
+        )
     network = LandmarkNet()
     try:
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}
             if header.get("family") != "landmarks" or header.get("format") != FORMAT:
-                raise ModelError(f"{path} is no landmark judge of format {FORMAT}; train one with: "
-                                 f"python -m edgetalk.train.landmarks --data DIR --seconds 60 -o {path}")
+                raise ModelError(
+                    f"{path} is no landmark judge of format {FORMAT}; train one with: "
+                    f"python -m edgetalk.train.landmarks --data DIR --seconds 60 -o {path}"
+                )
             network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})
     except (SafetensorError, RuntimeError) as error:
         raise ModelError(f"{path} is a damaged landmark judge; train it again ({error})") from None

@@ -1,1 +1,1 @@
-"""Scores of generated frames: picture measures, detection, perceptual distances, and what a judge reads off them."""
+"""Scores of generated frames: picture measures, face detection, perceptual distances, what a judge reads off."""

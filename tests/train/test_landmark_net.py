@@ -1,0 +1,134 @@
+"""The landmark judge: its degradations move labels with the picture, and it learns to measure drawn faces."""
+
+import numpy as np
+import pytest
+import torch
+from edgetalk.train import landmarks
+from edgetalk.train.announcers import CAST, Announcer, Controls
+from edgetalk.train.announcers.visemes import SHAPES
+from edgetalk.train.networks.landmarks import LandmarkNet, load, resized
+
+from edgetalk.errors import ModelError
+
+
+def drawn(count, seed):
+    """Frames of one announcer that talks at random, with exact labels."""
+    rng = np.random.default_rng(seed)
+    announcer = Announcer(CAST["ada"], size=64)
+    shapes = np.stack(list(SHAPES.values()))
+    controls = [Controls(shapes[rng.integers(len(shapes))] * rng.uniform(0.3, 1), rng.normal(0, 0.1, 3),
+                         rng.random(2) * (rng.random() < 0.5)) for _ in range(count)]
+    frames = torch.from_numpy(np.stack([announcer.draw(c) for c in controls])).permute(0, 3, 1, 2)
+    labels = [np.stack([announcer.landmarks(c) for c in controls]), np.stack([c.pose for c in controls]),
+              np.stack([c.blink for c in controls])]
+    images = resized(frames.float(), 128).round().byte()
+    return landmarks.Faces(images, *(torch.from_numpy(label).float() for label in labels))
+
+
+@pytest.fixture(scope="module")
+def faces():
+    torch.set_num_threads(1)
+    return drawn(96, 0), drawn(48, 1)
+
+
+def test_labels_move_with_the_picture():
+    """A dark dot stays where its landmark says it is."""
+    images = torch.ones(6, 3, 128, 128)
+    images[:, :, 38:41, 78:81] = 0
+    points = torch.full((6, 106, 2), 0.5)
+    points[:, 0] = torch.tensor([79.5 / 128, 39.5 / 128])
+    pose = torch.zeros(6, 3)
+    moved, found, turned = landmarks.moved(images, points, pose, torch.Generator().manual_seed(2))
+    weight = 1 - moved[:, 0]
+    axis = (torch.arange(128) + 0.5) / 128
+    centre = torch.stack([(weight * axis).sum((1, 2)), (weight * axis[:, None]).sum((1, 2))], 1)
+    centre = centre / weight.sum((1, 2))[:, None]
+    assert torch.allclose(centre, found[:, 0], atol=0.3 / 128)
+    assert turned[:, 2].abs().max() > 0.01 and turned[:, :2].abs().max() == 0
+
+
+def test_turning_clockwise_is_positive_roll():
+    points = torch.full((64, 106, 2), 0.5)
+    points[:, 0, 0] = 0.9  # to the right of the middle: a clockwise turn carries it down
+    _, found, pose = landmarks.moved(torch.ones(64, 3, 16, 16), points, torch.zeros(64, 3),
+                                     torch.Generator().manual_seed(0))
+    angle = torch.atan2(*(found[:, 0] - found[:, 1]).flip(1).unbind(1))
+    assert torch.allclose(angle, pose[:, 2], atol=1e-5)
+
+
+def test_compression_is_that_of_a_quantised_cosine_transform():
+    """One 8×8 block against scipy's DCT."""
+    from scipy.fft import dctn, idctn
+
+    block = np.random.default_rng(0).random((8, 8)).astype(np.float32)
+    for seed in range(20):
+        rng = torch.Generator().manual_seed(seed)
+        out = landmarks.compressed(torch.from_numpy(block).expand(1, 3, 8, 8), rng)[0, 0].numpy()
+        quality = float(landmarks.uniform(torch.Generator().manual_seed(seed), 1, 25, 90))
+        if not np.array_equal(out, block):
+            break
+    table = landmarks.QUANTISER.numpy() * (50 / quality if quality < 50 else 2 - quality / 50)
+    expected = idctn(np.round(dctn(block, norm="ortho") / table) * table, norm="ortho")
+    assert np.allclose(out, expected, atol=1e-5)
+
+
+def test_the_judge_learns_to_measure(faces, monkeypatch):
+    monkeypatch.setattr(landmarks, "BATCH", 16)
+    train, held_out = faces
+    training = landmarks.Training(train)
+    for step in range(70):
+        training.step(step / 70)
+    error = landmarks.own_error(training.network, held_out, np.full(len(held_out.images), "ada"))
+    mean_shape = landmarks.landmark_error(train.landmarks.mean(0).expand(48, -1, -1), held_out.landmarks).mean()
+    assert error["landmarks_px"] < 0.75 * float(mean_shape)
+    assert error["frames"] == 48
+
+
+def test_the_file_keeps_the_judge_and_its_error(faces, tmp_path):
+    path = tmp_path / "judge.safetensors"
+    train, held_out = faces
+    record = landmarks.train(train, held_out, np.full(len(held_out.images), "ada"), 0.01, path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["judge.safetensors"]
+    network, kept = load(path)
+    assert kept == record
+    with torch.inference_mode():
+        measured, features = network.measure(landmarks.clean(held_out.images))
+    distance = landmarks.landmark_error(measured.landmarks, held_out.landmarks).mean()
+    assert float(distance) == pytest.approx(record["error_on_true_frames"]["landmarks_px"], abs=1e-3)
+    assert features.shape == (48, 192)
+
+
+def test_a_stopped_training_goes_on_where_it_was(faces, tmp_path):
+    first = landmarks.Training(faces[0], seed=3)
+    for _ in range(2):
+        first.step(0.0)
+    first.seconds = 7.0
+    first.save(tmp_path / "judge.resume")
+    second = landmarks.Training(faces[0], seed=4)
+    second.resume(tmp_path / "judge.resume")
+    assert (second.steps, second.seconds) == (2, 7.0)
+    for a, b in zip(first.average.state_dict().values(), second.average.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    momenta = [state["exp_avg"] for state in second.optimiser.state.values()]
+    assert len(momenta) and all(m.abs().sum() > 0 for m in momenta[:3])
+
+
+def test_files_that_are_no_judge_are_refused(tmp_path):
+    from safetensors.torch import save_file
+
+    with pytest.raises(FileNotFoundError, match="python -m edgetalk.train.landmarks"):
+        load(tmp_path / "none.safetensors")
+    path = tmp_path / "other.safetensors"
+    save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(ModelError, match="is no landmark judge"):
+        load(path)
+    path.write_bytes(b"nonsense")
+    with pytest.raises(ModelError, match="damaged"):
+        load(path)
+
+
+@pytest.mark.parametrize("size", [64, 128, 256])
+def test_pictures_of_any_size_are_measured(size):
+    with torch.inference_mode():
+        measured, _ = LandmarkNet().eval().measure(torch.zeros(2, 3, size, size))
+    assert [tuple(t.shape) for t in measured] == [(2, 106, 2), (2, 3), (2, 2)]

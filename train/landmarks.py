@@ -1,0 +1,366 @@
+"""Train the landmark judge: `python -m edgetalk.train.landmarks --data DIR --seconds 60 -o judge.safetensors`.
+
+The judge has to be steady on generated frames, which are blurred, noisy or off in colour in ways that drawn
+frames are not, so every training picture is degraded: shifted, scaled and turned a little, recoloured, blurred,
+shrunk and enlarged, noised, compressed. Its own error on held-out true frames, clean and degraded, is measured
+at the end and stays in the file; no score that it gives is better than that.
+
+`--seconds` is the whole training time. A run that was stopped leaves FILE.resume, and the same command goes on from
+there. All frames are kept on the device at 128×128.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .data import pick_device
+from .networks.landmarks import INNER_LIP, SIDE, LandmarkNet, Measured, inner_opening, resized, save
+from .scores.measures import GROUPS, MOUTH, landmark_error, pearson
+
+if TYPE_CHECKING:
+    from .announcers.dataset import Dataset
+
+BATCH = 128
+RATE = 2e-3
+EMA = 0.995
+SAVE_EVERY = 20.0  # seconds
+
+
+class Faces(NamedTuple):
+    """Labelled pictures on one device."""
+
+    images: Tensor
+    """uint8 (N, 3, 128, 128)."""
+    landmarks: Tensor
+    """float32 (N, 106, 2), fractions."""
+    pose: Tensor
+    """float32 (N, 3), radians."""
+    blink: Tensor
+    """float32 (N, 2)."""
+
+    def rows(self, index: Tensor) -> Faces:
+        """The pictures at `index`."""
+        return Faces(*(field[index] for field in self))
+
+
+def faces_of(data: Dataset, rows: np.ndarray, device: torch.device) -> Faces:
+    """The frames `rows` (N,) of a data set (announcers/dataset.py) with their labels, on `device`."""
+    images = torch.empty((len(rows), 3, SIDE, SIDE), dtype=torch.uint8, device=device)
+    for start in range(0, len(rows), 512):
+        part = torch.from_numpy(np.ascontiguousarray(data.frames[rows[start:start + 512]])).to(device)
+        small = resized(part.permute(0, 3, 1, 2).float(), SIDE)
+        images[start:start + 512] = small.round().byte()
+    labels = (torch.from_numpy(np.ascontiguousarray(label[rows], np.float32)).to(device)
+              for label in (data.landmarks, data.pose, data.blink))
+    return Faces(images, *labels)
+
+
+# Degradations: each takes and gives (B, 3, S, S) in [0, 1]; the draws come from `rng`, a generator on the device.
+
+
+def uniform(rng: torch.Generator, count: int, low: float, high: float) -> Tensor:
+    """Draw (count,) between low and high."""
+    return low + (high - low) * torch.rand(count, generator=rng, device=rng.device)
+
+
+def moved(images: Tensor, landmarks: Tensor, pose: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Turn (±6°), scale (±6 %) and shift (±4 %) pictures with their landmarks; roll follows the turn."""
+    count = len(images)
+    turn = uniform(rng, count, -0.1, 0.1)
+    scale = uniform(rng, count, 0.94, 1.06)
+    shift = torch.stack([uniform(rng, count, -0.04, 0.04) for _ in range(2)], 1)
+    cos, sin = torch.cos(turn) * scale, torch.sin(turn) * scale
+    matrix = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
+    landmarks = (landmarks - 0.5) @ matrix.transpose(1, 2) + 0.5 + shift[:, None]
+    inverse = torch.linalg.inv(matrix)
+    theta = torch.cat([inverse, -(inverse @ (2 * shift)[:, :, None])], 2)
+    images = F.grid_sample(
+        images,
+        F.affine_grid(theta, list(images.shape), align_corners=False),
+        align_corners=False,
+        padding_mode="border",
+    )
+    return images, landmarks, torch.cat([pose[:, :2], pose[:, 2:] + turn[:, None]], 1)
+
+
+def recoloured(images: Tensor, rng: torch.Generator) -> Tensor:
+    """Change brightness, contrast, saturation, gamma and the balance of the channels."""
+    count = len(images)
+    view = (count, 1, 1, 1)
+    grey = images.mean(1, keepdim=True)
+    images = grey + (images - grey) * uniform(rng, count, 0.6, 1.3).view(view)
+    light = 0.5 + uniform(rng, count, -0.1, 0.1).view(view)
+    images = (images - 0.5) * uniform(rng, count, 0.75, 1.25).view(view) + light
+    images = images * uniform(rng, 3 * count, 0.9, 1.1).view(count, 3, 1, 1)
+    return images.clamp(0.001, 1) ** torch.exp(uniform(rng, count, -0.25, 0.25)).view(view)
+
+
+def blurred(images: Tensor, rng: torch.Generator) -> Tensor:
+    """Blur a random half of the pictures by one Gaussian of σ up to 2.2 pixels."""
+    sigma = float(uniform(rng, 1, 0.3, 2.2))
+    offsets = torch.arange(-5, 6, device=images.device, dtype=images.dtype)
+    window = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    window = (window / window.sum()).expand(3, 1, -1)
+    soft = F.conv2d(F.pad(images, (5, 5, 5, 5), mode="replicate"), window[:, :, None], groups=3)
+    soft = F.conv2d(soft, window[..., None], groups=3)
+    chosen = (uniform(rng, len(images), 0, 1) < 0.5).view(-1, 1, 1, 1)
+    return torch.where(chosen, soft, images)
+
+
+def shrunk(images: Tensor, rng: torch.Generator) -> Tensor:
+    """Shrink a random third of the pictures, down to 48 pixels, and enlarge them again."""
+    side = int(uniform(rng, 1, 48, 112))
+    small = F.interpolate(images, side, mode="bilinear", antialias=True, align_corners=False)
+    again = F.interpolate(small, images.shape[-1], mode="bilinear", align_corners=False)
+    chosen = (uniform(rng, len(images), 0, 1) < 0.33).view(-1, 1, 1, 1)
+    return torch.where(chosen, again, images)
+
+
+def noised(images: Tensor, rng: torch.Generator) -> Tensor:
+    """Add fine and coarse Gaussian noise, as grain and as the blotches of a generator."""
+    count, _, height, width = images.shape
+    fine = torch.randn(images.shape, generator=rng, device=images.device)
+    coarse = torch.randn((count, 3, height // 8, width // 8), generator=rng, device=images.device)
+    coarse = F.interpolate(coarse, (height, width), mode="bilinear", align_corners=False)
+    level = [uniform(rng, count, 0, 1).view(-1, 1, 1, 1) ** 2 for _ in range(2)]
+    return images + 0.08 * level[0] * fine + 0.08 * level[1] * coarse
+
+
+QUANTISER = (
+    torch.tensor(
+        [
+            [16, 11, 10, 16, 24, 40, 51, 61],
+            [12, 12, 14, 19, 26, 58, 60, 55],
+            [14, 13, 16, 24, 40, 57, 69, 56],
+            [14, 17, 22, 29, 51, 87, 80, 62],
+            [18, 22, 37, 56, 68, 109, 103, 77],
+            [24, 35, 55, 64, 81, 104, 113, 92],
+            [49, 64, 78, 87, 103, 121, 120, 101],
+            [72, 92, 95, 98, 112, 100, 103, 99],
+        ]
+    )
+    / 255
+)
+"""Luminance table of JPEG (ITU-T T.81, Annex K.1), used for all three channels."""
+
+
+def compressed(images: Tensor, rng: torch.Generator) -> Tensor:
+    """Quantise the 8×8 cosine coefficients of the channels as JPEG of quality 25 to 90 would."""
+    rows = torch.arange(8, dtype=images.dtype, device=images.device)
+    basis = torch.cos((2 * rows[None] + 1) * rows[:, None] * math.pi / 16) * 0.5
+    basis[0] *= math.sqrt(0.5)
+    blocks = images.unflatten(3, (-1, 8)).unflatten(2, (-1, 8)).transpose(3, 4)  # B, 3, rows, columns, 8, 8
+    quality = uniform(rng, len(images), 25, 90)
+    scale = torch.where(quality < 50, 50 / quality, 2 - quality / 50).view(-1, 1, 1, 1, 1, 1)
+    table = QUANTISER.to(images) * scale
+    coefficients = basis @ blocks @ basis.T
+    blocks = basis.T @ ((coefficients / table).round() * table) @ basis
+    again = blocks.transpose(3, 4).flatten(4, 5).flatten(2, 3)
+    chosen = (uniform(rng, len(images), 0, 1) < 0.5).view(-1, 1, 1, 1)
+    return torch.where(chosen, again, images)
+
+
+def degraded(faces: Faces, rng: torch.Generator) -> Faces:
+    """Move and degrade pictures; the images come back as float in [-1, 1]."""
+    images, landmarks, pose = moved(faces.images.float() / 255, faces.landmarks, faces.pose, rng)
+    for change in (recoloured, blurred, shrunk, noised, compressed):
+        images = change(images, rng).clamp(0, 1)
+    return faces._replace(images=2 * images - 1, landmarks=landmarks, pose=pose)
+
+
+def clean(images: Tensor) -> Tensor:
+    """uint8 pictures as float in [-1, 1]."""
+    return images.float() / 127.5 - 1
+
+
+def loss_of(measured: Measured, faces: Faces) -> Tensor:
+    """ℓ1 of landmarks (mouth and eyes count more), of the lip openings, of pose and of blink."""
+    error = (measured.landmarks - faces.landmarks).abs()
+    upper, lower = (list(side) for side in zip(*INNER_LIP, strict=True))
+    opening = measured.landmarks[:, lower, 1] - measured.landmarks[:, upper, 1]
+    truth = faces.landmarks[:, lower, 1] - faces.landmarks[:, upper, 1]
+    return (
+        20
+        * (
+            error.mean()
+            + 2 * error[:, MOUTH].mean()
+            + error[:, GROUPS["eyes"]].mean()
+            + 2 * (opening - truth).abs().mean()
+        )
+        + (measured.pose - faces.pose).abs().mean()
+        + 0.3 * (measured.blink - faces.blink).abs().mean()
+    )
+
+
+def batches(count: int, rng: np.random.Generator, size: int) -> Iterator[Tensor]:
+    """Endless random batches of row numbers, every row once per round."""
+    while True:
+        order = torch.from_numpy(rng.permutation(count))
+        for start in range(0, max(count - size, 0) + 1, size):
+            yield order[start : start + size]
+
+
+@torch.inference_mode()
+def own_error(network: LandmarkNet, faces: Faces, persons: np.ndarray, harm: bool = False) -> dict:
+    """The judge's error on true frames of the named `persons` (N,), degraded as in training if `harm`.
+
+    Landmarks in pixels of a 256 frame, the opening's error likewise, pose in radians, blink 0–1, and r of the
+    measured with the true lip opening, the mean over the persons.
+    """
+    network.eval()
+    rng = torch.Generator(faces.images.device).manual_seed(0)
+    found, truth = [], []
+    for rows in torch.arange(len(faces.images), device=faces.images.device).split(256):
+        part = faces.rows(rows)
+        part = degraded(part, rng) if harm else part._replace(images=clean(part.images))
+        found.append(network(part.images))
+        truth.append(part)
+    measured = Measured(*(torch.cat(t) for t in zip(*found, strict=True)))
+    landmarks, pose, blink = (torch.cat(t) for t in list(zip(*truth, strict=True))[1:])
+    opening = [inner_opening(x).cpu().numpy() for x in (measured.landmarks, landmarks)]
+    r = [pearson(opening[0][persons == p], opening[1][persons == p]) for p in sorted(set(persons.tolist()))]
+    errors = {
+        "landmarks_px": landmark_error(measured.landmarks, landmarks).mean(),
+        "mouth_px": landmark_error(measured.landmarks, landmarks, MOUTH).mean(),
+        "opening_px": 256 * np.abs(opening[0] - opening[1]).mean(),
+        "opening_r": np.nanmean(r),
+        "pose_rad": (measured.pose - pose).abs().mean(),
+        "blink": (measured.blink - blink).abs().mean(),
+    }
+    return {name: round(float(value), 5) for name, value in errors.items()} | {"frames": len(landmarks)}
+
+
+class Training:
+    """Network, running mean of its weights, optimiser and clock of one training run."""
+
+    def __init__(self, train: Faces, seed: int = 0):
+        torch.manual_seed(seed)
+        self.device = train.images.device
+        self.train = train
+        self.network = LandmarkNet()
+        self.network.mean.copy_(train.landmarks.mean(0))
+        self.network.to(self.device, memory_format=torch.channels_last)
+        self.average = copy.deepcopy(self.network).requires_grad_(False)
+        fused = self.device.type == "cuda"
+        self.optimiser = torch.optim.AdamW(self.network.parameters(), RATE, weight_decay=0.02, fused=fused)
+        self.rng = torch.Generator(self.device).manual_seed(seed)
+        self.rows = batches(len(train.images), np.random.default_rng(seed), min(BATCH, len(train.images)))
+        self.steps, self.seconds = 0, 0.0
+
+    def step(self, progress: float) -> float:
+        """One step at `progress` (0 to 1) of the schedule: short warm-up, then half a cosine."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = RATE * min(1, (self.steps + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * min(progress, 1)))
+        self.network.train()
+        faces = degraded(self.train.rows(next(self.rows).to(self.device)), self.rng)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            measured = self.network(faces.images.contiguous(memory_format=torch.channels_last))
+        loss = loss_of(measured, faces)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimiser.step()
+        self.steps += 1
+        decay = min(EMA, self.steps / (self.steps + 20))
+        with torch.no_grad():
+            now = self.network.state_dict()
+            for name, mean in self.average.state_dict().items():
+                if mean.is_floating_point():
+                    mean.lerp_(now[name], 1 - decay)
+                else:
+                    mean.copy_(now[name])
+        return float(loss.detach()) if self.steps % 20 == 1 else math.nan
+
+    def save(self, path: Path) -> None:
+        """Write everything that resuming needs."""
+        part = path.with_name(path.name + ".part")
+        torch.save(
+            {
+                "network": self.network.state_dict(),
+                "average": self.average.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "steps": self.steps,
+                "seconds": self.seconds,
+            },
+            part,
+        )
+        part.replace(path)
+
+    def resume(self, path: Path) -> None:
+        """Go on from what `save` wrote."""
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.steps, self.seconds = state["steps"], state["seconds"]
+
+
+def train(faces: Faces, held_out: Faces, persons: np.ndarray, seconds: float, out: Path, seed: int = 0) -> dict:
+    """Train for `seconds` in all, write the judge to `out`, and return its record with its own error.
+
+    `persons` names the held-out pictures' persons.
+    """
+    from tqdm import tqdm
+
+    training = Training(faces, seed)
+    resume = out.with_name(out.name + ".resume")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if resume.exists():
+        training.resume(resume)
+    began = time.monotonic() - training.seconds
+    saved = training.seconds
+    with tqdm(total=round(seconds), initial=round(training.seconds), unit="s", desc="landmark judge") as bar:
+        while training.seconds < seconds:
+            loss = training.step(training.seconds / seconds)
+            training.seconds = time.monotonic() - began
+            bar.update(round(min(training.seconds, seconds)) - bar.n)
+            if not math.isnan(loss):
+                bar.set_postfix_str(f"loss {loss:.3f}, {training.steps} steps")
+            if training.seconds - saved > SAVE_EVERY:
+                training.save(resume)
+                saved = training.seconds
+    record = {
+        "seconds": round(training.seconds, 1),
+        "images": training.steps * min(BATCH, len(faces.images)),
+        "device": torch.cuda.get_device_name() if faces.images.is_cuda else "cpu",
+        "error_on_true_frames": own_error(training.average, held_out, persons),
+        "error_on_degraded_frames": own_error(training.average, held_out, persons, harm=True),
+    }
+    save(out, training.average, record)
+    resume.unlink(missing_ok=True)
+    return record
+
+
+def main(arguments: list[str] | None = None) -> None:
+    from .announcers.dataset import load
+
+    parser = argparse.ArgumentParser(prog="python -m edgetalk.train.landmarks", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder written by: edgetalk data announcers")
+    parser.add_argument("--seconds", type=float, default=60.0, help="training time in all")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="the judge, a .safetensors file")
+    parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(arguments)
+    data, device = load(args.data), pick_device(args.device)
+    training, held_out = np.flatnonzero(data.train), np.flatnonzero(~data.train)
+    persons = np.asarray(data.persons)[data.person[held_out]]
+    record = train(faces_of(data, training, device), faces_of(data, held_out, device), persons, args.seconds, args.out,
+                   args.seed)
+    print(json.dumps({"judge": str(args.out), **record}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
