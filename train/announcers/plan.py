@@ -1,0 +1,181 @@
+"""What a data set holds: who says what with which voice, frame for frame; the first stage, which makes the speech.
+
+A set is made of lanes: one person's training or test frames. A lane takes sentences in a shuffled order, voices in
+turn, pauses and now and then complete silence, until its frames are full; the last clip is a piece of a longer one.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgetalk.errors import InputError
+
+from . import sentences, speech
+from .announcer import STUDIO, Light
+from .identity import CAST, Identity, dressed, random_identity
+from .parallel import spread
+from .shards import replacing
+from .speech import Phone, Speech
+from .visemes import SHAPES
+
+FPS = 25
+SAMPLES = speech.RATE // FPS
+SETS = {"announcers-6": 23_790, "any": 26_400, "wild": 24_000}
+"""Sets and their default number of frames."""
+TEST_SHARE = 3_790 / 23_790
+TRAIN, TEST = 0, 1
+VISEMES = tuple(SHAPES)
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One person's frames of one split; `identity` is the seed of random_identity or −1 for the cast."""
+
+    person: int
+    split: int
+    frames: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides what a set holds."""
+
+    name: str
+    frames: int
+    seed: int
+
+    def persons(self) -> list[Identity]:
+        """By person number; in "any" the last eleventh is held out for tests."""
+        if self.name == "announcers-6":
+            return list(CAST.values())
+        count = max(self.frames // 40, 11) if self.name == "any" else 60
+        first = {"any": 10_000, "wild": 50_000}[self.name]
+        return [random_identity(first + i) for i in range(count)]
+
+    def lanes(self) -> list[Lane]:
+        """All lanes, training before test; their frames add up to `frames`."""
+        count = len(self.persons())
+        if self.name == "any":
+            first_test = count - count // 11
+            shares = _shared(self.frames, count)
+            return [Lane(i, int(i >= first_test), n) for i, n in enumerate(shares) if n]
+        test = round(self.frames * TEST_SHARE)
+        lanes = [Lane(i, TRAIN, n) for i, n in enumerate(_shared(self.frames - test, count))]
+        return [lane for lane in lanes + [Lane(i, TEST, n) for i, n in enumerate(_shared(test, count))] if lane.frames]
+
+    def look(self, identity: Identity, clip_seed: int) -> tuple[Identity, Light]:
+        """How a person appears in a clip: in "wild" with other clothes, hair, background and light each time."""
+        if self.name != "wild":
+            return identity, STUDIO
+        rng = np.random.default_rng([clip_seed, 82])
+        angle, height = rng.uniform(-1.2, 1.2), rng.uniform(.1, .8)
+        tint = 1 + rng.uniform(-1, 1) * np.array([.14, 0, -.16]) + rng.uniform(-.12, .12)
+        return dressed(identity, clip_seed), Light((float(np.sin(angle)), float(height), float(np.cos(angle))),
+                                                   tuple(tint.tolist()))
+
+
+def _shared(total: int, count: int) -> list[int]:
+    return [total * (i + 1) // count - total * i // count for i in range(count)]
+
+
+def cut(said: Speech, first: int, frames: int) -> Speech:
+    """`frames` whole frames of a speech from frame `first` on."""
+    start, end = first / FPS, (first + frames) / FPS
+    phones = tuple(Phone(max(a, start) - start, min(b, end) - start, viseme)
+                   for a, b, viseme in said.phones if b > start and a < end)
+    return Speech(said.pcm[first * SAMPLES:(first + frames) * SAMPLES], phones)
+
+
+def _clips(plan: Plan, lane: Lane) -> list[tuple[Speech, int, str, int]]:
+    """(speech, sentence number or −1, voice, motion seed) until the lane is full; whole frames each."""
+    rng = np.random.default_rng([plan.seed, lane.person, lane.split, 83])
+    texts = sentences.held_out() if lane.split == TEST else sentences.training()
+    number = {text: i for i, text in enumerate(sentences.sentences())}
+    voices = list(speech.TRAINING_VOICES)
+    clips: list[tuple[Speech, int, str, int]] = []
+    left, turn = lane.frames, int(rng.integers(len(voices)))
+    order: list[str] = []
+    while left:
+        motion_seed = int(rng.integers(1 << 31))
+        if lane.split == TRAIN and rng.random() < .04:
+            said, sentence, voice = speech.silence(rng.uniform(2, 3.5)), -1, ""
+        else:
+            turn += 1
+            voice = voices[turn % len(voices)]
+            if lane.split == TEST and (turn + lane.person) % 4 == 0:
+                voice = speech.HELD_OUT_VOICES[0]
+            pieces = [speech.silence(rng.uniform(.04, .5))]
+            for _ in range(2 if rng.random() < .25 else 1):
+                order = order or [texts[i] for i in rng.permutation(len(texts))]
+                text = order.pop()
+                pieces += [speech.synthesize(text, voice), speech.silence(rng.uniform(.5, 1.5))]
+            pieces[-1] = speech.silence(rng.uniform(.04, .6))
+            said, sentence = speech.joined(pieces), number[text]
+        whole = len(said.pcm) // SAMPLES
+        frames = min(whole, left)
+        first = int(rng.integers(whole - frames + 1))
+        clips.append((cut(said, first, frames), sentence, voice, motion_seed))
+        left -= frames
+    return clips
+
+
+def write_speech(folder: Path, plan: Plan, workers: int) -> None:
+    """First stage: folder/speech.npz (its arrays are listed in dataset.py); goes on where it was."""
+    target = folder / "speech.npz"
+    if target.exists():
+        found = read_plan(target)
+        if found != plan:
+            raise InputError(f"{target}: got {found}, expected {plan}; choose another folder or the same options")
+        return
+    lanes = plan.lanes()
+    shards = folder / f"speech-{plan.name}-{plan.frames}-{plan.seed}.parts"
+    shards.mkdir(parents=True, exist_ok=True)
+    paths = [shards / f"{i:05d}.npz" for i in range(len(lanes))]
+
+    def make(i: int) -> int:
+        clips = _clips(plan, lanes[i])
+        phones = [phone for said, *_ in clips for phone in said.phones]
+        with replacing(paths[i]) as file:
+            np.savez(file, pcm=np.concatenate([(said.pcm * 32767).round().astype(np.int16) for said, *_ in clips]),
+                     samples=np.array([len(said.pcm) for said, *_ in clips], np.int64),
+                     phones=np.array([len(said.phones) for said, *_ in clips], np.int64),
+                     phone_times=np.array([phone[:2] for phone in phones], np.float32),
+                     phone_viseme=np.array([VISEMES.index(phone.viseme) for phone in phones], np.uint8),
+                     sentence=np.array([sentence for _, sentence, _, _ in clips], np.int32),
+                     voice=np.array([list(speech.VOICES).index(voice) if voice else -1 for _, _, voice, _ in clips],
+                                    np.int16),
+                     motion_seed=np.array([seed for *_, seed in clips], np.int64))
+        return lanes[i].frames
+
+    missing = [i for i, path in enumerate(paths) if not path.exists()]
+    spread(make, missing, workers, "speech", "frame", sum(lanes[i].frames for i in missing))
+    parts = []
+    for path in paths:
+        with np.load(path) as part:
+            parts.append(dict(part))
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    clips = [len(part["samples"]) for part in parts]
+    for name in ("samples", "phones"):
+        joined[f"{name}_bounds"] = np.concatenate([[0], np.cumsum(joined.pop(name))])
+    joined["person"] = np.repeat(np.array([lane.person for lane in lanes], np.uint16), clips)
+    joined["split"] = np.repeat(np.array([lane.split for lane in lanes], np.uint8), clips)
+    with replacing(target) as file:
+        np.savez_compressed(file, plan=json.dumps({"format": 1, "name": plan.name, "frames": plan.frames,
+                                                   "seed": plan.seed, "fps": FPS, "visemes": VISEMES,
+                                                   "voices": list(speech.VOICES)}), **joined)
+    for path in paths:
+        path.unlink()
+    shards.rmdir()
+
+
+def read_plan(path: Path) -> Plan:
+    """The plan in a speech.npz."""
+    with np.load(path) as file:
+        plan = json.loads(str(file["plan"]))
+    if plan.get("format") != 1:
+        raise InputError(f"{path}: got format {plan.get('format')}, expected 1; make the set anew with this version")
+    return Plan(plan["name"], plan["frames"], plan["seed"])

@@ -1,0 +1,37 @@
+"""Draw a data set of announcers.
+
+edgetalk data announcers -o DIR     speech first, then pictures and labels; the same command goes on where it was
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    kinds = parser.add_subparsers(required=True, metavar="KIND")
+    announcers = kinds.add_parser("announcers", help="talking heads with exact labels")
+    announcers.set_defaults(make=_announcers)
+    announcers.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
+    announcers.add_argument("--set", choices=("announcers-6", "any", "wild"), default=None,
+                            help="six persons (default), many persons, or varied looks and light")
+    announcers.add_argument("--size", type=int, default=256, help="width and height in pixels (default 256)")
+    announcers.add_argument("--frames", type=int, default=None, help="how many frames (default: as many as the set has)")
+    announcers.add_argument("--seed", type=int, default=None, help="another seed, another set (default 0)")
+    announcers.add_argument("--workers", type=int, default=None, help="processes (default: one for each core)")
+    announcers.add_argument("--codec", choices=("h264", "raw"), default="h264",
+                            help="h264: small clips; raw: one large frames.npy that training maps into memory")
+    announcers.add_argument("--speech-only", action="store_true",
+                            help="stop after speech.npz, to draw it on another machine")
+
+
+def run(args: argparse.Namespace) -> None:
+    args.make(args)
+
+
+def _announcers(args: argparse.Namespace) -> None:
+    from ..announcers import dataset
+
+    dataset.write(args.out, args.set, args.frames, args.seed, args.size, args.codec, args.workers, args.speech_only)
+    print(dataset.describe(args.out))
