@@ -60,6 +60,9 @@ def save(avatar: Avatar, path: str | os.PathLike[str]) -> None:
         "name": avatar.name,
     }
     data = safetensors.numpy.save({key: np.ascontiguousarray(value) for key, value in tensors.items()}, header)
+    size = int.from_bytes(data[:8], "little")  # of the header, which safetensors writes in an order that changes
+    ordered = json.dumps(json.loads(data[8 : 8 + size]), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    data = data[:8] + ordered.encode().ljust(size) + data[8 + size :]
     target = Path(path)
     part = target.with_name(target.name + ".part")
     try:
