@@ -22,7 +22,7 @@ from .onnx_file import from_pixels, to_pixels
 
 UNITS = {
     "pose": "rad: yaw, pitch, roll",
-    "blink": "subject's left, right: 0 open, 1 closed",
+    "blink": "0 open, 1 closed: subject's left, right",
     "landmarks": "fractions of width, height",
 }
 

@@ -37,7 +37,7 @@ def to_onnx(checkpoint: str | os.PathLike[str], out: str | os.PathLike[str], *, 
 
     `dynamic_conv` is the form of the predicted convolution, "conv" or "shift"; `batch` the number of samples of
     a run, 0 for any number (left alone: 1, and any number in the form "shift"). `whole` writes one graph with all
-    inputs instead of two, and no avatar. `size` is the side of the picture, the checkpoint's own where it is not
+    inputs instead of two. `size` is the side of the picture, the checkpoint's own where it is not
     given. `avatar` names the person in the checkpoint whose picture the avatar shows (left alone: the first);
     `source` is a picture to use instead. Without any picture there is no avatar.
 
@@ -69,10 +69,10 @@ def to_onnx(checkpoint: str | os.PathLike[str], out: str | os.PathLike[str], *, 
             if graph.role == "source":
                 metadata = dataclasses.replace(metadata, source=hashlib.sha256(data).hexdigest())
                 (parts / f"{out.stem}-source.onnx").write_bytes(data)
-                if picture is not None:
-                    save(_avatar(graph, data, metadata, name, picture), parts / f"{out.stem}.avatar")
             else:
                 (parts / out.name).write_bytes(data)
+            if picture is not None and "source" in graph.inputs:
+                save(_avatar(graph, data, metadata, name, picture), parts / f"{out.stem}.avatar")
         names = sorted(part.name for part in parts.iterdir())
     return [out.with_name(name) for name in names]
 
@@ -91,10 +91,10 @@ def _picture(export: Export, avatar: str | None, source: str | os.PathLike[str] 
 
 
 def _avatar(graph: Graph, data: bytes, metadata: Metadata, name: str, picture: Picture) -> Avatar:
-    """What `edgetalk avatar` would prepare, of the features that ONNX Runtime computes."""
+    """What `edgetalk avatar` would prepare, its features computed by ONNX Runtime; none for a whole graph."""
     batch, size = graph.inputs["source"].shape[:2]
     crop = square_crop(picture, size)
-    results = run(data, {"source": np.repeat(crop[None], batch, axis=0)})
+    results = run(data, {"source": np.repeat(crop[None], batch, axis=0)}) if graph.role == "source" else {}
     features = {key: value[:1].astype(np.float16) for key, value in results.items()}
     box = np.array([[0, 0, picture.shape[1], picture.shape[0]]], np.float32)
     return Avatar(crop, features, box, metadata.family, metadata.source, metadata.licence, name=name)

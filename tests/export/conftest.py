@@ -1,0 +1,58 @@
+"""Checkpoints with random weights, and runs of the ONNX files that come of them."""
+
+from dataclasses import asdict
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+import torch
+
+from edgetalk.metadata import AudioSpec
+from edgetalk.train.amnet import save_checkpoint
+from edgetalk.train.networks.amnet import AMNet
+
+SIZE = 64
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+def write_checkpoint(path, variant, size=SIZE):
+    torch.manual_seed(7)
+    tensors = AMNet(variant).state_dict()
+    for name, colour in (("ada", 40), ("dan", 200)):
+        tensors[f"source.{name}"] = torch.full((size, size, 3), colour, dtype=torch.uint8)
+    save_checkpoint(path, tensors, variant=variant, size=size, audio=asdict(AudioSpec()),
+                    persons=["ada", "dan"], training={})
+    return path
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("amnet") / "amnet.safetensors", "amnet")
+
+
+@pytest.fixture(scope="session")
+def checkpoint_k3(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("k3") / "amnet-k3.safetensors", "amnet-k3")
+
+
+@pytest.fixture(scope="session")
+def drive():
+    """Seeded inputs, three samples."""
+    random = np.random.default_rng(3)
+    return {
+        "source": random.integers(0, 256, (3, SIZE, SIZE, 3), np.uint8),
+        "mel": random.uniform(-4, 4, (3, 32, 80)).astype(np.float32),
+        "pose": random.uniform(-0.4, 0.4, (3, 3)).astype(np.float32),
+        "blink": random.uniform(0, 1, (3, 2)).astype(np.float32),
+    }
+
+
+def onnx_run(path, feeds):
+    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    wanted = {x.name for x in session.get_inputs()}
+    values = session.run(None, {name: value for name, value in feeds.items() if name in wanted})
+    return {x.name: value for x, value in zip(session.get_outputs(), values, strict=True)}

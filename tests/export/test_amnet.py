@@ -1,0 +1,233 @@
+"""Exported AMNet against torch, and every way in which an export may fail."""
+
+import hashlib
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from edgetalk import avatar
+from edgetalk.cli import main
+from edgetalk.errors import InputError, ModelError
+from edgetalk.export import exporter, onnx_file, to_onnx
+from edgetalk.metadata import AudioSpec, Metadata
+from edgetalk.train.amnet import load_checkpoint
+
+from .conftest import SIZE, onnx_run, write_checkpoint
+
+
+def metadata_of(path):
+    properties = {p.key: p.value for p in onnx.load(path).metadata_props}
+    assert set(properties) == {"edgetalk"}
+    return Metadata.from_json(properties["edgetalk"], path.name)
+
+
+def in_torch(checkpoint, feeds):
+    """Frames and landmarks computed by torch from uint8 pictures, normalised here anew."""
+    network = load_checkpoint(checkpoint).network
+    tensors = {name: torch.from_numpy(value) for name, value in feeds.items()}
+    picture = tensors.pop("source").permute(0, 3, 1, 2).float() * (2 / 255) - 1
+    with torch.no_grad():
+        image, landmarks = network(picture, **tensors)
+    frame = np.rint(np.clip((image.numpy() + 1) / 2, 0, 1) * 255).transpose(0, 2, 3, 1)
+    return frame.astype(np.uint8), landmarks.numpy()
+
+
+def one(feeds):
+    return {name: value[:1] for name, value in feeds.items()}
+
+
+def assert_same(results, wanted):
+    frame, landmarks = wanted
+    assert results["frame"].dtype == np.uint8
+    assert results["frame"].shape == frame.shape
+    assert np.abs(results["frame"].astype(int) - frame).max() <= 1
+    assert results["frame"].std() > 5  # a picture, not a plain
+    np.testing.assert_allclose(results["landmarks"], landmarks, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def exported(checkpoint, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("onnx")
+    to_onnx(checkpoint, folder / "amnet.onnx", licence="CC0-1.0")
+    return folder
+
+
+def test_split_graphs_are_the_network(checkpoint, exported, drive):
+    feeds = one(drive)
+    appearance = onnx_run(exported / "amnet-source.onnx", feeds)
+    assert appearance["appearance"].shape == (1, 152, SIZE // 4, SIZE // 4)
+    assert_same(onnx_run(exported / "amnet.onnx", feeds | appearance), in_torch(checkpoint, feeds))
+
+
+def test_whole_graph_is_the_network(checkpoint, drive, tmp_path):
+    written = to_onnx(checkpoint, tmp_path / "amnet.onnx", whole=True)
+    assert [p.name for p in written] == ["amnet.avatar", "amnet.onnx"]
+    assert metadata_of(tmp_path / "amnet.onnx").role == "whole"
+    assert_same(onnx_run(tmp_path / "amnet.onnx", one(drive)), in_torch(checkpoint, one(drive)))
+
+
+def test_k3_in_both_forms_is_the_network(checkpoint_k3, drive, tmp_path):
+    to_onnx(checkpoint_k3, tmp_path / "conv.onnx", dynamic_conv="conv", whole=True, batch=3)
+    to_onnx(checkpoint_k3, tmp_path / "shift.onnx", dynamic_conv="shift")
+    wanted = in_torch(checkpoint_k3, drive)
+    assert_same(onnx_run(tmp_path / "conv.onnx", drive), wanted)
+    for feeds, count in ((drive, 3), (one(drive), 1)):
+        appearance = onnx_run(tmp_path / "shift-source.onnx", feeds)
+        assert_same(onnx_run(tmp_path / "shift.onnx", feeds | appearance), tuple(w[:count] for w in wanted))
+
+
+def test_another_size(tmp_path):
+    path = write_checkpoint(tmp_path / "c.safetensors", "amnet", 128)
+    to_onnx(path, tmp_path / "trained.onnx")
+    to_onnx(path, tmp_path / "small.onnx", size=64, avatar="dan")
+    for name, side in (("trained", 128), ("small", 64)):
+        made = avatar.load(tmp_path / f"{name}.avatar")
+        assert made.source.shape == (side, side, 3)
+        feeds = {"mel": np.zeros((1, 32, 80), np.float32), "pose": np.zeros((1, 3), np.float32),
+                 "blink": np.zeros((1, 2), np.float32), "appearance": made.features["appearance"].astype(np.float32)}
+        assert onnx_run(tmp_path / f"{name}.onnx", feeds)["frame"].shape == (1, side, side, 3)
+
+
+def test_metadata_says_what_the_graph_cannot(checkpoint, exported):
+    step, source = metadata_of(exported / "amnet.onnx"), metadata_of(exported / "amnet-source.onnx")
+    assert (step.family, step.variant, step.role, source.role) == ("amnet", "amnet", "step", "source")
+    assert step.audio == AudioSpec()
+    assert step.persons == ("ada", "dan")
+    assert (step.licence, step.use, step.precision) == ("CC0-1.0", "any", "f32")
+    assert step.checkpoint == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    assert step.source == hashlib.sha256((exported / "amnet-source.onnx").read_bytes()).hexdigest()
+
+
+def test_casts_come_first_and_last(exported):
+    source, step = onnx.load(exported / "amnet-source.onnx"), onnx.load(exported / "amnet.onnx")
+    readers = [n.op_type for n in source.graph.node if "source" in n.input]
+    writers = [n.op_type for n in step.graph.node if "frame" in n.output]
+    assert (readers, writers) == (["Cast"], ["Cast"])
+    # ... and the frame is rounded, not truncated, before its Cast
+    assert {"Round", "Clip"} <= {n.op_type for n in step.graph.node}
+
+
+def test_avatar_holds_the_first_persons_features(exported, checkpoint):
+    made = avatar.load(exported / "amnet.avatar")
+    picture = load_file(checkpoint)["source.ada"].numpy()
+    wanted = onnx_run(exported / "amnet-source.onnx", {"source": picture[None]})["appearance"]
+    assert (made.name, made.family, made.licence) == ("ada", "amnet", "CC0-1.0")
+    np.testing.assert_array_equal(made.source, picture)
+    np.testing.assert_array_equal(made.features["appearance"], wanted.astype(np.float16))
+    assert made.weights == metadata_of(exported / "amnet.onnx").source
+
+
+def test_same_checkpoint_same_bytes(checkpoint, exported, tmp_path):
+    to_onnx(checkpoint, tmp_path / "amnet.onnx", licence="CC0-1.0")
+    for file in sorted(exported.iterdir()):
+        assert (tmp_path / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+def test_nothing_is_written_when_onnx_is_not_torch(checkpoint, tmp_path, monkeypatch):
+    real, seen = onnx_file.trace, []
+
+    def spoiled(module, *args, **kwargs):
+        """The step graph, second of two, with one convolution's weights a little off."""
+        model = real(module, *args, **kwargs)
+        seen.append(model)
+        if len(seen) == 2:
+            name = next(n.input[1] for n in model.graph.node if n.op_type == "ConvTranspose")
+            weight = next(w for w in model.graph.initializer if w.name == name)
+            values = onnx.numpy_helper.to_array(weight).copy()
+            values[0] += 0.2
+            weight.CopyFrom(onnx.numpy_helper.from_array(values, name))
+        return model
+
+    monkeypatch.setattr(exporter, "trace", spoiled)
+    with pytest.raises(ModelError, match=r"step: frame differs by \d+ between ONNX and torch, at most 1"):
+        to_onnx(checkpoint, tmp_path / "amnet.onnx")
+    assert len(seen) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_old_files_stay_when_the_export_fails(checkpoint, tmp_path):
+    (tmp_path / "amnet-source.onnx").write_bytes(b"old")
+    (tmp_path / "amnet.onnx").mkdir()
+    with pytest.raises(IsADirectoryError):
+        to_onnx(checkpoint, tmp_path / "amnet.onnx")
+    assert (tmp_path / "amnet-source.onnx").read_bytes() == b"old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["amnet-source.onnx", "amnet.onnx"]
+
+
+def spoil(checkpoint, path, change):
+    """Write the checkpoint with other tensors or another header."""
+    from safetensors import safe_open
+
+    with safe_open(checkpoint, "pt") as file:
+        header = dict(file.metadata())
+    tensors = load_file(checkpoint)
+    change(tensors, header)
+    save_file(tensors, path, header)
+    return path
+
+
+BAD = {
+    "no such file": (None, "no checkpoint"),
+    "text": (lambda path, good: path.write_text("hello"), "is not a checkpoint of AMNet"),
+    "truncated": (lambda path, good: path.write_bytes(good.read_bytes()[:9999]), "is not a checkpoint of AMNet"),
+    "empty": (lambda path, good: path.write_bytes(b""), "is not a checkpoint of AMNet"),
+    "no header": (lambda path, good: spoil(good, path, lambda t, h: h.clear()), "is not a checkpoint of AMNet"),
+    "newer": (lambda path, good: spoil(good, path, lambda t, h: h.update(format="2")), "is not a checkpoint"),
+    "tensor missing": (lambda path, good: spoil(good, path, lambda t, h: t.pop("landmark_layer.bias")),
+                       "1 tensors do not fit AMNet (landmark_layer.bias)"),
+    "tensor misshapen": (lambda path, good: spoil(good, path, lambda t, h: t.update(
+        {"landmark_layer.bias": torch.zeros(3)})), "1 tensors do not fit AMNet (landmark_layer.bias)"),
+    "other variant": (lambda path, good: spoil(good, path, lambda t, h: h.update(variant='"amnet-k3"')),
+                      "do not fit AMNet"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_checkpoints_are_one_line(kind, checkpoint, tmp_path, capfd):
+    make, message = BAD[kind]
+    path = tmp_path / "bad.safetensors"
+    if make:
+        make(path, checkpoint)
+    out = tmp_path / "out"
+    out.mkdir()
+    assert main(["export", "amnet", "--checkpoint", str(path), "-o", str(out / "amnet.onnx")]) == 1
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert message in lines[0]
+    assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    (["-o", "amnet.pt"], "expected a name that ends in .onnx"),
+    (["-o", "nowhere/amnet.onnx"], "No such folder"),
+    (["-o", "amnet.onnx", "--size", "66"], "expected a multiple of 4"),
+    (["-o", "amnet.onnx", "--batch", "dynamic"], "for any batch use"),
+    (["-o", "amnet.onnx", "--batch", "-2"], "expected at least 1"),
+    (["-o", "amnet.onnx", "--avatar", "zoe"], "no picture of 'zoe', it has ada, dan"),
+    (["-o", "amnet.onnx", "--source", "amnet.txt"], "amnet.txt"),
+])
+def test_bad_options_are_one_line(options, message, checkpoint, tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", "amnet", "--checkpoint", str(checkpoint), *options]) == 1
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert message in lines[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_names_are_refused(checkpoint, tmp_path):
+    for name in ("family", "dynamic_conv", "use"):
+        with pytest.raises(InputError, match=f"{name}: got 'nonesuch', expected one of"):
+            to_onnx(checkpoint, tmp_path / "amnet.onnx", **{name: "nonesuch"})
+
+
+def test_command_writes_all_files(checkpoint, tmp_path, capsys):
+    assert main(["export", "amnet", "--checkpoint", str(checkpoint), "-o", str(tmp_path / "a.onnx"),
+                 "--dynamic-conv", "shift", "--avatar", "dan", "--use", "non-commercial"]) == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a-source.onnx", "a.avatar", "a.onnx"]
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert metadata_of(tmp_path / "a.onnx").use == "non-commercial"
+    assert avatar.load(tmp_path / "a.avatar").name == "dan"
