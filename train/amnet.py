@@ -47,6 +47,8 @@ class Config:
     """λ_C of Eq. 5."""
     adversarial: float = 1.0
     """λ_Adv of Eq. 5; 0 trains without a discriminator."""
+    adversarial_from: float = 0.0
+    """Share of the schedule before the discriminator joins; it costs half of each step, and pictures come first."""
     adversary: str = "lsgan"
     """"lsgan", or "eq8": the paper's difference of means, with spectral normalisation."""
     conditional: bool = False
@@ -104,7 +106,8 @@ class AMNetRecipe:
         with self.autocast():
             made, landmarks = self._generate(batch.source, batch.mel, batch.pose, batch.blink)
         losses: dict[str, Tensor] = {}
-        if config.adversarial:
+        opposed = config.adversarial > 0 and number >= config.adversarial_from * self.steps
+        if opposed:
             self.critic_adam.zero_grad()
             with self.autocast():
                 losses["D"] = discriminator_loss(config.adversary, self._critic, made, batch.true, batch.source)
@@ -115,7 +118,7 @@ class AMNetRecipe:
         losses["L_C"] = content_loss(made, batch.true, stress)
         losses["L_G"] = geometry_loss(landmarks, batch.landmarks)
         total = config.content * losses["L_C"] + config.geometry * losses["L_G"]
-        if config.adversarial:
+        if opposed:
             self.critic.requires_grad_(False)
             with self.autocast():
                 losses["L_Adv"] = adversarial_loss(config.adversary, self._critic, made, batch.source)

@@ -146,7 +146,7 @@ def train(
     (run / "sheets").mkdir(exist_ok=True)
     begin = step = _resume(recipe, run)
     start = saved = drawn = logged = time.monotonic()
-    sums: dict[str, Tensor] = {}
+    sums: dict[str, list[Tensor]] = {}
     count = 0
 
     def keep(draw: bool) -> None:
@@ -159,12 +159,12 @@ def train(
     try:
         while step < recipe.steps and (minutes is None or time.monotonic() - start < minutes * 60):
             for name, loss in recipe.step(step).items():
-                sums[name] = sums[name] + loss.detach() if name in sums else loss.detach()
+                sums.setdefault(name, []).append(loss.detach())
             step += 1
             count += 1
             now = time.monotonic()
             if chief and (now - logged > 10 or step == recipe.steps):
-                means = {name: round(float(total) / count, 5) for name, total in sums.items()}
+                means = {name: round(float(torch.stack(values).mean()), 5) for name, values in sums.items()}
                 if not all(value == value for value in means.values()):
                     raise ModelError(f"{run}: a loss is not a number at step {step}: {means}; lower the learning rate")
                 speed = count / (time.monotonic() - logged)
