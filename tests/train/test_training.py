@@ -1,0 +1,167 @@
+"""The recipe and the loop: exact resume, equations of the losses, checkpoints, batches by index."""
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from edgetalk.errors import ModelError
+from edgetalk.mel import windows
+from edgetalk.metadata import AudioSpec
+from edgetalk.train import loop, losses
+from edgetalk.train.amnet import AMNetRecipe, Config, load_checkpoint
+from edgetalk.train.data import Footage
+from edgetalk.train.networks.patchgan import PatchGAN
+
+SMALL = Config(size=32, batch=2, images=12, mouth=3.0)
+
+
+def footage(frames: int = 60, size: int = 32) -> Footage:
+    rng = torch.Generator().manual_seed(0)
+    rand = lambda *shape: torch.rand(shape, generator=rng)  # noqa: E731
+    count = torch.full((frames,), 200)
+    return Footage(
+        name="noise",
+        device=torch.device("cpu"),
+        spec=AudioSpec(),
+        frames=(rand(frames, size, size, 3) * 255).byte(),
+        person=torch.arange(frames) % 3,
+        persons=("a", "b", "c"),
+        landmarks=rand(frames, 106, 2),
+        pose=rand(frames, 3) - 0.5,
+        blink=rand(frames, 2),
+        mel=(rand(3, 201, 80) * 8 - 4).half(),
+        first=torch.ones(frames).long(),
+        count=count,
+        start=torch.arange(frames) * 4 - 24,
+        train=torch.arange(0, 45),
+        test=torch.arange(45, frames),
+        voice=torch.zeros(frames).long(),
+        voices=("v",),
+    )
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path):
+    data = footage()
+    whole = AMNetRecipe(SMALL, data)
+    expected = [{k: float(v.detach()) for k, v in whole.step(i).items()} for i in range(6)]
+
+    first = AMNetRecipe(SMALL, data)
+    for i in range(3):
+        first.step(i)
+    loop._save(first, tmp_path, 3)
+    second = AMNetRecipe(SMALL, data)
+    assert loop._resume(second, tmp_path) == 3
+    for i in range(3, 6):
+        losses_now = {k: float(v.detach()) for k, v in second.step(i).items()}
+        assert losses_now == pytest.approx(expected[i], rel=1e-5)
+    for name, tensor in whole.tensors().items():
+        torch.testing.assert_close(second.tensors()[name], tensor, atol=1e-6, rtol=1e-4)
+
+
+def test_train_writes_its_folder_and_stops_at_the_end(tmp_path):
+    recipe = AMNetRecipe(SMALL, footage())
+    told: list[str] = []
+    assert loop.train(recipe, tmp_path / "run", show=told.append) == SMALL.steps == 6
+    assert {p.name for p in (tmp_path / "run").iterdir()} == {"state.safetensors", "log.jsonl", "sheets", "index.html"}
+    page = (tmp_path / "run" / "index.html").read_text()
+    assert "L_C" in page and "data:image/jpeg;base64," in page and "http" not in page.replace("http://www.w3", "")
+    assert told and "step 6/6" in told[-1]
+    assert loop.train(AMNetRecipe(SMALL, footage()), tmp_path / "run") == 6  # nothing left to do
+
+
+def test_a_run_refuses_another_configuration(tmp_path):
+    recipe = AMNetRecipe(SMALL, footage())
+    recipe.step(0)
+    loop._save(recipe, tmp_path, 1)
+    with pytest.raises(ModelError, match=r"another configuration \(lr 0.0002 → 0.1\)"):
+        loop.train(AMNetRecipe(replace(SMALL, lr=0.1), footage()), tmp_path)
+
+
+def test_a_damaged_state_is_told_in_one_line(tmp_path):
+    (tmp_path / "state.safetensors").write_bytes(b"not tensors")
+    with pytest.raises(ModelError, match="is damaged"):
+        loop.train(AMNetRecipe(SMALL, footage()), tmp_path)
+
+
+def test_a_loss_that_is_no_number_stops_without_saving(tmp_path):
+    recipe = AMNetRecipe(SMALL, footage())
+    with torch.no_grad():
+        recipe.network.landmark_layer.bias.fill_(float("nan"))
+    with pytest.raises(ModelError, match="not a number"):
+        loop.train(recipe, tmp_path)
+    assert not (tmp_path / "state.safetensors").exists()
+
+
+def test_checkpoint_round_trip_and_half_precision(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    recipe = AMNetRecipe(SMALL, footage())
+    recipe.step(0)
+    path = tmp_path / "amnet.safetensors"
+    recipe.save_checkpoint(path, images_seen=2)
+    checkpoint = load_checkpoint(path)
+    assert checkpoint.persons == ("a", "b", "c") and checkpoint.size == 32 and checkpoint.audio == AudioSpec()
+    assert checkpoint.training["images_seen"] == 2 and checkpoint.sources["a"].shape == (32, 32, 3)
+    torch.testing.assert_close(checkpoint.network.state_dict(), recipe.averaged().state_dict())
+    (tmp_path / "wrong.safetensors").write_bytes(b"\x00" * 64)
+    with pytest.raises(ModelError, match="not a checkpoint of AMNet"):
+        load_checkpoint(tmp_path / "wrong.safetensors")
+    tensors = load_file(path)
+    save_file({k: v for k, v in tensors.items() if "stem" not in k}, path)
+    with pytest.raises(ModelError, match="not a checkpoint of AMNet"):  # its header is gone
+        load_checkpoint(path)
+    with pytest.raises(FileNotFoundError):
+        load_checkpoint(tmp_path / "none.safetensors")
+
+
+def test_windows_equal_those_of_the_runtime():
+    data = footage()
+    index = torch.tensor([0, 3, 44, 59])
+    expected = windows(data.mel[0, 1:].float().numpy(), 60, data.spec, Fraction(20))  # 4 mel frames per video frame
+    data.mel[:, 0] = -4  # row 0 is silence
+    starts = np.floor(np.arange(60) * 4 - 23.4).astype(int)
+    data.start = torch.from_numpy(starts)
+    np.testing.assert_array_equal(data.windows(index).numpy(), expected[index.numpy()])
+
+
+def test_drawn_sources_are_of_the_same_person():
+    data = footage()
+    for share, neutral in ((0.0, False), (1.0, True)):
+        batch = data.draw(data.train, 64, torch.Generator().manual_seed(1), share)
+        flat = data.pictures(torch.arange(60)).flatten(1)
+        found = torch.cdist(batch.source.flatten(1), flat).argmin(1)
+        assert torch.equal(data.person[found], data.person[batch.index])
+        assert torch.isin(found, data.train).all()
+        assert bool(torch.isin(found, data.neutral).all()) == neutral
+
+
+def test_least_squares_and_eq8_as_written():
+    critic = PatchGAN()
+    made, true = torch.randn(2, 3, 32, 32), torch.randn(2, 3, 32, 32)
+    fake, real = critic(made), critic(true)
+    expected = 0.5 * ((fake**2).mean() + ((real - 1) ** 2).mean())
+    torch.testing.assert_close(losses.discriminator_loss("lsgan", critic, made, true, made), expected)
+    torch.testing.assert_close(losses.adversarial_loss("lsgan", critic, made, made), ((fake - 1) ** 2).mean())
+    torch.testing.assert_close(losses.discriminator_loss("eq8", critic, made, true, made), fake.mean() - real.mean())
+    torch.testing.assert_close(losses.adversarial_loss("eq8", critic, made, made), -fake.mean())
+    assert sum(isinstance(m, torch.nn.Conv2d) for m in critic.modules()) == 5  # §III: five convolution layers
+
+
+def test_mouth_weight_stresses_the_mouth_and_keeps_the_mean():
+    landmarks = torch.full((1, 106, 2), 0.5)
+    landmarks[:, 86:106, 0] = torch.linspace(0.4, 0.6, 20)
+    landmarks[:, 86:106, 1] = 0.75
+    weight = losses.mouth_weight(landmarks, 64, 4.0)[0, 0]
+    assert weight.mean() == pytest.approx(1.0, abs=1e-5)
+    assert weight[48, 32] / weight[5, 5] == pytest.approx(4.0, rel=0.02)
