@@ -10,7 +10,8 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from . import __version__
@@ -47,6 +48,15 @@ def usage() -> str:
     return "\n".join([*lines, "", "edgetalk COMMAND --help tells the options of a command."])
 
 
+def _one_line(name: str) -> Callable[..., None]:
+    """Show a warning as one line without its place in the code, which says nothing at a command line."""
+
+    def show(message: Warning | str, *place: object) -> None:
+        print(f"edgetalk {name}: {' '.join(str(message).split())}", file=sys.stderr)
+
+    return show
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -76,7 +86,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     module.configure(parser)
     try:
         args = parser.parse_args(arguments[1:])
-        module.run(args)
+        with warnings.catch_warnings():
+            warnings.showwarning = _one_line(name)
+            module.run(args)
     except SystemExit as stop:  # argparse: 0 after --help, 2 after wrong usage
         return int(stop.code or 0)
     except BrokenPipeError:  # the reader of our output has gone, as `edgetalk doctor | head -1` does

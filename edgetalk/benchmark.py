@@ -1,0 +1,177 @@
+"""How fast an engine is on this machine: the code behind `edgetalk bench` and behind bench/.
+
+A work is a function without arguments that does one frame's worth of one stage and returns what it made; `sample`
+times it. The sound is the bundled sentence, said again and again. Comparing with other frameworks is in bench/.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import __version__, audio, progress
+from .clock import SAMPLE_RATE
+from .metadata import AudioSpec
+from .motion import Idle
+from .render import front_end, render, windows
+from .session import MODELS, Session
+from .video import Writer
+
+Array = NDArray[np.float32]
+Image = NDArray[np.uint8]
+
+SENTENCE = MODELS / "demo.flac"
+WARM_UP = 10  # frames before the first that counts
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Milliseconds per frame of one stage."""
+
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    fps: float
+    """Frames per second, from the mean."""
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> Stage:
+        """Sum up how long each frame took, in seconds."""
+        p50, p95, p99 = (float(v) for v in np.percentile(np.asarray(seconds) * 1000, (50, 95, 99)))
+        return cls(p50, p95, p99, 1 / float(np.mean(seconds)))
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `edgetalk bench` prints; field names are those of its --json."""
+
+    edgetalk: str
+    engine: str
+    precision: str
+    device: str
+    threads: int | None
+    size: tuple[int, int]
+    load_ms: float
+    """From the call of Session to a session that can step."""
+    first_frame_ms: float
+    stages: dict[str, Stage]
+    """mel, step and encode alone; end_to_end is the time between two finished frames of all of them overlapped."""
+    frames: int
+    sound_s: float
+    wall_s: float
+    real_time_factor: float
+    """Seconds of work per second of sound, overlapped, up to the closed file; below 1 is faster than real time."""
+    rss_mb: float
+    """MB of memory after the run."""
+    peak_rss_mb: float
+
+
+def sentence(seconds: float) -> Array:
+    """Return the bundled sentence, repeated or cut to `seconds`: (N,) float32 at 16 kHz."""
+    return np.resize(audio.read(SENTENCE), round(seconds * SAMPLE_RATE))
+
+
+def mel_work(pcm: Array, spec: AudioSpec, fps: Fraction) -> Callable[[], Array]:
+    """Return a work that cuts the window of the next frame; the sound starts anew at its end."""
+    cuts = itertools.chain.from_iterable(windows(pcm, spec, fps) for _ in itertools.count())
+    return lambda: next(cuts)
+
+
+def step_work(session: Session, pcm: Array) -> Callable[[], Image]:
+    """Return a work that steps the session to the next frame of `pcm` with idle motion."""
+    feeds = itertools.cycle(list(controls(session, pcm)))
+    return lambda: session.step(*next(feeds))
+
+
+def controls(session: Session, pcm: Array) -> Iterator[tuple[Array, ...]]:
+    """Yield what step takes for every frame of `pcm`: mel, and pose and blink where the network has them."""
+    life = Idle(0, session.fps)
+    for i, window in enumerate(windows(pcm, front_end(session), session.fps)):
+        yield (window, *life.pose_blink(i)) if "pose" in session.inputs else (window,)
+
+
+def encode_work(writer: Writer, frames: Sequence[Image]) -> Callable[[], None]:
+    """Return a work that writes the next of `frames`."""
+    pictures = itertools.cycle(frames)
+    return lambda: writer.write(next(pictures))
+
+
+def sample(work: Callable[[], Any], rounds: int, warm_up: int = WARM_UP) -> list[float]:
+    """Return how many seconds each of `rounds` calls took, after `warm_up` calls that do not count."""
+    for _ in range(warm_up):
+        work()
+    seconds = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def run(
+    engine: str | os.PathLike[str],
+    avatar: str | os.PathLike[str] | None = None,
+    seconds: float = 10.0,
+    device: str = "auto",
+    threads: int | None = None,
+) -> Report:
+    """Measure an engine with `seconds` of speech; raises what Session, its step and Writer raise."""
+    start = time.perf_counter()
+    with Session(engine, avatar=avatar, device=device, threads=threads) as session:
+        load = time.perf_counter() - start
+        pcm = sentence(seconds)
+        fps, spec = session.fps, front_end(session)
+        rounds = int(seconds * fps)
+        with tempfile.TemporaryDirectory(prefix="edgetalk-") as folder:
+            step = step_work(session, pcm)
+            first = sample(step, 1, 0)[0]
+            stages = {}
+            stages["mel"] = Stage.of(sample(mel_work(pcm, spec, fps), rounds))
+            stages["step"] = Stage.of(sample(step, rounds))
+            frames = [step().copy() for _ in range(min(rounds, 50))]
+            with Writer(Path(folder) / "encode.mp4", session.size, fps, audio=pcm) as writer:
+                stages["encode"] = Stage.of(sample(encode_work(writer, frames), rounds, 0))
+            timings = render(session, pcm, Path(folder) / "whole.mp4", Idle(0, fps), fps)
+            stages["end_to_end"] = Stage.of(np.diff(timings.done).tolist())
+        return Report(
+            edgetalk=__version__,
+            engine=str(engine),
+            precision=session.metadata.precision,
+            device=session.device,
+            threads=threads,
+            size=session.size,
+            load_ms=load * 1000,
+            first_frame_ms=first * 1000,
+            stages=stages,
+            frames=len(timings.step),
+            sound_s=timings.sound,
+            wall_s=timings.wall,
+            real_time_factor=timings.real_time_factor,
+            rss_mb=resident() / 1e6,
+            peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
+        )
+
+
+def resident() -> int:
+    """Return the bytes of memory that this process holds now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def table(stages: dict[str, Stage]) -> str:
+    """Return the stages as lines of text."""
+    rows = [
+        [name.replace("_", " "), *(f"{v:.2f}" for v in (s.p50_ms, s.p95_ms, s.p99_ms)), f"{s.fps:.0f}"]
+        for name, s in stages.items()
+    ]
+    return progress.table(("stage", "p50 ms", "p95 ms", "p99 ms", "frames/s"), rows)

@@ -1,0 +1,44 @@
+"""Let a face say a sound file, into an mp4 or webm video with sound."""
+
+from __future__ import annotations
+
+import argparse
+from fractions import Fraction
+
+from edgetalk import audio, motion, video
+from edgetalk.clock import frame_rate
+from edgetalk.progress import Progress
+from edgetalk.render import render
+from edgetalk.session import Session
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("engine", help="amnet.xml, amnet.plan or amnet.onnx; a bare name is a bundled model")
+    parser.add_argument("--audio", required=True, metavar="FILE", help="speech: wav, flac, mp3, a film …")
+    face = parser.add_mutually_exclusive_group()
+    face.add_argument("--avatar", metavar="FILE", help="a prepared face (default: the one beside the engine)")
+    face.add_argument("--source", metavar="PICTURE", help="a square crop of an aligned face, prepared now")
+    parser.add_argument("--motion", choices=motion.MOTIONS, default="idle", help="head and blinks (default: idle)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed, another idle life (default: 0)")
+    parser.add_argument("--fps", metavar="RATE", help="25 or 30000/1001 (default: the network's own rate)")
+    parser.add_argument("--crf", type=int, help="constant quality, less is better (default: 18 mp4, 30 webm)")
+    parser.add_argument("--device", default="auto", help="CPU, GPU, cuda:0 … (default: auto)")
+    parser.add_argument("--threads", type=int, help="CPU threads of the engine (default: its own choice)")
+    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="out.mp4 or out.webm")
+
+
+def run(args: argparse.Namespace) -> None:
+    video.container(args.output)  # what can be wrong with the arguments is said before an engine is loaded
+    fps: Fraction | None = frame_rate(args.fps) if args.fps else None
+    pcm = audio.read(args.audio)
+    with Session(
+        args.engine, avatar=args.avatar, source=args.source, device=args.device, threads=args.threads
+    ) as session:
+        fps = fps or session.fps
+        life = motion.named(args.motion, args.seed, fps)
+        with Progress("talk") as progress:
+            timings = render(session, pcm, args.output, life, fps, args.crf, progress)
+    print(
+        f"{args.output}: {len(timings.step)} frames at {fps} per second, {timings.sound:.2f} s of sound "
+        f"in {timings.wall:.2f} s (real-time factor {timings.real_time_factor:.2f})"
+    )

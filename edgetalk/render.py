@@ -1,0 +1,138 @@
+"""A whole sound into a video file: mel, step and encode of different frames run at the same time.
+
+One thread cuts the sound into windows, the caller's thread steps the network, one thread encodes; numpy, the
+engine and FFmpeg all let go of the interpreter while they work. Live output is not here.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import mel
+from .clock import SAMPLE_RATE, first_sample, frame_at, frame_count
+from .errors import InputError, ModelError
+from .metadata import AudioSpec
+from .motion import Motion
+from .preprocess import WindowStream
+from .session import Session
+from .video import Writer
+
+Array = NDArray[np.float32]
+
+QUEUE = 8  # frames that may wait for the encoder: enough to ride out a key frame, little memory
+STAGES = ("mel", "step", "encode")
+
+
+@dataclass
+class Timings:
+    """How long each stage took for each frame, and the whole."""
+
+    mel: list[float] = field(default_factory=list)
+    """Seconds per frame, as of the two below; it includes the sound that the first window looks ahead to."""
+    step: list[float] = field(default_factory=list)
+    encode: list[float] = field(default_factory=list)
+    """Picture and sound."""
+    done: list[float] = field(default_factory=list)
+    """When each frame was encoded, in seconds of a clock that only runs forwards."""
+    wall: float = 0.0
+    """Seconds from the first window to the closed file."""
+    sound: float = 0.0
+    """Seconds of sound."""
+
+    @property
+    def real_time_factor(self) -> float:
+        """Seconds of work per second of sound; below 1 is faster than real time."""
+        return self.wall / self.sound
+
+
+def front_end(session: Session) -> AudioSpec:
+    """Return how the session's network hears; raises ModelError where its metadata does not say it."""
+    if session.metadata.audio is None:
+        raise ModelError("the engine does not say how it hears; export it again, or call Session.step")
+    return session.metadata.audio
+
+
+def windows(pcm: Array, spec: AudioSpec, fps: Fraction) -> Iterator[Array]:
+    """Yield the mel window of every video frame of a whole sound, (T, F) float32.
+
+    Log-mel is computed frame by frame as a live sound would be. MFCC have to hear the whole sound first.
+    """
+    if spec.kind != "logmel":
+        count = frame_count(len(pcm), fps)
+        if spec.sample_rate != SAMPLE_RATE:
+            import soxr
+
+            pcm = soxr.resample(pcm, SAMPLE_RATE, spec.sample_rate)
+        yield from mel.windows(mel.log_mel(pcm, spec), count, spec, fps)
+        return
+    stream = WindowStream(spec, fps)
+    for i in range(frame_at(len(pcm), fps) + 1):
+        yield from stream.push(pcm[first_sample(i, fps) : first_sample(i + 1, fps)])
+    yield from stream.flush()
+
+
+def render(
+    session: Session,
+    pcm: Array,
+    path: str | os.PathLike[str],
+    motion: Motion,
+    fps: Fraction,
+    crf: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Timings:
+    """Let the session's face say `pcm`, (N,) float32 at 16 kHz, into an mp4 or webm file; return the timings.
+
+    `progress(done, total)` is called after every frame. The file appears when it is whole: an exception or Ctrl-C
+    leaves nothing behind. Raises InputError where there is no sound, and what Session.step and Writer raise.
+    """
+    spec = front_end(session)
+    if not len(pcm):
+        raise InputError("pcm: got 0 samples, expected sound")
+    total = frame_count(len(pcm), fps)
+    timings = Timings(sound=len(pcm) / SAMPLE_RATE)
+    moves = "pose" in session.inputs
+    cuts = windows(pcm, spec, fps)
+    started = time.perf_counter()
+    with (
+        Writer(path, session.size, fps, audio=pcm, crf=crf) as writer,
+        ThreadPoolExecutor(1, "edgetalk-mel") as analyser,
+        ThreadPoolExecutor(1, "edgetalk-encode") as encoder,
+    ):
+
+        def timed(stage: list[float], work: Callable[..., Any], *args: Any) -> Any:
+            start = time.perf_counter()
+            result = work(*args)
+            stage.append(time.perf_counter() - start)
+            return result
+
+        def write(frame: NDArray[np.uint8]) -> None:
+            timed(timings.encode, writer.write, frame)
+            timings.done.append(time.perf_counter())
+
+        waiting: deque[Future[Any]] = deque()
+        ahead = analyser.submit(timed, timings.mel, next, cuts)
+        for i in range(total):
+            window = ahead.result()
+            if i + 1 < total:
+                ahead = analyser.submit(timed, timings.mel, next, cuts)
+            inputs = (window, *motion.pose_blink(i)) if moves else (window,)
+            frame = timed(timings.step, session.step, *inputs)
+            waiting.append(encoder.submit(write, frame.copy()))
+            if len(waiting) > QUEUE:
+                waiting.popleft().result()
+            if progress is not None:
+                progress(i + 1, total)
+        for written in waiting:
+            written.result()
+    timings.wall = time.perf_counter() - started
+    return timings

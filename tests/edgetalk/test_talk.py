@@ -1,0 +1,226 @@
+"""From a sound file to a film through a tiny real engine: what is in the film, what is refused, what is left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import soundfile
+
+from edgetalk import InputError, Session, audio, clock, mel, motion, video
+from edgetalk.metadata import AudioSpec, Metadata
+from edgetalk.render import render, windows
+
+RATES = [Fraction(25), Fraction(30000, 1001)]
+
+
+def speech(samples=24000, seed=0):
+    envelope = np.clip(np.sin(np.arange(samples) / 1500), 0, 1)
+    return (0.3 * envelope * np.random.default_rng(seed).normal(size=samples)).astype(np.float32)
+
+
+@pytest.fixture
+def engine(zoo, tmp_path):
+    return zoo.set("f32", tmp_path / "model")
+
+
+@pytest.fixture
+def wav(tmp_path):
+    soundfile.write(tmp_path / "a.wav", speech(), 16000, subtype="FLOAT")
+    return tmp_path / "a.wav"
+
+
+@pytest.mark.parametrize("fps", RATES)
+@pytest.mark.parametrize("life", ["idle", "still"])
+def test_the_film_shows_what_talk_yields(engine, tmp_path, fps, life):
+    pcm = speech()
+    calls = []
+    with Session(engine) as session:
+        timings = render(
+            session,
+            pcm,
+            tmp_path / "a.mp4",
+            motion.named(life, 5, fps),
+            fps,
+            crf=4,
+            progress=lambda *call: calls.append(call),
+        )
+        expected = [frame.copy() for frame in session.talk(pcm, motion=life, seed=5, fps=fps)]
+    shown = list(video.frames(tmp_path / "a.mp4"))
+    count = clock.frame_count(len(pcm), fps)
+    assert len(shown) == len(expected) == count
+    assert calls == [(i + 1, count) for i in range(count)]
+    # The tiny networks paint noise, which chroma at half resolution cannot hold: compare brightness.
+    luma = np.array([0.2126, 0.7152, 0.0722])
+    for got, want in zip(shown, expected, strict=True):
+        assert np.abs(got @ luma - want @ luma).mean() < 4
+    for stage in (timings.mel, timings.step, timings.encode, timings.done):
+        assert len(stage) == count
+    assert min(timings.mel + timings.step + timings.encode) > 0 and timings.done == sorted(timings.done)
+    assert timings.sound == len(pcm) / 16000
+    assert timings.wall > sum(timings.step) and timings.real_time_factor == timings.wall / timings.sound
+
+
+@pytest.mark.parametrize("fps", RATES)
+@pytest.mark.parametrize("samples", [200, 640, 641, 5000, 24001])
+@pytest.mark.parametrize("spec", [AudioSpec(), AudioSpec(window=16, offset=0.0)])
+def test_windows_frame_by_frame_are_those_of_the_whole(fps, samples, spec):
+    pcm = speech(samples)
+    whole = mel.windows(mel.log_mel(pcm, spec), clock.frame_count(samples, fps), spec, fps)
+    assert np.array_equal(np.stack(list(windows(pcm, spec, fps))), whole)
+
+
+def test_windows_of_a_front_end_at_another_rate():
+    spec = AudioSpec(
+        kind="mfcc", sample_rate=44100, n_fft=2048, hop=512, n_mels=128, n_mfcc=20, window=64, offset=-32.0
+    )
+    pcm = np.zeros(16000, np.float32)
+    pcm[8000] = 1.0  # after half a second, in the middle of frame 12
+    cut = list(windows(pcm, spec, Fraction(25)))
+    assert len(cut) == 25 and all(window.shape == (64, 60) for window in cut)
+    # Window 12 starts at floor(12 * 44100 / (512 * 25) - 32) = 9, and the click is at 22050 / 512 = 43.07.
+    assert abs(int(np.argmax(cut[12][:, 0])) - (43 - 9)) <= 1
+
+
+def test_sound_in_every_form(engine, tmp_path):
+    forms = {
+        "silence.wav": (np.zeros(8000), 16000, "PCM_16"),
+        "stereo.wav": (np.stack([speech(22050), speech(22050, 1)], 1), 44100, "PCM_24"),
+        "narrow.wav": (speech(4000), 8000, "PCM_16"),
+        "float.flac": (speech(8000), 16000, "PCM_16"),
+        "short.wav": (speech(200), 16000, "FLOAT"),
+    }
+    for name, (samples, rate, depth) in forms.items():
+        soundfile.write(tmp_path / name, samples, rate, subtype=depth)
+        pcm_seconds = len(samples) / rate
+        with Session(engine) as session:
+            render(session, audio.read(tmp_path / name), tmp_path / "o.webm", motion.still(), Fraction(25))
+        frames = len(list(video.frames(tmp_path / "o.webm")))
+        assert frames == max(1, int(pcm_seconds * 25))
+
+
+def test_command(engine, wav, tmp_path, edgetalk_cli):
+    run = edgetalk_cli("talk", engine, "--audio", wav, "--fps", "30000/1001", "-o", tmp_path / "o.mp4")
+    assert run.returncode == 0 and not run.stderr  # no bar where nobody watches
+    assert "44 frames at 30000/1001 per second, 1.50 s of sound in" in run.stdout
+    assert len(list(video.frames(tmp_path / "o.mp4"))) == 44
+
+
+def test_the_same_seed_makes_the_same_film(engine, wav, tmp_path, edgetalk_cli):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        edgetalk_cli("talk", engine, "--audio", wav, "--seed", seed, "-o", tmp_path / f"{name}.mp4")
+    a, b, c = ((tmp_path / f"{name}.mp4").read_bytes() for name in "abc")
+    assert a == b != c
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--audio", "none.wav", "-o", "o.mp4"], "No such file"),
+        (["--audio", "empty.wav", "-o", "o.mp4"], "empty.wav is empty"),
+        (["--audio", "text.wav", "-o", "o.mp4"], "text.wav is no sound"),
+        (["--audio", "a.wav", "-o", "o.avi"], "got suffix '.avi', expected .mp4 or .webm"),
+        (["--audio", "a.wav", "-o", "no/o.mp4"], "No such folder"),
+        (["--audio", "a.wav", "-o", "o.mp4", "--fps", "0"], "fps: got 0"),
+        (["--audio", "a.wav", "-o", "o.mp4", "--avatar", "none.avatar"], "none.avatar"),
+        (["--audio", "a.wav", "-o", "o.mp4", "--source", "text.wav"], "text.wav is no"),
+        (["--audio", "a.wav", "-o", "o.mp4", "--device", "TPU"], "TPU"),
+    ],
+)
+def test_refusals_are_one_line_and_leave_nothing(engine, wav, tmp_path, edgetalk_cli, arguments, words):
+    (tmp_path / "empty.wav").touch()
+    (tmp_path / "text.wav").write_text("words\n" * 99)
+    before = sorted(tmp_path.iterdir())
+    run = edgetalk_cli("talk", engine, *arguments, cwd=tmp_path)
+    assert run.returncode == 1 and not run.stdout
+    assert words in run.stderr and run.stderr.count("\n") == 1 and run.stderr.startswith("edgetalk talk: ")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_failing_step_leaves_nothing(engine, tmp_path):
+    class Leaning:
+        def pose_blink(self, i):
+            return np.array([4.0 if i == 20 else 0.0, 0, 0], np.float32), np.zeros(2, np.float32)
+
+    with Session(engine) as session, pytest.raises(InputError, match="yaw"):
+        render(session, speech(), tmp_path / "o.mp4", Leaning(), Fraction(25))
+    assert [file.name for file in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_failing_encoder_is_heard_of(engine, tmp_path, monkeypatch):
+    written = []
+
+    def write(self, frame):
+        written.append(frame)
+        if len(written) == 10:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(video.Writer, "write", write)
+    with Session(engine) as session, pytest.raises(OSError, match="No space left"):
+        render(session, speech(160000), tmp_path / "o.mp4", motion.still(), Fraction(25))
+    assert [file.name for file in tmp_path.iterdir()] == ["model"]
+
+
+def test_interrupt_leaves_nothing(engine, tmp_path):
+    soundfile.write(tmp_path / "long.wav", speech(16000 * 600), 16000)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgetalk.cli", "talk", engine, "--audio", "long.wav", "-o", "o.mp4"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "o.mp4.part").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    assert (tmp_path / "o.mp4.part").exists() and process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 130 and errors == "edgetalk talk: interrupted\n"
+    assert sorted(os.listdir(tmp_path)) == ["long.wav", "model"]
+
+
+def test_nothing_heavy_is_imported(engine, wav, tmp_path):
+    code = (
+        "import sys; from edgetalk.cli import main\n"
+        f"assert main(['talk', {str(engine)!r}, '--audio', {str(wav)!r}, '-o', {str(tmp_path / 'o.mp4')!r}]) == 0\n"
+        "print(sorted({'torch', 'onnx', 'librosa', 'scipy', 'matplotlib', 'tqdm'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_bar_is_drawn_on_a_terminal(engine, wav, tmp_path):
+    import pty
+
+    ours, theirs = pty.openpty()
+    subprocess.run(
+        [sys.executable, "-m", "edgetalk.cli", "talk", engine, "--audio", wav, "-o", tmp_path / "o.mp4"],
+        stderr=theirs,
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+    os.close(theirs)
+    drawn = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert "37/37 frames" in drawn and drawn.endswith("\r\033[K")
+
+
+def test_a_face_that_the_network_cannot_know_gets_one_line_of_warning(zoo, wav, tmp_path, edgetalk_cli):
+    import cv2
+    import onnx
+
+    engine = zoo.set("onnx", tmp_path / "model")
+    model = onnx.load(engine)
+    text = Metadata.from_json(model.metadata_props[0].value, "zoo")
+    model.metadata_props[0].value = replace(text, persons=("ada", "bea")).to_json()
+    onnx.save(model, engine)
+    cv2.imwrite(str(tmp_path / "face.png"), np.tile(np.arange(0, 256, 4, dtype=np.uint8)[:, None, None], (1, 64, 3)))
+    run = edgetalk_cli("talk", engine, "--audio", wav, "--source", tmp_path / "face.png", "-o", tmp_path / "o.mp4")
+    assert run.returncode == 0 and run.stderr.count("\n") == 1
+    assert run.stderr.startswith("edgetalk talk: amnet.onnx was trained on ada, bea alone")
