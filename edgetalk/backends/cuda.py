@@ -161,14 +161,15 @@ class Bindings:
         self._call(*self._driver.cuMemcpyDtoHAsync(array.ctypes.data, pointer, array.nbytes, stream))
 
     def stream(self) -> int:
-        flag = self._driver.CUstream_flags.CU_STREAM_NON_BLOCKING
+        flag = int(self._driver.CUstream_flags.CU_STREAM_NON_BLOCKING)
         return int(self._call(*self._driver.cuStreamCreate(flag)))
 
     def free_stream(self, stream: int) -> None:
         self._call(*self._driver.cuStreamDestroy(stream))
 
     def event(self) -> int:
-        return int(self._call(*self._driver.cuEventCreate(self._driver.CUevent_flags.CU_EVENT_DEFAULT)))
+        flag = int(self._driver.CUevent_flags.CU_EVENT_DEFAULT)
+        return int(self._call(*self._driver.cuEventCreate(flag)))
 
     def record(self, event: int, stream: int) -> None:
         self._call(*self._driver.cuEventRecord(event, stream))
@@ -299,8 +300,8 @@ class Graph:
         try:
             work()
         except BaseException:
-            _, graph = driver.cuStreamEndCapture(stream)  # fails where the work broke the recording
-            if int(graph):
+            status, graph = driver.cuStreamEndCapture(stream)
+            if status == driver.CUresult.CUDA_SUCCESS:  # not where the work broke the recording
                 driver.cuGraphDestroy(graph)
             raise
         graph = self._call(*driver.cuStreamEndCapture(stream))

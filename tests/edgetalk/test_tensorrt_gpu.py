@@ -1,0 +1,437 @@
+"""What only an NVIDIA GPU can show, measured and printed: `pytest -m gpu tests/edgetalk/test_tensorrt_gpu.py`.
+
+The first part needs a driver and PyCUDA or cuda-bindings, and runs with each of them. The second part also needs
+TensorRT or TensorRT-RTX, on a card that it supports, and the bundled model. What is missing is said and skipped.
+"""
+
+import dataclasses
+import importlib.util
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import edgetalk
+from edgetalk.backends import cuda, open_engine, preflight
+from edgetalk.backends import plan as plans
+from edgetalk.backends import tensorrt as backend
+from edgetalk.errors import BackendError, ModelError
+from edgetalk.metadata import Metadata
+
+pytestmark = pytest.mark.gpu
+
+_spec = importlib.util.spec_from_file_location("tensorrt_double", Path(__file__).with_name("tensorrt_double.py"))
+double = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(double)
+
+MIB = 1 << 20
+STEPS = 10_000
+
+
+@pytest.fixture
+def show(capsys):
+    def line(text):
+        with capsys.disabled():
+            print(f"\n    {text}", end="", flush=True)
+
+    return line
+
+
+@pytest.fixture(params=cuda.PROVIDERS)
+def device(request):
+    try:
+        found = cuda.open_device(0, request.param)
+    except BackendError as error:
+        pytest.skip(str(error))
+    with found.current():
+        yield found
+
+
+@pytest.fixture
+def stream(device):
+    stream = device.stream()
+    yield stream
+    device.free_stream(stream)
+
+
+def finish(device, stream):
+    event = device.event()
+    device.record(event, stream)
+    device.wait(event)
+    device.free_event(event)
+
+
+def resident():
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+# ---- CUDA, no TensorRT -----------------------------------------------------------------------------------------
+
+
+def test_device_says_what_it_is(device, show):
+    free, total = device.memory()
+    assert 0 < free <= total and float(device.capability) >= 5 and float(device.driver) >= 11
+    show(f"{device.provider}: {device.name}, compute capability {device.capability}, driver for CUDA {device.driver}, "
+         f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free")
+
+
+def test_bytes_come_back_and_copies_wait_for_their_stream(device, stream, show):
+    sent, received = device.pinned((64, MIB), np.uint8), device.pinned((64, MIB), np.uint8)
+    sent[:] = np.random.default_rng(0).integers(0, 256, sent.shape, np.uint8)
+    received[:] = 0
+    pointer = device.malloc(sent.nbytes)
+    start, middle, stop = device.event(), device.event(), device.event()
+    device.record(start, stream)
+    device.upload(pointer, sent, stream)
+    device.record(middle, stream)
+    device.download(received, pointer, stream)
+    device.record(stop, stream)
+    device.wait(stop)
+    assert (received == sent).all()
+    up, down = (sent.nbytes / 2**20 / ms for ms in (device.elapsed(start, middle), device.elapsed(middle, stop)))
+    show(f"{device.provider}: 64 MiB of pinned memory up {up:.1f} MiB/ms, down {down:.1f} MiB/ms")
+    device.free(pointer)
+    for event in (start, middle, stop):
+        device.free_event(event)
+
+
+def test_pinned_memory_lives_as_long_as_its_last_array(device):
+    driver = cuda.bindings()
+    array = device.pinned((1000, 10), np.float32)
+    address = array.ctypes.data
+    part = array[10:20]
+    part[:] = 7
+    del array
+    assert driver.cuMemHostGetFlags(address)[0] == driver.CUresult.CUDA_SUCCESS
+    assert (part == 7).all()
+    del part
+    assert driver.cuMemHostGetFlags(address)[0] != driver.CUresult.CUDA_SUCCESS
+
+
+def test_graph_replays_copies_with_what_the_buffers_hold_then(device, stream):
+    sent, received = device.pinned((1000,), np.float32), device.pinned((1000,), np.float32)
+    pointer = device.malloc(sent.nbytes)
+    sent[:], received[:] = 1, 0
+
+    def work():
+        device.upload(pointer, sent, stream)
+        device.download(received, pointer, stream)
+
+    graph = cuda.Graph(stream, work)
+    finish(device, stream)
+    assert (received == 0).all(), "recording must not run the work"
+    for value in (3, 5):
+        sent[:] = value
+        graph.launch(stream)
+        finish(device, stream)
+        assert (received == value).all()
+    graph.close()
+    graph.close()
+    device.free(pointer)
+
+
+def test_work_that_cannot_be_recorded_is_an_error_and_the_stream_goes_on(device, stream):
+    sent, received = device.pinned((10,), np.float32), device.pinned((10,), np.float32)
+    pointer = device.malloc(sent.nbytes)
+    sent[:] = 4
+    driver = cuda.bindings()
+
+    def waits():
+        device.upload(pointer, sent, stream)
+        cuda.checked(driver, driver.cuStreamSynchronize(stream))
+
+    with pytest.raises(BackendError, match="CUDA_ERROR_STREAM_CAPTURE"):
+        cuda.Graph(stream, waits)
+    with pytest.raises(ZeroDivisionError):
+        cuda.Graph(stream, lambda: 1 / 0)
+    device.upload(pointer, sent, stream)
+    device.download(received, pointer, stream)
+    finish(device, stream)
+    assert (received == 4).all()
+    device.free(pointer)
+
+
+def test_too_much_memory_is_one_line_and_the_device_goes_on(device):
+    with pytest.raises(BackendError, match="(?i)out.of.memory") as caught:
+        device.malloc(1 << 50)
+    assert "\n" not in str(caught.value)
+    device.free(device.malloc(MIB))
+
+
+def test_a_gpu_that_is_not_there_is_one_line(device):
+    with pytest.raises(BackendError, match="there is no GPU 99, the NVIDIA driver sees [0-9]+"):
+        cuda.open_device(99, device.provider)
+    command = f"from edgetalk.backends.cuda import open_device as o\ntry: o(0, {device.provider!r})\n"
+    command += "except Exception as e: print(type(e).__name__, e)"
+    hidden = os.environ | {"CUDA_VISIBLE_DEVICES": "-1", "PYTHONPATH": str(Path(edgetalk.__file__).parents[1])}
+    told = subprocess.run([sys.executable, "-c", command], env=hidden, capture_output=True, text=True, timeout=60)
+    assert told.stdout.startswith("BackendError the NVIDIA driver sees no GPU"), told
+
+
+def test_threads_record_and_launch_at_once(device):
+    wrong = []
+
+    def session(number):
+        with device.current():
+            stream = device.stream()
+            sent, received = device.pinned((4096,), np.int32), device.pinned((4096,), np.int32)
+            pointer = device.malloc(sent.nbytes)
+
+            def work():
+                device.upload(pointer, sent, stream)
+                device.download(received, pointer, stream)
+
+            graph = cuda.Graph(stream, work)
+            for step in range(200):
+                sent[:] = number * 1000 + step
+                graph.launch(stream)
+                finish(device, stream)
+                if not (received == number * 1000 + step).all():
+                    wrong.append((number, step))
+            graph.close()
+            device.free(pointer)
+            device.free_stream(stream)
+
+    threads = [threading.Thread(target=session, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+@pytest.fixture
+def copying(monkeypatch, tmp_path, device):
+    """A backend on the real device whose network, a double, is one real copy: frame = appearance."""
+    driver = cuda.bindings()
+    tensor = double.Tensor("UINT8", (1, 256, 256, 3))
+
+    def execute(at, shapes, stream):
+        cuda.checked(driver, driver.cuMemcpyDtoDAsync(at["frame"], at["appearance"], 256 * 256 * 3, stream))
+
+    package = double.package({"appearance": tensor}, {"frame": tensor}, execute)
+    monkeypatch.setattr(backend, "fit", lambda *_: (package, device))
+    metadata = Metadata(family="amnet", engine={"compute_capability": [device.capability]})
+    path = tmp_path / "amnet.plan"
+    path.write_bytes(double.header(metadata=metadata.to_json()))
+    return lambda **options: backend.TensorRT(plans.read(path), **options)
+
+
+def picture(value):
+    return np.random.default_rng(value).integers(0, 256, (1, 256, 256, 3), np.uint8)
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_runtime_on_the_device_with_a_copy_for_a_network(copying, device, graph, show):
+    engine = copying(graph=graph)
+    for value in range(5):
+        assert (engine.run({"appearance": picture(value)})["frame"] == picture(value)).all()
+        assert (engine.run({})["frame"] == picture(value)).all()
+    free, size = device.memory()[0], resident()
+    feed = {"appearance": picture(7)}
+    times = []
+    for _ in range(STEPS):
+        start = time.perf_counter()
+        engine.run(feed)
+        times.append(time.perf_counter() - start)
+    lost, grown = free - device.memory()[0], resident() - size
+    p50, p99 = np.percentile(times, [50, 99]) * 1e6
+    show(f"{device.provider}, CUDA graph {'on' if graph else 'off'}: 256x256 frame up, copied on the device, down: "
+         f"p50 {p50:.0f} us, p99 {p99:.0f} us; after {STEPS} steps {lost / MIB:.1f} MiB less on the device, "
+         f"{grown / MIB:.1f} MiB more on the host")
+    assert lost <= 0 and grown < 16 * MIB
+    frame = engine.run({"appearance": picture(3)})["frame"]
+    engine.close()
+    assert (frame == picture(3)).all(), "results stay readable after close"
+
+
+def test_eight_backends_at_once_with_a_copy_for_a_network(copying):
+    engines, wrong = [copying() for _ in range(8)], []
+
+    def session(number):
+        for step in range(100):
+            value = number * 1000 + step
+            if not (engines[number].run({"appearance": picture(value)})["frame"] == picture(value)).all():
+                wrong.append(value)
+
+    threads = [threading.Thread(target=session, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for engine in engines:
+        engine.close()
+    assert not wrong
+
+
+def test_a_plan_for_another_device_is_refused_before_anything_else(tmp_path, device, show):
+    metadata = Metadata(family="amnet", engine={"compute_capability": ["7.2"]})
+    path = tmp_path / "amnet.plan"
+    path.write_bytes(double.header(metadata=metadata.to_json()))
+    with pytest.raises(ModelError, match=f"was built for 7.2 with TensorRT-RTX .*this device is {device.capability}"):
+        preflight(path)
+    metadata = dataclasses.replace(metadata, engine={"compute_capability": [device.capability], "cuda": "99"})
+    path.write_bytes(double.header(metadata=metadata.to_json(), version=(99, 0, 0, 0)))
+    with pytest.raises((ModelError, BackendError)) as caught:
+        preflight(path)
+    show(str(caught.value))
+    assert "\n" not in str(caught.value)
+
+
+# ---- TensorRT --------------------------------------------------------------------------------------------------
+
+
+def first_gpu():
+    try:
+        return cuda.open_device()
+    except BackendError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def trt():
+    """The package that builds here and its product, on a card that it supports."""
+    engines = pytest.importorskip("edgetalk.engines.tensorrt", reason="edgetalk is not installed with its engines")
+    gpu = first_gpu()
+    try:
+        package, product = engines.load_package()
+    except BackendError as error:
+        pytest.skip(str(error))
+    if product == "TensorRT-RTX" and gpu.capability not in engines.capabilities_of(package):
+        pytest.skip(f"TensorRT-RTX {package.__version__} does not support compute capability {gpu.capability}")
+    return package
+
+
+def test_a_card_that_tensorrt_rtx_does_not_support_is_refused_in_its_own_words(tmp_path, show):
+    engines = pytest.importorskip("edgetalk.engines.tensorrt", reason="edgetalk is not installed with its engines")
+    package = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    gpu = first_gpu()
+    if gpu.capability in engines.capabilities_of(package):
+        pytest.skip(f"TensorRT-RTX {package.__version__} supports {gpu.name}")
+    value = onnx.helper.make_tensor_value_info
+    node = onnx.helper.make_node("Relu", ["x"], ["y"])
+    graph = onnx.helper.make_graph([node], "g", [value("x", 1, [1, 8])], [value("y", 1, [1, 8])])
+    path = tmp_path / "a.onnx"
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), path)
+    with pytest.raises(BackendError, match="TensorRT-RTX .* does not support this GPU") as caught:
+        engines.build_plan(path, tmp_path / "a.plan", metadata=Metadata(family="amnet"))
+    show(str(caught.value))
+    plan = engines.build_plan(path, tmp_path / "a.plan", metadata=Metadata(family="amnet"), compute_capability=["8.9"])
+    with pytest.raises(ModelError, match=f"was built for 8.9 .*this device is {gpu.capability}"):
+        preflight(plan.path)
+    with pytest.raises(ModelError, match="was refused by TensorRT-RTX") as caught:
+        backend.Engine(plan, package, gpu)  # what would have come without our preflight
+    show(str(caught.value))
+
+
+@pytest.fixture(scope="module")
+def model(trt, tmp_path_factory):
+    """Plans of the bundled model by precision, and feeds of its step."""
+    from edgetalk.engines import build
+
+    bundled = Path(edgetalk.__file__).parent / "models" / "amnet.onnx"
+    if not bundled.is_file():
+        pytest.skip("no bundled model edgetalk/models/amnet.onnx in this checkout")
+    folder = tmp_path_factory.mktemp("plans")
+    built = {}
+    for precision in ("f32", "fp16"):
+        start = time.perf_counter()
+        build(bundled, folder / f"{precision}.plan", precision=precision)
+        built[precision] = folder / f"{precision}.plan", time.perf_counter() - start
+    random = np.random.default_rng(0)
+    reference = open_engine(bundled, precision="f32")
+    feeds = [
+        {name: random.normal(0, 0.5, spec.shape).astype(spec.dtype) for name, spec in reference.inputs.items()}
+        for _ in range(4)
+    ]
+    frames = [{name: value.copy() for name, value in reference.run(feed).items()} for feed in feeds]
+    reference.close()
+    return built, feeds, frames
+
+
+@pytest.fixture(params=cuda.PROVIDERS)
+def opened(request, model):
+    built, feeds, frames = model
+    engines = []
+
+    def open_plan(precision, graph=True):
+        try:
+            cuda.open_device(0, request.param)
+        except BackendError as error:
+            pytest.skip(str(error))
+        engines.append(backend.TensorRT(plans.read(built[precision][0]), provider=request.param, graph=graph))
+        return engines[-1]
+
+    yield open_plan, feeds, frames, built
+    for engine in engines:
+        engine.close()
+
+
+@pytest.mark.parametrize(("precision", "pixels"), [("f32", 1), ("fp16", 8)])
+def test_plan_agrees_with_openvino_f32(opened, precision, pixels, show):
+    open_plan, feeds, frames, built = opened
+    engine = open_plan(precision)
+    for feed, wanted in zip(feeds, frames, strict=True):
+        for _ in range(3):  # plain, recorded, launched
+            got = engine.run(feed)
+        worst = int(np.abs(got["frame"].astype(int) - wanted["frame"]).max())
+        show(f"{engine.device}: frame differs by at most {worst} of 255, built in {built[precision][1]:.1f} s")
+        assert worst <= pixels
+        assert np.abs(got["landmarks"] - wanted["landmarks"]).max() < 0.01
+
+
+@pytest.mark.parametrize("precision", ["f32", "fp16"])
+@pytest.mark.parametrize("graph", [False, True])
+def test_speed_and_ten_thousand_steps_without_growth(opened, precision, graph, show):
+    open_plan, feeds, _, _ = opened
+    device = cuda.open_device()
+    before = device_memory(device)
+    engine = open_plan(precision, graph)
+    engine.run(feeds[0])
+    step = {name: value for name, value in feeds[1].items() if name != "appearance"}
+    for _ in range(100):
+        engine.run(step)
+    held, size = device_memory(device), resident()
+    times = []
+    for _ in range(STEPS):
+        start = time.perf_counter()
+        engine.run(step)
+        times.append(time.perf_counter() - start)
+    p50, p99 = np.percentile(times, [50, 99]) * 1e3
+    show(f"{engine.device}: {1e3 / np.mean(np.array(times) * 1e3):.0f} frames/s, p50 {p50:.3f} ms, p99 {p99:.3f} ms, "
+         f"{(before - held) / MIB:.0f} MiB on the device")
+    assert held - device_memory(device) <= 0 and resident() - size < 16 * MIB
+
+
+def device_memory(device):
+    with device.current():
+        return device.memory()[0]
+
+
+def test_eight_sessions_at_once_on_one_engine(opened, show):
+    open_plan, feeds, frames, _ = opened
+    engines = [open_plan("f32") for _ in range(8)]
+    worst, steps = [0] * 8, 250
+
+    def session(number):
+        for step in range(steps):
+            turn = (number + step) % len(feeds)
+            got = engines[number].run(feeds[turn])["frame"]
+            worst[number] = max(worst[number], int(np.abs(got.astype(int) - frames[turn]["frame"]).max()))
+
+    threads = [threading.Thread(target=session, args=(number,)) for number in range(8)]
+    start = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    rate = 8 * steps / (time.perf_counter() - start)
+    show(f"{engines[0].device}: 8 sessions at once, {rate:.0f} frames/s together, at most {max(worst)} of 255 off")
+    assert max(worst) <= 1
