@@ -46,7 +46,8 @@ def match_colour(crop: Picture, reference: Picture, mask: Array) -> Picture:
 
     (mean, spread), (want, wanted_spread) = moments(crop), moments(reference)
     gain = np.clip(np.maximum(wanted_spread, 1.0) / np.maximum(spread, 1.0), 1 / MAX_GAIN, MAX_GAIN)
-    return np.clip(np.rint((crop - mean) * gain + want), 0, 255).astype(np.uint8)
+    matched: Picture = np.clip(np.rint((crop - mean) * gain + want), 0, 255).astype(np.uint8)
+    return matched
 
 
 def paste(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import zlib
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -141,14 +142,36 @@ def read_picture(picture: str | os.PathLike[str] | Picture) -> Picture:
     import cv2
 
     path = Path(picture)
-    data = np.frombuffer(path.read_bytes(), np.uint8)
-    try:
-        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
-    except cv2.error:
-        decoded = None
+    data = path.read_bytes()
+    decoded = None
+    if data and _whole_png(data):
+        level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        try:
+            decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        except cv2.error:  # a header that promises an absurd size
+            decoded = None
+        finally:
+            cv2.utils.logging.setLogLevel(level)
     if decoded is None:
-        raise InputError(f"{path} is no picture that OpenCV can read; expected a whole PNG, JPEG or WebP file")
+        what = "is empty" if not data else "is no whole picture that OpenCV can read"
+        raise InputError(f"{path.name} {what}; expected a PNG, JPEG or WebP file")
     return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _whole_png(data: bytes) -> bool:
+    """False for a PNG with a chunk cut short or damaged, of which libpng would tell stderr."""
+    if not data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return True
+    at = 8
+    while at + 12 <= len(data):
+        body = data[at + 4 : at + 8 + int.from_bytes(data[at : at + 4], "big")]
+        end = at + 4 + len(body)
+        if zlib.crc32(body) != int.from_bytes(data[end : end + 4], "big"):
+            return False
+        if body[:4] == b"IEND":
+            return True
+        at = end + 4
+    return False
 
 
 def square_crop(picture: Picture, size: int) -> Picture:
