@@ -355,7 +355,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
     data, device = load(args.data), pick_device(args.device)
-    training, held_out = np.flatnonzero(data.train), np.flatnonzero(~data.train)
+    training, held_out = np.flatnonzero(data.split == 0), np.flatnonzero(data.split == 1)
     persons = np.asarray(data.persons)[data.person[held_out]]
     record = train(faces_of(data, training, device), faces_of(data, held_out, device), persons, args.seconds, args.out,
                    args.seed)
