@@ -160,8 +160,8 @@ class AMNetRecipe:
         os.replace(part, path)
 
     def save_checkpoint(self, path: Path, **told: Any) -> None:
-        """Write the averaged weights, the persons' neutral pictures and what was trained as one safetensors file."""
-        tensors = dict(self.average.tensors())
+        """Write the averaged weights in half precision, the persons' neutral pictures and what was trained."""
+        tensors = {name: tensor.half() for name, tensor in self.average.tensors().items()}
         for name, picture in zip(self.footage.persons, self.footage.neutral_pictures(), strict=True):
             tensors[f"source.{name}"] = picture
         save_checkpoint(
