@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from edgetalk import audio, benchmark, motion, speech, video
+from edgetalk import audio, benchmark, motion, session, speech, video
 from edgetalk.errors import InputError
 from edgetalk.progress import Progress
 from edgetalk.render import STAGES, render
-from edgetalk.session import MODELS, Session
 
 MODEL = "amnet"
 
@@ -24,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def announcers() -> list[str]:
     """Return the names of the bundled avatars beside the model's default one."""
-    return sorted(file.stem for file in MODELS.glob("*.avatar") if file.stem != MODEL)
+    return sorted(file.stem for file in session.MODELS.glob("*.avatar") if file.stem != MODEL)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -34,13 +33,13 @@ def run(args: argparse.Namespace) -> None:
         if args.announcer not in announcers():
             there = ", ".join(announcers()) or "none: this copy holds the default announcer alone"
             raise InputError(f"announcer: got {args.announcer!r}, expected one of {there}")
-        avatar = MODELS / f"{args.announcer}.avatar"
+        avatar = session.MODELS / f"{args.announcer}.avatar"
     pcm = speech.say(args.text) if args.text is not None else audio.read(args.audio or benchmark.SENTENCE)
-    with Session(MODEL, avatar=avatar) as session:
-        life = motion.Idle(args.seed, session.fps)
+    with session.Session(MODEL, avatar=avatar) as face:
+        life = motion.Idle(args.seed, face.fps)
         with Progress("demo") as progress:
-            timings = render(session, pcm, args.output, life, session.fps, progress=progress)
-        device = session.device
+            timings = render(face, pcm, args.output, life, face.fps, progress=progress)
+        device = face.device
     stages = {name: benchmark.Stage.of(getattr(timings, name)) for name in STAGES}
     print(benchmark.table(stages))
     print(

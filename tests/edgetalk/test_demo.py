@@ -1,0 +1,155 @@
+"""demo and bench as a newcomer runs them, on tiny real engines in the place of the bundled model."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import soundfile
+
+from edgetalk import audio, benchmark, cli, session, speech, video
+
+STAGE = re.compile(r"^(mel|step|encode|end to end) +(\d+\.\d\d) +(\d+\.\d\d) +(\d+\.\d\d) +(\d+)$", re.MULTILINE)
+
+
+@pytest.fixture
+def models(zoo, tmp_path, monkeypatch):
+    """A folder of bundled models with a second announcer, and an empty current folder."""
+    folder = tmp_path / "models"
+    engine = zoo.set("f32", folder)
+    shutil.copy(engine.with_suffix(".avatar"), folder / "bea.avatar")
+    monkeypatch.setattr(session, "MODELS", folder)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return folder
+
+
+def test_demo_writes_a_film_and_a_table(models, capsys):
+    assert cli.main(["demo"]) == 0
+    printed = capsys.readouterr()
+    assert not printed.err
+    assert [row[0] for row in STAGE.findall(printed.out)] == ["mel", "step", "encode"]
+    assert "demo.mp4: 163 frames, 6.52 s of speech in" in printed.out and "real-time factor 0." in printed.out
+    assert os.listdir() == ["demo.mp4"]
+    assert len(list(video.frames("demo.mp4"))) == 163
+    spoken, heard = audio.read(benchmark.SENTENCE), audio.read("demo.mp4")
+    assert abs(len(spoken) - len(heard)) <= 640
+    assert np.corrcoef(spoken[:90000], heard[:90000])[0, 1] > 0.9
+
+
+def test_the_bundled_sentence():
+    pcm = audio.read(benchmark.SENTENCE)
+    assert 5 < len(pcm) / 16000 < 8 and 0.5 < np.abs(pcm).max() <= 1
+    assert np.abs(pcm[:3000]).max() < 0.02 and np.abs(pcm[-4000:]).max() < 0.02  # the mouth opens from closed
+    assert benchmark.SENTENCE.stat().st_size < 300_000
+    assert len(benchmark.sentence(10)) == 160000 and np.array_equal(benchmark.sentence(10)[: len(pcm)], pcm)
+
+
+def test_another_announcer_and_another_sound(models, capsys):
+    soundfile.write("a.wav", np.zeros(16000), 16000)
+    assert cli.main(["demo", "--announcer", "bea", "--audio", "a.wav", "-o", "b.webm"]) == 0
+    assert len(list(video.frames("b.webm"))) == 25
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--announcer", "zoe"], "announcer: got 'zoe', expected one of bea"),
+        (["--audio", "none.wav"], "none.wav"),
+        (["--text", " … "], "expected words to say"),
+        (["-o", "demo.gif"], "got suffix '.gif'"),
+    ],
+)
+def test_refusals(models, capsys, arguments, words):
+    assert cli.main(["demo", *arguments]) == 1
+    printed = capsys.readouterr()
+    assert words in printed.err and printed.err.count("\n") == 1 and not os.listdir()
+
+
+def test_no_bundled_model_is_one_line(models, capsys):
+    for file in models.iterdir():
+        file.unlink()
+    assert cli.main(["demo"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("program", ["flite", "espeak-ng"])
+def test_text_is_spoken_by_what_is_installed(tmp_path, monkeypatch, program):
+    found = shutil.which(program)
+    if found is None:
+        pytest.skip(f"{program} is not installed")
+    (tmp_path / program).symlink_to(found)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    short, long = speech.say("Hello."), speech.say("-o Hello, this is a longer sentence than the other one.")
+    for pcm in (short, long):
+        assert pcm.dtype == np.float32 and np.abs(pcm).max() > 0.1
+    assert 0.2 < len(short) / 16000 < 2 < len(long) / 16000 < 8
+
+
+def test_text_without_a_program_is_one_line(models, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert cli.main(["demo", "--text", "hello"]) == 1
+    assert capsys.readouterr().err == (
+        "edgetalk demo: text needs flite or espeak-ng, and neither is installed; "
+        "try: apt install flite, or pass a sound file\n"
+    )
+
+
+def test_bench_prints_a_table(models, capsys):
+    assert cli.main(["bench", str(models / "amnet.xml"), "--seconds", "2"]) == 0
+    printed = capsys.readouterr().out
+    rows = {row[0]: [float(v) for v in row[1:]] for row in STAGE.findall(printed)}
+    assert list(rows) == ["mel", "step", "encode", "end to end"]
+    for p50, p95, p99, fps in rows.values():
+        assert 0 <= p50 <= p95 <= p99 and fps > 10
+    assert "50 frames for 2.0 s of speech" in printed
+
+
+def test_bench_for_programs(models, edgetalk_cli):
+    run = edgetalk_cli("bench", models / "amnet.xml", "--seconds", "2", "--threads", "1", "--json")
+    report = json.loads(run.stdout)
+    assert report["precision"] == "f32" and report["size"] == [32, 32] and report["threads"] == 1
+    assert set(report["stages"]) == {"mel", "step", "encode", "end_to_end"}
+    assert set(report["stages"]["step"]) == {"p50_ms", "p95_ms", "p99_ms", "fps"}
+    assert report["frames"] == 50 and report["sound_s"] == 2.0
+    assert report["real_time_factor"] == pytest.approx(report["wall_s"] / 2.0)
+    assert 0 < report["load_ms"] < 10_000 and 0 < report["first_frame_ms"] < 1000
+    assert 30 < report["rss_mb"] <= report["peak_rss_mb"] + 1 < 1000
+
+
+def test_bench_refuses(models, capsys, tmp_path):
+    assert cli.main(["bench", "none.xml"]) == 1
+    assert cli.main(["bench", str(models / "amnet.xml"), "--seconds", "0"]) == 1
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 2 and "none.xml" in errors[0] and "seconds: got 0, expected 1 to 3600" in errors[1]
+
+
+def test_percentiles():
+    stage = benchmark.Stage.of([k / 1000 for k in range(1, 102)])
+    assert (stage.p50_ms, stage.p95_ms, stage.p99_ms) == pytest.approx((51, 96, 100))
+    assert stage.fps == pytest.approx(1 / 0.051)
+
+
+def test_memory_is_what_the_system_counts():
+    grown = benchmark.resident()
+    ballast = np.ones(50_000_000, np.uint8)
+    grown = benchmark.resident() - grown
+    assert 45e6 < grown < 60e6 and ballast[-1] == 1
+
+
+def test_sample_leaves_the_warm_up_out():
+    calls = []
+    assert len(benchmark.sample(lambda: calls.append(0), 7, warm_up=3)) == 7 and len(calls) == 10
+
+
+@pytest.mark.skipif(not (session.MODELS / "amnet.xml").is_file(), reason="this copy carries no bundled model")
+def test_the_bundled_model_speaks(tmp_path):
+    run = subprocess.run(["edgetalk", "demo"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    frames = np.stack(list(video.frames(tmp_path / "demo.mp4"))).astype(np.float32)
+    assert len(frames) == 163 and frames.shape[1] == frames.shape[2] and "real-time factor" in run.stdout
+    still = np.abs(frames[1:5] - frames[0:4]).mean()
+    moving = np.abs(np.diff(frames, axis=0)).mean((1, 2, 3))
+    assert frames.std() > 20 and moving.max() > still
