@@ -24,7 +24,8 @@ from . import __version__, audio, progress
 from .clock import SAMPLE_RATE
 from .metadata import AudioSpec
 from .motion import Idle
-from .render import front_end, render, windows
+from .preprocess import windows
+from .render import front_end, render
 from .session import MODELS, Session
 from .video import Writer
 

@@ -18,9 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import clock
+from . import clock, mel
 from .errors import InputError
-from .mel import MelStream, silence, window_starts
 from .metadata import AudioSpec
 
 Array = NDArray[np.float32]
@@ -96,14 +95,14 @@ class WindowStream:
 
     def __init__(self, spec: AudioSpec, fps: Fraction) -> None:
         self._spec, self._fps = spec, fps
-        self._mels = MelStream(spec)
+        self._mels = mel.MelStream(spec)
         self._heard = 0  # samples
         self._next = 0  # video frame
         self._first = min(0, self._start(0))  # the mel frame that _kept starts with
-        self._kept = np.repeat(silence(spec)[None], -self._first, 0)
+        self._kept = np.repeat(mel.silence(spec)[None], -self._first, 0)
 
     def _start(self, frame: int) -> int:
-        return int(window_starts(1, self._spec, self._fps, frame)[0])
+        return int(mel.window_starts(1, self._spec, self._fps, frame)[0])
 
     def push(self, pcm: Array) -> Iterator[Array]:
         """Take (N,) float32 PCM, N >= 0, and yield the windows that it completes, (T, F) float32 each."""
@@ -116,7 +115,7 @@ class WindowStream:
         total = clock.frame_count(self._heard, self._fps)
         self._kept = np.concatenate([self._kept, self._mels.flush()])
         missing = self._start(max(0, total - 1)) + self._spec.window - self._first - len(self._kept)
-        self._kept = np.concatenate([self._kept, np.repeat(silence(self._spec)[None], max(0, missing), 0)])
+        self._kept = np.concatenate([self._kept, np.repeat(mel.silence(self._spec)[None], max(0, missing), 0)])
         yield from self._windows(total)
 
     def _windows(self, end: int) -> Iterator[Array]:
@@ -127,6 +126,26 @@ class WindowStream:
             self._kept, self._first = self._kept[at:], self._first + at  # windows start ever later
             self._next += 1
             yield self._kept[: self._spec.window]
+
+
+def windows(pcm: Array, spec: AudioSpec, fps: Fraction) -> Iterator[Array]:
+    """Yield the mel window of every video frame of a whole sound, (T, F) float32, from (N,) float32 PCM at 16 kHz.
+
+    Log-mel is computed frame by frame as a live sound would be. MFCC have to hear the whole sound first, at their
+    own rate.
+    """
+    if spec.kind != "logmel":
+        count = clock.frame_count(len(pcm), fps)
+        if spec.sample_rate != clock.SAMPLE_RATE:
+            import soxr
+
+            pcm = soxr.resample(pcm, clock.SAMPLE_RATE, spec.sample_rate)
+        yield from mel.windows(mel.log_mel(pcm, spec), count, spec, fps)
+        return
+    stream = WindowStream(spec, fps)
+    for i in range(clock.frame_at(len(pcm), fps) + 1):
+        yield from stream.push(pcm[clock.first_sample(i, fps) : clock.first_sample(i + 1, fps)])
+    yield from stream.flush()
 
 
 def read_picture(picture: str | os.PathLike[str] | Picture) -> Picture:

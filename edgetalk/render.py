@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -18,12 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import mel
-from .clock import SAMPLE_RATE, first_sample, frame_at, frame_count
+from .clock import SAMPLE_RATE, frame_count
 from .errors import InputError, ModelError
 from .metadata import AudioSpec
 from .motion import Motion
-from .preprocess import WindowStream
+from .preprocess import windows
 from .session import Session
 from .video import Writer
 
@@ -60,25 +59,6 @@ def front_end(session: Session) -> AudioSpec:
     if session.metadata.audio is None:
         raise ModelError("the engine does not say how it hears; export it again, or call Session.step")
     return session.metadata.audio
-
-
-def windows(pcm: Array, spec: AudioSpec, fps: Fraction) -> Iterator[Array]:
-    """Yield the mel window of every video frame of a whole sound, (T, F) float32.
-
-    Log-mel is computed frame by frame as a live sound would be. MFCC have to hear the whole sound first.
-    """
-    if spec.kind != "logmel":
-        count = frame_count(len(pcm), fps)
-        if spec.sample_rate != SAMPLE_RATE:
-            import soxr
-
-            pcm = soxr.resample(pcm, SAMPLE_RATE, spec.sample_rate)
-        yield from mel.windows(mel.log_mel(pcm, spec), count, spec, fps)
-        return
-    stream = WindowStream(spec, fps)
-    for i in range(frame_at(len(pcm), fps) + 1):
-        yield from stream.push(pcm[first_sample(i, fps) : first_sample(i + 1, fps)])
-    yield from stream.flush()
 
 
 def render(

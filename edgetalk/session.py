@@ -21,15 +21,23 @@ from . import audio as sound
 from . import motion as motions
 from .avatar import Avatar, load, make, recompute, source_engine
 from .backends import Arrays, open_engine
-from .clock import SAMPLE_RATE, frame_count, frame_rate
+from .clock import frame_rate
 from .errors import BackendError, InputError, ModelError
-from .mel import log_mel, windows
 from .metadata import AudioSpec, Metadata
-from .preprocess import PI, Picture, WindowStream, check_array, check_pcm, check_range, read_picture, square_crop
+from .preprocess import (
+    PI,
+    Picture,
+    WindowStream,
+    check_array,
+    check_pcm,
+    check_range,
+    read_picture,
+    square_crop,
+    windows,
+)
 
 MODELS = Path(__file__).with_name("models")
 BUNDLED = (".xml", ".onnx")  # the order in which a bare name is looked up: int8 for the CPU, then f32
-CHUNK = SAMPLE_RATE  # samples of a whole sound that are analysed at once
 
 Frame = NDArray[np.uint8]
 
@@ -230,10 +238,7 @@ class Session:
         pcm = sound.read(audio) if isinstance(audio, str | os.PathLike) else check_pcm(audio)
         if not len(pcm):
             raise InputError("pcm: got 0 samples, expected sound")
-        if spec.kind == "logmel":
-            chunks = (pcm[at : at + CHUNK] for at in range(0, len(pcm), CHUNK))
-            return self.stream(chunks, motion, seed, rate)
-        return self._animate(self._whole_windows(pcm, spec, rate), motions.named(motion, seed, rate))
+        return self._animate(windows(pcm, spec, rate), motions.named(motion, seed, rate))
 
     def stream(
         self,
@@ -262,15 +267,6 @@ class Session:
         self._at = 0
         for i, window in enumerate(cut):
             yield self.step(window, *(move.pose_blink(i) if "pose" in self.inputs else ()))
-
-    def _whole_windows(self, pcm: NDArray[np.float32], spec: AudioSpec, rate: Fraction) -> NDArray[np.float32]:
-        """Windows of a front end that has to hear the whole sound first, at the rate that it was made for."""
-        count = frame_count(len(pcm), rate)
-        if spec.sample_rate != SAMPLE_RATE:
-            import soxr
-
-            pcm = soxr.resample(pcm, SAMPLE_RATE, spec.sample_rate)
-        return windows(log_mel(pcm, spec), count, spec, rate)
 
     def _front_end(self) -> AudioSpec:
         if self.metadata.audio is None:

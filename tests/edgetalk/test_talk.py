@@ -14,7 +14,8 @@ import soundfile
 
 from edgetalk import InputError, Session, audio, clock, mel, motion, video
 from edgetalk.metadata import AudioSpec, Metadata
-from edgetalk.render import render, windows
+from edgetalk.preprocess import windows
+from edgetalk.render import render
 
 RATES = [Fraction(25), Fraction(30000, 1001)]
 
