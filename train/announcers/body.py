@@ -76,8 +76,8 @@ def parts(identity: Identity, head: Grid) -> list[Part]:
     out.append(part(points, tone, .7, ambient))
     if identity.style == "bun":
         turn, rise = np.linspace(0, 2 * np.pi, 40), np.linspace(0, 1, 28)[:, None]
-        strands = 1.1 * (1 + .2 * np.sin(turn * 14 + 6 * rise))
-        out.append(part(_ball((0, 1.12, -.36), (.31, .25, .30), 28, 40), np.array(identity.hair) * strands[..., None], .7))
+        strands = 1.1 * (1 + .2 * np.sin(turn * 14 + 6 * rise))[..., None]
+        out.append(part(_ball((0, 1.12, -.36), (.31, .25, .30), 28, 40), np.array(identity.hair) * strands, .7))
     if identity.glasses:
         out += _glasses(identity)
     return out
@@ -108,7 +108,8 @@ def _torso(identity: Identity) -> Part:
 
 
 def _glasses(identity: Identity) -> list[Part]:
-    rim = [(-.2, .09), (-.16, .14), (.16, .14), (.2, .09), (.17, -.10), (.08, -.15), (-.08, -.15), (-.17, -.10), (-.2, .09)]
+    most = [(-.16, .14), (.16, .14), (.2, .09), (.17, -.10), (.08, -.15), (-.08, -.15), (-.17, -.10)]
+    rim = [(-.2, .09), *most, (-.2, .09)]
     curves = []
     for side in (-1, 1):
         edge = spline(rim, 6) + [side * .33, .02]
@@ -117,7 +118,7 @@ def _glasses(identity: Identity) -> list[Part]:
                               (side * .75 * identity.face_w, .05, .0)], 8))
     bridge = spline([(-.14, .06), (0, .09), (.14, .06)], 6)
     curves.append(np.c_[bridge, np.full(len(bridge), .93)])
-    return [part(_tube(curve, .016), FRAME, 1.5) for curve in curves]
+    return [part(_tube(curve, .0125), FRAME, 1.5) for curve in curves]
 
 
 def clothes(identity: Identity, size: int = 512) -> np.ndarray:
@@ -156,7 +157,8 @@ def _suit(canvas: Canvas, identity: Identity) -> None:
         fill([(s * .60, -1.0), (s * .05, -1.32), (s * .24, -1.55), (s * .50, -1.28)], (1, 1, 1))
         fill([(s * .47, -1.16), (s * .72, -1.30), (s * .80, -1.72), (s * .60, -1.70), (s * .66, -1.82), (s * .13, -2.8),
               (s * .10, -2.7)], mix(identity.top, (1, 1, 1), .10))
-        fill([(s * .47, -1.16), (s * .495, -1.16), (s * .125, -2.8), (s * .09, -2.8)], mix(identity.top, (0, 0, 0), .6), 1, 1)
+        edge = [(s * .47, -1.16), (s * .495, -1.16), (s * .125, -2.8), (s * .09, -2.8)]
+        fill(edge, mix(identity.top, (0, 0, 0), .6), 1, 1)
 
 
 def _neckline(canvas: Canvas, identity: Identity) -> None:

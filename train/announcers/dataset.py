@@ -8,25 +8,26 @@ speech.npz, C clips, all whole frames of 640 samples:
     pcm             int16 (samples,), 16 kHz, all clips one after another; clean, levelled to an RMS of 0.08
     samples_bounds  int64 (C + 1,) where clips begin in pcm; frames begin at bounds / 640
     phones_bounds, phone_times float32 (P, 2) seconds in the clip, phone_viseme uint8 (P,)
-    person uint16, split uint8 (0 training, 1 test), sentence int32 (−1 silence), voice int16 (−1 silence),
-    motion_seed int64, each (C,)
+    person uint16, split uint8 (0 training, 1 test), sentence int32 (−1 silence), voice uint8, motion_seed int64, (C,)
+    each
 labels.npz, N frames:
     landmarks float32 (N, 106, 2) fractions (order: landmarks.py), pose float32 (N, 3) radians,
     blink float32 (N, 2) subject's left and right, viseme float32 (N, 7) (visemes.AXES), person uint16 (N,),
-    clip int32 (N,), frame int32 (N,) number in its clip, split uint8 (N,), size, codec
+    clip int32 (N,), frame int32 (N,) number in its clip, split uint8 (N,), voice uint8 (N,), size, codec
 frames.npy (codec raw): uint8 (N, size, size, 3) RGB, to be memory-mapped; clips/NNNNN.mp4 (codec h264): 25 frames/s,
-yuv444p. Sets: "announcers-6" (six persons), "any" (many persons with about 40 frames each, an eleventh of them only in
-the test split), "wild" (60 persons, each clip with other clothes, hair, background and light). The test split says
-held-out sentences only, every fourth clip with the held-out voice.
+yuv444p. Sets: "announcers-6" (six persons), "any" (many persons with about 40 frames each, an eleventh of them only
+in the test split), "wild" (40 faces, each as three persons with different clothes, hair, background and light; every
+fourth in the test split as well). The test split says held-out sentences only, every fourth clip with the held-out
+voice.
 """
 
 from __future__ import annotations
 
 import functools
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -37,7 +38,7 @@ from .announcer import Announcer, Light
 from .features import Controls
 from .identity import Identity
 from .parallel import spread
-from .plan import FPS, SAMPLES, SETS, VISEMES, Plan, read_plan, write_speech
+from .plan import FPS, SAMPLES, SETS, TEST, TRAIN, VISEMES, VOICE_NAMES, Plan, read_plan, write_speech
 from .shards import replacing
 from .speech import HELD_OUT_VOICES, Phone, Speech
 
@@ -46,17 +47,19 @@ CRF = 20
 """Quality of the H.264 clips."""
 
 
-@dataclass(frozen=True)
-class Clips:
-    """The clip table; arrays (C,) as in speech.npz, `start` (C + 1,) the first frame of each clip."""
+class Clip(NamedTuple):
+    """One stretch of speech; frames start … start + frames of the set show it."""
 
-    start: np.ndarray
-    person: np.ndarray
-    split: np.ndarray
-    sentence: np.ndarray
-    voice: np.ndarray
-    """Number in speech.VOICES, −1 for silence."""
-    motion_seed: np.ndarray
+    start: int
+    frames: int
+    pcm: np.ndarray
+    """float32 (frames × 640,) at 16 kHz."""
+    person: int
+    split: int
+    sentence: int
+    """Number of its last sentence in sentences.txt, −1 for silence."""
+    voice: int
+    motion_seed: int
 
 
 @dataclass(frozen=True)
@@ -72,26 +75,32 @@ class Dataset:
     clip: np.ndarray
     frame: np.ndarray
     split: np.ndarray
-    clips: Clips
-    samples: np.ndarray
-    """int16: the sound of all clips; `pcm` gives that of one."""
+    voice: np.ndarray
+    """uint8 (N,): number in `voices`."""
+    clips: tuple[Clip, ...]
     persons: tuple[str, ...]
     voices: tuple[str, ...]
+    """Names; the last is "silence"."""
     plan: Plan
+
+    @property
+    def name(self) -> str:
+        """Which set it is."""
+        return self.plan.name
 
     @property
     def size(self) -> int:
         return self.frames.shape[1]
 
-    def pcm(self, clip: int) -> np.ndarray:
-        """Sound of a clip, float32 (frames × 640,) at 16 kHz."""
-        start, end = (int(self.clips.start[clip + k]) * SAMPLES for k in (0, 1))
-        return self.samples[start:end].astype(np.float32) / np.float32(32767)
+    @property
+    def train(self) -> np.ndarray:
+        """bool (N,): frames for training; the others are for tests."""
+        return self.split == TRAIN
 
+    @property
     def held_out_voice(self) -> np.ndarray:
-        """bool (N,): frames of clips with a voice that no training clip has."""
-        held_out = [list(speech.VOICES).index(name) for name in HELD_OUT_VOICES]
-        return np.isin(self.clips.voice, held_out)[self.clip]
+        """bool (N,): frames with a voice that no training clip has."""
+        return np.isin(self.voice, [self.voices.index(name) for name in HELD_OUT_VOICES])
 
 
 @dataclass(frozen=True)
@@ -99,29 +108,28 @@ class _Script:
     """speech.npz in memory."""
 
     plan: Plan
-    clips: Clips
-    pcm: np.ndarray
-    phones_bounds: np.ndarray
-    phone_times: np.ndarray
-    phone_viseme: np.ndarray
+    start: np.ndarray
+    """int64 (C + 1,) first frame of each clip."""
+    tables: dict[str, np.ndarray]
 
     @classmethod
     def read(cls, path: Path) -> _Script:
-        plan = read_plan(path)
         with np.load(path) as file:
-            clips = Clips(file["samples_bounds"] // SAMPLES, *(file[name] for name in (
-                "person", "split", "sentence", "voice", "motion_seed")))
-            return cls(plan, clips, file["pcm"], file["phones_bounds"], file["phone_times"], file["phone_viseme"])
+            tables = {name: file[name] for name in file.files if name != "plan"}
+        return cls(read_plan(path), tables["samples_bounds"] // SAMPLES, tables)
 
-    def speech(self, clip: int) -> Speech:
-        start, end = (int(self.clips.start[clip + k]) * SAMPLES for k in (0, 1))
-        span = slice(*(int(self.phones_bounds[clip + k]) for k in (0, 1)))
-        phones = tuple(Phone(float(a), float(b), VISEMES[v])
-                       for (a, b), v in zip(self.phone_times[span], self.phone_viseme[span], strict=True))
-        return Speech(self.pcm[start:end].astype(np.float32) / 32767, phones)
+    def clip(self, i: int) -> Clip:
+        first, last = (int(n) for n in self.start[i:i + 2])
+        pcm = self.tables["pcm"][first * SAMPLES:last * SAMPLES].astype(np.float32) / np.float32(32767)
+        return Clip(first, last - first, pcm, *(int(self.tables[name][i]) for name in (
+            "person", "split", "sentence", "voice", "motion_seed")))
 
-    def controls(self, clip: int) -> list[Controls]:
-        return motion.controls(self.speech(clip), FPS, int(self.clips.motion_seed[clip]))
+    def controls(self, i: int) -> list[Controls]:
+        clip, tables = self.clip(i), self.tables
+        span = slice(*(int(n) for n in tables["phones_bounds"][i:i + 2]))
+        phones = tuple(Phone(float(start), float(end), VISEMES[viseme]) for (start, end), viseme
+                       in zip(tables["phone_times"][span], tables["phone_viseme"][span], strict=True))
+        return motion.controls(Speech(clip.pcm, phones), FPS, clip.motion_seed)
 
 
 @functools.lru_cache(maxsize=8)
@@ -163,7 +171,7 @@ def _draw(folder: Path, size: int, codec: str, workers: int) -> None:
             raise InputError(f"{target}: got size and codec {found}, expected {(size, codec)}; choose another folder")
         return
     script = _Script.read(folder / "speech.npz")
-    start, persons = script.clips.start, script.plan.persons()
+    start, persons = script.start, script.plan.persons()
     parts = folder / f"draw-{size}-{codec}.parts"
     parts.mkdir(exist_ok=True)
     paths = [parts / f"{i:05d}.npy" for i in range(len(start) - 1)]
@@ -176,8 +184,7 @@ def _draw(folder: Path, size: int, codec: str, workers: int) -> None:
         (folder / "clips").mkdir(exist_ok=True)
 
     def draw(clip: int) -> int:
-        identity = persons[script.clips.person[clip]]
-        announcer = _announcer(*script.plan.look(identity, int(script.clips.motion_seed[clip])), size)
+        announcer = _announcer(*persons[script.tables["person"][clip]], size)
         controls = script.controls(clip)
         pictures = np.stack([announcer.draw(c) for c in controls])
         if codec == "raw":
@@ -192,7 +199,7 @@ def _draw(folder: Path, size: int, codec: str, workers: int) -> None:
 
     missing = [i for i, path in enumerate(paths) if not path.exists()]
     if missing:
-        announcer = _announcer(*script.plan.look(persons[0], 0), size)  # compiles once, before the workers start
+        announcer = _announcer(*persons[0], size)  # compiles once, before the workers start
         announcer.draw(Controls())
         announcer.landmarks(Controls())
     spread(draw, missing, workers, "frames", "frame", int(sum(start[i + 1] - start[i] for i in missing)))
@@ -204,7 +211,7 @@ def _draw(folder: Path, size: int, codec: str, workers: int) -> None:
             pose=np.array([c.pose for c in controls], np.float32),
             blink=np.array([c.blink for c in controls], np.float32),
             viseme=np.array([c.mouth for c in controls], np.float32),
-            person=np.repeat(script.clips.person, lengths), split=np.repeat(script.clips.split, lengths),
+            **{name: np.repeat(script.tables[name], lengths) for name in ("person", "split", "voice")},
             clip=np.repeat(np.arange(len(paths), dtype=np.int32), lengths),
             frame=np.concatenate([np.arange(n, dtype=np.int32) for n in lengths]), size=size, codec=codec)
     if codec == "raw":
@@ -251,10 +258,11 @@ def load(folder: Path | str) -> Dataset:
         labels = dict(file)
     size, codec = int(labels.pop("size")), str(labels.pop("codec"))
     if codec == "h264" and not (folder / "frames.npy").exists():
-        _decode(folder, script.clips.start, size)
+        _decode(folder, script.start, size)
     frames = np.load(folder / "frames.npy", mmap_mode="r")
-    return Dataset(frames=frames, **labels, clips=script.clips, samples=script.pcm, plan=script.plan,
-                   persons=tuple(person.name for person in script.plan.persons()), voices=tuple(speech.VOICES))
+    return Dataset(frames=frames, **labels, clips=tuple(script.clip(i) for i in range(len(script.start) - 1)),
+                   persons=tuple(person.identity.name for person in script.plan.persons()), voices=VOICE_NAMES,
+                   plan=script.plan)
 
 
 def sample_clip(identity: Identity, text: str, voice: str = "slt", fps: float = FPS, seed: int = 0,
@@ -269,10 +277,8 @@ def sample_clip(identity: Identity, text: str, voice: str = "slt", fps: float = 
 def describe(folder: Path) -> str:
     """One line about a complete set."""
     script = _Script.read(folder / "speech.npz")
-    clips = script.clips
-    lengths = np.diff(clips.start)
-    test = int(lengths[clips.split == 1].sum())
-    held_out = [list(speech.VOICES).index(name) for name in HELD_OUT_VOICES]
-    return json.dumps({"set": script.plan.name, "train": int(lengths.sum()) - test, "test": test,
-                       "test_held_out_voice": int(lengths[np.isin(clips.voice, held_out)].sum()),
-                       "clips": len(lengths), "persons": len(np.unique(clips.person))})
+    lengths, test = np.diff(script.start), script.tables["split"] == TEST
+    unheard = np.isin(script.tables["voice"], [VOICE_NAMES.index(name) for name in HELD_OUT_VOICES])
+    return (f"{script.plan.name}: {lengths[~test].sum()} training frames, {lengths[test].sum()} test frames "
+            f"({lengths[unheard].sum()} with the held-out voice), {len(lengths)} clips, "
+            f"{len(np.unique(script.tables['person']))} persons")

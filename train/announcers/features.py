@@ -64,11 +64,15 @@ class Mouth(NamedTuple):
     """All four lip curves run left to right."""
 
     width: float
-    y: float
+    """Half its width."""
+    teeth: float
+    """Height of the upper teeth; round lips hide them."""
     corner: float
     gap: float
     inner_y: float
+    """Height of the lower lip's inner edge."""
     thickness: float
+    """Of the lower lip."""
     upper_outer: np.ndarray
     upper_inner: np.ndarray
     lower_inner: np.ndarray
@@ -113,25 +117,29 @@ def _brow(identity: Identity, side: int, blink: float, raised: float) -> Brow:
 
 
 def _mouth(identity: Identity, shape: np.ndarray, smile: float) -> Mouth:
-    jaw, spread, raised, tuck, press = (float(value) for value in shape[:5])
+    jaw, spread, raised, tuck, press, _, protrude = (float(value) for value in shape)
     roundness = max(-spread, 0.0)
-    half = .23 * identity.mouth_w * (1 + .20 * spread - .08 * jaw * roundness + .06 * smile)
+    half = .23 * identity.mouth_w * (1 + .20 * spread - .12 * jaw - .04 * jaw * roundness + .06 * smile)
     y = -.575
     opening = .15 * jaw * (1 - press)
-    upper = .058 * identity.lip_t * (1 - .5 * press)
-    lower = .07 * identity.lip_t * (1 - .5 * press) * (1 - .75 * tuck)
+    upper = .058 * identity.lip_t * (1 - .5 * press) * (1 + .2 * protrude)
+    lower = .07 * identity.lip_t * (1 - .5 * press) * (1 - .75 * tuck) * (1 + .2 * protrude)
     corner = y - opening * .35 + .075 * smile * (1 - .6 * roundness)
     top = y + .002 + .05 * raised * (1 - press) * (1 - .4 * tuck) + .03 * opening
     bottom = min(y - opening * .9 + .05 * tuck, top - .002)
     return Mouth(
-        half, y, corner, top - bottom, bottom, lower,
+        half, y + .03 * roundness, corner, top - bottom, bottom, lower,
         upper_outer=spline([(-half, corner), (-half * .55, top + upper * .72), (-half * .16, top + upper * 1.08),
                             (0, top + upper * .86), (half * .16, top + upper * 1.08),
                             (half * .55, top + upper * .72), (half, corner)]),
-        upper_inner=spline([(-half * .93, corner), (-half * .5, top - .1 * (top - corner)), (0, top),
-                            (half * .5, top - .1 * (top - corner)), (half * .93, corner)]),
-        lower_inner=spline([(-half * .93, corner), (-half * .52, bottom + .16 * (corner - bottom)), (0, bottom),
-                            (half * .52, bottom + .16 * (corner - bottom)), (half * .93, corner)]),
-        lower_outer=spline([(-half, corner), (-half * .6, bottom - lower * .62 + .12 * (corner - bottom)),
-                            (0, bottom - lower * 1.05), (half * .6, bottom - lower * .62 + .12 * (corner - bottom)),
-                            (half, corner)]))
+        upper_inner=_arc(half * .93, corner, top, .75),
+        lower_inner=_arc(half * .93, corner, bottom, .85),
+        lower_outer=_arc(half, corner, bottom - lower * 1.05, .9))
+
+
+_HALF_TURN = np.linspace(np.pi, 0, 33)
+
+
+def _arc(half: float, end: float, middle: float, power: float) -> np.ndarray:
+    """Half an ellipse-like curve from (−half, end) over (0, middle) to (half, end), fuller for a smaller power."""
+    return np.stack([half * np.cos(_HALF_TURN), end + (middle - end) * np.sin(_HALF_TURN) ** power], 1)

@@ -42,6 +42,8 @@ def hairline(identity: Identity, longitude: np.ndarray) -> np.ndarray:
         middle = np.exp(-((longitude - style.part) / (.9 if identity.style == "short" else .55)) ** 2)
     edge = style.side + (style.top - style.side) * middle
     edge = edge + style.rough * (.02 * np.sin(longitude * 19) + .015 * np.sin(longitude * 31 + 1))
+    if identity.sex == "m":  # the hair recedes a little at the temples
+        edge = edge + (.03 if identity.style == "fade" else .07) * np.exp(-((away - .72) / .22) ** 2)
     behind = ramp(away, 1.02, 1.28 if identity.style == "long" else 1.36)
     low = style.low if identity.sex == "f" else style.low + (.20 - style.low) * (1 - ramp(away, 1.75, 2.1))
     return edge * (1 - behind) + low * behind + behind * .03 * np.sin(longitude * 23) * (identity.sex == "f")

@@ -53,7 +53,7 @@ def landmarks(identity: Identity, lower_head: Shape, shapes: Features, controls:
         return project(turn(points, matrix), framing, size)[:, :2].astype(float)
 
     nose = identity.nose_w
-    wing = np.array([(.06 * nose, .03), (.075 * nose, -.12), (.13 * nose, -.26), (.14 * nose, -.33), (.08 * nose, -.37)])
+    wing = np.array([(.06, .03), (.075, -.12), (.13, -.26), (.14, -.33), (.08, -.37)]) * [nose, 1]
     painted = []
     for brow, order in zip(shapes.brows, (-1, 1), strict=True):
         painted += [along(brow.upper[::order], np.linspace(0, 1, 5)), along(brow.lower[::order], [.05, .35, .65, .95])]

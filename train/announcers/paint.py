@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import cv2
 import numpy as np
 
@@ -62,8 +61,9 @@ def skin(identity: Identity, size: int) -> np.ndarray:
     longitude = np.arcsin(np.clip(x / np.maximum(width(identity, y), 1e-3), -1, 1))
     below = y - hairline(identity, longitude)
     blend(dark, .5 * np.exp(-np.clip(-below / .07, 0, None)) * (below > -.4))
-    strand = .012 * np.sin(longitude * 67) + .010 * np.sin(longitude * 113 + 1)
-    blend(np.array(identity.hair) * .8, ramp(below + strand, -.045, .015))
+    strand = .006 * np.sin(longitude * 67) + .005 * np.sin(longitude * 113 + 1)
+    soft = .09 if identity.style in ("bun", "short", "fade", "swept") else .04
+    blend(np.array(identity.hair) * .85, ramp(below + strand, -soft, .02))
     return image
 
 
@@ -127,13 +127,14 @@ def _brow(canvas: Canvas, identity: Identity, brow: Brow) -> None:
 
 
 def _mouth(canvas: Canvas, identity: Identity, mouth: Mouth, tongue: float) -> None:
-    lip, y, half, bottom = np.array(identity.lip), mouth.y, mouth.width, mouth.inner_y
+    lip, y, half, bottom = np.array(identity.lip), mouth.teeth, mouth.width, mouth.inner_y
     canvas.fill(np.r_[mouth.upper_outer, mouth.upper_inner[::-1]], mix(lip, (.2, .02, .05), .18), 1, 1.2)
     canvas.fill(np.r_[mouth.lower_inner, mouth.lower_outer[::-1]], lip, 1, 1.2)
     opening = np.r_[mouth.upper_inner, mouth.lower_inner[::-1]]
     inside = canvas.stencil(opening)
     canvas.fill(opening, (.10, .02, .03))
-    canvas.fill(ellipse(0, bottom - .005 + .06 * tongue, .13, .03 + .05 * tongue), (.60, .25, .27), 1, 2, inside)
+    flesh = ellipse(0, bottom + .05 * tongue, half * .62, .02 + .30 * mouth.gap + .05 * tongue)
+    canvas.fill(flesh, (.58, .24, .26), 1, 3, inside)
     teeth = spline([(-.17, y + .06), (-.17, y - .018), (0, y - .040), (.17, y - .018), (.17, y + .06)], 6, True)
     canvas.fill(teeth, (.90, .88, .84), 1, 1, inside)
     for x in (-.055, 0, .055):
@@ -149,7 +150,7 @@ def _mouth(canvas: Canvas, identity: Identity, mouth: Mouth, tongue: float) -> N
                 mix(lip, (1, 1, 1), .75), .35, 2)
     for k in range(-3, 4):
         x = k * half * .2
-        crack = [(x, bottom - .008), (x * 1.03, bottom - mouth.thickness * .4), (x * 1.05, bottom - mouth.thickness * .75)]
+        crack = [(x * (1 + .06 * depth), bottom - mouth.thickness * depth) for depth in (.1, .4, .75)]
         canvas.stroke(crack, .008, lip * .78, .25, .8)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,11 +30,21 @@ SETS = {"announcers-6": 23_790, "any": 26_400, "wild": 24_000}
 TEST_SHARE = 3_790 / 23_790
 TRAIN, TEST = 0, 1
 VISEMES = tuple(SHAPES)
+SILENCE = "silence"
+VOICE_NAMES = (*speech.VOICES, SILENCE)
+"""Voices by number; the last says nothing."""
+
+
+class Person(NamedTuple):
+    """Someone as they look throughout the set: a source picture of theirs fits every frame of theirs."""
+
+    identity: Identity
+    light: Light
 
 
 @dataclass(frozen=True)
 class Lane:
-    """One person's frames of one split; `identity` is the seed of random_identity or −1 for the cast."""
+    """One person's frames of one split."""
 
     person: int
     split: int
@@ -48,34 +59,34 @@ class Plan:
     frames: int
     seed: int
 
-    def persons(self) -> list[Identity]:
+    def persons(self) -> list[Person]:
         """By person number; in "any" the last eleventh is held out for tests."""
         if self.name == "announcers-6":
-            return list(CAST.values())
-        count = max(self.frames // 40, 11) if self.name == "any" else 60
-        first = {"any": 10_000, "wild": 50_000}[self.name]
-        return [random_identity(first + i) for i in range(count)]
+            return [Person(identity, STUDIO) for identity in CAST.values()]
+        if self.name == "any":
+            return [Person(random_identity(10_000 + i), STUDIO) for i in range(max(self.frames // 40, 11))]
+        return [_outdoors(random_identity(50_000 + i // 3), i) for i in range(120)]
 
     def lanes(self) -> list[Lane]:
         """All lanes, training before test; their frames add up to `frames`."""
         count = len(self.persons())
         if self.name == "any":
             first_test = count - count // 11
-            shares = _shared(self.frames, count)
-            return [Lane(i, int(i >= first_test), n) for i, n in enumerate(shares) if n]
+            return [Lane(i, int(i >= first_test), n) for i, n in enumerate(_shared(self.frames, count)) if n]
         test = round(self.frames * TEST_SHARE)
+        tested = range(0, count, 1 if self.name == "announcers-6" else 4)
         lanes = [Lane(i, TRAIN, n) for i, n in enumerate(_shared(self.frames - test, count))]
-        return [lane for lane in lanes + [Lane(i, TEST, n) for i, n in enumerate(_shared(test, count))] if lane.frames]
+        lanes += [Lane(i, TEST, n) for i, n in zip(tested, _shared(test, len(tested)), strict=True)]
+        return [lane for lane in lanes if lane.frames]
 
-    def look(self, identity: Identity, clip_seed: int) -> tuple[Identity, Light]:
-        """How a person appears in a clip: in "wild" with other clothes, hair, background and light each time."""
-        if self.name != "wild":
-            return identity, STUDIO
-        rng = np.random.default_rng([clip_seed, 82])
-        angle, height = rng.uniform(-1.2, 1.2), rng.uniform(.1, .8)
-        tint = 1 + rng.uniform(-1, 1) * np.array([.14, 0, -.16]) + rng.uniform(-.12, .12)
-        return dressed(identity, clip_seed), Light((float(np.sin(angle)), float(height), float(np.cos(angle))),
-                                                   tuple(tint.tolist()))
+
+def _outdoors(identity: Identity, seed: int) -> Person:
+    """Someone in other clothes, hair, surroundings and light."""
+    rng = np.random.default_rng([seed, 82])
+    angle, height = rng.uniform(-1.2, 1.2), rng.uniform(.1, .8)
+    tint = 1 + rng.uniform(-1, 1) * np.array([.14, 0, -.16]) + rng.uniform(-.12, .12)
+    light = Light((float(np.sin(angle)), float(height), float(np.cos(angle))), tuple(tint.tolist()))
+    return Person(dressed(identity, seed), light)
 
 
 def _shared(total: int, count: int) -> list[int]:
@@ -102,7 +113,7 @@ def _clips(plan: Plan, lane: Lane) -> list[tuple[Speech, int, str, int]]:
     while left:
         motion_seed = int(rng.integers(1 << 31))
         if lane.split == TRAIN and rng.random() < .04:
-            said, sentence, voice = speech.silence(rng.uniform(2, 3.5)), -1, ""
+            said, sentence, voice = speech.silence(rng.uniform(2, 3.5)), -1, SILENCE
         else:
             turn += 1
             voice = voices[turn % len(voices)]
@@ -146,8 +157,7 @@ def write_speech(folder: Path, plan: Plan, workers: int) -> None:
                      phone_times=np.array([phone[:2] for phone in phones], np.float32),
                      phone_viseme=np.array([VISEMES.index(phone.viseme) for phone in phones], np.uint8),
                      sentence=np.array([sentence for _, sentence, _, _ in clips], np.int32),
-                     voice=np.array([list(speech.VOICES).index(voice) if voice else -1 for _, _, voice, _ in clips],
-                                    np.int16),
+                     voice=np.array([VOICE_NAMES.index(voice) for _, _, voice, _ in clips], np.uint8),
                      motion_seed=np.array([seed for *_, seed in clips], np.int64))
         return lanes[i].frames
 
@@ -166,7 +176,7 @@ def write_speech(folder: Path, plan: Plan, workers: int) -> None:
     with replacing(target) as file:
         np.savez_compressed(file, plan=json.dumps({"format": 1, "name": plan.name, "frames": plan.frames,
                                                    "seed": plan.seed, "fps": FPS, "visemes": VISEMES,
-                                                   "voices": list(speech.VOICES)}), **joined)
+                                                   "voices": VOICE_NAMES}), **joined)
     for path in paths:
         path.unlink()
     shards.rmdir()

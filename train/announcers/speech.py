@@ -68,8 +68,10 @@ VOICES: dict[str, Voice] = {
     "slt": Voice("f", "flite", "slt"), "rms": Voice("m", "flite", "rms"), "kal": Voice("m", "flite", "kal16"),
     "awb": Voice("m", "flite", "awb"),
     "slt-low": Voice("f", "flite", "slt", .92), "rms-high": Voice("f", "flite", "rms", 1.17),
-    "anna": Voice("f", "espeak", "en-us+f2", pitch=55), "joan": Voice("f", "espeak", "en-gb-x-rp+f4", pitch=50, rate=150),
-    "paul": Voice("m", "espeak", "en-us+m3", pitch=40), "iain": Voice("m", "espeak", "en-gb-scotland+m7", pitch=45, rate=150),
+    "anna": Voice("f", "espeak", "en-us+f2", pitch=55),
+    "joan": Voice("f", "espeak", "en-gb-x-rp+f4", pitch=50, rate=150),
+    "paul": Voice("m", "espeak", "en-us+m3", pitch=40),
+    "iain": Voice("m", "espeak", "en-gb-scotland+m7", pitch=45, rate=150),
 }
 HELD_OUT_VOICES = ("awb",)
 """Heard in test clips only."""

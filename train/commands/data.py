@@ -17,7 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     announcers.add_argument("--set", choices=("announcers-6", "any", "wild"), default=None,
                             help="six persons (default), many persons, or varied looks and light")
     announcers.add_argument("--size", type=int, default=256, help="width and height in pixels (default 256)")
-    announcers.add_argument("--frames", type=int, default=None, help="how many frames (default: as many as the set has)")
+    announcers.add_argument("--frames", type=int, default=None, help="how many frames (default: all that the set has)")
     announcers.add_argument("--seed", type=int, default=None, help="another seed, another set (default 0)")
     announcers.add_argument("--workers", type=int, default=None, help="processes (default: one for each core)")
     announcers.add_argument("--codec", choices=("h264", "raw"), default="h264",
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _announcers(args: argparse.Namespace) -> None:
-    from ..announcers import dataset
+    from edgetalk.train.announcers import dataset
 
     dataset.write(args.out, args.set, args.frames, args.seed, args.size, args.codec, args.workers, args.speech_only)
     print(dataset.describe(args.out))
