@@ -1,9 +1,7 @@
 """The TensorRT backend around its CUDA calls, against a recording double that says that it is one."""
 
 import gc
-import importlib.util
 import logging
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,9 +11,7 @@ from edgetalk.backends import tensorrt as backend
 from edgetalk.errors import BackendError, InputError, ModelError
 from edgetalk.metadata import Metadata
 
-_spec = importlib.util.spec_from_file_location("tensorrt_double", Path(__file__).with_name("tensorrt_double.py"))
-double = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(double)
+from . import tensorrt_double as double
 
 METADATA = Metadata(family="amnet", precision="fp16", engine={"compute_capability": ["8.6"]})
 START = ["malloc", "pinned"]

@@ -5,7 +5,6 @@ TensorRT or TensorRT-RTX, on a card that it supports, and the bundled model. Wha
 """
 
 import dataclasses
-import importlib.util
 import os
 import subprocess
 import sys
@@ -23,11 +22,9 @@ from edgetalk.backends import tensorrt as backend
 from edgetalk.errors import BackendError, ModelError
 from edgetalk.metadata import Metadata
 
-pytestmark = pytest.mark.gpu
+from . import tensorrt_double as double
 
-_spec = importlib.util.spec_from_file_location("tensorrt_double", Path(__file__).with_name("tensorrt_double.py"))
-double = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(double)
+pytestmark = pytest.mark.gpu
 
 MIB = 1 << 20
 STEPS = 10_000
