@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -177,20 +178,35 @@ def face(side: int = SIZE) -> np.ndarray:
     return np.stack([127 + 120 * np.sin(3 * x + 2 * y), 255 * x, 255 * (1 - y) * x], 2).astype(np.uint8)
 
 
+BUILDERS = {"source": build_source, "step": build_step, "swap": build_swap}
+
+
 @dataclass
 class Zoo:
     root: Path
     reference: Reference
     metadata: Metadata
+    """Of the step in the set "onnx"."""
 
     def set(self, name: str, target: Path) -> Path:
         """Copy the files of one set into `target` and return the engine's path."""
-        import shutil
-
         target.mkdir(parents=True, exist_ok=True)
         for file in (self.root / name).iterdir():
             shutil.copy(file, target)
         return next(target / engine for engine in ("amnet.xml", "amnet.onnx") if (target / engine).exists())
+
+    def write(self, kind: str, path: Path, metadata: Metadata | None = None, **options: object) -> Path:
+        """Write another ONNX model of a kind in BUILDERS."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        onnx.save(BUILDERS[kind](metadata or self.metadata, **options), path)
+        return path
+
+    def face(self, side: int = SIZE) -> np.ndarray:
+        return face(side)
+
+    def ir(self, model: Path, xml: Path, precision: str = "f32") -> Path:
+        to_ir(model, xml, precision)
+        return xml
 
 
 @pytest.fixture(scope="session")

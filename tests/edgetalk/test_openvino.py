@@ -1,0 +1,223 @@
+"""The OpenVINO backend on real files: same numbers as numpy, reused buffers, explicit precision, one line per error."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from edgetalk import BackendError, InputError, ModelError
+from edgetalk.backends import open_engine, preflight
+
+
+@pytest.fixture
+def feeds(zoo, controls):
+    mel, pose, blink = controls
+    appearance = zoo.reference.appearance(zoo.face())
+    return {"appearance": appearance, "mel": mel[None], "pose": pose[None], "blink": blink[None]}
+
+
+@pytest.mark.parametrize("name", ["onnx/amnet.onnx", "dynamic/amnet.onnx", "f32/amnet.xml"])
+def test_run_equals_the_numpy_reference(zoo, feeds, name):
+    backend = open_engine(zoo.root / name, threads=1)
+    results = backend.run(feeds)
+    frame, landmarks = zoo.reference.step(*(feeds[key][0] if key != "appearance" else feeds[key] for key in feeds))
+    assert np.abs(results["frame"][0].astype(int) - frame).max() <= 1
+    np.testing.assert_allclose(results["landmarks"][0], landmarks, atol=1e-5)
+    assert backend.inputs["appearance"] == (np.float32, (1, 8, 8, 8))
+    assert backend.outputs["frame"] == (np.uint8, (1, 32, 32, 3))
+    assert set(backend.inputs) == {"appearance", "mel", "pose", "blink"}
+    backend.close()
+
+
+def test_source_engine_equals_the_numpy_reference(zoo):
+    backend = open_engine(zoo.root / "f32/amnet-source.xml")
+    picture = zoo.face()
+    results = backend.run({"source": picture[None]})
+    np.testing.assert_allclose(results["appearance"], zoo.reference.appearance(picture), atol=1e-5)
+
+
+def test_results_are_the_same_arrays_every_time_and_survive_closing(zoo, feeds):
+    backend = open_engine(zoo.root / "f32/amnet.xml")
+    first = backend.run(feeds)["frame"]
+    before = first.copy()
+    second = backend.run({"pose": feeds["pose"] + 1})["frame"]
+    assert second is first and not np.array_equal(first, before)
+    backend.run({"pose": feeds["pose"]})  # all the rest keeps what it was fed
+    np.testing.assert_array_equal(first, before)
+    backend.close()
+    backend.close()
+    np.testing.assert_array_equal(first, before)
+    with pytest.raises(BackendError, match="amnet.xml is closed"):
+        backend.run(feeds)
+
+
+def test_what_does_not_fit_the_graph_is_refused(zoo, feeds):
+    backend = open_engine(zoo.root / "f32/amnet.xml")
+    for wrong in ({"sound": feeds["mel"]}, {"mel": np.zeros((1, 3, 80), np.float32)}, {"mel": np.array(["a"])}):
+        with pytest.raises(InputError, match="amnet.xml takes"):
+            backend.run(wrong)
+
+
+def _arithmetic(backend) -> str:
+    return backend._request.get_compiled_model().get_property("INFERENCE_PRECISION_HINT").to_string()
+
+
+@pytest.mark.parametrize("precision, arithmetic", [("f32", "f32"), ("bf16", "bf16"), ("int8", "bf16")])
+def test_precision_follows_the_metadata(zoo, feeds, precision, arithmetic):
+    import openvino
+
+    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        arithmetic = "f32"
+    backend = open_engine(zoo.root / precision / "amnet.xml")
+    assert _arithmetic(backend) == arithmetic
+    assert f", {arithmetic}" in backend.device
+    exact = open_engine(zoo.root / precision / "amnet.xml", precision="f32")
+    assert _arithmetic(exact) == "f32"
+    difference = backend.run(feeds)["frame"].astype(int) - exact.run(feeds)["frame"]
+    assert np.abs(difference).mean() < 1.5
+
+
+def test_a_cpu_without_bf16_runs_in_f32_and_says_so(zoo):
+    """OpenVINO itself is told to use no more than AVX2."""
+    code = (
+        "import sys; from edgetalk.backends import open_engine, preflight; b = open_engine(sys.argv[1]); print(b.device);"
+        "print(b._request.get_compiled_model().get_property('INFERENCE_PRECISION_HINT').to_string());"
+        "print(preflight(sys.argv[1])[0])"
+    )
+    environment = {**os.environ, "OV_CPU_MAX_ISA": "AVX2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    command = [sys.executable, "-c", code, str(zoo.root / "int8/amnet.xml")]
+    lines = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert "f32 (this CPU has no bf16)" in lines[0]
+    assert lines[1] == "f32"
+    assert "f32 (this CPU has no bf16)" in lines[2]
+
+
+def test_the_device_is_told_with_the_reason(zoo):
+    assert "chosen because" in open_engine(zoo.root / "f32/amnet.xml").device
+    named = open_engine(zoo.root / "f32/amnet.xml", device="cpu").device
+    assert named.startswith("CPU (") and "chosen" not in named
+
+
+def test_threads_and_precision_are_checked(zoo):
+    backend = open_engine(zoo.root / "f32/amnet.xml", threads=1)
+    assert backend._request.get_compiled_model().get_property("INFERENCE_NUM_THREADS") == 1
+    with pytest.raises(InputError, match="threads: got 0"):
+        open_engine(zoo.root / "f32/amnet.xml", threads=0)
+    with pytest.raises(InputError, match="precision: got 'int4', expected one of f32"):
+        open_engine(zoo.root / "f32/amnet.xml", precision="int4")
+
+
+def test_compiled_networks_are_kept_where_the_environment_says(zoo, feeds, tmp_path, monkeypatch):
+    want = open_engine(zoo.root / "f32/amnet.xml").run(feeds)["frame"]
+    monkeypatch.setenv("EDGETALK_CACHE", str(tmp_path))
+    for _ in range(2):
+        backend = open_engine(zoo.root / "f32/amnet.xml")
+        np.testing.assert_array_equal(backend.run(feeds)["frame"], want)
+        assert backend.metadata
+    assert list(tmp_path.glob("*.blob"))
+    assert backend._request.get_compiled_model().get_property("LOADED_FROM_CACHE")
+
+
+def damage(zoo, folder, what):
+    """Return the path of an engine with this damage."""
+    xml, model = zoo.set("f32", folder), zoo.set("onnx", folder).with_name("amnet.onnx")
+    weights = xml.with_suffix(".bin")
+    text, whole, data = xml.read_bytes(), model.read_bytes(), weights.read_bytes()
+    if what == "xml cut":
+        xml.write_bytes(text[: len(text) // 2])
+    elif what == "xml text":
+        xml.write_text("hello, I am no engine")
+    elif what == "xml other":
+        xml.write_text("<html></html>")
+    elif what == "xml spoilt":
+        xml.write_bytes(text.replace(b'type="Convolution', b'type="Konvolution').replace(b"<layers>", b"<layers"))
+    elif what == "xml empty":
+        xml.write_bytes(b"")
+    elif what == "bin missing":
+        weights.unlink()
+    elif what == "bin cut":
+        weights.write_bytes(data[: len(data) // 2])
+    elif what == "bin empty":
+        weights.write_bytes(b"")
+    elif what == "onnx cut":
+        model.write_bytes(whole[: len(whole) // 2])
+    elif what == "onnx cut at the end":
+        model.write_bytes(whole[:-3])
+    elif what == "onnx text":
+        model.write_text("hello, I am no engine")
+    elif what == "onnx empty":
+        model.write_bytes(b"")
+    elif what == "onnx zeros":
+        model.write_bytes(bytes(1000))
+    return xml if what.startswith(("xml", "bin")) else model
+
+
+DAMAGES = {
+    "xml cut": "amnet.xml is truncated at .* bytes; copy it and amnet.bin again",
+    "xml text": "amnet.xml is no OpenVINO model; build one with: edgetalk build",
+    "xml other": "amnet.xml is no OpenVINO model",
+    "xml spoilt": "amnet.xml cannot be read: .*; copy it and amnet.bin again",
+    "xml empty": "amnet.xml is empty",
+    "bin missing": "amnet.xml has no amnet.bin beside it; copy both",
+    "bin cut": "amnet.xml cannot be read: Incorrect weights in bin file",
+    "bin empty": "amnet.xml cannot be read: Incorrect weights in bin file",
+    "onnx cut": "amnet.onnx is truncated at .* bytes; copy it again",
+    "onnx cut at the end": "amnet.onnx is truncated at .* bytes; copy it again",
+    "onnx text": "amnet.onnx is no ONNX model",
+    "onnx empty": "amnet.onnx is empty",
+    "onnx zeros": "amnet.onnx is no ONNX model",
+}
+
+
+@pytest.mark.parametrize("what", DAMAGES)
+@pytest.mark.parametrize("look", [open_engine, preflight])
+def test_damaged_files_are_refused_in_one_line(zoo, tmp_path, capfd, what, look):
+    engine = damage(zoo, tmp_path, what)
+    with pytest.raises(ModelError, match=DAMAGES[what]) as caught:
+        look(engine)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr().err == ""
+
+
+def test_other_paths_are_refused(zoo, tmp_path):
+    with pytest.raises(ModelError, match="amnet.trt is no engine that edgetalk knows by its suffix; expected one of .xml"):
+        open_engine(tmp_path / "amnet.trt")
+    with pytest.raises(FileNotFoundError, match="No such engine.*nothing.xml"):
+        open_engine(tmp_path / "nothing.xml")
+    (tmp_path / "folder.xml").mkdir()
+    with pytest.raises(ModelError, match="folder.xml is a folder"):
+        open_engine(tmp_path / "folder.xml")
+
+
+def test_a_named_device_that_is_missing_is_an_error(zoo):
+    import openvino
+
+    missing = next(name for name in ("GPU", "NPU", "FPGA") if name not in openvino.Core().available_devices)
+    with pytest.raises(BackendError, match=f'device "{missing}" is missing: OpenVINO sees .*CPU'):
+        open_engine(zoo.root / "f32/amnet.xml", device=missing)
+
+
+def test_without_the_package_the_pip_line_is_told(zoo, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)  # what Python does for a package that is not there
+    with pytest.raises(BackendError, match=r'amnet.xml needs OpenVINO .*: pip install "edgetalk\[openvino\]"'):
+        open_engine(zoo.root / "f32/amnet.xml")
+
+
+def test_shapes_that_stay_open_are_refused(zoo, tmp_path):
+    import onnx
+
+    model = onnx.load(zoo.root / "onnx/amnet.onnx")
+    model.graph.input[1].type.tensor_type.shape.dim[1].dim_param = "T"
+    onnx.save(model, tmp_path / "amnet.onnx")
+    with pytest.raises(ModelError, match="mel has shape .*only the batch may be dynamic"):
+        open_engine(tmp_path / "amnet.onnx")
+
+
+def test_preflight_tells_inputs_and_precision(zoo):
+    lines = "\n".join(preflight(zoo.root / "f32/amnet.xml"))
+    assert "OpenVINO" in lines and "f32" in lines
+    assert "mel float32 (1, 32, 80)" in lines and "frame uint8 (1, 32, 32, 3)" in lines
