@@ -62,7 +62,7 @@ def build(model: str | os.PathLike[str], out: str | os.PathLike[str], *, precisi
     else:
         learn, judge = split(load(calibration, graph, source_graph))
     typed = step
-    if precision == "fp16":
+    if precision == "fp16" and out.suffix == ".plan":  # OpenVINO takes 16-bit arithmetic from the metadata
         typed = to_fp16(step)
     elif precision == "int8":
         typed = to_int8(step, learn, keep)
@@ -128,10 +128,10 @@ def _compare(reference: Runner, run: Run, samples: list[Feeds]) -> dict[str, Any
 def _write_openvino(model: onnx.ModelProto, metadata: Metadata, path: Path,
                     judged: Callable[[Run, str], dict[str, Any]] | None, options: dict[str, Any]) -> Metadata:
     """Write an .xml; the engine itself passes the gate, and its figures are then written into it."""
-    small = metadata.precision != "f32"
+    halve = metadata.precision != "f32"
     metadata = dataclasses.replace(metadata, engine={"name": "OpenVINO", "version": openvino.version()})
     set_metadata(model, metadata)
-    openvino.write(model, path, small=small)
+    openvino.write(model, path, halve=halve)
     if judged is not None:
         engine = open_engine(path)
         try:
@@ -139,7 +139,7 @@ def _write_openvino(model: onnx.ModelProto, metadata: Metadata, path: Path,
         finally:
             engine.close()
         set_metadata(model, metadata)
-        openvino.write(model, path, small=small)
+        openvino.write(model, path, halve=halve)
     return metadata
 
 

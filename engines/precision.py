@@ -72,12 +72,14 @@ def scales(model: onnx.ModelProto, samples: Sequence[Feeds]) -> dict[str, float]
     run = Runner(_with_outputs(model, names))
     peaks = dict.fromkeys(names, 0.0)
     for feeds in samples:
-        for name, value in run(feeds, names).items():
-            peaks[name] = max(peaks[name], float(np.abs(value).max()))
+        values = feeds | run(feeds)  # a layer may read an input of the graph
+        for name in names:
+            peaks[name] = max(peaks[name], float(np.abs(values[name]).max()))
     counts = {name: np.zeros(BINS) for name in names}
     for feeds in samples:
-        for name, value in run(feeds, names).items():
-            seen = np.abs(value[value != 0])
+        values = feeds | run(feeds)
+        for name in names:
+            seen = np.abs(values[name][values[name] != 0])
             counts[name] += np.histogram(seen, BINS, (0.0, peaks[name] or 1.0))[0]
     return {name: _best_scale(counts[name], peaks[name] or 1.0) for name in names}
 
@@ -151,17 +153,19 @@ def _quantized(weight: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
     return np.round(weight / scale).astype(np.int8), scale.ravel()
 
 
-def sensitivity(model: onnx.ModelProto, samples: Sequence[Feeds],
-                progress: Callable[[Iterable[str]], Iterable[str]] = iter) -> list[Loss]:
-    """Return what quantising each layer alone costs in `frame`, the costliest first.
+def sensitivity(model: onnx.ModelProto, samples: Sequence[Feeds], only: Sequence[str] | None = None,
+                progress: Callable[[Sequence[str]], Iterable[str]] = iter) -> list[Loss]:
+    """Return what quantising each of `layers` (or `only` those) alone costs in `frame`, the costliest first.
 
     It runs the graph once per layer and sample, so a few samples are enough. `progress` may wrap the walk over
     the layers, as tqdm does.
     """
     scale = scales(model, samples)
     reference = _frames(model, samples)
-    losses = [Loss(name, float(np.mean((_frames(quantize(model, scale, [name]), samples) - reference) ** 2)))
-              for name in progress(layers(model))]
+    losses = []
+    for name in progress(layers(model) if only is None else only):
+        frames = _frames(quantize(model, scale, [name]), samples)
+        losses.append(Loss(name, float(np.mean((frames - reference) ** 2))))
     return sorted(losses, key=lambda loss: -loss.mse)
 
 

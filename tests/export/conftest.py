@@ -6,10 +6,10 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
-
-from edgetalk.metadata import AudioSpec
 from edgetalk.train.amnet import save_checkpoint
 from edgetalk.train.networks.amnet import AMNet
+
+from edgetalk.metadata import AudioSpec
 
 SIZE = 64
 

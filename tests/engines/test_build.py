@@ -1,0 +1,260 @@
+"""From exported files to engines: what they hold, that they run, and that nothing is left where a build fails."""
+
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+from edgetalk.engines import build, builder, gate
+from edgetalk.engines.onnx_file import Runner, read
+from edgetalk.engines.precision import layers
+
+from edgetalk import Session, avatar
+from edgetalk.backends import open_engine
+from edgetalk.cli import main
+from edgetalk.errors import InputError, ModelError
+from edgetalk.metadata import Metadata
+
+from .conftest import samples
+
+FILES = ["amnet-source.bin", "amnet-source.xml", "amnet.avatar", "amnet.bin", "amnet.xml"]
+
+
+@pytest.fixture(autouse=True)
+def floors_for_random_weights(monkeypatch):
+    """How well a network without training quantises says nothing; that the floors hold is tested in test_gate."""
+    monkeypatch.setitem(gate.FLOORS, "int8", {"ssim": 0.9, "psnr": 25.0, "mouth_psnr": 25.0})
+
+
+def feeds_of(folder, exported):
+    """One sample in the form that the engine takes."""
+    features = avatar.load(folder / "amnet.avatar").features["appearance"].astype(np.float32)
+    arrays = samples()
+    return {"appearance": features, "mel": arrays["mel"][:1].astype(np.float32), "pose": arrays["pose"][:1],
+            "blink": arrays["blink"][:1].astype(np.float32)}
+
+
+@pytest.mark.parametrize(("precision", "error"), [("f32", 0.01), ("bf16", 2.0), ("fp16", 2.0), ("int8", 10.0)])
+def test_openvino_engine_of_each_precision(precision, error, exported, calibration, tmp_path):
+    given = calibration if precision == "int8" else None
+    built = build(exported / "amnet.onnx", tmp_path / "amnet.xml", precision=precision, calibration=given)
+    assert sorted(p.name for p in tmp_path.iterdir()) == FILES
+    feeds = feeds_of(tmp_path, exported)
+    engine = open_engine(tmp_path / "amnet.xml")
+    frame = engine.run(feeds)["frame"].astype(float)
+    wanted = Runner(read(exported / "amnet.onnx")[0])(feeds)["frame"]
+    assert np.abs(frame - wanted).mean() <= error
+    assert Metadata.from_json(engine.metadata, "amnet.xml") == built
+    assert built.precision == precision
+    assert built.onnx == hashlib.sha256((exported / "amnet.onnx").read_bytes()).hexdigest()
+    assert built.engine["name"] == "OpenVINO"
+    assert built.gate["on"] == "OpenVINO"
+    assert built.gate["samples"] == ("held out" if given else "made up")
+    source = open_engine(tmp_path / "amnet-source.xml")
+    told = Metadata.from_json(source.metadata, "amnet-source.xml")
+    assert (told.role, told.precision, told.onnx) == ("source", "f32", built.source)
+
+
+def test_a_session_speaks_with_what_was_built(exported, calibration, tmp_path):
+    build(exported / "amnet.onnx", tmp_path / "amnet.xml", precision="int8", calibration=calibration)
+    arrays, frames = samples(), {}
+    for path in (tmp_path / "amnet.xml", exported / "amnet.onnx"):
+        with Session(path) as session:
+            frames[path.suffix] = session.step(arrays["mel"][0].astype(np.float32), arrays["pose"][0],
+                                               arrays["blink"][0].astype(np.float32)).copy()
+    assert frames[".xml"].shape == (64, 64, 3)
+    assert np.abs(frames[".xml"].astype(int) - frames[".onnx"]).mean() < 10
+
+
+def test_int8_engines_are_small(exported, calibration, tmp_path):
+    for precision in ("f32", "int8"):
+        folder = tmp_path / precision
+        folder.mkdir()
+        build(exported / "amnet.onnx", folder / "amnet.xml", precision=precision, calibration=calibration)
+    f32, int8 = ((tmp_path / p / "amnet.bin").stat().st_size for p in ("f32", "int8"))
+    assert int8 < 0.45 * f32  # convolutions in 8 bits, linear layers in 16
+
+
+def test_same_files_same_engine(exported, calibration, tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        build(exported / "amnet.onnx", tmp_path / name / "amnet.xml", precision="int8", calibration=calibration)
+    for file in FILES:
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), file
+
+
+def test_a_whole_graph_is_one_engine(exported, calibration, tmp_path):
+    from edgetalk.export import to_onnx
+
+    to_onnx(exported / "amnet.safetensors", tmp_path / "whole.onnx", whole=True)
+    build(tmp_path / "whole.onnx", tmp_path / "whole.xml", precision="int8", calibration=calibration)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["whole.avatar", "whole.bin", "whole.onnx", "whole.xml"]
+
+
+def test_a_dynamic_batch_becomes_an_engine(exported, tmp_path):
+    from edgetalk.export import to_onnx
+
+    to_onnx(exported / "amnet.safetensors", tmp_path / "amnet.onnx", dynamic_conv="shift")
+    build(tmp_path / "amnet.onnx", tmp_path / "amnet.xml")
+    with Session(tmp_path / "amnet.xml") as session:
+        assert session.size == (64, 64)
+
+
+def test_kept_layers_are_left_out(exported, calibration, tmp_path, monkeypatch):
+    names, asked = layers(read(exported / "amnet.onnx")[0]), {}
+    real = builder.to_int8
+    monkeypatch.setattr(builder, "to_int8", lambda m, feeds, keep: asked.update(keep=keep) or real(m, feeds, keep))
+    build(exported / "amnet.onnx", tmp_path / "amnet.xml", precision="int8", calibration=calibration, keep=names[-1:])
+    assert asked["keep"] == names[-1:]
+
+
+def test_held_out_samples_are_not_calibrated_on(exported, calibration, tmp_path, monkeypatch):
+    learnt, judged = [], []
+    real_int8, real_compare = builder.to_int8, builder._compare
+    monkeypatch.setattr(builder, "to_int8", lambda m, feeds, keep: learnt.extend(feeds) or real_int8(m, feeds, keep))
+    monkeypatch.setattr(builder, "_compare", lambda a, b, feeds: judged.extend(feeds) or real_compare(a, b, feeds))
+    build(exported / "amnet.onnx", tmp_path / "amnet.xml", precision="int8", calibration=calibration)
+    mels = samples()["mel"]
+    assert [int(np.argmax([(m == f["mel"][0]).all() for m in mels])) for f in judged] == [0, 4]
+    assert [int(np.argmax([(m == f["mel"][0]).all() for m in mels])) for f in learnt] == [1, 2, 3, 5]
+
+
+def test_a_corrupted_engine_fails_the_gate_and_leaves_nothing(exported, calibration, tmp_path, monkeypatch):
+    def corrupted(model, feeds, keep):
+        typed = real(model, feeds, keep)
+        name = next(n.input[0] for n in reversed(typed.graph.node) if n.op_type == "DequantizeLinear")
+        weight = next(w for w in typed.graph.initializer if w.name == name)
+        weight.raw_data = bytes(len(weight.raw_data))
+        return typed
+
+    real = builder.to_int8
+    monkeypatch.setattr(builder, "to_int8", corrupted)
+    (tmp_path / "amnet.bin").write_bytes(b"old")
+    with pytest.raises(ModelError, match=r"amnet.xml in int8 has (ssim|psnr) [\d.]+ against f32, at least"):
+        build(exported / "amnet.onnx", tmp_path / "amnet.xml", precision="int8", calibration=calibration)
+    assert [p.name for p in tmp_path.iterdir()] == ["amnet.bin"]
+    assert (tmp_path / "amnet.bin").read_bytes() == b"old"
+
+
+def test_a_plan_is_judged_by_its_typed_graph(exported, tmp_path):
+    pytest.importorskip("tensorrt_rtx")
+    built = build(exported / "amnet.onnx", tmp_path / "amnet.plan", precision="fp16", compute_capability=["8.6"])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["amnet-source.plan", "amnet.avatar", "amnet.plan"]
+    assert built.gate["on"] == "ONNX Runtime"
+    assert built.gate["psnr"] > 45
+    assert built.to_json().encode() in (tmp_path / "amnet.plan").read_bytes()
+
+
+@pytest.fixture
+def workplace(exported, calibration, tmp_path, monkeypatch):
+    """The exported files and the calibration file in the current folder, with room for the output."""
+    for file in (*exported.glob("amnet*.onnx"), exported / "amnet.avatar", calibration):
+        shutil.copy(file, tmp_path)
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def fails_in_one_line(arguments, message, folder, capfd):
+    assert main(["build", *arguments]) == 1
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 1, lines
+    assert message in lines[0]
+    assert list((folder / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["nowhere.onnx", "-o", "out/a.xml"], "nowhere.onnx"),
+    (["calibration.npz", "-o", "out/a.xml"], "is no ONNX file"),
+    (["amnet.onnx", "-o", "out/a.engine"], "expected a name that ends in .xml or .plan"),
+    (["amnet.onnx", "-o", "nowhere/a.xml"], "No such folder"),
+    (["amnet.onnx", "-o", "out/a.xml", "--precision", "int8"], "int8 needs a calibration file"),
+    (["amnet.onnx", "-o", "out/a.xml", "--keep", "x"], "kept in float in int8 alone"),
+    (["amnet.onnx", "-o", "out/a.xml", "--workspace", "5"], "is an option of TensorRT"),
+    (["amnet.onnx", "-o", "out/a.plan", "--precision", "bf16"], "bf16 is for OpenVINO"),
+    (["amnet.onnx", "-o", "out/a.xml", "--precision", "int8", "--calibration", "calibration.npz", "--keep", "x"],
+     "no layer 'x' in the graph"),
+    (["amnet.onnx", "-o", "out/a.xml", "--calibration", "nowhere.npz"], "nowhere.npz"),
+    (["amnet.onnx", "-o", "out/a.xml", "--calibration", "amnet.onnx"], "is no .npz file"),
+])
+def test_bad_options_are_one_line(arguments, message, workplace, capfd):
+    fails_in_one_line(arguments, message, workplace, capfd)
+
+
+def without_metadata(model):
+    del model.metadata_props[:]
+
+
+def changed_metadata(**fields):
+    def change(model):
+        (told,) = model.metadata_props
+        told.value = json.dumps(json.loads(told.value) | fields)
+    return change
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    (without_metadata, "has no edgetalk metadata"),
+    (changed_metadata(format=99), "metadata of format 99"),
+    (changed_metadata(precision="int8"), "is in int8 already"),
+    (changed_metadata(source="0" * 64), "is not of the same export"),
+])
+def test_bad_onnx_files_are_one_line(change, message, workplace, capfd):
+    model = onnx.load("amnet.onnx")
+    change(model)
+    onnx.save(model, "amnet.onnx")
+    fails_in_one_line(["amnet.onnx", "-o", "out/a.xml"], message, workplace, capfd)
+
+
+def test_a_truncated_or_lonely_onnx_file_is_one_line(workplace, capfd):
+    (workplace / "lonely.onnx").write_bytes((workplace / "amnet.onnx").read_bytes())
+    fails_in_one_line(["lonely.onnx", "-o", "out/a.xml"], "has no lonely-source.onnx beside it", workplace, capfd)
+    (workplace / "amnet.onnx").write_bytes((workplace / "lonely.onnx").read_bytes()[:-1000])
+    fails_in_one_line(["amnet.onnx", "-o", "out/a.xml"], "is no ONNX file or not a whole one", workplace, capfd)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"mel": None}, "has no array 'mel'"),
+    ({"source": None}, "has no array 'source'"),
+    ({"mel": np.zeros((6, 80, 32), np.float32)}, "mel in calibration.npz is float32 (6, 80, 32), expected float32"),
+    ({"mel": np.zeros((6, 32, 80), np.int32)}, "is int32 (6, 32, 80)"),
+    ({"mel": np.full((6, 32, 80), np.nan, np.float32)}, "no finite numbers"),
+    ({"mel": np.zeros((0, 32, 80), np.float32)}, "is float32 (0, 32, 80)"),
+    ({"pose": np.zeros((5, 3), np.float32)}, "expected equally many"),
+    ({"source": np.zeros((1, 32, 32, 3), np.uint8)}, "source in calibration.npz is uint8 (1, 32, 32, 3)"),
+    ({"pose": np.array([{}] * 6)}, "is no .npz file"),
+])
+def test_bad_calibration_is_one_line(change, message, workplace, capfd):
+    arrays = {name: value for name, value in (samples() | change).items() if value is not None}
+    np.savez(workplace / "calibration.npz", **arrays)
+    fails_in_one_line(["amnet.onnx", "-o", "out/a.xml", "--precision", "int8", "--calibration", "calibration.npz"],
+                      message, workplace, capfd)
+
+
+def test_truncated_calibration_is_one_line(workplace, capfd):
+    data = (workplace / "calibration.npz").read_bytes()
+    (workplace / "calibration.npz").write_bytes(data[:-200])
+    fails_in_one_line(["amnet.onnx", "-o", "out/a.xml", "--calibration", "calibration.npz"], "is no .npz file",
+                      workplace, capfd)
+
+
+def test_unknown_precision_is_refused(exported, tmp_path):
+    with pytest.raises(InputError, match="precision: got 'int4', expected one of f32, bf16, fp16, int8"):
+        build(exported / "amnet.onnx", tmp_path / "a.xml", precision="int4")
+
+
+def test_features_may_come_in_the_calibration_file(exported, tmp_path):
+    arrays = samples()
+    source = Runner(read(exported / "amnet-source.onnx")[0])
+    arrays["appearance"] = source({"source": arrays.pop("source")})["appearance"]
+    np.savez(tmp_path / "c.npz", **arrays)
+    assert build(exported / "amnet.onnx", tmp_path / "a.xml", calibration=tmp_path / "c.npz").gate["frames"] == 2
+
+
+def test_command_says_what_was_built(exported, calibration, tmp_path, capsys):
+    assert main(["build", str(exported / "amnet.onnx"), "-o", str(tmp_path / "amnet.xml"), "--precision", "int8",
+                 "--calibration", str(calibration)]) == 0
+    told = capsys.readouterr().out
+    assert "int8" in told
+    assert "ssim" in told

@@ -1,0 +1,164 @@
+"""Quantised graphs: what is in them, against ONNX Runtime's own quantiser, and which layer costs what."""
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from edgetalk.engines.calibration import load
+from edgetalk.engines.onnx_file import Runner, read
+from edgetalk.engines.precision import layers, quantize, scales, sensitivity, to_fp16, to_int8
+from onnx import TensorProto, helper, numpy_helper
+
+from edgetalk.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def step(exported):
+    return read(exported / "amnet.onnx")[0]
+
+
+@pytest.fixture(scope="module")
+def feeds(step, exported, calibration):
+    return load(calibration, Runner(step), Runner(read(exported / "amnet-source.onnx")[0]))
+
+
+@pytest.fixture(scope="module")
+def int8(step, feeds):
+    return to_int8(step, feeds[:3])
+
+
+def constants(model):
+    return {w.name: numpy_helper.to_array(w) for w in model.graph.initializer}
+
+
+def test_every_convolution_is_symmetric_signed_and_without_quantised_bias(step, int8):
+    values, made_by = constants(int8), {out: n for n in int8.graph.node for out in n.output}
+    convolutions = [n for n in int8.graph.node if n.op_type in ("Conv", "ConvTranspose")]
+    assert len(convolutions) == len(layers(step)) == 27
+    for node in int8.graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            zero = values[node.input[2]]
+            assert zero.dtype == np.int8
+            assert not zero.any()
+            assert (values[node.input[1]] > 0).all()
+    for node in convolutions:
+        data, weight = (made_by[name] for name in node.input[:2])
+        assert (data.op_type, weight.op_type) == ("DequantizeLinear", "DequantizeLinear")
+        assert made_by[data.input[0]].op_type == "QuantizeLinear"
+        whole = values[weight.input[0]]
+        channels = whole.shape[1] if node.op_type == "ConvTranspose" else whole.shape[0]
+        assert whole.dtype == np.int8
+        assert values[weight.input[1]].shape == (channels,)
+        if len(node.input) > 2:
+            assert values[node.input[2]].dtype == np.float32
+    assert not any(w.data_type == TensorProto.INT32 and "bias" in w.name for w in int8.graph.initializer)
+
+
+def test_weights_are_those_of_onnxruntimes_quantiser(step, int8, feeds, tmp_path):
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    class Reader(CalibrationDataReader):
+        def __init__(self):
+            self.left = iter(feeds[:1])
+
+        def get_next(self):
+            return next(self.left, None)
+
+    onnx.save(step, tmp_path / "step.onnx")
+    quantize_static(tmp_path / "step.onnx", tmp_path / "int8.onnx", Reader(), quant_format=QuantFormat.QDQ,
+                    op_types_to_quantize=["Conv"], per_channel=True, activation_type=QuantType.QInt8,
+                    weight_type=QuantType.QInt8,
+                    extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False})
+    theirs = onnx.load(tmp_path / "int8.onnx")
+    values, compared = constants(theirs), 0
+    ours = constants(int8)
+    for node in step.graph.node:
+        if node.op_type != "Conv":
+            continue
+        weight, name = ours[f"{node.input[1]}/q"], node.input[1]
+        other = values[f"{name}_quantized"]
+        np.testing.assert_allclose(ours[f"{name}/scale"], values[f"{name}_scale"], rtol=1e-5)
+        assert np.abs(weight.astype(int) - other).max() <= 1  # they round halves another way
+        compared += 1
+    assert compared == 25
+
+
+def test_activation_scales_cover_what_was_seen(step, feeds):
+    scale = scales(step, feeds[:2])
+    peak = np.abs(feeds[0]["appearance"]).max()
+    first = next(name for name in scale)
+    assert set(scale) == {n.input[0] for n in step.graph.node if n.name in set(layers(step))}
+    assert all(np.isfinite(s) and s > 0 for s in scale.values())
+    assert 0.2 * peak / 127 < scale[first] < 10 * peak / 127
+
+
+def test_scale_clips_a_lone_outlier_and_keeps_an_even_range():
+    def scale_of(values):
+        weight = numpy_helper.from_array(np.ones((1, 1, 1, 1), np.float32), "w")
+        graph = helper.make_graph(
+            [helper.make_node("Conv", ["x", "w"], ["frame"], "conv")], "g",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 1, 1, len(values)])],
+            [helper.make_tensor_value_info("frame", TensorProto.FLOAT, None)], [weight])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+        model.ir_version = 8
+        return scales(model, [{"x": np.float32(values).reshape(1, 1, 1, -1)}])["x"]
+
+    even = np.linspace(-1, 1, 5000)
+    assert scale_of(even) == pytest.approx(1 / 127, rel=0.01)
+    assert scale_of(np.append(np.tile(even, 20), 2.0)) < 1.5 / 127  # 2 / 127 without clipping
+    assert scale_of(np.zeros(9)) > 0
+
+
+def test_int8_runs_and_is_near(step, int8, feeds):
+    wanted, got = (Runner(m)(feeds[-1])["frame"].astype(int) for m in (step, int8))
+    assert 0 < np.abs(wanted - got).mean() < 10
+
+
+def test_kept_layers_stay_as_they_were(step, feeds):
+    names = layers(step)
+    kept = to_int8(step, feeds[:1], keep=names[3:])
+    changed = [n.name for n in kept.graph.node if n.name in names and n.input[1].endswith("/dq")]
+    assert changed == names[:3]
+    nothing = to_int8(step, feeds[:1], keep=names)
+    np.testing.assert_array_equal(Runner(nothing)(feeds[0])["frame"], Runner(step)(feeds[0])["frame"])
+    with pytest.raises(InputError, match="no layer 'nonesuch'"):
+        to_int8(step, feeds[:1], keep=["nonesuch"])
+
+
+def test_no_sample_is_an_error(step):
+    with pytest.raises(InputError, match="no sample"):
+        to_int8(step, [])
+
+
+def test_a_predicted_convolution_stays_in_float():
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w"], ["frame"], "predicted", group=4, pads=[1] * 4)], "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 8, 8]),
+         helper.make_tensor_value_info("w", TensorProto.FLOAT, [4, 1, 3, 3])],
+        [helper.make_tensor_value_info("frame", TensorProto.FLOAT, None)])
+    assert layers(helper.make_model(graph)) == []
+
+
+def test_sensitivity_is_the_loss_of_each_layer_alone(step, feeds):
+    names = layers(step)[-3:]
+    narrowed = onnx.ModelProto()
+    narrowed.CopyFrom(step)
+    losses = sensitivity(narrowed, feeds[:1], only=names)
+    assert {loss.layer for loss in losses} == set(names)
+    assert [loss.mse for loss in losses] == sorted((loss.mse for loss in losses), reverse=True)
+    alone = quantize(step, scales(step, feeds[:1]), [losses[0].layer])
+    wanted, got = (Runner(m)(feeds[0])["frame"].astype(float) for m in (step, alone))
+    assert losses[0].mse == pytest.approx(((wanted - got) ** 2).mean())
+    assert losses[0].mse > 0
+
+
+def test_fp16_runs_in_onnxruntime(step, feeds):
+    half = to_fp16(step)
+    session = ort.InferenceSession(half.SerializeToString(), providers=["CPUExecutionProvider"])
+    assert [x.type for x in session.get_inputs()] == ["tensor(float)"] * 4
+    weights = [w for w in half.graph.initializer if len(w.dims) > 1 and w.data_type != TensorProto.INT64]
+    assert {w.data_type for w in weights} == {TensorProto.FLOAT16}
+    frame = Runner(half)(feeds[0])["frame"]
+    assert frame.dtype == np.uint8
+    assert np.abs(frame.astype(int) - Runner(step)(feeds[0])["frame"]).max() <= 3
+    assert half.metadata_props == step.metadata_props
