@@ -84,7 +84,7 @@ class Footage:
     start: Tensor  # (N,) int64: where the frame's window starts, relative to the clip's first mel frame
     train: Tensor  # (…) int64 on the CPU: training frames
     test: Tensor  # (…) int64 on the CPU: held-out frames
-    voice: Tensor  # (N,) int64, index into `voices`, -1 where the clip is silent
+    voice: Tensor  # (N,) int64, index into `voices`
     voices: tuple[str, ...]
 
     def __post_init__(self) -> None:
@@ -112,7 +112,7 @@ class Footage:
         spec = spec or AudioSpec()
         where = pick_device(device)
         data = load(Path(folder))
-        jobs = [(data.pcm(i), spec, versions, seed * 100_003 + i) for i in range(len(data.clips.voice))]
+        jobs = [(clip.pcm, spec, versions, seed * 100_003 + i) for i, clip in enumerate(data.clips)]
         with ProcessPoolExecutor(min(os.cpu_count() or 1, 16), get_context("forkserver")) as pool:
             tracks = list(pool.map(_versions, jobs, chunksize=4))
         counts = np.array([track.shape[1] for track in tracks])
@@ -121,7 +121,7 @@ class Footage:
         starts = window_starts(int(data.frame.max()) + 1, spec, Fraction(fps))
         as_tensor = lambda array, kind: torch.from_numpy(np.ascontiguousarray(array)).to(where, kind)  # noqa: E731
         return cls(
-            name=data.plan.name,
+            name=data.name,
             device=where,
             spec=spec,
             frames=torch.from_numpy(_resized(data.frames, size)).to(where),
@@ -134,9 +134,9 @@ class Footage:
             first=as_tensor(firsts[data.clip], torch.int64),
             count=as_tensor(counts[data.clip], torch.int64),
             start=as_tensor(starts[data.frame], torch.int64),
-            train=torch.from_numpy(np.flatnonzero(data.split == 0)),
-            test=torch.from_numpy(np.flatnonzero(data.split == 1)),
-            voice=as_tensor(data.clips.voice[data.clip].astype(np.int64), torch.int64),
+            train=torch.from_numpy(np.flatnonzero(data.train)),
+            test=torch.from_numpy(np.flatnonzero(~data.train)),
+            voice=as_tensor(data.voice.astype(np.int64), torch.int64),
             voices=data.voices,
         )
 
