@@ -11,7 +11,7 @@ speech.npz, C clips, all whole frames of 640 samples:
     person uint16, split uint8 (0 training, 1 test), sentence int32 (−1 silence), voice uint8, motion_seed int64, (C,)
     each
 labels.npz, N frames:
-    landmarks float32 (N, 106, 2) fractions (order: landmarks.py), pose float32 (N, 3) radians,
+    landmarks uint16 (N, 106, 2): fraction = value / 32768 − 0.5 (order: landmarks.py), pose float32 (N, 3) radians,
     blink float32 (N, 2) subject's left and right, viseme float32 (N, 7) (visemes.AXES), person uint16 (N,),
     clip int32 (N,), frame int32 (N,) number in its clip, split uint8 (N,), voice uint8 (N,), size, codec
 frames.npy (codec raw): uint8 (N, size, size, 3) RGB, to be memory-mapped; clips/NNNNN.mp4 (codec h264): 25 frames/s,
@@ -43,7 +43,7 @@ from .shards import replacing
 from .speech import HELD_OUT_VOICES, Phone, Speech
 
 CODECS = ("h264", "raw")
-CRF = 20
+CRF = 16
 """Quality of the H.264 clips."""
 
 
@@ -67,7 +67,9 @@ class Dataset:
     """A set in memory (frames are mapped from disk). Arrays (N, …) as in labels.npz."""
 
     frames: np.ndarray
+    """uint8 (N, size, size, 3) RGB."""
     landmarks: np.ndarray
+    """float32 (N, 106, 2), fractions of width and height."""
     pose: np.ndarray
     blink: np.ndarray
     viseme: np.ndarray
@@ -207,7 +209,7 @@ def _draw(folder: Path, size: int, codec: str, workers: int) -> None:
     lengths = np.diff(start)
     with replacing(target) as file:
         np.savez_compressed(
-            file, landmarks=np.concatenate([np.load(path) for path in paths]),
+            file, landmarks=_packed(np.concatenate([np.load(path) for path in paths])),
             pose=np.array([c.pose for c in controls], np.float32),
             blink=np.array([c.blink for c in controls], np.float32),
             viseme=np.array([c.mouth for c in controls], np.float32),
@@ -219,6 +221,14 @@ def _draw(folder: Path, size: int, codec: str, workers: int) -> None:
     for path in paths:
         path.unlink()
     parts.rmdir()
+
+
+def _packed(landmarks: np.ndarray) -> np.ndarray:
+    return np.clip((landmarks + .5) * 32768, 0, 65535).round().astype(np.uint16)
+
+
+def _unpacked(landmarks: np.ndarray) -> np.ndarray:
+    return landmarks.astype(np.float32) / np.float32(32768) - np.float32(.5)
 
 
 def _encode(path: Path, pictures: np.ndarray) -> None:
@@ -259,7 +269,8 @@ def load(folder: Path | str) -> Dataset:
     size, codec = int(labels.pop("size")), str(labels.pop("codec"))
     if codec == "h264" and not (folder / "frames.npy").exists():
         _decode(folder, script.start, size)
-    frames = np.load(folder / "frames.npy", mmap_mode="r")
+    frames = np.load(folder / "frames.npy", mmap_mode="c")
+    labels["landmarks"] = _unpacked(labels["landmarks"])
     return Dataset(frames=frames, **labels, clips=tuple(script.clip(i) for i in range(len(script.start) - 1)),
                    persons=tuple(person.identity.name for person in script.plan.persons()), voices=VOICE_NAMES,
                    plan=script.plan)

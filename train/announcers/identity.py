@@ -115,7 +115,7 @@ def random_identity(seed: int) -> Identity:
     light, middle, dark = (np.array(colour(c)) for c in ("f8d9c4", "c68a5e", "4a2c1d"))
     skin = mix(light, middle, 2 * tone) if tone < .5 else mix(middle, dark, 2 * tone - 1)
     skin = np.clip(skin * (1 + rng.normal(0, .02, 3)), 0, 1)
-    lip = np.clip(skin * ([.88, .55, .56] if sex == "m" else [.9, .42, .48]), 0, 1)
+    lip = np.clip(skin * ([.90, .64, .62] if sex == "m" else [.9, .42, .48]), 0, 1)
     return Identity(
         name=f"r{seed}", sex=sex, skin=tuple(skin.tolist()),
         hair=HAIR_COLOURS[rng.integers(3 if tone > .6 else len(HAIR_COLOURS))],

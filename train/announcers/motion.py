@@ -17,7 +17,8 @@ LEAD = .06
 POSE_LIMIT = np.radians([28.0, 15.5, 10.0])
 """Yaw, pitch and roll approach these and never pass them."""
 _CLOSURES = ("mbp", "fv")
-_STRENGTH = {"sil": .8, "mbp": 6.0, "fv": 3.5, "w": 2.5, "uw": 2.5}
+_STRENGTH = {"sil": .8, "mbp": 3.0, "fv": 2.5, "w": 2.5, "uw": 2.5, "aa": 1.6, "ae": 1.6, "ah": 1.3, "ao": 1.6, "eh": 1.5,
+             "ow": 1.8, "iy": 1.3}
 _OVERSAMPLING = 8
 
 
@@ -28,7 +29,7 @@ def viseme_track(phones: tuple[Phone, ...], frames: int, fps: float) -> np.ndarr
     total = pull[:, None] * SHAPES["sil"]
     for start, end, viseme in phones:
         middle, half = (start + end) / 2, max((end - start) / 2, .02)
-        blur = .035 if viseme in _CLOSURES else .06
+        blur = .025 if viseme in _CLOSURES else .06
         away = np.maximum(np.abs(times - middle) - half * .6, 0)
         weight = _STRENGTH.get(viseme, 1.0) * np.exp(-away**2 / (2 * blur**2))
         total += weight[:, None] * SHAPES[viseme]

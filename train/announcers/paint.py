@@ -53,7 +53,7 @@ def skin(identity: Identity, size: int) -> np.ndarray:
     if identity.beard:
         edge = -.40 + .42 * ramp(np.abs(x), .30, .62) - .05 * bump(x, y, 0, -.4, .06, 1.0)
         cover = identity.beard * .8 / (1 + np.exp((y - edge) / .03)) * (1 - .55 * bump(x, y, 0, -.71, .05, .03))
-        blend(np.array(identity.hair) * 1.1, np.clip(cover * (1 + .12 * wander(90)), 0, 1))
+        blend(np.array(identity.hair) * 1.1, np.clip(cover * (1 + .06 * wander(70)), 0, 1))
     canvas = Canvas(image, -1.2, 1.2, 2.4)
     for _ in range(identity.freckles * 2):
         spot = ellipse(rng.normal(0, .33), rng.normal(-.15, .14), *[rng.uniform(.004, .008)] * 2)
