@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 
-FAMILIES = {"amnet": "edgetalk.train.amnet"}
+FAMILIES = {"amnet": "edgetalk.train.amnet", "wavsyncswap": "edgetalk.train.wavsyncswap"}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

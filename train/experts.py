@@ -1,0 +1,342 @@
+"""The experts that WavSyncSwap is trained against and judged by: identity (ArcFace), lip-sync (SyncNet), landmarks.
+
+`python -m edgetalk.train.experts identity|sync|landmarks --data DIR --speech FILE --seconds 60 --seed 0 -o FILE`. Each
+is scored on held-out people, sentences and voice at its end, and the score stays in its file; `good_enough` says
+whether a generator may be trained against it. Two seeds give two independent experts: one to train against, one to
+judge.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .networks import arcface, store, syncnet
+from .swap_data import FRAMES, LOOKS, POSES, SIZE, Swaps
+
+FLOORS = {"identity": {"auc": 0.97}, "sync": {"window_accuracy": 0.80, "offset_within_1": 0.95}}
+"""Held-out scores below which no generator is trained against an expert."""
+CROP, LOWER = 76, 3
+"""Side in pixels of the part of a 96-pixel frame that ArcFace sees, and how far its centre lies below the frame's."""
+
+
+def good_enough(kind: str, scores: dict[str, float]) -> bool:
+    """Say whether an expert's held-out `scores` reach the floors of its kind."""
+    return all(scores.get(name, 0.0) >= floor for name, floor in FLOORS[kind].items())
+
+
+def pictures(frames: Tensor) -> Tensor:
+    """uint8 (…, H, W, 3) -> float (N, 3, H, W) in [0, 1], channels last in memory."""
+    return frames.flatten(0, -4).permute(0, 3, 1, 2).float().div_(255)
+
+
+def aligned(frames: Tensor, size: int, jitter: float = 0.0) -> Tensor:
+    """Cut the face out of frames (B, 3, 96, 96) and scale it to (B, 3, size, size), as ArcFace wants it.
+
+    With `jitter` 1 the cut moves by up to 3 pixels and 5 %, and brightness by 6 %: no gradient rests on one grid.
+    """
+    count, device = len(frames), frames.device
+    theta = torch.zeros(count, 2, 3, device=device)
+    theta[:, 0, 0] = theta[:, 1, 1] = CROP / SIZE
+    theta[:, 1, 2] = LOWER / (SIZE / 2)
+    if jitter:
+        theta[:, :, :2] *= 1 + jitter * 0.05 * (2 * torch.rand(count, 1, 1, device=device) - 1)
+        theta[:, :, 2] += jitter * (3 / 48) * (2 * torch.rand(count, 2, device=device) - 1)
+    grid = F.affine_grid(theta, [count, 3, size, size], align_corners=False)
+    face = F.grid_sample(frames.float(), grid, align_corners=False, padding_mode="border")
+    if jitter:
+        face = face * (1 + jitter * 0.06 * (2 * torch.rand(count, 1, 1, 1, device=device) - 1))
+    return face
+
+
+def auc(positive: np.ndarray, negative: np.ndarray) -> float:
+    """Return the probability that a positive scores higher than a negative."""
+    from scipy.stats import rankdata
+
+    ranks = rankdata(np.concatenate([positive, negative]))[: len(positive)]
+    return float((ranks.sum() - len(positive) * (len(positive) + 1) / 2) / (len(positive) * len(negative)))
+
+
+def autocast(device: str) -> torch.autocast:
+    return torch.autocast(torch.device(device).type, torch.bfloat16)
+
+
+def schedule(optimiser: torch.optim.Optimizer, peak: float, progress: float) -> None:
+    """Set the rate: linear to `peak` in the first 5 % of the time, then half a cosine down to a fiftieth."""
+    rate = progress / 0.05 if progress < 0.05 else 0.51 + 0.49 * math.cos(math.pi * (progress - 0.05) / 0.95)
+    for group in optimiser.param_groups:
+        group["lr"] = peak * max(rate, 0.02)
+
+
+def steps(seconds: float, label: str) -> Iterator[tuple[int, float]]:
+    """Yield step numbers and the share of `seconds` that has passed, with a progress bar, until they are over."""
+    from tqdm import tqdm
+
+    began, number = time.monotonic(), 0
+    with tqdm(total=round(seconds), unit="s", desc=label, mininterval=5) as bar:
+        while (passed := time.monotonic() - began) < seconds:
+            yield number, passed / seconds
+            number += 1
+            bar.update(int(passed) - bar.n)
+
+
+def wait_for(data: Swaps, ready, patience: float) -> None:
+    """Refresh `data` until `ready(data)` or until `patience` seconds have passed."""
+    until = time.monotonic() + patience
+    while not ready(data) and time.monotonic() < until:
+        time.sleep(1)
+        data.refresh()
+
+
+# Identity
+
+
+def train_identity(data: Swaps, seconds: float, seed: int, config: arcface.Config, people: int,
+                   batch: int = 256) -> arcface.ArcFace:
+    """Train an extractor on the stills of `people` persons; the additive angular margin plus known face parameters."""
+    torch.manual_seed(seed)
+    network = arcface.ArcFace(config).to(data.device, memory_format=torch.channels_last)
+    margin = arcface.Margin(config.identity, people).to(data.device)
+    weights = [*network.parameters(), *margin.parameters()]
+    optimiser = torch.optim.AdamW(weights, 1e-3, weight_decay=0.02, fused=data.device.startswith("cuda"))
+    looked = time.monotonic()
+    for number, progress in steps(seconds, f"identity {seed}"):
+        schedule(optimiser, 2e-3, progress)
+        if progress < 0.6 and time.monotonic() - looked > 8:  # drawing may still go on
+            data.refresh()
+            looked = time.monotonic()
+        rows = torch.randint(len(data["still_person"]), (batch,), device=data.device)
+        faces = aligned(pictures(data["still_frames"][rows]), config.size, jitter=1.0)
+        with autocast(data.device):
+            vectors = network.features(faces.contiguous(memory_format=torch.channels_last))
+        labels = data["still_person"][rows]
+        loss = F.cross_entropy(margin(F.normalize(vectors, dim=1), labels), labels)
+        if network.parameters_head is not None:
+            loss = loss + 3 * F.smooth_l1_loss(network.parameters_head(vectors), data["still_parameters"][rows])
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, 5.0)
+        optimiser.step()
+        if number % 200 == 0:
+            stills = len(data["still_person"])
+            print(f"identity {seed}: step {number} loss {float(loss.detach()):.3f} stills {stills}", flush=True)
+    return network.eval()
+
+
+@torch.inference_mode()
+def embed(network: arcface.ArcFace, frames: Tensor, chunk: int = 512) -> Tensor:
+    """Return unit vectors (N, 512) of uint8 frames (N, 96, 96, 3)."""
+    size = network.config.size
+    with autocast(frames.device.type):
+        return torch.cat([network(aligned(pictures(part), size)) for part in frames.split(chunk)]).float()
+
+
+def score_identity(network: arcface.ArcFace, test: Swaps, looks: int, poses: int) -> dict[str, float]:
+    """Verify and retrieve unseen people across outfits: area under the curve, rate at 1 % false matches, top-1."""
+    vectors = embed(network, test["still_frames"])
+    # Stills lie person by person, look by look.
+    vectors = vectors.view(-1, looks, poses, vectors.shape[-1])
+    people = len(vectors)
+    first, others = vectors[:, 0].flatten(0, 1), vectors[:, 1:].flatten(1, 2)
+    cosine = torch.einsum("aqd,gd->aqg", others, first).cpu().numpy()  # (people, queries, people * poses)
+    same = np.arange(people)[:, None, None] == (np.arange(people * poses) // poses)[None, None]
+    same = np.broadcast_to(same, cosine.shape)
+    threshold = np.quantile(cosine[~same], 0.99)
+    single = torch.einsum("aqd,gd->aqg", others, vectors[:, 0, 0]).argmax(-1).cpu().numpy()
+    means = F.normalize(vectors[:, 0].mean(1), dim=1)
+    queries = F.normalize(others.mean(1), dim=1)
+    truth = np.arange(people)
+    return {
+        "people": people, "auc": auc(cosine[same], cosine[~same]),
+        "tpr_at_fpr_1": float((cosine[same] > threshold).mean()),
+        "top1_one_still": float((single == truth[:, None]).mean()),
+        "top1_means": float(((queries @ means.T).argmax(1).cpu().numpy() == truth).mean()),
+    }  # fmt: skip
+
+
+# Lip-sync
+
+
+def five(frames: Tensor, clips: Tensor, starts: Tensor) -> Tensor:
+    """Gather five consecutive pictures: frames (C, FRAMES, H, W, 3) uint8 -> (N, 5, 3, H, W) float in [0, 1]."""
+    index = starts[:, None] + torch.arange(syncnet.FRAMES, device=frames.device)
+    return pictures(frames[clips[:, None], index]).unflatten(0, (len(clips), syncnet.FRAMES))
+
+
+def louder(mel: Tensor) -> Tensor:
+    """Change the level of mel windows (N, T, F) by up to 8 dB and raise a random noise floor; silence stays."""
+    shape = (len(mel), 1, 1)
+    gain = 0.64 * (2 * torch.rand(shape, device=mel.device) - 1)
+    floor = -4 + 1.2 * torch.rand(shape, device=mel.device).square() + 0.1 * torch.randn_like(mel)
+    return torch.maximum((mel + gain).clamp(-4, 4), floor)
+
+
+def sync_loss(probability: Tensor, clips: Tensor) -> Tensor:
+    """Binary cross-entropy over all pairs of a batch, (N, N) probabilities; `clips` (N,) says which clip a row is of.
+
+    The diagonal is in sync. Other windows of the same clip and windows of other clips weigh a quarter each.
+    """
+    p = probability.clamp(1e-4, 1 - 1e-4)
+    diagonal = torch.eye(len(p), dtype=torch.bool, device=p.device)
+    same = (clips[:, None] == clips[None]) & ~diagonal
+    wrong = -torch.log1p(-p)
+    loss = -torch.log(p.diagonal()).mean()
+    return 0.5 * loss + 0.25 * wrong[same].mean() + 0.25 * wrong[~same & ~diagonal].mean()
+
+
+def train_sync(data: Swaps, seconds: float, seed: int, width: float, clips: int = 32) -> syncnet.SyncNet:
+    """Train the lip-sync expert on target and swapped renderings; a batch holds `clips` clips, four windows each."""
+    torch.manual_seed(seed)
+    network = syncnet.SyncNet(width).to(data.device, memory_format=torch.channels_last)
+    optimiser = torch.optim.AdamW(network.parameters(), 1e-3, weight_decay=0.01,
+                                  fused=data.device.startswith("cuda"))  # fmt: skip
+    looked = time.monotonic()
+    spaced = torch.arange(4, device=data.device) * 11
+    for number, progress in steps(seconds, f"sync {seed}"):
+        schedule(optimiser, 1e-3, progress)
+        if progress < 0.8 and time.monotonic() - looked > 10:
+            data.refresh()
+            looked = time.monotonic()
+        chosen = torch.randperm(data.clips, device=data.device)[:clips]
+        index = chosen.repeat_interleave(4)
+        starts = (spaced + torch.randint(0, 7, (len(chosen), 4), device=data.device)
+                  + torch.randint(0, FRAMES - 4 - 39, (len(chosen), 1), device=data.device)).flatten()  # fmt: skip
+        frames = five(data["clip_own" if number % 2 else "clip_swap"], index, starts)
+        frames = F.pad(frames.flatten(1, 2), (3, 3, 3, 3), mode="replicate")
+        dy, dx = torch.randint(0, 7, (2,)).tolist()
+        frames = frames[..., dy : dy + SIZE, dx : dx + SIZE].unflatten(1, (syncnet.FRAMES, 3))
+        frames = frames * (1 + 0.15 * (2 * torch.rand(len(frames), 1, 1, 1, 1, device=data.device) - 1))
+        mel = louder(data["clip_sync"][index, starts].float())
+        with autocast(data.device):
+            face, audio = network.face(frames), network.audio(mel)
+        loss = sync_loss(face @ audio.T, index)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+        optimiser.step()
+        if number % 200 == 0:
+            print(f"sync {seed}: step {number} loss {float(loss.detach()):.3f} clips {data.clips}", flush=True)
+    return network.eval()
+
+
+@torch.inference_mode()
+def sync_vectors(network: syncnet.SyncNet, frames: Tensor, mel: Tensor) -> tuple[Tensor, Tensor]:
+    """Return face and audio vectors (C, W, D) of all W = FRAMES − 4 windows of clips (C, FRAMES, H, W, 3)."""
+    starts = torch.arange(frames.shape[1] - syncnet.FRAMES + 1, device=frames.device)
+    faces, sounds = [], []
+    with autocast(frames.device.type):
+        for clip in range(len(frames)):
+            index = torch.full_like(starts, clip)
+            faces.append(network.face(five(frames, index, starts)))
+            sounds.append(network.audio(mel[clip, starts].float()))
+    return torch.stack(faces).float(), torch.stack(sounds).float()
+
+
+def sync_offsets(face: Tensor, audio: Tensor, reach: int = 15) -> dict[str, np.ndarray]:
+    """Best offset of each clip within ± reach frames, its confidence (best minus median) and the mean cosine at 0."""
+    curves = []
+    count = face.shape[1]
+    for shift in range(-reach, reach + 1):
+        a, b = (face[:, max(0, -shift) : count - max(0, shift)], audio[:, max(0, shift) : count + min(0, shift)])
+        curves.append((a * b).sum(-1).mean(1))
+    curve = torch.stack(curves, 1).cpu().numpy()
+    return {"offset": curve.argmax(1) - reach, "cosine": curve[:, reach],
+            "confidence": curve.max(1) - np.median(curve, 1)}  # fmt: skip
+
+
+def score_sync(network: syncnet.SyncNet, test: Swaps) -> dict[str, float]:
+    """Judge windows and clips of unseen people, sentences and voice: right at threshold ½, and the clip's offset."""
+    found: dict[str, list] = {"positive": [], "negative": [], "offset": [], "confidence": []}
+    for name in ("clip_own", "clip_swap"):
+        face, audio = sync_vectors(network, test[name], test["clip_sync"])
+        cosine = (face @ audio.transpose(1, 2)).cpu().numpy()  # (C, W, W)
+        away = np.abs(np.subtract.outer(range(cosine.shape[1]), range(cosine.shape[1])))
+        found["positive"].append(cosine[:, away == 0].ravel())
+        found["negative"].append(cosine[:, away >= 5].ravel())
+        measured = sync_offsets(face, audio)
+        found["offset"].append(measured["offset"])
+        found["confidence"].append(measured["confidence"])
+    positive, negative, offset, confidence = (np.concatenate(found[k]) for k in found)
+    return {
+        "clips": len(test["clip_own"]),
+        "window_accuracy": float(((positive > 0.5).mean() + (negative <= 0.5).mean()) / 2),
+        "window_auc": auc(positive, negative[:: max(1, len(negative) // 50_000)]),
+        "offset_within_1": float((np.abs(offset) <= 1).mean()), "confidence": float(confidence.mean()),
+    }  # fmt: skip
+
+
+# Landmarks
+
+
+def labelled_faces(data: Swaps):
+    """Return the labelled frames of the clips as train/landmarks.py wants them, and the person of each."""
+    from .landmarks import Faces
+
+    parts: list[list[Tensor]] = [[], [], [], []]
+    persons = []
+    index = data["clip_labelled"]  # (C, L) frame numbers
+    clip = torch.arange(len(index), device=index.device)[:, None]
+    for name, column in (("own", 0), ("swap", 1)):
+        frames = pictures(data[f"clip_{name}"][clip, index])
+        big = F.interpolate(frames, 128, mode="bilinear", align_corners=False)
+        parts[0].append((big * 255).round().byte().contiguous())
+        parts[1].append(data[f"clip_{name}_landmarks"].flatten(0, 1).float())
+        parts[2].append(data["clip_pose"][clip, index].flatten(0, 1))
+        parts[3].append(data["clip_blink"][clip, index].flatten(0, 1))
+        persons.append(data["clip_meta"][:, column].repeat_interleave(index.shape[1]).cpu().numpy())
+    return Faces(*(torch.cat(p) for p in parts)), np.concatenate(persons)
+
+
+def main(arguments=None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=["identity", "sync", "landmarks"])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--speech", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--width", type=float, default=0.4375)
+    parser.add_argument("--people", type=int, default=1000)
+    parser.add_argument("--enough", type=int, default=200, help="stills of persons, or clips, to wait for")
+    parser.add_argument("--patience", type=float, default=90, help="seconds to wait for them")
+    parser.add_argument("--batch", type=int, default=0, help="stills or clips per step; 0 takes the usual number")
+    parser.add_argument("-o", type=Path, required=True)
+    args = parser.parse_args(arguments)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.backends.cudnn.benchmark = True
+    kinds = {"clips": args.kind != "identity", "stills": args.kind == "identity"}
+    data = Swaps(args.data, args.speech, device, **kinds)
+    if args.kind == "identity":
+        wait_for(data, lambda d: "still_person" in d and len(d.rows) >= args.enough, args.patience)
+        config = arcface.Config(width=args.width, parameters=data["still_parameters"].shape[1])
+        network = train_identity(data, args.seconds, args.seed, config, args.people, args.batch or 256)
+    else:
+        wait_for(data, lambda d: d.clips >= args.enough, args.patience)
+        if args.kind == "sync":
+            network, config = train_sync(data, args.seconds, args.seed, args.width, args.batch or 32), None
+    test = Swaps(args.data, args.speech, device, held_out=True, **kinds)
+    if args.kind == "landmarks":
+        from . import landmarks
+
+        faces, _ = labelled_faces(data)
+        held_out, persons = labelled_faces(test)
+        print("landmarks:", landmarks.train(faces, held_out, persons, args.seconds, args.o, args.seed), flush=True)
+        return
+    if args.kind == "identity":
+        scores = score_identity(network, test, LOOKS, POSES)
+        store.save(args.o, "arcface", network, config, scores=scores, seed=args.seed)
+    else:
+        scores = score_sync(network, test)
+        store.save(args.o, "syncnet", network, {"width": args.width}, scores=scores, seed=args.seed)
+    print(f"{args.kind} {args.seed}: held out {scores}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

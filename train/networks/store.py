@@ -1,0 +1,67 @@
+"""Checkpoints of the swap family and its experts: one safetensors file, half precision, what it is in the header.
+
+Leaves out AMNet's checkpoints (networks/amnet.py) and everything published by others (the export part reads those).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from edgetalk.errors import ModelError
+
+from . import arcface, simswap, syncnet, wav2lip, wavsyncswap
+
+FORMAT = "1"
+
+
+def _build(family: str, config: dict[str, Any]) -> nn.Module:
+    config = {key: tuple(value) if isinstance(value, list) else value for key, value in config.items()}
+    if family == "wavsyncswap":
+        return wavsyncswap.WavSyncSwap(wavsyncswap.Config(**config))
+    if family == "arcface":
+        return arcface.ArcFace(arcface.Config(**config))
+    plain = {"syncnet": syncnet.SyncNet, "wav2lip": wav2lip.Wav2Lip, "simswap": simswap.SimSwap}
+    return plain[family](**config)
+
+
+def save(path: Path, family: str, network: nn.Module, config: Any, **record: Any) -> None:
+    """Write `network` in half precision (batch norm's statistics stay whole); `record` goes into the header as JSON."""
+    from safetensors.torch import save_file
+
+    if dataclasses.is_dataclass(config):
+        config = dataclasses.asdict(config)
+    tensors = {}
+    for name, tensor in network.state_dict().items():
+        half = tensor.is_floating_point() and "running_" not in name
+        tensors[name] = tensor.detach().to("cpu", torch.float16 if half else tensor.dtype).contiguous()
+    header = {"format": FORMAT, "family": family, "config": json.dumps(config),
+              **{key: json.dumps(value) for key, value in record.items()}}  # fmt: skip
+    part = path.with_name(path.name + ".part")
+    save_file(tensors, part, header)
+    os.replace(part, path)
+
+
+def load(path: Path, family: str) -> tuple[nn.Module, dict[str, Any]]:
+    """Return the network in evaluation mode and the header's record; ModelError where the file is another family's."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ModelError(f"{path} is no whole safetensors file ({error}); train it again") from error
+    if header.get("format") != FORMAT or header.get("family") != family:
+        raise ModelError(f"{path} holds {header.get('family', 'no family')!r} of format {header.get('format')}, "
+                         f"expected {family!r} of format {FORMAT}; give another file")
+    network = _build(family, json.loads(header["config"]))
+    network.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
+    record = {key: json.loads(value) for key, value in header.items() if key not in ("format", "family")}
+    return network.eval(), record

@@ -1,0 +1,195 @@
+"""WavSyncSwap (Bao et al., 2023): one network for lip-sync and identity swap; Fig. 1, §2.1–2.3.
+
+Target frame (lower half masked), reference frame, identity vector and mel window in, frame out. What depends on
+faces alone is `prepare` and runs once per avatar; `step` is the audio encoder and the decoder. Leaves out the identity
+extractor (arcface.py), the lip-sync expert (syncnet.py) and the losses (train/wavsyncswap.py).
+
+The text fixes: 14 audio blocks to 512-D, transposed blocks to 256×12×12, face encoder to 512×12×12, nine ID blocks,
+768×12×12 into five transposed and three convolution blocks. Its widths in between are ours, fields of `Config`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .blocks import Conv, Transposed, audio_encoder, scaled
+from .patchgan import PatchGAN
+
+Face = tuple[torch.Tensor, ...]  # f_tgt(v_src), then the skips from the coarsest to the finest
+
+
+@dataclass(frozen=True)
+class Config:
+    """Arrangement of a generator. The defaults without `skips` follow the paper's text."""
+
+    size: int = 96
+    """Side of a frame in pixels: 96 or 192."""
+    width: float = 1.0
+    """Factor on every channel count below."""
+    identity: int = 512
+    """Length of the identity vector (not scaled)."""
+    encoder: tuple[int, ...] = (64, 128, 256, 512)
+    """Channels of the face encoder at size 96, from full resolution down to 12×12; 192 halves the first in front."""
+    id_blocks: int = 9
+    audio: int = 256
+    """Channels of f_a."""
+    decoder: tuple[int, ...] = (512, 384, 256, 192, 96)
+    """Channels after each of the five transposed convolutions."""
+    head: tuple[int, ...] = (64, 32)
+    """Channels after the first two of the three convolutions; the third gives the frame."""
+    skips: tuple[int, ...] = ()
+    """Channels of identity-conditioned skips at 24×24, 48×48, 96×96 …; empty as in the paper."""
+    plain: float = 0.25
+    """Share of a skip's channels that AdaIN leaves alone, since normalising them all loses absolute colour."""
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+
+class AdaIn(nn.Module):
+    """Eq. 2: σ_src (f - μ(f)) / σ(f) + μ_src, σ_src and μ_src fully connected from the identity vector.
+
+    The first `plain` channels pass unchanged.
+    """
+
+    def __init__(self, channels: int, identity: int, plain: int = 0) -> None:
+        super().__init__()
+        self.plain = plain
+        self.style = nn.Linear(identity, 2 * (channels - plain))
+        with torch.no_grad():
+            self.style.bias[: channels - plain] = 1.0  # σ_src starts around one
+            self.style.bias[channels - plain :] = 0.0
+
+    def forward(self, f: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        rest = f[:, self.plain :]
+        sigma, mu = self.style(v)[:, :, None, None].float().chunk(2, 1)
+        variance, mean = torch.var_mean(rest.float(), (2, 3), correction=0, keepdim=True)
+        gain = sigma * torch.rsqrt(variance + 1e-5)
+        rest = rest * gain.to(f.dtype) + (mu - mean * gain).to(f.dtype)
+        return torch.cat([f[:, : self.plain], rest], 1) if self.plain else rest
+
+
+class IdBlock(nn.Module):
+    """Residual block of two 3×3 convolutions with AdaIN and a ReLU between (§2.3)."""
+
+    def __init__(self, channels: int, identity: int) -> None:
+        super().__init__()
+        self.conv1, self.adain1 = nn.Conv2d(channels, channels, 3, 1, 1), AdaIn(channels, identity)
+        self.conv2, self.adain2 = nn.Conv2d(channels, channels, 3, 1, 1), AdaIn(channels, identity)
+
+    def forward(self, f: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return f + self.adain2(self.conv2(F.relu(self.adain1(self.conv1(f), v))), v)
+
+
+class Skip(nn.Module):
+    """Encoder features narrowed by a 3×3 convolution and conditioned on the identity, for the decoder."""
+
+    def __init__(self, cin: int, cout: int, identity: int, plain: float) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(cin, cout, 3, 1, 1)
+        self.adain = AdaIn(cout, identity, round(cout * plain))
+
+    def forward(self, f: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return F.relu(self.adain(self.conv(f), v))
+
+
+class WavSyncSwap(nn.Module):
+    """The generator. Frames are (B, 3, size, size) RGB in [0, 1]."""
+
+    def __init__(self, config: Config | None = None) -> None:
+        super().__init__()
+        self.config = config = config or Config()
+
+        def wide(channels: int) -> int:
+            return scaled(channels, config.width)
+
+        levels = config.encoder if config.size == 96 else (config.encoder[0] // 2, *config.encoder)
+        widths = [wide(n) for n in levels]
+        self.stem = Conv(6, widths[0], 7, 1, 3)
+        self.down = nn.ModuleList(
+            nn.Sequential(Conv(cin, cout, 3, 2, 1), Conv(cout, cout, 3, 1, 1, residual=True))
+            for cin, cout in zip(widths, widths[1:], strict=False)
+        )
+        self.id_blocks = nn.ModuleList(IdBlock(widths[-1], config.identity) for _ in range(config.id_blocks))
+        self.skips = nn.ModuleList(
+            Skip(cin, wide(cout), config.identity, config.plain)
+            for cin, cout in zip(reversed(widths[:-1]), config.skips, strict=False)
+        )
+
+        self.audio_encoder = audio_encoder(config.width)
+        f_a = wide(config.audio)
+        self.audio_map = nn.Sequential(
+            Transposed(wide(512), wide(512), 3), Transposed(wide(512), f_a, 4, 2, 1), Transposed(f_a, f_a, 4, 2, 1)
+        )
+
+        strides = (1, 2, 1, 2, 2) if config.size == 96 else (1, 2, 2, 2, 2)
+        extra = [wide(n) for n in config.skips]
+        blocks, cin, taken = [], widths[-1] + f_a, 0
+        for channels, stride in zip(config.decoder, strides, strict=True):
+            kernel = 4 if stride == 2 else 3  # a 4×4 kernel at stride 2 covers every pixel equally often
+            blocks.append(Transposed(cin, wide(channels), kernel, stride, 1))
+            cin = wide(channels)
+            if stride == 2 and taken < len(extra):
+                cin, taken = cin + extra[taken], taken + 1
+        self.decoder = nn.ModuleList(blocks)
+        self.strides = strides
+        self.head = nn.Sequential(
+            Conv(cin, wide(config.head[0]), 3, 1, 1), Conv(wide(config.head[0]), wide(config.head[1]), 3, 1, 1),
+            nn.Conv2d(wide(config.head[1]), 3, 3, 1, 1),
+        )  # fmt: skip
+
+    def prepare(self, target: torch.Tensor, reference: torch.Tensor, identity: torch.Tensor) -> Face:
+        """Return the face features: f_tgt(v_src) (B, C, 12, 12), then the skips, coarse to fine.
+
+        `target` loses its lower half here; `identity` is (B, 512), L2-normalised.
+        """
+        seen = torch.arange(target.shape[2], device=target.device) < target.shape[2] // 2
+        v = identity * self.config.identity**0.5  # entries of unit size, as fully connected layers expect
+        f = self.stem(torch.cat([target * seen[:, None].to(target.dtype), reference], 1))
+        levels = [f]
+        for down in self.down:
+            f = down(f)
+            levels.append(f)
+        for block in self.id_blocks:
+            f = block(f, v)
+        return (f, *(skip(level, v) for skip, level in zip(self.skips, reversed(levels[:-1]), strict=False)))
+
+    def step(self, face: Face, mel: torch.Tensor) -> torch.Tensor:
+        """Return frames (B, 3, size, size) for face features as prepared and `mel` (B, 16, 80), time first."""
+        f_a = self.audio_map(self.audio_encoder(mel.transpose(1, 2)[:, None]))
+        f, skips = torch.cat([face[0], f_a], 1), list(face[1:])
+        for block, stride in zip(self.decoder, self.strides, strict=True):
+            f = block(f)
+            if stride == 2 and skips:
+                f = torch.cat([f, skips.pop(0)], 1)
+        return torch.sigmoid(self.head(f))
+
+    def forward(
+        self, target: torch.Tensor, reference: torch.Tensor, identity: torch.Tensor, mel: torch.Tensor
+    ) -> torch.Tensor:
+        return self.step(self.prepare(target, reference, identity), mel)
+
+
+class Discriminator(nn.Module):
+    """Multi-scale PatchGAN (§2.4): one PatchGAN on the picture, one on its half, and so on."""
+
+    def __init__(self, width: int = 48, scales: int = 2) -> None:
+        super().__init__()
+        self.scales = nn.ModuleList(PatchGAN(3, width) for _ in range(scales))
+
+    def forward(self, picture: torch.Tensor) -> list[list[torch.Tensor]]:
+        """Return, per scale, D^(1) … D^(M) of pictures in [0, 1]; the last is the map of patch scores."""
+        x, out = picture * 2 - 1, []
+        for scale in self.scales:
+            features, y = [], x
+            for layer in scale:
+                y = layer(y)
+                if isinstance(layer, nn.LeakyReLU):
+                    features.append(y)
+            out.append([*features, y])
+            x = F.avg_pool2d(x, 2)
+        return out

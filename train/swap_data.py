@@ -1,0 +1,386 @@
+"""Data for WavSyncSwap: endless drawn identities, spoken clips with their pixel-exact swap truth, and stills.
+
+`python -m edgetalk.train.swap_data speech -o speech.npz` synthesises speech once (mel and phones, no sound: a few MB);
+`python -m edgetalk.train.swap_data draw --speech speech.npz -o DIR --seconds 120` draws from it on any machine with
+numba. Drawing stops at its time limit: stills and test clips come first, training clips go on until the end.
+`Swaps` keeps a folder of them on a device. The same motion drawn under the source's face is the truth of a swap, which
+no filmed data has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from edgetalk.errors import InputError
+from edgetalk.mel import RANGE, windows
+from edgetalk.metadata import AudioSpec
+
+SIZE = 96
+FPS = Fraction(25)
+FRAMES = 50  # frames per clip: two seconds
+SPEC = AudioSpec(window=16, offset=-6.4)
+"""What the generator hears: 200 ms about the frame's middle."""
+SYNC_SPEC = AudioSpec(window=16, offset=0.0)
+"""What the lip-sync expert hears: the 200 ms that begin with the first of five frames."""
+
+LOOKS, POSES = 3, 4  # stills of a person: outfits, and pictures in each
+HELD_OUT = 1_000_000  # persons from this seed on are never trained on
+STILLS_PER_JOB = 8
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A spoken sentence as far as drawing and listening need it."""
+
+    mel: np.ndarray
+    """(M, 80) uint8, log-mel in [-4, 4] as 0–255."""
+    phones: tuple[tuple[float, float, str], ...]
+    """Start and end in seconds, viseme."""
+    samples: int
+    """Length at 16 kHz."""
+    held_out: bool
+    """An unseen sentence in an unseen voice."""
+
+    def heard(self, spec: AudioSpec, frames: int) -> np.ndarray:
+        """Return the mel windows of the first `frames` video frames, (frames, 16, 80) float32."""
+        return windows(self.mel.astype(np.float32) * (2 * RANGE / 255) - RANGE, frames, spec, FPS)
+
+
+SUBJECTS = """the mayor|our reporter|a young farmer|the old captain|the whole village|my neighbour|the museum|
+a small company|the weather service|the northern team|a retired teacher|the city council|every driver|the orchestra|
+the baker|a group of pupils|the fire brigade|her brother|the new minister|a famous painter|the harbour|the hospital|
+this morning's paper|the last witness|our viewers|the young pianist|the mountain guide|a large ship""".replace(
+    "\n", ""
+).split("|")
+VERBS = """will open|has promised|could not find|wants to move|brought back|bought|is waiting for|has described|
+watched|may rebuild|forgot|paid for|washed|has found|should fix|gave away|protects|will show|loves|heard about|
+photographed|repaired|is looking for|has sold|keeps|remembers""".replace("\n", "").split("|")
+OBJECTS = """a broken fountain|the old bridge|five fishing boats|seventy maps|the blue frog|a cheap watch|
+four apple trees|the evening bus|more warm bread|a quiet piece for the violin|the village school|a box of cups|
+the river path|three goals|the missing judge|a bowl of fruit|the moon above the bay|every window|a big brown horse|
+the first snow|a new power plant|the market hall|both of these photographs|a heavy wooden door|the whole show|
+half of the money|a wave of applause|the foggy valley""".replace("\n", "").split("|")
+ENDS = """before midnight|on Tuesday|by the end of May|in the park|for the first time|without a word|near the beach|
+after a short break|above the clouds|with much joy|this afternoon|in the west|at five o'clock|again and again|
+by themselves|for charity|through the fog|every Friday|in front of the church|over the weekend||||""".replace(
+    "\n", ""
+).split("|")
+
+
+def sentence(rng: np.random.Generator) -> str:
+    """Return a random plain sentence; 28 × 26 × 28 × 24 are possible."""
+    words = (rng.choice(part) for part in (SUBJECTS, VERBS, OBJECTS, ENDS))
+    text = " ".join(words).strip()
+    return text[0].upper() + text[1:] + "."
+
+
+def write_speech(path: Path, count: int, held_out: int, seed: int = 0) -> None:
+    """Synthesise `count` training and `held_out` test sentences, all different, and write them to `path`."""
+    from tqdm import tqdm
+
+    from edgetalk.mel import log_mel
+
+    from .announcers.speech import HELD_OUT_VOICES, TRAINING_VOICES, synthesize
+
+    rng = np.random.default_rng([seed, 5])
+    texts: dict[str, None] = {}
+    while len(texts) < count + held_out:
+        texts[sentence(rng)] = None
+    mels, phones, samples = [], [], []
+    for number, text in enumerate(tqdm(texts, desc="speech", unit="sentence")):
+        voices = TRAINING_VOICES if number < count else HELD_OUT_VOICES
+        speech = synthesize(text, voices[number % len(voices)])
+        samples.append(len(speech.pcm))
+        mels.append(np.round((log_mel(speech.pcm, SPEC) + RANGE) * (255 / (2 * RANGE))).astype(np.uint8))
+        phones.append(np.array([tuple(p) for p in speech.phones], dtype="f4,f4,U4"))
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        np.savez_compressed(
+            file, mel=np.concatenate(mels), mel_counts=[len(m) for m in mels], phones=np.concatenate(phones),
+            phone_counts=[len(p) for p in phones], samples=samples,
+            held_out=np.arange(len(mels)) >= count,
+        )  # fmt: skip
+    os.replace(part, path)
+
+
+def read_speech(path: Path) -> list[Utterance]:
+    """Return what write_speech wrote. Raises InputError where the file holds something else."""
+    try:
+        with np.load(path) as file:
+            mels = np.split(file["mel"], np.cumsum(file["mel_counts"])[:-1])
+            phones = np.split(file["phones"], np.cumsum(file["phone_counts"])[:-1])
+            return [
+                Utterance(mel, tuple((float(a), float(b), str(v)) for a, b, v in spoken), int(n), bool(test))
+                for mel, spoken, n, test in zip(mels, phones, file["samples"], file["held_out"], strict=True)
+            ]
+    except (KeyError, ValueError) as error:
+        raise InputError(
+            f"{path} is no speech for swaps ({error}); write it with: "
+            "python -m edgetalk.train.swap_data speech -o speech.npz"
+        ) from error
+
+
+# Drawing. A job is (kind, number); its random numbers are derived from both, so any worker draws the same.
+
+
+def face_parameters(identity) -> np.ndarray:
+    """Return the 22 numbers that make a face, (22,) float32, each roughly in [-1, 1]."""
+    plain = [
+        (identity.face_w - 1) / 0.08,
+        (identity.jaw_w - 1) / 0.12,
+        (identity.chin - 0.03) / 0.05,
+        (identity.eye_s - 1) / 0.1,
+        (identity.nose_w - 1.05) / 0.2,
+        (identity.mouth_w - 1) / 0.1,
+        (identity.lip_t - 1.05) / 0.3,
+        (identity.brow_t - 1.05) / 0.35,
+        identity.brow_y / 0.03,
+        identity.eye_dx / 0.02,
+        2 * identity.beard - 0.5,
+        identity.freckles / 30 - 0.5,
+        2 * identity.age - 1,
+    ]
+    colours = np.concatenate([identity.skin, identity.iris, identity.lip])
+    return np.array([*plain, *(4 * colours - 2)], np.float32)
+
+
+def _motion(utterance: Utterance, seed: int):
+    from .announcers.motion import controls
+    from .announcers.speech import Speech
+
+    silent = np.zeros(utterance.samples, np.float32)  # motion takes phones and length, not the sound itself
+    return controls(Speech(silent, utterance.phones), float(FPS), seed)
+
+
+def _draw_stills(number: int, held_out: bool) -> dict[str, np.ndarray]:
+    """Stills of STILLS_PER_JOB persons, each face in LOOKS other people's hair and clothes."""
+    from .announcers.announcer import Announcer
+    from .announcers.camera import FACE
+    from .announcers.features import Controls
+    from .announcers.identity import dressed, random_identity, swapped
+    from .announcers.visemes import SHAPES
+
+    pictures, persons, parameters = [], [], []
+    for k in range(STILLS_PER_JOB):
+        person = number * STILLS_PER_JOB + k + (HELD_OUT if held_out else 0)
+        rng = np.random.default_rng([person, 91])
+        identity = random_identity(person)
+        for _ in range(LOOKS):
+            other = dressed(random_identity(int(rng.integers(1 << 30)) + 2 * HELD_OUT), int(rng.integers(1 << 30)))
+            announcer = Announcer(swapped(identity, other), SIZE, FACE)
+            for _ in range(POSES):
+                shape = SHAPES[rng.choice(list(SHAPES))] * rng.uniform(0.2, 1)
+                pose = rng.normal(0, 1, 3) * (0.16, 0.09, 0.06)
+                blink = np.full(2, float(rng.random() < 0.06))
+                pictures.append(announcer.draw(Controls(shape, pose, blink)))
+                persons.append(person)
+                parameters.append(face_parameters(identity))
+    return {"frames": np.stack(pictures), "person": np.array(persons), "parameters": np.stack(parameters)}
+
+
+def _draw_clip(number: int, held_out: bool, speech: list[Utterance], people: int) -> dict[str, np.ndarray]:
+    """One clip: the target, the source's face on it, and (test only) that with another sentence's mouth."""
+    from .announcers.announcer import Announcer
+    from .announcers.camera import FACE
+    from .announcers.identity import dressed, random_identity, swapped
+
+    rng = np.random.default_rng([number, 92 + held_out])
+    spoken = [i for i, u in enumerate(speech) if u.held_out == held_out and u.samples >= FRAMES * 640]
+    if held_out:  # every test clip has its own sentences and its own two persons
+        said, other = spoken[number % len(spoken)], spoken[(number + len(spoken) // 2 + 1) % len(spoken)]
+        target, source = HELD_OUT + 2 * number % people, HELD_OUT + (2 * number + 1) % people
+    else:
+        said, other = (int(i) for i in rng.choice(spoken, 2, replace=False))
+        target, source = (int(i) for i in rng.choice(people, 2, replace=False))
+    seed = int(rng.integers(1 << 30))
+    motion = _motion(speech[said], seed)
+    first = int(rng.integers(len(motion) - FRAMES + 1)) if len(motion) > FRAMES else 0
+    shown = motion[first : first + FRAMES]
+    worn = dressed(random_identity(target), int(rng.integers(1 << 30)))
+    own, swap = Announcer(worn, SIZE, FACE), Announcer(swapped(random_identity(source), worn), SIZE, FACE)
+    out = {
+        "own": np.stack([own.draw(c) for c in shown]), "swap": np.stack([swap.draw(c) for c in shown]),
+        "pose": np.stack([c.pose for c in shown]).astype(np.float32),
+        "blink": np.stack([c.blink for c in shown]).astype(np.float32),
+        "meta": np.array([target, source, said, first, other]),
+    }  # fmt: skip
+    labelled = range(FRAMES) if held_out else range(number % 5, FRAMES, 5)
+    out["labelled"] = np.array(labelled)
+    out["own_landmarks"] = np.stack([own.landmarks(shown[i]) for i in labelled])
+    out["swap_landmarks"] = np.stack([swap.landmarks(shown[i]) for i in labelled])
+    if held_out:
+        mouths = _motion(speech[other], seed)[:FRAMES]
+        mixed = [replace(c, mouth=m.mouth) for c, m in zip(shown, mouths, strict=True)]
+        out["other"] = np.stack([swap.draw(c) for c in mixed])
+        out["other_landmarks"] = np.stack([swap.landmarks(c) for c in mixed])
+    return out
+
+
+def _work(job: tuple[str, int, bool], folder: Path, speech: list[Utterance], people: int) -> None:
+    kind, number, held_out = job
+    made = _draw_stills(number, held_out) if kind == "still" else _draw_clip(number, held_out, speech, people)
+    path = folder / f"{'test' if held_out else 'train'}-{kind}-{number:05d}.npz"
+    part = path.with_name(path.name + ".part")
+    with part.open("wb") as file:
+        np.savez(file, **made)
+    os.replace(part, path)
+
+
+def _worker(jobs: list, taken, folder: Path, speech: list[Utterance], people: tuple[int, int], until: float) -> None:
+    import cv2
+
+    cv2.setNumThreads(1)
+    os.nice(10)  # training that shares the machine goes first
+    while time.time() < until:
+        with taken.get_lock():
+            number = taken.value
+            taken.value += 1
+        if number >= len(jobs):
+            return
+        _work(jobs[number], folder, speech, people[jobs[number][2]])
+
+
+def draw(
+    folder: Path,
+    speech_file: Path,
+    seconds: float,
+    people: int,
+    test_people: int,
+    test_clips: int,
+    clips: int,
+    workers: int,
+) -> None:
+    """Draw into `folder` for at most `seconds`: stills of all persons, test clips, then up to `clips` for training.
+
+    Files that are there already are kept, so the same call goes on.
+    """
+    until = time.time() + seconds
+    folder.mkdir(parents=True, exist_ok=True)
+    speech = read_speech(speech_file)
+    _draw_stills(0, False)  # compiles the rasteriser once, before the workers are forked
+    _motion(speech[0], 0)
+    jobs = [("still", n, False) for n in range(-(-people // STILLS_PER_JOB))]
+    early = min(clips, people // 5)  # so that no trainer waits for the tests
+    jobs += [("clip", n, False) for n in range(early)]
+    jobs += [("still", n, True) for n in range(-(-test_people // STILLS_PER_JOB))]
+    jobs += [("clip", n, True) for n in range(test_clips)] + [("clip", n, False) for n in range(early, clips)]
+    there = {path.name for path in folder.glob("*.npz")}
+    jobs = [j for j in jobs if f"{'test' if j[2] else 'train'}-{j[0]}-{j[1]:05d}.npz" not in there]
+    context = multiprocessing.get_context("fork")
+    taken = context.Value("l", 0)
+    arguments = (jobs, taken, folder, speech, (people, test_people), until)
+    processes = [context.Process(target=_worker, args=arguments) for _ in range(workers)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+
+
+class Swaps:
+    """Drawn pictures on a device, as uint8, grown by `refresh` while drawing goes on.
+
+    Frames of clip c are rows c * FRAMES … of `own` and `swap`; stills of a person are the rows listed for it.
+    """
+
+    def __init__(self, folder: Path, speech_file: Path, device: str, held_out: bool = False, clips: bool = True,
+                 stills: bool = True) -> None:
+        self.folder, self.device, self.held_out = Path(folder), device, held_out
+        self.kinds = [kind for kind, wanted in (("still", stills), ("clip", clips)) if wanted]
+        self.speech = read_speech(speech_file)
+        self.seen: set[str] = set()
+        self.arrays: dict[str, list] = {}
+        self.refresh()
+
+    def refresh(self) -> int:
+        """Take in what has been drawn since; return the number of new files."""
+        import torch
+
+        prefix = "test" if self.held_out else "train"
+        new = [p for kind in self.kinds for p in sorted(self.folder.glob(f"{prefix}-{kind}-*.npz"))
+               if p.name not in self.seen]
+        with ThreadPoolExecutor(4) as pool:
+            for path, arrays in zip(new, pool.map(_read, new), strict=True):
+                self.seen.add(path.name)
+                kind = path.name.split("-")[1]
+                if kind == "clip":
+                    said, first, other = arrays["meta"][0, 2:]
+                    arrays |= self._heard("", int(said), int(first))
+                    if self.held_out:
+                        arrays |= self._heard("other_", int(other), 0)
+                for name, array in arrays.items():
+                    self.arrays.setdefault(f"{kind}_{name}", []).append(torch.from_numpy(array))
+        if new:
+            for name, parts in self.arrays.items():
+                joined = parts[0] if len(parts) == 1 else torch.cat([p.to(self.device) for p in parts])
+                self.arrays[name] = [joined.to(self.device)]
+            if "still_person" in self.arrays:
+                self.rows = rows_by_person(self["still_person"].cpu().numpy())
+        return len(new)
+
+    def _heard(self, prefix: str, utterance: int, first: int) -> dict[str, np.ndarray]:
+        spoken = self.speech[utterance]
+        return {
+            f"{prefix}mel": spoken.heard(SPEC, first + FRAMES)[None, first:].astype(np.float16),
+            f"{prefix}sync": spoken.heard(SYNC_SPEC, first + FRAMES)[None, first:].astype(np.float16),
+        }
+
+    def __getitem__(self, name: str):
+        """The tensor of that name: "still_frames", "still_person", "clip_own" (clips, FRAMES, 96, 96, 3), …"""
+        return self.arrays[name][0]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.arrays
+
+    @property
+    def clips(self) -> int:
+        return len(self["clip_own"]) if "clip_own" in self else 0
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as file:
+        arrays = dict(file)
+    return {name: array[None] for name, array in arrays.items()} if "meta" in arrays else arrays
+
+
+def rows_by_person(persons: np.ndarray) -> dict[int, np.ndarray]:
+    """Return the rows at which each person stands."""
+    order = np.argsort(persons, kind="stable")
+    names, starts = np.unique(persons[order], return_index=True)
+    return dict(zip(names.tolist(), np.split(order, starts[1:]), strict=True))
+
+
+def main(arguments=None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    speech = commands.add_parser("speech")
+    speech.add_argument("-o", type=Path, required=True)
+    speech.add_argument("--sentences", type=int, default=900)
+    speech.add_argument("--held-out", type=int, default=120)
+    drawing = commands.add_parser("draw")
+    drawing.add_argument("-o", type=Path, required=True)
+    drawing.add_argument("--speech", type=Path, required=True)
+    drawing.add_argument("--seconds", type=float, default=120)
+    drawing.add_argument("--people", type=int, default=1000)
+    drawing.add_argument("--test-people", type=int, default=240)
+    drawing.add_argument("--test-clips", type=int, default=120)
+    drawing.add_argument("--clips", type=int, default=4000)
+    drawing.add_argument("--workers", type=int, default=os.cpu_count())
+    args = parser.parse_args(arguments)
+    if args.command == "speech":
+        write_speech(args.o, args.sentences, args.held_out)
+    else:
+        draw(args.o, args.speech, args.seconds, args.people, args.test_people, args.test_clips, args.clips,
+             args.workers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,448 @@
+"""How WavSyncSwap is trained (§2.4): losses, presets, what one step does, and `edgetalk train wavsyncswap`.
+
+The command does everything within `--minutes`: draws clips and stills from a file of synthesised speech, trains two
+pairs of experts on them, one to train against and one to judge, trains the generator while drawing goes on, and scores
+it. Each part is a process with a time box and a log; a part that fails leaves the others alone, and what is done
+already is not done again. Preset `paper` is Eq. 5 as printed. Preset `default` adds the exact truth of a swap, which
+drawn faces have, a warm-up on pixels, skips conditioned on the identity and a reference other than the current frame.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from edgetalk.errors import InputError
+
+from . import loop
+from .experts import aligned, autocast, embed, good_enough, louder, pictures, wait_for
+from .networks import store, syncnet
+from .networks.wavsyncswap import Config as NetworkConfig
+from .networks.wavsyncswap import Discriminator, WavSyncSwap
+from .swap_data import FRAMES, SIZE, Swaps
+
+
+@dataclass(frozen=True)
+class Config:
+    """One training schedule; the defaults are preset `default`."""
+
+    width: float = 0.4375
+    skips: tuple[int, ...] = (64, 32, 16)
+    images: int = 1_000_000
+    """Training pictures of the whole schedule."""
+    singles: int = 96
+    """Single frames per step, half with the target's own identity, half swapped; they carry pixels and identity."""
+    clips: int = 16
+    """Clips of five consecutive frames per step; they carry the sync loss. Fewer than 16 harm batch norm."""
+    truth: bool = True
+    """Compare swapped frames with the exact drawing of the swap (no filmed data has it)."""
+    alternate: bool = False
+    """Whole steps of one kind, same identity and swapped in turn (§2.4), instead of half and half."""
+    pixel: float = 10.0
+    """λ_1."""
+    identity: float = 0.5
+    """λ_i."""
+    sync: float = 0.3
+    """λ_s."""
+    feature: float = 1.0
+    """λ_f."""
+    adversarial: float = 0.1
+    """Weight of L_Adv, 1 in Eq. 5."""
+    log_sync: bool = False
+    """Eq. 1's −log P, whose gradient has no bound at P = 0, instead of 1 − P."""
+    feature_start: int = 3
+    """m of Eq. 4, from 1."""
+    mouth: float = 4.0
+    """Weight of pixels about the mouth in L_L1."""
+    warm: float = 0.25
+    """Share of the schedule with pixels alone, before the experts are ramped in."""
+    adversary_from: float = 0.5
+    """Share of the schedule after which the discriminator comes in."""
+    far: int = 8
+    """Frames between a frame and its reference, at least."""
+    lr: float = 8e-4
+    critic_lr: float = 2e-4
+    average: float = 0.999
+    """Decay of the averaged weights, which are what a checkpoint holds."""
+    seed: int = 0
+
+    @property
+    def steps(self) -> int:
+        return -(-self.images // (self.singles + syncnet.FRAMES * self.clips))
+
+
+PRESETS = {
+    "default": Config(),
+    # λs were never published; these come from a search of one evening at width ¼. SimSwap's (10, 10, 1) failed.
+    "paper": Config(skips=(), singles=0, clips=32, truth=False, alternate=True, identity=1.5, sync=0.3, feature=4.0,
+                    adversarial=0.3, log_sync=True, mouth=1.0, warm=0.0, adversary_from=0.0, far=0),
+}  # fmt: skip
+
+
+def identity_loss(made: Tensor, source: Tensor) -> Tensor:
+    """Eq. 3: one minus the cosine of identity vectors (B, D), their mean."""
+    return (1 - F.cosine_similarity(made, source, dim=1)).mean()
+
+
+def sync_loss(probability: Tensor, logarithm: bool = True) -> Tensor:
+    """Eq. 1, the mean of −log P_sync (B,), or the mean of 1 − P_sync, which is bounded."""
+    return -torch.log(probability.clamp(min=1e-4)).mean() if logarithm else (1 - probability).mean()
+
+
+def weak_feature_loss(made: list[list[Tensor]], true: list[list[Tensor]], start: int) -> Tensor:
+    """Eq. 4: mean distances of the discriminator's features from layer `start` (1 is the first), over its scales."""
+    terms = [
+        (a.float() - b.float()).abs().mean()
+        for scale_made, scale_true in zip(made, true, strict=True)
+        for a, b in zip(scale_made[start - 1 : -1], scale_true[start - 1 : -1], strict=True)
+    ]
+    return torch.stack(terms).sum() / len(made)
+
+
+def pixel_loss(made: Tensor, true: Tensor, weight: Tensor) -> Tensor:
+    """Eq. 6 with a weight per pixel of mean 1, over pictures (B, 3, S, S)."""
+    return ((made.float() - true).abs() * weight).mean()
+
+
+def critic_loss(made: list[list[Tensor]], true: list[list[Tensor]]) -> Tensor:
+    """LSGAN for the discriminator: true patches to 1, made ones to 0."""
+    terms = [0.5 * (a[-1].float().square().mean() + (b[-1].float() - 1).square().mean())
+             for a, b in zip(made, true, strict=True)]  # fmt: skip
+    return torch.stack(terms).mean()
+
+
+def adversarial_loss(made: list[list[Tensor]]) -> Tensor:
+    """LSGAN for the generator: made patches to 1."""
+    return torch.stack([(scale[-1].float() - 1).square().mean() for scale in made]).mean()
+
+
+def mouth_weight(size: int, stress: float) -> Tensor:
+    """Return weights (1, 1, size, size) of mean 1, `stress` where the mouth may be in the crop of swap_data."""
+    axis = (torch.arange(size) + 0.5) / size
+    across, down = 0.29 - (axis - 0.5).abs(), 0.16 - (axis - 0.67).abs()
+    weight = 1 + (stress - 1) * torch.sigmoid(60 * across)[None, :] * torch.sigmoid(60 * down)[:, None]
+    return (weight / weight.mean())[None, None]
+
+
+class Batch(NamedTuple):
+    """What one step sees; the rows of the five-frame clips come last."""
+
+    target: Tensor
+    reference: Tensor
+    true: Tensor
+    """The target itself, or the truth of the swap."""
+    identity: Tensor
+    """(B, 512) of a still of the source in other hair and clothes."""
+    mel: Tensor
+    swapped: Tensor
+    """(B,) bool: the source is another person."""
+    sync: Tensor
+    """(clips, 16, 80): what the lip-sync expert hears of each clip."""
+
+
+class SwapRecipe:
+    """One schedule of WavSyncSwap on a growing set of clips; see loop.Recipe."""
+
+    def __init__(self, config: Config, data: Swaps, experts: Path, seconds: float | None = None) -> None:
+        self.settings, self.data, self.experts, self.seconds = config, data, experts, seconds
+        torch.manual_seed(config.seed)
+        device = data.device
+        self.config: dict[str, Any] = asdict(config)
+        self.steps = config.steps if seconds is None else 10**9  # bound by the clock instead
+        self.network_config = NetworkConfig(SIZE, config.width, skips=config.skips)
+        self.network = WavSyncSwap(self.network_config).to(device, memory_format=torch.channels_last)
+        self.critic = Discriminator(round(96 * config.width)).to(device, memory_format=torch.channels_last)
+        self.average = loop.Average(self.network, config.average)
+        fused = device.startswith("cuda")
+        self.adam = torch.optim.Adam(self.network.parameters(), config.lr, (0.9, 0.99), fused=fused)
+        self.critic_adam = torch.optim.Adam(self.critic.parameters(), config.critic_lr, (0.5, 0.99), fused=fused)
+        self.weight = mouth_weight(SIZE, config.mouth).to(device)
+        self.clock = torch.zeros(2, dtype=torch.float64)  # seconds trained so far, images seen
+        self.started: float | None = None
+        self.expert = self._expert("sync", "syncnet")
+        self.judge = self._expert("identity", "arcface")
+        try:  # below its floor it still tells the generator who is wanted, but gives no loss
+            extractor, _ = store.load(experts / "identity-a.safetensors", "arcface")
+        except FileNotFoundError:
+            raise InputError(f"{experts}: has no identity-a.safetensors, expected the identity expert; "
+                             "train it with: python -m edgetalk.train.experts identity") from None
+        self.extractor = extractor.to(device, memory_format=torch.channels_last).requires_grad_(False)
+        self.looked = time.monotonic()
+        self._look()
+
+    def _expert(self, kind: str, family: str) -> Any:
+        """Return the frozen expert to train against, or None where it is missing or below its held-out floor."""
+        path = self.experts / f"{kind}-a.safetensors"
+        if not path.exists():
+            return None
+        network, record = store.load(path, family)
+        if not good_enough(kind, record["scores"]):
+            print(f"{path}: held-out {record['scores']}, below the floor: not trained against", flush=True)
+            return None
+        return network.to(self.data.device, memory_format=torch.channels_last).requires_grad_(False)
+
+    def _look(self) -> None:
+        """Embed all stills and list them by person."""
+        self.vectors = embed(self.extractor, self.data["still_frames"])
+        known = self.data.rows
+        table = torch.full((max(known) + 1, max(map(len, known.values()))), -1)
+        for person, rows in known.items():
+            table[person] = torch.from_numpy(np.resize(rows, table.shape[1]))
+        self.stills = table.to(self.data.device)
+
+    @property
+    def progress(self) -> float:
+        if self.seconds is None:
+            return float(self.clock[1]) / self.settings.images
+        return min(float(self.clock[0]) / self.seconds, 1.0)
+
+    def draw(self, number: int) -> Batch:
+        """Draw the batch of a step; a function of seed, step and the clips there are."""
+        c, data, rng = self.settings, self.data, loop.generator(self.settings.seed, number)
+        five = syncnet.FRAMES
+        clips = torch.randperm(data.clips, generator=rng)[: c.clips]
+        starts = torch.randint(FRAMES - five + 1, (len(clips),), generator=rng)
+        clip = torch.cat([torch.randint(data.clips, (c.singles,), generator=rng), clips.repeat_interleave(five)])
+        frame = torch.cat([torch.randint(FRAMES, (c.singles,), generator=rng),
+                           (starts[:, None] + torch.arange(five)).flatten()])  # fmt: skip
+        away = torch.randint(c.far, FRAMES - c.far + 1, (c.singles + len(clips),), generator=rng)
+        away = torch.cat([away[: c.singles], away[c.singles :].repeat_interleave(five)])
+        person = torch.arange(c.singles + len(clips)) % 2 == 0
+        if c.alternate:
+            person = torch.full_like(person, number % 2 == 1)
+        swapped = torch.cat([person[: c.singles], person[c.singles :].repeat_interleave(five)])
+        pick = torch.randint(self.stills.shape[1], (len(clip),), generator=rng)
+        move = lambda t: t.to(data.device, non_blocking=True)  # noqa: E731
+        clip, frame, away, swapped, pick = map(move, (clip, frame, away, swapped, pick))
+        who = torch.where(swapped, data["clip_meta"][clip, 1], data["clip_meta"][clip, 0])
+        own = data["clip_own"][clip, frame]
+        true = torch.where(swapped[:, None, None, None], data["clip_swap"][clip, frame], own)
+        return Batch(
+            pictures(own), pictures(data["clip_own"][clip, (frame + away) % FRAMES]), pictures(true),
+            self.vectors[self.stills[who, pick]], louder(data["clip_mel"][clip, frame].float()), swapped,
+            data["clip_sync"][move(clips), move(starts)].float(),
+        )  # fmt: skip
+
+    def step(self, number: int) -> dict[str, Tensor]:
+        config, now = self.settings, time.monotonic()
+        if self.started is not None:
+            self.clock[0] += now - self.started
+        self.started = now
+        if now - self.looked > 20 and self.progress < 0.6:
+            if self.data.refresh():
+                self._look()
+            self.looked = time.monotonic()
+            self.expert = self.expert or self._expert("sync", "syncnet")
+        progress = self.progress
+        expertise = min(max((progress - config.warm) / 0.1, 0.0), 1.0) if config.warm else 1.0
+        adversity = min(max((progress - config.adversary_from) / 0.05, 0.0), 1.0) if config.adversary_from else 1.0
+        rate = min(1.0, (number + 1) / 200) * min(1.0, 0.02 + 1.96 * (1 - progress))
+        for adam, peak in ((self.adam, config.lr), (self.critic_adam, config.critic_lr)):
+            for group in adam.param_groups:
+                group["lr"] = peak * rate
+
+        batch = self.draw(number)
+        self.clock[1] += len(batch.target)
+        device = self.data.device
+        with autocast(device):
+            made = self.network(batch.target, batch.reference, batch.identity, batch.mel)
+        losses: dict[str, Tensor] = {}
+        known = torch.ones_like(batch.swapped) if config.truth else ~batch.swapped
+        total = made.new_zeros((), dtype=torch.float32)
+        if config.truth or not (config.alternate and number % 2):
+            losses["L_L1"] = pixel_loss(made[known], batch.true[known], self.weight)
+            total = total + config.pixel * losses["L_L1"]
+        true = batch.true if config.truth else batch.target
+        if adversity:
+            with autocast(device):
+                losses["D"] = critic_loss(self.critic(made.detach()), self.critic(true))
+            self.critic_adam.zero_grad(set_to_none=True)
+            losses["D"].backward()
+            self.critic_adam.step()
+            self.critic.requires_grad_(False)
+            with autocast(device):
+                judged = self.critic(made)
+                with torch.no_grad():
+                    wanted = self.critic(true)
+            self.critic.requires_grad_(True)
+            losses["L_Adv"] = adversarial_loss(judged)
+            losses["L_wFM"] = weak_feature_loss(judged, wanted, config.feature_start)
+            total = total + adversity * (config.adversarial * losses["L_Adv"] + config.feature * losses["L_wFM"])
+        if expertise and self.judge is not None:
+            face = aligned(made, self.judge.config.size, jitter=1.0)
+            with autocast(device):
+                vectors = self.judge(face.contiguous(memory_format=torch.channels_last))
+            losses["L_Id"] = identity_loss(vectors, batch.identity)
+            total = total + expertise * config.identity * losses["L_Id"]
+        if expertise and self.expert is not None and config.clips:
+            spoken = made[config.singles :].unflatten(0, (-1, syncnet.FRAMES))
+            with autocast(device):
+                probability = self.expert(spoken, batch.sync)
+            losses["L_Sync"] = sync_loss(probability, config.log_sync)
+            total = total + expertise * config.sync * losses["L_Sync"]
+        self.adam.zero_grad(set_to_none=True)
+        total.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 2.0)
+        self.adam.step()
+        self.average.update(number)
+        if self.seconds is not None and progress >= 1:
+            self.steps = number + 1  # the time is up
+        return losses
+
+    def tensors(self) -> dict[str, Tensor]:
+        parts = {"network": self.network.state_dict(), "critic": self.critic.state_dict()}
+        parts["average"] = self.average.tensors()
+        named = {f"{part}.{name}": t for part, state in parts.items() for name, t in state.items()}
+        named |= {"clock": self.clock}
+        named |= loop.optimiser_tensors(self.adam, "adam")
+        return named | loop.optimiser_tensors(self.critic_adam, "critic_adam")
+
+    def averaged(self) -> WavSyncSwap:
+        """Return a copy of the network with the averaged weights, on the same device."""
+        network = WavSyncSwap(self.network_config)
+        network.load_state_dict(self.average.tensors(), strict=False)
+        return network.to(self.data.device, memory_format=torch.channels_last).eval()
+
+    @torch.no_grad()
+    def sheet(self, path: Path) -> None:
+        """Write target, reference, truth and picture of twelve training rows, and the checkpoint beside the run."""
+        batch, network = self.draw(0), self.averaged()
+        rows = [*range(min(6, self.settings.singles)), *range(len(batch.target))[-6:]]
+        with autocast(self.data.device):
+            made = network(*(t[rows] for t in (batch.target, batch.reference, batch.identity, batch.mel)))
+        write_sheet(path, [t[rows] for t in (batch.target, batch.reference, batch.true)] + [made])
+        run = path.parent.parent
+        store.save(run / "wavsyncswap.safetensors", "wavsyncswap", network, self.network_config, training=self.config,
+                   images=int(self.clock[1]), seconds=round(float(self.clock[0]), 1), clips=self.data.clips)
+
+
+def write_sheet(path: Path, columns: list[Tensor]) -> None:
+    """Write pictures as a grid: one column per tensor (N, 3, S, S) in [0, 1], one row per picture."""
+    import cv2
+
+    rows = torch.cat([torch.cat(list(t.float().clamp(0, 1)), 1) for t in columns], 2)
+    picture = (rows * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    part = path.with_name(path.stem + ".part" + path.suffix)
+    cv2.imwrite(str(part), np.ascontiguousarray(picture[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 92])
+    os.replace(part, path)
+
+
+def train_generator(config: Config, data: Path, speech: Path, experts: Path, run: Path, seconds: float | None) -> int:
+    """Train, or go on, in the folder `run`; return the number of steps taken in all."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.backends.cudnn.benchmark = True
+    swaps = Swaps(data, speech, device)
+    wait_for(swaps, lambda d: d.clips >= 2 * config.clips and "still_person" in d, 120)
+    recipe = SwapRecipe(config, swaps, experts, seconds)
+    reached = loop.train(recipe, run, save_every=60, sheet_every=45)
+    print(f"generator: {reached} steps, {int(recipe.clock[1])} images, {swaps.clips} clips", flush=True)
+    return reached
+
+
+# The command
+
+
+class Part:
+    """One part of the work as a process of its own, with a log; it is stopped when its time is over."""
+
+    def __init__(self, name: str, logs: Path, *arguments: object) -> None:
+        self.name, self.began = name, time.monotonic()
+        self.log = (logs / f"{name}.log").open("ab")
+        command = [sys.executable, "-m", *map(str, arguments)]
+        self.process = subprocess.Popen(command, stdout=self.log, stderr=subprocess.STDOUT)
+
+    def wait(self, until: float) -> bool:
+        """Wait until the monotonic time `until` at most; return whether the part ended well."""
+        try:
+            status = self.process.wait(max(0.1, until - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self.process.terminate()
+            status = self.process.wait(20)
+        print(f"{self.name}: status {status} after {time.monotonic() - self.began:.0f} s", flush=True)
+        self.log.close()
+        return status == 0
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `edgetalk train wavsyncswap`."""
+    parser.add_argument("--speech", type=Path, required=True,
+                        help="sentences written by: python -m edgetalk.train.swap_data speech")  # fmt: skip
+    parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the run; the same command resumes it")
+    parser.add_argument("--data", type=Path, help="folder of the drawn clips (default: OUT/data)")
+    parser.add_argument("--minutes", type=float, default=480.0, help="time for everything, scores included")
+    parser.add_argument("--draw", type=float, default=0.4, help="share of the time in which clips are drawn")
+    parser.add_argument("--experts", type=float, default=0.12, help="share of the time for one identity expert")
+    parser.add_argument("--score", type=float, default=0.1, help="share of the time kept for the scores")
+    parser.add_argument("--people", type=int, default=1000, help="persons with stills")
+    parser.add_argument("--test-clips", type=int, default=120)
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="drawing processes")
+    parser.add_argument("--preset", choices=sorted(PRESETS), default="default")
+    for field in fields(Config):
+        if field.name != "skips":
+            kind = type(field.default)
+            options: dict[str, Any] = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind}
+            parser.add_argument(f"--{field.name.replace('_', '-')}", default=None, **options)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Draw, train experts and generator, and score: OUT/wavsyncswap.safetensors, OUT/experts, OUT/scores.json."""
+    began, total = time.monotonic(), args.minutes * 60
+    changed = {f.name: value for f in fields(Config) if (value := getattr(args, f.name, None)) is not None}
+    config = replace(PRESETS[args.preset], **changed)
+    out, data, experts = args.out, args.data or args.out / "data", args.out / "experts"
+    experts.mkdir(parents=True, exist_ok=True)
+    here = "edgetalk.train."
+    common = ("--data", data, "--speech", args.speech)
+    drawing = Part("draw", out, here + "swap_data", "draw", "-o", data, "--speech", args.speech,
+                   "--seconds", args.draw * total, "--people", args.people, "--test-people", 2 * args.test_clips,
+                   "--test-clips", args.test_clips, "--workers", args.workers)  # fmt: skip
+    patience, stretch = 0.25 * total, args.experts * total
+
+    def expert(name: str, kind: str, seed: int, seconds: float, *more: object) -> Part | None:
+        path = experts / f"{name}.safetensors"
+        if path.exists():
+            return None
+        return Part(name, out, here + "experts", kind, *common, "--seconds", seconds, "--seed", seed,
+                    "--patience", patience, "-o", path, *more)  # fmt: skip
+
+    people = ("--people", args.people, "--enough", args.people // 2)
+    clips = ("--enough", max(20, args.people // 8))
+    end = began + total
+    first = expert("identity-a", "identity", 1, stretch, *people)
+    later = [expert("sync-a", "sync", 1, 1.6 * stretch, "--width", 0.5, *clips),
+             expert("sync-b", "sync", 2, 1.6 * stretch, "--width", 0.375, *clips)]  # fmt: skip
+    if first:
+        first.wait(began + patience + stretch + 60)
+    later.append(expert("identity-b", "identity", 2, stretch, "--width", 0.375, *people))
+    later.append(expert("landmarks", "landmarks", 1, stretch, *clips))
+    scoring = max(args.score * total, 20)
+    left = end - scoring - time.monotonic() - 15
+    settings = out / "config.json"
+    settings.write_text(json.dumps(asdict(config)))
+    generator = Part("generator", out, here + "wavsyncswap", settings, data, args.speech, experts, out, f"{left:.0f}")
+    generator.wait(end - scoring)
+    for part in [*later, drawing]:
+        if part:
+            part.wait(end - scoring + 1)
+    Part("score", out, here + "swap_scores", *common, "--experts", experts, "--checkpoint",
+         out / "wavsyncswap.safetensors", "-o", out).wait(end)  # fmt: skip
+    print(f"{out / 'wavsyncswap.safetensors'}: see scores.json, scores.png and index.html beside it")
+
+
+if __name__ == "__main__":  # the generator's own process
+    settings, data, speech, experts, folder = map(Path, sys.argv[1:6])
+    fields_ = json.loads(settings.read_text())
+    fields_["skips"] = tuple(fields_["skips"])
+    train_generator(Config(**fields_), data, speech, experts, folder, float(sys.argv[6]) if len(sys.argv) > 6 else None)
