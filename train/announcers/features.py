@@ -36,7 +36,7 @@ class Controls:
 
     def raised(self) -> float:
         """Brow, or what follows from the pose."""
-        return .2 + 2.0 * float(self.pose[1]) if self.brow is None else self.brow
+        return .3 + 1.2 * float(self.pose[1]) if self.brow is None else self.brow
 
 
 class Eye(NamedTuple):

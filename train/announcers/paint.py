@@ -133,8 +133,8 @@ def _mouth(canvas: Canvas, identity: Identity, mouth: Mouth, tongue: float) -> N
     opening = np.r_[mouth.upper_inner, mouth.lower_inner[::-1]]
     inside = canvas.stencil(opening)
     canvas.fill(opening, (.10, .02, .03))
-    flesh = ellipse(0, bottom + .05 * tongue, half * .62, .02 + .30 * mouth.gap + .05 * tongue)
-    canvas.fill(flesh, (.58, .24, .26), 1, 3, inside)
+    flesh = ellipse(0, bottom - .01 + .06 * tongue, half * .62, .015 + .26 * mouth.gap + .05 * tongue)
+    canvas.fill(flesh, (.55, .22, .24), .9, 4, inside)
     teeth = spline([(-.17, y + .06), (-.17, y - .018), (0, y - .040), (.17, y - .018), (.17, y + .06)], 6, True)
     canvas.fill(teeth, (.90, .88, .84), 1, 1, inside)
     for x in (-.055, 0, .055):
