@@ -12,7 +12,6 @@ there. All frames are kept on the device at 128×128.
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import math
 import time
@@ -25,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from . import loop
 from .data import pick_device
 from .networks.landmarks import INNER_LIP, SIDE, LandmarkNet, Measured, inner_opening, resized, save
 from .scores.measures import GROUPS, MOUTH, landmark_error, pearson
@@ -32,7 +32,7 @@ from .scores.measures import GROUPS, MOUTH, landmark_error, pearson
 if TYPE_CHECKING:
     from .announcers.dataset import Dataset
 
-BATCH = 128
+BATCH = {"cuda": 128, "cpu": 32}
 RATE = 2e-3
 EMA = 0.995
 SAVE_EVERY = 20.0  # seconds
@@ -59,28 +59,50 @@ def faces_of(data: Dataset, rows: np.ndarray, device: torch.device) -> Faces:
     """The frames `rows` (N,) of a data set (announcers/dataset.py) with their labels, on `device`."""
     images = torch.empty((len(rows), 3, SIDE, SIDE), dtype=torch.uint8, device=device)
     for start in range(0, len(rows), 512):
-        part = torch.from_numpy(np.ascontiguousarray(data.frames[rows[start:start + 512]])).to(device)
+        part = torch.from_numpy(np.ascontiguousarray(data.frames[rows[start : start + 512]])).to(device)
         small = resized(part.permute(0, 3, 1, 2).float(), SIDE)
-        images[start:start + 512] = small.round().byte()
-    labels = (torch.from_numpy(np.ascontiguousarray(label[rows], np.float32)).to(device)
-              for label in (data.landmarks, data.pose, data.blink))
+        images[start : start + 512] = small.round().byte()
+    labels = (
+        torch.from_numpy(np.ascontiguousarray(label[rows], np.float32)).to(device)
+        for label in (data.landmarks, data.pose, data.blink)
+    )
     return Faces(images, *labels)
 
 
-# Degradations: each takes and gives (B, 3, S, S) in [0, 1]; the draws come from `rng`, a generator on the device.
+class Dice:
+    """Random numbers for tensors on a device; drawn on the host where a size depends on them, so that nothing waits."""
+
+    def __init__(self, device: torch.device, seed: int):
+        self.device = device
+        self._host = torch.Generator().manual_seed(seed)
+        self._device = torch.Generator(device).manual_seed(seed)
+
+    def number(self, low: float, high: float) -> float:
+        """One number between low and high, on the host."""
+        return low + (high - low) * float(torch.rand((), generator=self._host))
+
+    def uniform(self, shape: tuple[int, ...], low: float, high: float) -> Tensor:
+        """Numbers between low and high, on the device."""
+        return low + (high - low) * torch.rand(shape, generator=self._device, device=self.device)
+
+    def normal(self, shape: tuple[int, ...]) -> Tensor:
+        """Standard normal numbers, on the device."""
+        return torch.randn(shape, generator=self._device, device=self.device)
+
+    def some(self, images: Tensor, changed: Tensor, share: float) -> Tensor:
+        """A random `share` of the pictures changed, the others as they were."""
+        return torch.where(self.uniform((len(images), 1, 1, 1), 0, 1) < share, changed, images)
 
 
-def uniform(rng: torch.Generator, count: int, low: float, high: float) -> Tensor:
-    """Draw (count,) between low and high."""
-    return low + (high - low) * torch.rand(count, generator=rng, device=rng.device)
+# Degradations: each takes and gives pictures (B, 3, S, S) in [0, 1].
 
 
-def moved(images: Tensor, landmarks: Tensor, pose: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def moved(images: Tensor, landmarks: Tensor, pose: Tensor, dice: Dice) -> tuple[Tensor, Tensor, Tensor]:
     """Turn (±6°), scale (±6 %) and shift (±4 %) pictures with their landmarks; roll follows the turn."""
     count = len(images)
-    turn = uniform(rng, count, -0.1, 0.1)
-    scale = uniform(rng, count, 0.94, 1.06)
-    shift = torch.stack([uniform(rng, count, -0.04, 0.04) for _ in range(2)], 1)
+    turn = dice.uniform((count,), -0.1, 0.1)
+    scale = dice.uniform((count,), 0.94, 1.06)
+    shift = torch.stack([dice.uniform((count,), -0.04, 0.04) for _ in range(2)], 1)
     cos, sin = torch.cos(turn) * scale, torch.sin(turn) * scale
     matrix = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
     landmarks = (landmarks - 0.5) @ matrix.transpose(1, 2) + 0.5 + shift[:, None]
@@ -95,47 +117,39 @@ def moved(images: Tensor, landmarks: Tensor, pose: Tensor, rng: torch.Generator)
     return images, landmarks, torch.cat([pose[:, :2], pose[:, 2:] + turn[:, None]], 1)
 
 
-def recoloured(images: Tensor, rng: torch.Generator) -> Tensor:
+def recoloured(images: Tensor, dice: Dice) -> Tensor:
     """Change brightness, contrast, saturation, gamma and the balance of the channels."""
-    count = len(images)
-    view = (count, 1, 1, 1)
+    one, three = (len(images), 1, 1, 1), (len(images), 3, 1, 1)
     grey = images.mean(1, keepdim=True)
-    images = grey + (images - grey) * uniform(rng, count, 0.6, 1.3).view(view)
-    light = 0.5 + uniform(rng, count, -0.1, 0.1).view(view)
-    images = (images - 0.5) * uniform(rng, count, 0.75, 1.25).view(view) + light
-    images = images * uniform(rng, 3 * count, 0.9, 1.1).view(count, 3, 1, 1)
-    return images.clamp(0.001, 1) ** torch.exp(uniform(rng, count, -0.25, 0.25)).view(view)
+    images = grey + (images - grey) * dice.uniform(one, 0.6, 1.3)
+    images = (images - 0.5) * dice.uniform(one, 0.75, 1.25) + 0.5 + dice.uniform(one, -0.1, 0.1)
+    return (images * dice.uniform(three, 0.9, 1.1)).clamp(0.001, 1) ** torch.exp(dice.uniform(one, -0.25, 0.25))
 
 
-def blurred(images: Tensor, rng: torch.Generator) -> Tensor:
-    """Blur a random half of the pictures by one Gaussian of σ up to 2.2 pixels."""
-    sigma = float(uniform(rng, 1, 0.3, 2.2))
+def blurred(images: Tensor, dice: Dice) -> Tensor:
+    """Blur half of the pictures by a Gaussian of σ up to 2.2 pixels."""
     offsets = torch.arange(-5, 6, device=images.device, dtype=images.dtype)
-    window = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    window = torch.exp(-0.5 * (offsets / dice.number(0.3, 2.2)) ** 2)
     window = (window / window.sum()).expand(3, 1, -1)
     soft = F.conv2d(F.pad(images, (5, 5, 5, 5), mode="replicate"), window[:, :, None], groups=3)
-    soft = F.conv2d(soft, window[..., None], groups=3)
-    chosen = (uniform(rng, len(images), 0, 1) < 0.5).view(-1, 1, 1, 1)
-    return torch.where(chosen, soft, images)
+    return dice.some(images, F.conv2d(soft, window[..., None], groups=3), 0.5)
 
 
-def shrunk(images: Tensor, rng: torch.Generator) -> Tensor:
-    """Shrink a random third of the pictures, down to 48 pixels, and enlarge them again."""
-    side = int(uniform(rng, 1, 48, 112))
-    small = F.interpolate(images, side, mode="bilinear", antialias=True, align_corners=False)
+def shrunk(images: Tensor, dice: Dice) -> Tensor:
+    """Shrink a third of the pictures, to 48 pixels or more, and enlarge them again."""
+    small = F.interpolate(images, int(dice.number(48, 112)), mode="bilinear", antialias=True, align_corners=False)
     again = F.interpolate(small, images.shape[-1], mode="bilinear", align_corners=False)
-    chosen = (uniform(rng, len(images), 0, 1) < 0.33).view(-1, 1, 1, 1)
-    return torch.where(chosen, again, images)
+    return dice.some(images, again, 0.33)
 
 
-def noised(images: Tensor, rng: torch.Generator) -> Tensor:
+def noised(images: Tensor, dice: Dice) -> Tensor:
     """Add fine and coarse Gaussian noise, as grain and as the blotches of a generator."""
     count, _, height, width = images.shape
-    fine = torch.randn(images.shape, generator=rng, device=images.device)
-    coarse = torch.randn((count, 3, height // 8, width // 8), generator=rng, device=images.device)
-    coarse = F.interpolate(coarse, (height, width), mode="bilinear", align_corners=False)
-    level = [uniform(rng, count, 0, 1).view(-1, 1, 1, 1) ** 2 for _ in range(2)]
-    return images + 0.08 * level[0] * fine + 0.08 * level[1] * coarse
+    coarse = F.interpolate(
+        dice.normal((count, 3, height // 8, width // 8)), (height, width), mode="bilinear", align_corners=False
+    )
+    fine_level, coarse_level = (0.08 * dice.uniform((count, 1, 1, 1), 0, 1) ** 2 for _ in range(2))
+    return images + fine_level * dice.normal((count, 3, height, width)) + coarse_level * coarse
 
 
 QUANTISER = (
@@ -156,27 +170,26 @@ QUANTISER = (
 """Luminance table of JPEG (ITU-T T.81, Annex K.1), used for all three channels."""
 
 
-def compressed(images: Tensor, rng: torch.Generator) -> Tensor:
+def compressed(images: Tensor, dice: Dice) -> Tensor:
     """Quantise the 8×8 cosine coefficients of the channels as JPEG of quality 25 to 90 would."""
     rows = torch.arange(8, dtype=images.dtype, device=images.device)
     basis = torch.cos((2 * rows[None] + 1) * rows[:, None] * math.pi / 16) * 0.5
     basis[0] *= math.sqrt(0.5)
     blocks = images.unflatten(3, (-1, 8)).unflatten(2, (-1, 8)).transpose(3, 4)  # B, 3, rows, columns, 8, 8
-    quality = uniform(rng, len(images), 25, 90)
+    quality = dice.uniform((len(images),), 25, 90)
     scale = torch.where(quality < 50, 50 / quality, 2 - quality / 50).view(-1, 1, 1, 1, 1, 1)
     table = QUANTISER.to(images) * scale
     coefficients = basis @ blocks @ basis.T
     blocks = basis.T @ ((coefficients / table).round() * table) @ basis
     again = blocks.transpose(3, 4).flatten(4, 5).flatten(2, 3)
-    chosen = (uniform(rng, len(images), 0, 1) < 0.5).view(-1, 1, 1, 1)
-    return torch.where(chosen, again, images)
+    return dice.some(images, again, 0.5)
 
 
-def degraded(faces: Faces, rng: torch.Generator) -> Faces:
+def degraded(faces: Faces, dice: Dice) -> Faces:
     """Move and degrade pictures; the images come back as float in [-1, 1]."""
-    images, landmarks, pose = moved(faces.images.float() / 255, faces.landmarks, faces.pose, rng)
+    images, landmarks, pose = moved(faces.images.float() / 255, faces.landmarks, faces.pose, dice)
     for change in (recoloured, blurred, shrunk, noised, compressed):
-        images = change(images, rng).clamp(0, 1)
+        images = change(images, dice).clamp(0, 1)
     return faces._replace(images=2 * images - 1, landmarks=landmarks, pose=pose)
 
 
@@ -220,11 +233,11 @@ def own_error(network: LandmarkNet, faces: Faces, persons: np.ndarray, harm: boo
     measured with the true lip opening, the mean over the persons.
     """
     network.eval()
-    rng = torch.Generator(faces.images.device).manual_seed(0)
+    dice = Dice(faces.images.device, 0)
     found, truth = [], []
     for rows in torch.arange(len(faces.images), device=faces.images.device).split(256):
         part = faces.rows(rows)
-        part = degraded(part, rng) if harm else part._replace(images=clean(part.images))
+        part = degraded(part, dice) if harm else part._replace(images=clean(part.images))
         found.append(network(part.images))
         truth.append(part)
     measured = Measured(*(torch.cat(t) for t in zip(*found, strict=True)))
@@ -252,11 +265,12 @@ class Training:
         self.network = LandmarkNet()
         self.network.mean.copy_(train.landmarks.mean(0))
         self.network.to(self.device, memory_format=torch.channels_last)
-        self.average = copy.deepcopy(self.network).requires_grad_(False)
+        self.average = loop.Average(self.network, EMA)
         fused = self.device.type == "cuda"
         self.optimiser = torch.optim.AdamW(self.network.parameters(), RATE, weight_decay=0.02, fused=fused)
-        self.rng = torch.Generator(self.device).manual_seed(seed)
-        self.rows = batches(len(train.images), np.random.default_rng(seed), min(BATCH, len(train.images)))
+        self.dice = Dice(self.device, seed)
+        self.batch = min(BATCH[self.device.type], len(train.images))
+        self.rows = batches(len(train.images), np.random.default_rng(seed), self.batch)
         self.steps, self.seconds = 0, 0.0
 
     def step(self, progress: float) -> float:
@@ -264,7 +278,7 @@ class Training:
         for group in self.optimiser.param_groups:
             group["lr"] = RATE * min(1, (self.steps + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * min(progress, 1)))
         self.network.train()
-        faces = degraded(self.train.rows(next(self.rows).to(self.device)), self.rng)
+        faces = degraded(self.train.rows(next(self.rows).to(self.device)), self.dice)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             measured = self.network(faces.images.contiguous(memory_format=torch.channels_last))
         loss = loss_of(measured, faces)
@@ -273,36 +287,34 @@ class Training:
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimiser.step()
         self.steps += 1
-        decay = min(EMA, self.steps / (self.steps + 20))
-        with torch.no_grad():
-            now = self.network.state_dict()
-            for name, mean in self.average.state_dict().items():
-                if mean.is_floating_point():
-                    mean.lerp_(now[name], 1 - decay)
-                else:
-                    mean.copy_(now[name])
+        self.average.update(self.steps)
         return float(loss.detach()) if self.steps % 20 == 1 else math.nan
+
+    def judge(self) -> LandmarkNet:
+        """The network with the averaged weights."""
+        network = LandmarkNet().to(self.device)
+        network.load_state_dict(self.average.tensors(), strict=False)
+        return network.eval()
 
     def save(self, path: Path) -> None:
         """Write everything that resuming needs."""
+        state = {
+            "network": self.network.state_dict(),
+            "average": self.average.tensors(),
+            "optimiser": self.optimiser.state_dict(),
+            "steps": self.steps,
+            "seconds": self.seconds,
+        }
         part = path.with_name(path.name + ".part")
-        torch.save(
-            {
-                "network": self.network.state_dict(),
-                "average": self.average.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
-                "steps": self.steps,
-                "seconds": self.seconds,
-            },
-            part,
-        )
+        torch.save(state, part)
         part.replace(path)
 
     def resume(self, path: Path) -> None:
         """Go on from what `save` wrote."""
         state = torch.load(path, map_location=self.device, weights_only=True)
         self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
+        for name, tensor in self.average.tensors().items():
+            tensor.copy_(state["average"][name])
         self.optimiser.load_state_dict(state["optimiser"])
         self.steps, self.seconds = state["steps"], state["seconds"]
 
@@ -331,14 +343,15 @@ def train(faces: Faces, held_out: Faces, persons: np.ndarray, seconds: float, ou
             if training.seconds - saved > SAVE_EVERY:
                 training.save(resume)
                 saved = training.seconds
+    judge = training.judge()
     record = {
         "seconds": round(training.seconds, 1),
-        "images": training.steps * min(BATCH, len(faces.images)),
+        "images": training.steps * training.batch,
         "device": torch.cuda.get_device_name() if faces.images.is_cuda else "cpu",
-        "error_on_true_frames": own_error(training.average, held_out, persons),
-        "error_on_degraded_frames": own_error(training.average, held_out, persons, harm=True),
+        "error_on_true_frames": own_error(judge, held_out, persons),
+        "error_on_degraded_frames": own_error(judge, held_out, persons, harm=True),
     }
-    save(out, training.average, record)
+    save(out, judge, record)
     resume.unlink(missing_ok=True)
     return record
 
@@ -346,8 +359,11 @@ def train(faces: Faces, held_out: Faces, persons: np.ndarray, seconds: float, ou
 def main(arguments: list[str] | None = None) -> None:
     from .announcers.dataset import load
 
-    parser = argparse.ArgumentParser(prog="python -m edgetalk.train.landmarks", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m edgetalk.train.landmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--data", type=Path, required=True, help="folder written by: edgetalk data announcers")
     parser.add_argument("--seconds", type=float, default=60.0, help="training time in all")
     parser.add_argument("-o", "--out", type=Path, required=True, help="the judge, a .safetensors file")
@@ -357,8 +373,9 @@ def main(arguments: list[str] | None = None) -> None:
     data, device = load(args.data), pick_device(args.device)
     training, held_out = np.flatnonzero(data.split == 0), np.flatnonzero(data.split == 1)
     persons = np.asarray(data.persons)[data.person[held_out]]
-    record = train(faces_of(data, training, device), faces_of(data, held_out, device), persons, args.seconds, args.out,
-                   args.seed)
+    record = train(
+        faces_of(data, training, device), faces_of(data, held_out, device), persons, args.seconds, args.out, args.seed
+    )
     print(json.dumps({"judge": str(args.out), **record}, indent=1))
 
 

@@ -25,8 +25,9 @@ def test_ssim_and_psnr_equal_scikit_image(pictures):
     a, b = pictures
     ours = measures.ssim(as_tensor(a), as_tensor(b)).numpy(), measures.psnr(as_tensor(a), as_tensor(b)).numpy()
     for i, (x, y) in enumerate(zip(a, b, strict=True)):
-        expected = structural_similarity(x, y, gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
-                                         data_range=255, channel_axis=0)
+        expected = structural_similarity(
+            x, y, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255, channel_axis=0
+        )
         assert ours[0][i] == pytest.approx(expected, abs=2e-4)
         assert ours[1][i] == pytest.approx(peak_signal_noise_ratio(x, y, data_range=255), abs=1e-3)
 
@@ -40,8 +41,16 @@ def test_mouth_scores_are_those_of_the_box(pictures):
     top, bottom, left, right = (int(v) for v in (rows[0], rows[-1] + 1, columns[0], columns[-1] + 1))
     assert right - left == pytest.approx(0.2 * 96 * 1.7, abs=1.5) and (left + right) / 2 == pytest.approx(48, abs=1)
     box = np.s_[:, :, top:bottom, left:right]
-    _, values = structural_similarity(a[0], b[0], gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
-                                      data_range=255, channel_axis=0, full=True)
+    _, values = structural_similarity(
+        a[0],
+        b[0],
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        data_range=255,
+        channel_axis=0,
+        full=True,
+    )
     got = measures.ssim(as_tensor(a), as_tensor(b), mask), measures.psnr(as_tensor(a), as_tensor(b), mask)
     assert float(got[0]) == pytest.approx(values[:, top:bottom, left:right].mean(), abs=2e-4)
     assert float(got[1]) == pytest.approx(peak_signal_noise_ratio(a[box], b[box], data_range=255), abs=1e-3)

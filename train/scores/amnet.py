@@ -94,10 +94,14 @@ def shuffled(person: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def judged(judge: LandmarkNet, pictures: Tensor, pose: Tensor, blink: Tensor, landmarks: Tensor) -> dict[str, Tensor]:
     """The judge's errors on uint8 pictures (B, 3, S, S), each (B,), the opening that it sees, and its features."""
     measured, features = judge.measure(pictures.float() / 127.5 - 1)
-    return {"ale": measures.landmark_error(measured.landmarks, landmarks),
-            "mouth_ale": measures.landmark_error(measured.landmarks, landmarks, measures.MOUTH),
-            "ape": (measured.pose - pose).abs().mean(1), "abe": (measured.blink - blink).abs().mean(1),
-            "opening": inner_opening(measured.landmarks), "features": features}
+    return {
+        "ale": measures.landmark_error(measured.landmarks, landmarks),
+        "mouth_ale": measures.landmark_error(measured.landmarks, landmarks, measures.MOUTH),
+        "ape": (measured.pose - pose).abs().mean(1),
+        "abe": (measured.blink - blink).abs().mean(1),
+        "opening": inner_opening(measured.landmarks),
+        "features": features,
+    }
 
 
 def frame_values(puppets: Puppets, judge: LandmarkNet, rows: Tensor, extras: Extras) -> dict[str, np.ndarray]:
@@ -115,9 +119,13 @@ def frame_values(puppets: Puppets, judge: LandmarkNet, rows: Tensor, extras: Ext
         true = footage.frames[index].permute(0, 3, 1, 2)
         a, b = made.float() / 255, true.float() / 255
         mask = measures.mouth_mask(landmarks, true.shape[-1])
-        values = {"ssim": measures.ssim(a, b), "psnr": measures.psnr(a, b),
-                  "mouth_ssim": measures.ssim(a, b, mask), "mouth_psnr": measures.psnr(a, b, mask),
-                  "true_opening": inner_opening(landmarks)}
+        values = {
+            "ssim": measures.ssim(a, b),
+            "psnr": measures.psnr(a, b),
+            "mouth_ssim": measures.ssim(a, b, mask),
+            "mouth_psnr": measures.psnr(a, b, mask),
+            "true_opening": inner_opening(landmarks),
+        }
         values |= judged(judge, made, pose, blink, landmarks)
         values |= {f"truth_{k}": v for k, v in judged(judge, true, pose, blink, landmarks).items()}
         mute = puppets.draw(who, footage.windows(borrowed), pose, blink)
@@ -135,10 +143,22 @@ def frame_values(puppets: Puppets, judge: LandmarkNet, rows: Tensor, extras: Ext
     return {name: torch.cat(parts).float().cpu().numpy() for name, parts in columns.items()}
 
 
-MEANS = {"ssim": "ssim", "psnr": "psnr", "mouth_ssim": "mouth_ssim", "mouth_psnr": "mouth_psnr", "lpips": "lpips",
-         "ale_px": "ale", "mouth_ale_px": "mouth_ale", "ape_rad": "ape", "abe": "abe", "detection": "detected",
-         "judge_ale_px": "truth_ale", "judge_ape_rad": "truth_ape", "judge_abe": "truth_abe",
-         "truth_detection": "truth_detected"}
+MEANS = {
+    "ssim": "ssim",
+    "psnr": "psnr",
+    "mouth_ssim": "mouth_ssim",
+    "mouth_psnr": "mouth_psnr",
+    "lpips": "lpips",
+    "ale_px": "ale",
+    "mouth_ale_px": "mouth_ale",
+    "ape_rad": "ape",
+    "abe": "abe",
+    "detection": "detected",
+    "judge_ale_px": "truth_ale",
+    "judge_ape_rad": "truth_ape",
+    "judge_abe": "truth_abe",
+    "truth_detection": "truth_detected",
+}
 """Figures of the report that are means over frames, and the values that they are the mean of."""
 
 
@@ -147,14 +167,18 @@ def summary(values: dict[str, np.ndarray], chosen: np.ndarray) -> dict[str, floa
     own = {name: value[chosen] for name, value in values.items()}
     figures: dict[str, float] = {name: float(own[key].mean()) for name, key in MEANS.items() if key in own}
     truth = own["true_opening"]
-    figures |= {"lip_r": measures.pearson(own["opening"], truth),
-                "lip_r_shuffled": measures.pearson(own["shuffled_opening"], truth),
-                "lip_r_judge": measures.pearson(own["truth_opening"], truth),
-                "lip_range": float(own["opening"].std() / max(truth.std(), 1e-9))}
+    figures |= {
+        "lip_r": measures.pearson(own["opening"], truth),
+        "lip_r_shuffled": measures.pearson(own["shuffled_opening"], truth),
+        "lip_r_judge": measures.pearson(own["truth_opening"], truth),
+        "lip_range": float(own["opening"].std() / max(truth.std(), 1e-9)),
+    }
     closed = 256 * truth < CLOSED_PX
     if closed.any():
-        figures |= {"closed_px": float(256 * own["opening"][closed].mean()),
-                    "judge_closed_px": float(256 * own["truth_opening"][closed].mean())}
+        figures |= {
+            "closed_px": float(256 * own["opening"][closed].mean()),
+            "judge_closed_px": float(256 * own["truth_opening"][closed].mean()),
+        }
     if len(truth) >= 2 * own["features"].shape[1]:
         figures["judge_frechet"] = measures.frechet(own["features"], own["truth_features"])
     if "inception" in own and len(truth) > own["inception"].shape[1]:
@@ -166,8 +190,10 @@ def mean_of(groups: list[dict[str, float]]) -> dict[str, float]:
     """Mean of each figure over groups, of those where it is a number; frames are summed."""
     names = list(dict.fromkeys(name for group in groups for name in group if name != "frames"))
     columns = {name: [group[name] for group in groups if name in group] for name in names}
-    means = {name: float(np.nanmean(column)) if np.isfinite(column).any() else float("nan")
-             for name, column in columns.items()}
+    means = {
+        name: float(np.nanmean(column)) if np.isfinite(column).any() else float("nan")
+        for name, column in columns.items()
+    }
     return means | {"frames": sum(group["frames"] for group in groups)}
 
 
@@ -177,8 +203,10 @@ def movement(judge: LandmarkNet, pictures: Tensor, points: list[int]) -> dict[st
     Mean change of a pixel (of 255) and mean way of the landmarks `points` between two frames, in pixels of 256.
     """
     found = judge(pictures.float() / 127.5 - 1).landmarks[:, points]
-    return {"pixels": float((pictures[1:].float() - pictures[:-1].float()).abs().mean()),
-            "landmarks_px": float(256 * (found[1:] - found[:-1]).norm(dim=-1).mean())}
+    return {
+        "pixels": float((pictures[1:].float() - pictures[:-1].float()).abs().mean()),
+        "landmarks_px": float(256 * (found[1:] - found[:-1]).norm(dim=-1).mean()),
+    }
 
 
 def jitter(puppets: Puppets, judge: LandmarkNet, seconds: float = 2.0) -> dict[str, dict[str, float]]:
@@ -209,14 +237,21 @@ def jitter(puppets: Puppets, judge: LandmarkNet, seconds: float = 2.0) -> dict[s
         found["silent"].append(movement(judge, silent, everywhere) | {"opening_px": float(opening)})
         clips, sizes = footage.first[own].unique(return_counts=True)
         clip = own[footage.first[own] == clips[sizes.argmax()]][:count]
-        speaking = puppets.draw(who[:len(clip)], footage.windows(clip), *(s[:len(clip)] for s in still))
+        speaking = puppets.draw(who[: len(clip)], footage.windows(clip), *(s[: len(clip)] for s in still))
         found["speaking"].append(movement(judge, speaking, upper))
     return {name: {key: float(np.mean([f[key] for f in parts])) for key in parts[0]} for name, parts in found.items()}
 
 
 @torch.inference_mode()
-def score(network: AMNet, footage: Footage, judge: LandmarkNet, *, size: int | None = None, limit: int | None = None,
-          extras: Extras | None = None) -> dict:
+def score(
+    network: AMNet,
+    footage: Footage,
+    judge: LandmarkNet,
+    *,
+    size: int | None = None,
+    limit: int | None = None,
+    extras: Extras | None = None,
+) -> dict:
     """Score `network` on the held-out frames of `footage`; all on the footage's device.
 
     `size` is the size of the network's pictures, the footage's by default; smaller ones are enlarged before they
@@ -232,11 +267,24 @@ def score(network: AMNet, footage: Footage, judge: LandmarkNet, *, size: int | N
     person, voice = (column[rows].cpu().numpy() for column in (footage.person, footage.voice))
     persons = {footage.persons[n]: summary(values, person == n) for n in np.unique(person)}
     heard = set(footage.voice[footage.train.to(footage.device)].tolist())
-    voices = {footage.voices[n]: mean_of([summary(values, (voice == n) & (person == p))
-                                          for p in np.unique(person[voice == n])]) | {"held_out": n not in heard}
-              for n in np.unique(voice).tolist()}
-    return {"persons": persons, "mean": mean_of(list(persons.values())),
-            "all": summary(values, np.ones(len(person), bool)), "voices": voices, "jitter": jitter(puppets, judge),
-            "size": size or shown, "compared_at": shown, "frames": len(rows), "data": footage.name,
-            "device": torch.cuda.get_device_name() if footage.device.type == "cuda" else "cpu",
-            "seconds": round(time.monotonic() - began, 1), "not_computed": dict(extras.missing)}
+    voices = {
+        footage.voices[n]: mean_of(
+            [summary(values, (voice == n) & (person == p)) for p in np.unique(person[voice == n])]
+        )
+        | {"held_out": n not in heard}
+        for n in np.unique(voice).tolist()
+    }
+    return {
+        "persons": persons,
+        "mean": mean_of(list(persons.values())),
+        "all": summary(values, np.ones(len(person), bool)),
+        "voices": voices,
+        "jitter": jitter(puppets, judge),
+        "size": size or shown,
+        "compared_at": shown,
+        "frames": len(rows),
+        "data": footage.name,
+        "device": torch.cuda.get_device_name() if footage.device.type == "cuda" else "cpu",
+        "seconds": round(time.monotonic() - began, 1),
+        "not_computed": dict(extras.missing),
+    }

@@ -13,8 +13,7 @@ from torch.nn import functional as F
 
 MOUTH = slice(86, 106)
 """Landmarks of the mouth."""
-GROUPS = {"contour": slice(0, 33), "brows": slice(33, 51), "nose": slice(51, 66), "eyes": slice(66, 86),
-          "mouth": MOUTH}
+GROUPS = {"contour": slice(0, 33), "brows": slice(33, 51), "nose": slice(51, 66), "eyes": slice(66, 86), "mouth": MOUTH}
 """Landmark groups in our order."""
 RADIUS, SIGMA = 5, 1.5
 
@@ -35,12 +34,15 @@ def ssim_map(a: Tensor, b: Tensor) -> Tensor:
         return flat.view(*x.shape[:2], *flat.shape[-2:])
 
     mean_a, mean_b = blurred(a), blurred(b)
-    variance_a = blurred(a * a) - mean_a ** 2
-    variance_b = blurred(b * b) - mean_b ** 2
+    variance_a = blurred(a * a) - mean_a**2
+    variance_b = blurred(b * b) - mean_b**2
     covariance = blurred(a * b) - mean_a * mean_b
-    c1, c2 = 0.01 ** 2, 0.03 ** 2
-    values = ((2 * mean_a * mean_b + c1) * (2 * covariance + c2)
-              / ((mean_a ** 2 + mean_b ** 2 + c1) * (variance_a + variance_b + c2)))
+    c1, c2 = 0.01**2, 0.03**2
+    values = (
+        (2 * mean_a * mean_b + c1)
+        * (2 * covariance + c2)
+        / ((mean_a**2 + mean_b**2 + c1) * (variance_a + variance_b + c2))
+    )
     return values.mean(1)
 
 

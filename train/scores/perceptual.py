@@ -33,8 +33,9 @@ def checked(path: str | Path, known: tuple[str, str]) -> Path:
         raise FileNotFoundError(f"no weights {path}; expected {name}")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if not digest.startswith(beginning):
-        raise InputError(f"{path}: its sha256 begins with {digest[:8]}, expected {beginning} of {name}; "
-                         "fetch that file again")
+        raise InputError(
+            f"{path}: its sha256 begins with {digest[:8]}, expected {beginning} of {name}; fetch that file again"
+        )
     return path
 
 

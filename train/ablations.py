@@ -1,0 +1,169 @@
+"""Tables III and IV of the paper on our data: `python -m edgetalk.train.ablations --data DIR -o OUT`.
+
+Every row is one training at 64×64 with the same frames, images and schedule, and differs from "all" only in what its
+name says; every row has the same seeds. Several rows train at once, each in a process of its own. A row writes
+OUT/NAME-SEED.json with its scores when it is done; the same command trains what is missing. `edgetalk.train.results`
+makes the tables.
+
+Table III takes loss terms away. Table IV changes the Geometric Controller: AdaIN normalises the cell's output
+before scale and shift; GC k = 1 (the released arrangement, our default) does not; GC k = 3 predicts 3×3 kernels as
+the paper's text has it. "all" and GC k = 1 are one network, so they are one row. "eq8" is "all" with the paper's
+Eq. 8 (difference of means, spectral normalisation) in place of least squares.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROWS: dict[str, dict[str, Any]] = {
+    "content": {"geometry": 0.0, "adversarial": 0.0},
+    "content-geometry": {"adversarial": 0.0},
+    "content-adversarial": {"geometry": 0.0},
+    "all": {},
+    "adain": {"variant": "amnet-adain"},
+    "k3": {"variant": "amnet-k3"},
+    "eq8": {"adversary": "eq8"},
+}
+"""The rows by name: what each changes in train.amnet.Config."""
+SIZE = 64
+
+
+class Job(NamedTuple):
+    """One row with one seed."""
+
+    row: str
+    seed: int
+    out: Path
+    data: Path
+    judge: Path
+    changes: dict[str, Any]
+    """Fields of train.amnet.Config that all rows share."""
+    device: str
+    deadline: float = math.inf
+    """Clock time (time.time()) after which no training starts."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.row}-{self.seed}"
+
+
+def train_row(job: Job) -> Path | None:
+    """Train and score one row, and write OUT/NAME.json; None where it is too late to start."""
+    import torch
+    from edgetalk.train import amnet, loop
+    from edgetalk.train.commands.score import write_json
+    from edgetalk.train.networks.landmarks import load
+    from edgetalk.train.scores.amnet import score
+
+    if time.time() > job.deadline:
+        return None
+    config = amnet.Config(size=SIZE, seed=job.seed, **{**job.changes, **ROWS[job.row]})
+    footage = _footage(job.data, config.versions, job.device)
+    if footage.device.type == "cuda":
+        torch.set_num_threads(1)
+    began = time.monotonic()
+    recipe = amnet.AMNetRecipe(config, footage)
+    loop.train(
+        recipe,
+        job.out / job.name,
+        save_every=1e9,
+        sheet_every=1e9,
+        show=lambda line: print(f"{job.name}: {line}", flush=True),
+    )
+    seconds = round(time.monotonic() - began, 1)
+    judge, record = load(job.judge, footage.device)
+    report = score(recipe.averaged(), footage, judge)
+    path = job.out / f"{job.name}.json"
+    write_json(
+        path,
+        {
+            "row": job.row,
+            "seed": job.seed,
+            "config": recipe.config,
+            "train_seconds": seconds,
+            "judge": record,
+            **report,
+        },
+    )
+    (job.out / job.name / "state.safetensors").unlink(missing_ok=True)  # large, and never needed again
+    return path
+
+
+_LOADED: dict[tuple[str, int], Any] = {}
+
+
+def _footage(data: Path, versions: int, device: str) -> Any:
+    """The data set at 64×64, loaded once per process."""
+    from edgetalk.train.data import Footage
+
+    key = (str(data), versions)
+    if key not in _LOADED:
+        _LOADED[key] = Footage.load(data, size=SIZE, versions=versions, device=device)
+    return _LOADED[key]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m edgetalk.train.ablations",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder written by: edgetalk data announcers")
+    parser.add_argument("-o", "--out", type=Path, required=True, help="folder for a JSON file per row and seed")
+    parser.add_argument("--judge", type=Path, help="landmark judge (default: the bundled one)")
+    parser.add_argument("--images", type=int, default=60_000, help="training pictures per row")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument(
+        "--rows",
+        nargs="+",
+        choices=list(ROWS),
+        default=list(ROWS),
+        metavar="ROW",
+        help=f"of {', '.join(ROWS)}; all by default",
+    )
+    parser.add_argument("--parallel", type=int, default=1, help="rows that train at once")
+    parser.add_argument("--minutes", type=float, help="start no further row after so many minutes")
+    parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
+    args = parser.parse_args(arguments)
+
+    from edgetalk.train.commands.score import JUDGE
+    from edgetalk.train.networks.landmarks import load
+
+    judge = args.judge or JUDGE
+    load(judge)  # refuses now what would fail after the training
+    args.out.mkdir(parents=True, exist_ok=True)
+    # Seed by seed: a run that is cut short has every row once rather than some rows twice.
+    changes = {"images": args.images, "batch": args.batch}
+    began = time.time()
+    deadline = math.inf if args.minutes is None else began + 60 * args.minutes
+    jobs = [
+        Job(row, seed, args.out, args.data, judge, changes, args.device, deadline)
+        for seed in range(args.seeds)
+        for row in args.rows
+    ]
+    jobs = [job for job in jobs if not (args.out / f"{job.name}.json").exists()]
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // args.parallel)))
+    failed = 0
+    with ProcessPoolExecutor(max(1, min(args.parallel, len(jobs))), get_context("spawn")) as pool:
+        waiting = {pool.submit(train_row, job): job for job in jobs}
+        for done in as_completed(waiting):
+            name, minutes = waiting[done].name, (time.time() - began) / 60
+            if error := done.exception():
+                failed += 1
+                print(f"{name}: failed after {minutes:.1f} min: {type(error).__name__}: {error}", flush=True)
+            else:
+                print(f"{name}: {done.result() or 'not started'} after {minutes:.1f} min", flush=True)
+    if failed:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

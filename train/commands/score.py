@@ -1,0 +1,173 @@
+"""Score a checkpoint on the held-out frames of a data set.
+
+Pictures (SSIM, PSNR, LPIPS, FID), detection rate, landmarks, pose, blink and lips, per person, per voice and in the
+mean. Landmarks, pose, blink and lips are measured by the landmark judge; its own error on the true frames is printed
+beside them. What cannot be computed here is named with what it needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shlex
+import sys
+from pathlib import Path
+
+JUDGE = Path(__file__).parent.parent / "checkpoints" / "landmarks.safetensors"
+
+COLUMNS = {
+    "ssim": "SSIM ↑",
+    "psnr": "PSNR ↑",
+    "mouth_ssim": "mouth SSIM",
+    "mouth_psnr": "mouth PSNR",
+    "lpips": "LPIPS ↓",
+    "fid": "FID ↓",
+    "judge_frechet": "judge Fréchet ↓",
+    "detection": "detected ↑",
+    "ale_px": "ALE px ↓",
+    "judge_ale_px": "(judge)",
+    "ape_rad": "APE rad ↓",
+    "judge_ape_rad": "(judge)",
+    "abe": "ABE ↓",
+    "judge_abe": "(judge)",
+    "lip_r": "lip r ↑",
+    "lip_r_judge": "(judge)",
+    "lip_r_shuffled": "shuffled",
+}
+"""Columns of the table, in order; those that no row has are left out."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("family", choices=["amnet"])
+    parser.add_argument("--checkpoint", type=Path, required=True, help="written by: edgetalk train amnet")
+    parser.add_argument("--data", type=Path, required=True, help="folder written by: edgetalk data announcers")
+    parser.add_argument("--judge", type=Path, default=JUDGE, help="landmark judge (default: the bundled one)")
+    parser.add_argument(
+        "--at",
+        type=int,
+        metavar="SIZE",
+        help="compare at this size, the pictures enlarged to it (default: the checkpoint's)",
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="score N frames, evenly spread, instead of all")
+    parser.add_argument("--lpips", type=Path, metavar="FILE", help="AlexNet's weights, for LPIPS")
+    parser.add_argument("--fid", type=Path, metavar="FILE", help="Inception's weights, for FID")
+    parser.add_argument("--no-detection", action="store_true", help="leave out dlib's detector (13 ms per frame)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="also write the JSON to FILE")
+
+
+def run(args: argparse.Namespace) -> None:
+    from edgetalk.train.amnet import load_checkpoint
+    from edgetalk.train.data import Footage, pick_device
+    from edgetalk.train.networks.landmarks import load
+    from edgetalk.train.scores.amnet import score
+
+    from edgetalk.errors import InputError
+
+    if args.limit is not None and args.limit < 2:
+        raise InputError(f"--limit: got {args.limit}, expected at least 2 frames")
+    device = pick_device(args.device)
+    checkpoint = load_checkpoint(args.checkpoint)
+    judge, record = load(args.judge, device)
+    extras = extras_of(args.lpips, args.fid, not args.no_detection, device)
+    footage = Footage.load(args.data, size=args.at or checkpoint.size, device=args.device, spec=checkpoint.audio)
+    report = score(checkpoint.network.to(device), footage, judge, size=checkpoint.size, limit=args.limit, extras=extras)
+    report = {
+        "family": "amnet",
+        "variant": checkpoint.variant,
+        "command": command(),
+        "checkpoint": checkpoint.sha256,
+        "training": checkpoint.training,
+        "judge": record,
+        **report,
+    }
+    if args.out:
+        write_json(args.out, report)
+    print(json.dumps(plain(report), indent=1) if args.json else table(report))
+
+
+def extras_of(lpips_path: Path | None, fid_path: Path | None, detection: bool, device):
+    """The measures that need libraries or weights, as far as they are here."""
+    from edgetalk.train.scores import perceptual
+    from edgetalk.train.scores.amnet import Extras
+
+    extras = Extras()
+    wanted = {
+        "lpips": lambda: perceptual.lpips(lpips_path, device),
+        "inception": lambda: perceptual.inception(fid_path, device),
+        "detector": perceptual.detector,
+    }
+    if not detection:
+        del wanted["detector"]
+        extras.missing["detection"] = "left out by --no-detection"
+    for name, make in wanted.items():
+        try:
+            setattr(extras, name, make())
+        except perceptual.Unavailable as reason:
+            extras.missing[{"inception": "fid", "detector": "detection"}.get(name, name)] = str(reason)
+    return extras
+
+
+def command() -> str:
+    """The command line that is running, to stand beside its figures."""
+    program = Path(sys.argv[0]).name
+    return shlex.join(["edgetalk" if program in ("edgetalk", "cli.py") else program, *sys.argv[1:]])
+
+
+def plain(value):
+    """Numbers that JSON has no word for become null; floats are rounded to six significant digits."""
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value
+
+
+def write_json(path: Path, report: dict) -> None:
+    """Write a report; the file appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(plain(report), indent=1) + "\n")
+    part.replace(path)
+
+
+def table(report: dict) -> str:
+    """The report for a screen: a row per person, the mean, a row per voice."""
+    rows = {**report["persons"], "mean": report["mean"]}
+    for voice, figures in report["voices"].items():
+        rows[f"voice {voice}" + (" (held out)" if figures["held_out"] else "")] = figures
+    names = [name for name in COLUMNS if any(name in figures for figures in rows.values())]
+    cells = [["", *(COLUMNS[name] for name in names), "frames"]]
+    for label, figures in rows.items():
+        cells.append([label, *(f"{figures[n]:.4g}" if n in figures else "–" for n in names), str(figures["frames"])])
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    lines = [
+        "  ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in cells
+    ]
+    quiet, speaking = report["jitter"]["silent"], report["jitter"]["speaking"]
+    mean = report["mean"]
+    lines += [
+        "",
+        f"still head, silent room: pixels move {quiet['pixels']:.3f} of 255 per frame, landmarks "
+        f"{quiet['landmarks_px']:.3f} px, lips open {quiet['opening_px']:.2f} px",
+        f"still head, speaking: brows, nose and eyes move {speaking['landmarks_px']:.3f} px per frame",
+    ]
+    if "closed_px" in mean:
+        lines.append(
+            f"where the lips are truly closed they are open {mean['closed_px']:.2f} px "
+            f"(judge on true frames: {mean['judge_closed_px']:.2f})"
+        )
+    lines += [f"{name}: not computed: {reason}" for name, reason in report["not_computed"].items()]
+    lines.append(
+        f"{report['frames']} frames of {report['data']}, network at {report['size']}, compared at "
+        f"{report['compared_at']}, {report['seconds']} s on {report['device']}; (judge): the same figure "
+        "measured on the true frames"
+    )
+    return "\n".join(lines)
