@@ -196,8 +196,8 @@ def _whole_png(data: bytes) -> bool:
 def square_crop(picture: Picture, size: int) -> Picture:
     """Return a square aligned face crop at the size of a network, uint8 (size, size, 3).
 
-    Until a face tracker is there to find and align the face, what is not square, or has sides below 64 pixels, is
-    refused with an InputError.
+    Until a face tracker is there to find and align the face, what is not square, or is neither at that size nor
+    at least 64 pixels wide, is refused with an InputError.
     """
     height, width = picture.shape[:2]
     if height != width:
@@ -205,10 +205,10 @@ def square_crop(picture: Picture, size: int) -> Picture:
             f"picture: got {width}x{height}, expected a square crop of an aligned face; "
             "crop it so that the head fills the picture as in the bundled avatar"
         )
-    if height < MIN_SIDE:
-        raise InputError(f"picture: got {width}x{height}, expected at least {MIN_SIDE}x{MIN_SIDE}; use a larger one")
     if height == size:
         return picture
+    if height < MIN_SIDE:
+        raise InputError(f"picture: got {width}x{height}, expected at least {MIN_SIDE}x{MIN_SIDE}; use a larger one")
     import cv2
 
     return np.asarray(cv2.resize(picture, (size, size), interpolation=_interpolation(size / height)), np.uint8)

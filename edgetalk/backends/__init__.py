@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgetalk.errors import ModelError
+from edgetalk.metadata import Metadata
 
 SUFFIXES = {".xml": "openvino", ".onnx": "openvino", ".plan": "tensorrt"}
 
@@ -79,6 +80,14 @@ def preflight(path: str | os.PathLike[str]) -> list[str]:
     """
     lines: list[str] = _module(path).preflight(Path(path))
     return lines
+
+
+def describe(metadata: Metadata) -> str:
+    """One line of what an engine says about itself, for `preflight`."""
+    parts = [f"{metadata.family} {metadata.variant}".strip(), metadata.role, metadata.precision]
+    parts += [f"{metadata.fps} per second", f"{metadata.use} use", metadata.licence or "licence not stated"]
+    parts += [f"knows {', '.join(metadata.persons)} alone"] if metadata.persons else []
+    return f"metadata      {', '.join(parts)}"
 
 
 def _module(path: str | os.PathLike[str]) -> Any:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edgetalk.errors import BackendError, InputError, ModelError
 from edgetalk.metadata import Metadata
 
-from . import Arrays, TensorSpec
+from . import Arrays, TensorSpec, describe
 
 # Metadata's precision -> arithmetic of what is not quantised, and the capability it takes.
 ARITHMETIC = {"f32": ("f32", "FP32"), "bf16": ("bf16", "BF16"), "int8": ("bf16", "BF16"), "fp16": ("f16", "FP16")}
@@ -36,15 +36,13 @@ def preflight(path: Path) -> list[str]:
     ov = _package(path)
     core = ov.Core()
     model = _read(core, path)
-    text = _metadata(model)
-    arithmetic, why = _arithmetic(core, "CPU", Metadata.from_json(text, path.name).precision)
-    ports = {
-        kind: ", ".join(f"{name} {spec.dtype} {spec.shape}" for name, spec in _specs(ports).items())
-        for kind, ports in (("inputs", model.inputs), ("outputs", model.outputs))
-    }
-    return [f"engine      OpenVINO {_version(ov)} on the CPU, {arithmetic}{why}"] + [
-        f"{kind:<11} {line}" for kind, line in ports.items()
-    ]
+    metadata = Metadata.from_json(_metadata(model), path.name)
+    arithmetic, why = _arithmetic(core, "CPU", metadata.precision)
+    lines = [describe(metadata), f"engine        OpenVINO {_version(ov)} on the CPU, {arithmetic}{why}"]
+    for kind, ports in (("inputs", model.inputs), ("outputs", model.outputs)):
+        tensors = (f"{name} {spec.dtype} {spec.shape}" for name, spec in _specs(ports).items())
+        lines.append(f"{kind:<13} {', '.join(tensors)}")
+    return lines
 
 
 class OpenVINO:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from edgetalk.errors import BackendError, InputError, ModelError
 
-from . import Arrays, TensorSpec
+from . import Arrays, TensorSpec, describe
 from . import plan as plans
 from .cuda import Device, Graph, can_capture, open_device
 
@@ -52,11 +52,12 @@ def preflight(path: Path) -> list[str]:
     with device.current():
         free, total = device.memory()
     return [
-        f"engine      {plan.product} {plan.version} for {' and '.join(plan.capabilities)}, {plan.metadata.precision}; "
+        describe(plan.metadata),
+        f"engine        {plan.product} {plan.version} for {' and '.join(plan.capabilities)}; "
         f"{package.__version__} is here",
-        f"device      {device.name} ({device.capability}), {free / 2**30:.1f} of {total / 2**30:.1f} GiB free",
-        f"driver      CUDA {device.driver} through {device.provider}",
-        f"graph       {graph_state()}",
+        f"device        {device.name} ({device.capability}), {free / 2**30:.1f} of {total / 2**30:.1f} GiB free",
+        f"driver        CUDA {device.driver} through {device.provider}",
+        f"graph         {graph_state()}",
     ]
 
 

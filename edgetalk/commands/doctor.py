@@ -45,17 +45,17 @@ def machine() -> list[str]:
     """What this machine offers, one line each."""
     memory = _meminfo()
     lines = [
-        f"python      {platform.python_version()} ({sys.executable})",
-        f"system      {platform.system()} {platform.release()} {platform.machine()}",
-        f"cpu         {len(os.sched_getaffinity(0))} cores; {', '.join(_features()) or 'features unknown'}",
-        f"memory      {memory['MemAvailable'] / 2**30:.1f} of {memory['MemTotal'] / 2**30:.1f} GiB free",
+        f"python        {platform.python_version()} ({sys.executable})",
+        f"system        {platform.system()} {platform.release()} {platform.machine()}",
+        f"cpu           {len(os.sched_getaffinity(0))} cores; {', '.join(_features()) or 'features unknown'}",
+        f"memory        {memory['MemAvailable'] / 2**30:.1f} of {memory['MemTotal'] / 2**30:.1f} GiB free",
     ]
     for package, what in PACKAGES.items():
         try:
-            lines.append(f"{package:<11} {importlib.metadata.version(package)} for {what}")
+            lines.append(f"{package:<13} {importlib.metadata.version(package)} for {what}")
         except importlib.metadata.PackageNotFoundError:
-            lines.append(f"{package:<11} not installed; for {what}")
-    return lines + [f"device      {device}" for device in _devices()]
+            lines.append(f"{package:<13} not installed; for {what}")
+    return lines + [f"device        {device}" for device in _devices()]
 
 
 def engine(name: str) -> list[str]:
@@ -65,7 +65,12 @@ def engine(name: str) -> list[str]:
 
     path = find_engine(name)
     lines = preflight(path)
-    return [f"file        {path}, {_size(path) / 1e6:.1f} MB", *lines, "fits        this machine can run it"]
+    free = _meminfo()["MemAvailable"] / 1e6
+    return [
+        f"file          {path}, {_size(path) / 1e6:.1f} MB; {free:.0f} MB of memory are free",
+        *lines,
+        "fits          this machine can run it",
+    ]
 
 
 def _size(path: Path) -> int:

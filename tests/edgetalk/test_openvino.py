@@ -84,9 +84,10 @@ def test_precision_follows_the_metadata(zoo, feeds, precision, arithmetic):
 def test_a_cpu_without_bf16_runs_in_f32_and_says_so(zoo):
     """OpenVINO itself is told to use no more than AVX2."""
     code = (
-        "import sys; from edgetalk.backends import open_engine, preflight; b = open_engine(sys.argv[1]); print(b.device);"
+        "import sys; from edgetalk.backends import open_engine, preflight;"
+        "b = open_engine(sys.argv[1]); print(b.device);"
         "print(b._request.get_compiled_model().get_property('INFERENCE_PRECISION_HINT').to_string());"
-        "print(preflight(sys.argv[1])[0])"
+        "print(preflight(sys.argv[1])[1])"
     )
     environment = {**os.environ, "OV_CPU_MAX_ISA": "AVX2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
     command = [sys.executable, "-c", code, str(zoo.root / "int8/amnet.xml")]
@@ -184,7 +185,9 @@ def test_damaged_files_are_refused_in_one_line(zoo, tmp_path, capfd, what, look)
 
 
 def test_other_paths_are_refused(zoo, tmp_path):
-    with pytest.raises(ModelError, match="amnet.trt is no engine that edgetalk knows by its suffix; expected one of .xml"):
+    with pytest.raises(
+        ModelError, match="amnet.trt is no engine that edgetalk knows by its suffix; expected one of .xml"
+    ):
         open_engine(tmp_path / "amnet.trt")
     with pytest.raises(FileNotFoundError, match="No such engine.*nothing.xml"):
         open_engine(tmp_path / "nothing.xml")

@@ -1,18 +1,441 @@
+"""Session through real OpenVINO on tiny networks: frames as numpy computes them, and every refusal."""
+
 from __future__ import annotations
+
+import dataclasses
+import time
+import warnings
+from fractions import Fraction
 
 import numpy as np
 import pytest
+import soundfile
 
-from edgetalk import Session
+import edgetalk.session
+from edgetalk import BackendError, InputError, ModelError, Session
+from edgetalk import avatar as avatars
+from edgetalk.clock import frame_count
+from edgetalk.mel import log_mel, windows
+from edgetalk.metadata import AudioSpec, Metadata
+from edgetalk.motion import Idle
 
 
-@pytest.mark.parametrize("name", ["onnx", "f32", "dynamic"])
+def speech(seconds: float = 1.3) -> np.ndarray:
+    rng = np.random.default_rng(11)
+    samples = int(16000 * seconds)
+    return (rng.normal(size=samples) * 0.2 * (np.sin(np.arange(samples) / 900) > 0)).astype(np.float32)
+
+
+@pytest.fixture
+def engine(zoo, tmp_path):
+    return zoo.set("f32", tmp_path / "model")
+
+
+# --- a step
+
+
+@pytest.mark.parametrize("name", ["onnx", "dynamic", "f32", "bf16", "int8"])
 def test_step_equals_the_numpy_reference(zoo, controls, name, tmp_path):
-    engine = zoo.set(name, tmp_path)
-    with Session(engine) as session:
+    with Session(zoo.set(name, tmp_path)) as session:
         frame = session.step(*controls)
-        appearance = session.avatar.features["appearance"].astype(np.float32)
+        appearance = zoo.reference.appearance(session.avatar.source)
         want, landmarks = zoo.reference.step(appearance, *controls)
         assert frame.dtype == np.uint8 and frame.shape == (32, 32, 3) and frame.std() > 20
+        assert session.size == (32, 32) and session.fps == 25
+        if name in ("bf16", "int8"):
+            assert np.abs(frame.astype(int) - want).mean() < 2
+            np.testing.assert_allclose(session.landmarks, landmarks, atol=0.02)
+        else:
+            assert np.abs(frame.astype(int) - want).max() <= 1
+            np.testing.assert_allclose(session.landmarks, landmarks, atol=1e-5)
+
+
+def test_every_input_counts(engine, controls):
+    mel, pose, blink = controls
+    with Session(engine) as session:
+        base = session.step(mel, pose, blink).copy()
+        for other in ((mel * 0.5, pose, blink), (mel, pose + 0.3, blink), (mel, pose, 1 - blink)):
+            assert np.abs(session.step(*other).astype(int) - base).mean() > 1
+        np.testing.assert_array_equal(session.step(mel, pose, blink), base)
+
+
+def test_the_frame_is_a_view_that_the_next_step_overwrites(engine, controls):
+    mel, pose, blink = controls
+    with Session(engine) as session:
+        first = session.step(mel, pose, blink)
+        kept, marks = first.copy(), session.landmarks
+        second = session.step(mel, -pose, blink)
+        assert np.shares_memory(first, second) and np.shares_memory(marks, session.landmarks)
+        assert not np.array_equal(first, kept)
+
+
+def test_what_numpy_sees_without_a_copy_is_taken(engine, controls):
+    mel, pose, blink = controls
+    with Session(engine) as session:
+        want = session.step(mel, pose, blink).copy()
+        np.testing.assert_array_equal(session.step(memoryview(mel), pose, blink), want)
+        np.testing.assert_array_equal(session.step(np.asfortranarray(mel), pose, np.repeat(blink, 2)[::2]), want)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"mel": np.zeros((80, 32))}, r"mel: got float64 \(80, 32\), expected float32 \(32, 80\); use mel.T.astype"),
+        ({"mel": np.full((32, 80), np.nan, np.float32)}, r"mel: got nan at \[0, 0\]"),
+        ({"pose": np.zeros(2, np.float32)}, r"pose: got float32 \(2,\), expected float32 \(3,\)"),
+        ({"pose": np.array([0, 4, 0], np.float32)}, r"pose: got pitch 4, expected -3.142 to 3.142"),
+        ({"pose": np.array([0, 0, np.inf], np.float32)}, r"pose: got inf"),
+        ({"pose": None}, "pose: got none, amnet.xml takes one"),
+        ({"blink": np.array([0, 1.5], np.float32)}, "blink: got right 1.5, expected 0 to 1"),
+        ({"blink": np.array([-0.1, 1], np.float32)}, "blink: got left -0.1, expected 0 to 1"),
+        ({"blink": np.array([0.0, 1.0])}, r'blink: got float64 .* use blink.astype\("float32"\)'),
+    ],
+)
+def test_inputs_that_do_not_fit_are_refused_and_leave_the_session_usable(engine, controls, change, message):
+    good = dict(zip(("mel", "pose", "blink"), controls, strict=True))
+    with Session(engine) as session:
+        want = session.step(**good).copy()
+        with pytest.raises(InputError, match=message) as caught:
+            session.step(**{**good, **change})
+        assert "\n" not in str(caught.value)
+        np.testing.assert_array_equal(session.step(**good), want)
+
+
+def test_units_of_other_checkpoints_lift_our_ranges(zoo, controls, tmp_path):
+    mel, pose, blink = controls
+    zoo.set("onnx", tmp_path)
+    units = {"pose": "degrees", "blink": "centred on 0"}
+    zoo.write("step", tmp_path / "amnet.onnx", dataclasses.replace(zoo.metadata, units=units))
+    with Session(tmp_path / "amnet.onnx") as session:
+        session.step(mel, pose + 20, blink - 2)
+        with pytest.raises(InputError, match="pose: got nan"):
+            session.step(mel, pose * np.float32("nan"), blink)
+    units = {"pose": "rad: yaw, pitch, roll", "blink": "subject's left, right: 0 open, 1 closed"}
+    zoo.write("step", tmp_path / "amnet.onnx", dataclasses.replace(zoo.metadata, units=units))
+    with Session(tmp_path / "amnet.onnx") as session, pytest.raises(InputError, match="pose: got yaw"):
+        session.step(mel, pose + 20, blink)
+
+
+def test_the_checks_cost_little(engine, controls):
+    """Bound by what a step costs beyond the backend's run; a quiet machine shows about 8 microseconds."""
+    with Session(engine, threads=1) as session:
+        mel, pose, blink = controls
+        feeds = {"mel": mel[None], "pose": pose[None], "blink": blink[None]}
+
+        def fastest(call) -> float:
+            times = []
+            for _ in range(400):
+                start = time.perf_counter()
+                call()
+                times.append(time.perf_counter() - start)
+            return min(times)
+
+        rest = fastest(lambda: session.step(mel, pose, blink)) - fastest(lambda: session._backend.run(feeds))
+    assert rest < 50e-6
+
+
+# --- sound
+
+
+@pytest.mark.parametrize("fps", [None, "30000/1001"])
+def test_talk_equals_steps_on_windows_of_the_whole_sound(engine, fps):
+    pcm, spec, rate = speech(), AudioSpec(), Fraction(fps or 25)
+    count = frame_count(len(pcm), rate)
+    life = Idle(5, rate)
+    with Session(engine) as session:
+        cut = windows(log_mel(pcm, spec), count, spec, rate)
+        want = [session.step(cut[i], *life.pose_blink(i)).copy() for i in range(count)]
+        got = [frame.copy() for frame in session.talk(pcm, seed=5, fps=fps)]
+        assert len(got) == count
+        assert np.abs(np.stack(got).astype(int) - np.stack(want)).max() <= 1
+        other = [frame.copy() for frame in session.talk(pcm, seed=6, fps=fps)]
+        assert not np.array_equal(other, got)
+
+
+def test_stream_equals_talk_for_chunks_of_any_size(engine):
+    pcm = speech(2.1)
+    rng = np.random.default_rng(2)
+    sizes = [0, 1, 7, 160, 4000, *rng.integers(1, 2500, 50)]
+    chunks = np.split(pcm, np.minimum(np.cumsum(sizes), len(pcm)))
+    assert sum(map(len, chunks)) == len(pcm)
+    with Session(engine) as session:
+        want = [frame.copy() for frame in session.talk(pcm, motion="still")]
+        got = [frame.copy() for frame in session.stream(chunks, motion="still")]
+        assert len(got) == len(want) == 52
+        assert np.abs(np.stack(got).astype(int) - np.stack(want)).max() <= 1
+
+
+def test_a_live_frame_waits_for_no_more_sound_than_it_needs(engine):
+    heard = 0
+
+    def microphone():
+        nonlocal heard
+        for at in range(0, 16000, 160):  # 10 ms
+            heard = at + 160
+            yield np.zeros(160, np.float32)
+
+    with Session(engine) as session:
+        waits = [heard - i * 640 for i, _ in enumerate(session.stream(microphone(), motion="still"))]
+    assert len(waits) == 25
+    assert max(waits[:20]) <= 320 + 1600 + 160  # the middle of the frame, 100 ms, and one chunk
+
+
+def test_talk_reads_files(engine, tmp_path):
+    pcm = speech(0.5)
+    soundfile.write(tmp_path / "a.wav", np.stack([pcm, pcm], 1), 16000, "FLOAT")
+    with Session(engine) as session:
+        want = [frame.copy() for frame in session.talk(pcm)]
+        got = [frame.copy() for frame in session.talk(tmp_path / "a.wav")]
+    np.testing.assert_array_equal(got, want)
+
+
+def test_motion_may_be_any_object_that_knows_the_pose(engine):
+    class Nod:
+        def pose_blink(self, i):
+            return np.array([0, 0.1 * i, 0], np.float32), np.zeros(2, np.float32)
+
+    with Session(engine) as session:
+        frames = [frame.copy() for frame in session.talk(np.zeros(16000, np.float32), motion=Nod())]
+    assert not np.array_equal(frames[10], frames[20])
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ((np.zeros(0, np.float32),), "pcm: got 0 samples, expected sound"),
+        ((np.zeros(9, np.int16),), r"pcm: got int16 .* use \(pcm / 32768\)"),
+        ((np.full(9, np.nan, np.float32),), "pcm: got NaN or infinite samples"),
+        ((np.zeros(9, np.float32), "dance"), "motion: got 'dance'"),
+        ((np.zeros(9, np.float32), "idle", 0, 0), "fps: got 0"),
+    ],
+)
+def test_talk_refuses_at_once(engine, arguments, message):
+    with Session(engine) as session, pytest.raises(InputError, match=message):
+        session.talk(*arguments)  # not first when a frame is asked for
+
+
+def test_stream_refuses_a_bad_chunk(engine):
+    with Session(engine) as session:
+        frames = session.stream([np.zeros(5000, np.float32), np.zeros(10, np.float64)])
+        with pytest.raises(InputError, match="pcm: got float64"):
+            list(frames)
+
+
+def test_sound_needs_a_front_end_in_the_metadata(zoo, tmp_path, controls):
+    zoo.set("onnx", tmp_path)
+    zoo.write("step", tmp_path / "amnet.onnx", dataclasses.replace(zoo.metadata, audio=None))
+    with Session(tmp_path / "amnet.onnx") as session:
+        session.step(*controls)
+        with pytest.raises(ModelError, match="amnet.onnx does not say how it hears"):
+            session.talk(speech())
+
+
+# --- opening and closing
+
+
+def test_after_close_there_is_one_clear_error(engine, controls):
+    session = Session(engine)
+    frame = session.step(*controls)
+    before = frame.copy()
+    frames = session.talk(speech())
+    session.close()
+    session.close()
+    np.testing.assert_array_equal(frame, before)
+    for call in (lambda: session.step(*controls), lambda: session.talk(speech()), lambda: next(frames)):
+        with pytest.raises(BackendError, match="the session of amnet.xml is closed; open a new one"):
+            call()
+
+
+def test_metadata_and_device_are_told(engine):
+    with Session(engine) as session:
+        assert session.metadata.family == "amnet" and session.metadata.audio == AudioSpec()
+        assert session.device.startswith("CPU (") and "OpenVINO" in session.device
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (None, "has no edgetalk metadata"),
+        ('{"format":2}', "has metadata of format 2"),
+        ("{", "has edgetalk metadata that is damaged"),
+    ],
+)
+def test_metadata_missing_newer_or_damaged(zoo, tmp_path, text, message):
+    import onnx
+
+    path = zoo.set("onnx", tmp_path)
+    model = onnx.load(path)
+    del model.metadata_props[:]
+    if text is not None:
+        onnx.helper.set_model_props(model, {"edgetalk": text})
+    onnx.save(model, path)
+    with pytest.raises(ModelError, match=f"amnet.onnx {message}"):
+        Session(path)
+
+
+def test_a_source_engine_is_no_session(engine):
+    with pytest.raises(ModelError, match="amnet-source.xml makes appearance from source, .*open amnet.xml"):
+        Session(engine.with_name("amnet-source.xml"))
+
+
+def test_a_fixed_batch_is_refused(zoo, tmp_path):
+    zoo.set("onnx", tmp_path)
+    zoo.write("step", tmp_path / "amnet.onnx", batch=4)
+    with pytest.raises(ModelError, match="amnet.onnx has appearance of batch 4, a session takes 1"):
+        Session(tmp_path / "amnet.onnx")
+
+
+def test_commercial_use(zoo, tmp_path, controls):
+    path = zoo.set("onnx", tmp_path)
+    Session(path, use="commercial").close()
+    zoo.write("step", path, dataclasses.replace(zoo.metadata, use="non-commercial", licence="CC BY-NC 4.0"))
+    Session(path).close()
+    with pytest.raises(ModelError, match=r"amnet.onnx is for non-commercial use \(licence: CC BY-NC 4.0\)"):
+        Session(path, use="commercial")
+    with pytest.raises(InputError, match="use: got 'private'"):
+        Session(path, use="private")
+
+
+def test_a_bare_name_means_a_bundled_model(zoo, tmp_path, monkeypatch, controls):
+    monkeypatch.setattr(edgetalk.session, "MODELS", tmp_path)
+    monkeypatch.chdir(tmp_path.parent)
+    with pytest.raises(FileNotFoundError, match="no bundled model is called amnet; bundled here: none"):
+        Session("amnet")
+    zoo.set("onnx", tmp_path)
+    with Session("amnet") as session:
+        assert session.device.startswith("CPU") and "f32" in session.device
+    zoo.set("int8", tmp_path)  # .xml goes before .onnx
+    with Session("amnet") as session:
+        assert session.metadata.precision == "int8"
+    with pytest.raises(FileNotFoundError, match="no bundled model is called anna; bundled here: amnet;"):
+        Session("anna")
+    with pytest.raises(FileNotFoundError, match="No such engine"):
+        Session("amnet.xml")  # a path, in this folder
+
+
+# --- whose face
+
+
+def test_a_whole_graph_opens_too(zoo, tmp_path, controls):
+    path = zoo.write("step", tmp_path / "whole.onnx", dataclasses.replace(zoo.metadata, source=""), whole=True)
+    with Session(path, source=zoo.face(64)) as session:
+        want, _ = zoo.reference.step(zoo.reference.appearance(session.avatar.source), *controls)
+        assert np.abs(session.step(*controls).astype(int) - want).max() <= 1
+    with Session(path, avatar=zoo.root / "onnx/amnet.avatar") as session:
+        want, _ = zoo.reference.step(zoo.reference.appearance(session.avatar.source), *controls)
+        assert np.abs(session.step(*controls).astype(int) - want).max() <= 1
+
+
+def test_source_prepares_a_face(zoo, engine, controls):
+    picture = zoo.face(64)[:, ::-1].copy()
+    with Session(engine, source=picture) as session:
+        want, _ = zoo.reference.step(zoo.reference.appearance(session.avatar.source), *controls)
+        frame = session.step(*controls).copy()
         assert np.abs(frame.astype(int) - want).max() <= 1
-        np.testing.assert_allclose(session.landmarks, landmarks, atol=1e-5)
+    with Session(engine) as session:
+        assert np.abs(session.step(*controls).astype(int) - frame).mean() > 5
+
+
+def test_a_face_that_a_model_of_few_persons_cannot_know_gets_a_warning(zoo, tmp_path):
+    path = zoo.set("onnx", tmp_path)
+    zoo.write("step", path, dataclasses.replace(zoo.metadata, persons=("ada", "bea")))
+    with pytest.warns(UserWarning, match="amnet.onnx was trained on ada, bea alone: this face is none of them"):
+        Session(path, source=zoo.face(64))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Session(path)  # the avatar that came with it
+
+
+def test_avatar_and_source_exclude_each_other(zoo, engine):
+    with pytest.raises(InputError, match="avatar and source were both given"):
+        Session(engine, avatar=engine.with_suffix(".avatar"), source=zoo.face(64))
+
+
+def test_without_an_avatar_the_way_out_is_told(engine):
+    engine.with_suffix(".avatar").unlink()
+    with pytest.raises(
+        ModelError, match="amnet.xml has no amnet.avatar beside it; pass avatar= or source=, or prepare"
+    ):
+        Session(engine)
+    with pytest.raises(FileNotFoundError):
+        Session(engine, avatar="nobody.avatar")
+
+
+def test_without_a_source_engine_there_are_no_new_faces(zoo, engine):
+    for file in engine.parent.glob("amnet-source.*"):
+        file.unlink()
+    Session(engine).close()
+    with pytest.raises(ModelError, match="amnet.xml has no amnet-source.xml beside it"):
+        Session(engine, source=zoo.face(64))
+
+
+def test_an_avatar_of_other_weights_is_prepared_again_or_refused(zoo, engine, controls):
+    with Session(engine) as session:
+        want = session.step(*controls).copy()
+        own = session.avatar
+    foreign = dataclasses.replace(
+        own, weights="0" * 64, features={"appearance": own.features["appearance"] * np.float16(2)}
+    )
+    avatars.save(foreign, engine.with_suffix(".avatar"))
+    with pytest.warns(UserWarning, match="amnet.avatar was prepared with other weights .* prepared again"):
+        session = Session(engine)
+    assert np.abs(session.step(*controls).astype(int) - want).max() <= 1
+    for file in engine.parent.glob("amnet-source.*"):
+        file.unlink()
+    with pytest.raises(
+        ModelError, match="prepared with other weights than those of amnet.xml, and there is no amnet-source.xml"
+    ):
+        Session(engine)
+
+
+def test_a_source_engine_of_another_export_is_refused(zoo, engine):
+    other = zoo.write("source", engine.parent / "other.onnx", seed=1)
+    zoo.ir(other, engine.with_name("amnet-source.xml"))
+    with pytest.raises(ModelError, match="amnet.xml and its source engine are not of one export"):
+        Session(engine, source=zoo.face(64))
+    own = avatars.load(engine.with_suffix(".avatar"))
+    with pytest.raises(ModelError, match="are not of one export"):
+        Session(engine, avatar=dataclasses.replace(own, weights="0" * 64))
+
+
+def test_features_that_do_not_fit_the_graph_are_refused(engine):
+    own = avatars.load(engine.with_suffix(".avatar"))
+    small = dataclasses.replace(own, features={"appearance": own.features["appearance"][:, :, :4]})
+    with pytest.raises(ModelError, match=r"takes appearance \(8, 8, 8\) and the avatar has appearance \(8, 4, 8\)"):
+        Session(engine, avatar=small)
+    with pytest.raises(ModelError, match="and the avatar has no appearance"):
+        Session(engine, avatar=dataclasses.replace(own, features={}))
+
+
+def test_an_avatar_of_several_frames_is_walked_to_and_fro(zoo, tmp_path):
+    """As WavSyncSwap will: features of a film, and a step that takes mel alone."""
+    spec = AudioSpec(window=16, offset=-6.4)
+    path = zoo.write("swap", tmp_path / "swap.onnx", Metadata(family="wavsyncswap", audio=spec, source="f" * 64))
+    rng = np.random.default_rng(0)
+    faces = rng.normal(size=(4, 8, 8, 8)).astype(np.float16)
+    film = avatars.Avatar(zoo.face(), {"face": faces}, np.zeros((4, 4), np.float32), "wavsyncswap", "f" * 64)
+    mel = rng.uniform(-4, 4, (16, 80)).astype(np.float32)
+    with Session(path, avatar=film) as session:
+        frames = [session.step(mel).copy() for _ in range(13)]
+        assert session.landmarks is None
+        with pytest.raises(InputError, match="pose: got one, swap.onnx takes none"):
+            session.step(mel, np.zeros(3, np.float32))
+        again = [frame.copy() for frame in session.talk(speech(0.4))]
+        assert len(again) == 10
+    walk = [0, 1, 2, 3, 2, 1, 0, 1, 2, 3, 2, 1, 0]
+    alone = []
+    for k in range(4):
+        one = dataclasses.replace(film, features={"face": faces[k : k + 1]})
+        with Session(path, avatar=one) as session:
+            alone.append(session.step(mel).copy())
+    for frame, k in zip(frames, walk, strict=True):
+        np.testing.assert_array_equal(frame, alone[k])
+
+
+def test_sessions_do_not_disturb_each_other(zoo, engine, controls):
+    mel, pose, blink = controls
+    with Session(engine) as one, Session(engine, source=zoo.face(64)[:, ::-1].copy()) as two:
+        a = one.step(mel, pose, blink)
+        before = a.copy()
+        two.step(mel, -pose, blink)
+        np.testing.assert_array_equal(a, before)

@@ -1,0 +1,141 @@
+"""Avatar files: what is written, how it is read, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import struct
+
+import numpy as np
+import pytest
+import safetensors
+import safetensors.numpy
+
+from edgetalk import InputError, ModelError
+from edgetalk import avatar as avatars
+
+
+@pytest.fixture
+def avatar() -> avatars.Avatar:
+    rng = np.random.default_rng(1)
+    return avatars.Avatar(
+        source=rng.integers(0, 256, (32, 32, 3)).astype(np.uint8),
+        features={"appearance": rng.normal(size=(1, 8, 8, 8)).astype(np.float16)},
+        boxes=np.array([[3, 4, 67, 68]], np.float32),
+        family="amnet",
+        weights="ab" * 32,
+        licence="CC0-1.0",
+        consent="drawn by us; nobody is shown — 2026",
+        name="ada",
+    )
+
+
+def test_what_is_saved_is_loaded(avatar, tmp_path):
+    avatars.save(avatar, tmp_path / "ada.avatar")
+    loaded = avatars.load(tmp_path / "ada.avatar")
+    for field in ("family", "weights", "licence", "consent", "name"):
+        assert getattr(loaded, field) == getattr(avatar, field)
+    np.testing.assert_array_equal(loaded.source, avatar.source)
+    np.testing.assert_array_equal(loaded.boxes, avatar.boxes)
+    np.testing.assert_array_equal(loaded.features["appearance"], avatar.features["appearance"])
+    assert [file.name for file in tmp_path.iterdir()] == ["ada.avatar"]
+
+
+def test_features_stay_in_the_file(avatar, tmp_path):
+    avatars.save(avatar, tmp_path / "ada.avatar")
+    base = avatars.load(tmp_path / "ada.avatar").features["appearance"]
+    while isinstance(base, np.ndarray) and not isinstance(base, np.memmap):
+        base = base.base
+    assert isinstance(base, np.memmap)
+
+
+def test_the_format_is_plain_safetensors(avatar, tmp_path):
+    """The bytes, read without our code: a change of the format shows here."""
+    avatars.save(avatar, tmp_path / "ada.avatar")
+    data = (tmp_path / "ada.avatar").read_bytes()
+    (size,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + size])
+    assert header["__metadata__"] == {
+        "format": "1",
+        "family": "amnet",
+        "weights": "ab" * 32,
+        "licence": "CC0-1.0",
+        "consent": "drawn by us; nobody is shown — 2026",
+        "name": "ada",
+    }
+    assert {name: (entry["dtype"], entry["shape"]) for name, entry in header.items() if name != "__metadata__"} == {
+        "source": ("U8", [32, 32, 3]),
+        "appearance": ("F16", [1, 8, 8, 8]),
+        "boxes": ("F32", [1, 4]),
+    }
+    assert set(safetensors.numpy.load(data)) == {"source", "appearance", "boxes"}
+
+
+def _newer(path):
+    path.write_bytes(safetensors.numpy.save({"source": np.zeros(3, np.uint8)}, {"format": "2"}))
+
+
+def _other(path):
+    path.write_bytes(safetensors.numpy.save({"weight": np.zeros(3, np.float32)}))
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:-7]), "truncated or no avatar"),
+        (lambda path: path.write_bytes(path.read_bytes()[:100]), "truncated or no avatar"),
+        (lambda path: path.write_bytes(b""), "truncated or no avatar"),
+        (lambda path: path.write_text("a text, not an avatar at all"), "truncated or no avatar"),
+        (_other, "is no avatar: it lacks 'family'"),
+        (_newer, "is an avatar of format 2, this edgetalk reads up to 1; upgrade it"),
+    ],
+)
+def test_files_that_are_no_avatar_are_refused(avatar, tmp_path, damage, message):
+    path = tmp_path / "ada.avatar"
+    avatars.save(avatar, path)
+    damage(path)
+    with pytest.raises(ModelError, match=f"^ada.avatar .*{message}") as caught:
+        avatars.load(path)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(FileNotFoundError):
+        avatars.load(tmp_path / "bea.avatar")
+
+
+def test_a_failed_save_leaves_the_old_file(avatar, tmp_path):
+    path = tmp_path / "ada.avatar"
+    avatars.save(avatar, path)
+    before = path.read_bytes()
+    with pytest.raises(safetensors.SafetensorError):  # safetensors knows no strings
+        avatars.save(dataclasses.replace(avatar, boxes=np.array(["left"])), path)
+    assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+    (tmp_path / "folder.avatar").mkdir()
+    with pytest.raises(OSError):
+        avatars.save(avatar, tmp_path / "folder.avatar")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["ada.avatar", "folder.avatar"]
+
+
+@pytest.mark.parametrize("name", ["onnx", "f32"])
+def test_make_runs_the_source_engine(zoo, name, tmp_path):
+    engine = zoo.set(name, tmp_path)
+    made = avatars.make(engine, zoo.face(64), licence="CC0-1.0", consent="me", name="ada")
+    features = zoo.reference.appearance(made.source)
+    np.testing.assert_allclose(made.features["appearance"], features, atol=2e-3 * np.abs(features).max())
+    assert made.features["appearance"].dtype == np.float16
+    assert made.weights == zoo.metadata.source  # whatever it was built into
+    assert (made.licence, made.consent, made.name, made.family) == ("CC0-1.0", "me", "ada", "amnet")
+    np.testing.assert_array_equal(made.boxes, [[0, 0, 64, 64]])
+
+
+def test_the_source_engine_is_looked_for_in_order(zoo, tmp_path):
+    zoo.set("onnx", tmp_path)
+    engine = zoo.set("f32", tmp_path)
+    assert avatars.source_engine(engine).name == "amnet-source.xml"
+    assert avatars.source_engine(engine.with_suffix(".onnx")).name == "amnet-source.onnx"
+    assert avatars.source_engine(engine.with_suffix(".plan")).name == "amnet-source.xml"
+    assert avatars.source_engine(tmp_path / "bmnet.xml") is None
+
+
+@pytest.mark.parametrize("side, reason", [((64, 65), "expected a square crop"), ((40, 40), "at least 64x64")])
+def test_pictures_that_cannot_be_used_are_refused(zoo, side, reason):
+    with pytest.raises(InputError, match=reason):
+        avatars.make(zoo.root / "f32/amnet.xml", np.zeros((*side, 3), np.uint8))

@@ -1,0 +1,61 @@
+"""doctor: what it says of this machine, and its exit status for engines that fit and that do not."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+
+import numpy as np
+import pytest
+
+from edgetalk.commands import doctor
+
+
+def test_machine(edgetalk_cli):
+    import openvino
+
+    result = edgetalk_cli("doctor")
+    assert result.returncode == 0 and result.stderr == ""
+    assert platform.python_version() in result.stdout
+    assert f"openvino      {openvino.__version__.split('-')[0]}" in result.stdout
+    assert "device        CPU " in result.stdout
+    assert f"{len(os.sched_getaffinity(0))} cores" in result.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux" or platform.machine() != "x86_64", reason="reads x86 flags of Linux")
+def test_features_agree_with_what_openvino_finds():
+    import openvino
+
+    capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    found = doctor._features()
+    assert any("bf16" in feature for feature in found) == ("BF16" in capabilities)
+    assert ("avx512" in found) == ("WINOGRAD" in capabilities or "BF16" in capabilities)
+
+
+def test_memory_is_that_of_the_system():
+    memory = doctor._meminfo()
+    assert memory["MemTotal"] == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert 0 < memory["MemAvailable"] <= memory["MemTotal"]
+
+
+@pytest.mark.parametrize("name", ["f32/amnet.xml", "int8/amnet.xml", "onnx/amnet.onnx", "onnx/amnet-source.onnx"])
+def test_an_engine_that_fits(zoo, edgetalk_cli, name):
+    result = edgetalk_cli("doctor", zoo.root / name)
+    assert result.returncode == 0 and result.stderr == ""
+    for told in ("OpenVINO", "amnet tiny", "25 per second", "this machine can run it"):
+        assert told in result.stdout
+
+
+def test_engines_that_do_not(zoo, edgetalk_cli, tmp_path):
+    (tmp_path / "amnet.xml").write_bytes((zoo.root / "f32/amnet.xml").read_bytes())
+    (tmp_path / "amnet.plan").write_bytes(np.random.default_rng(0).bytes(1000))
+    for name, told in (
+        ("amnet.xml", "amnet.xml has no amnet.bin"),
+        ("amnet.plan", "amnet.plan is no TensorRT plan"),
+        ("none.xml", "none.xml"),
+        ("amnet.bin", "amnet.bin is no engine that edgetalk knows"),
+    ):
+        result = edgetalk_cli("doctor", tmp_path / name)
+        assert result.returncode == 1 and result.stdout == ""
+        assert told in result.stderr and result.stderr.count("\n") == 1
