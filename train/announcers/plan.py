@@ -29,6 +29,8 @@ SETS = {"announcers-6": 23_790, "any": 26_400, "wild": 24_000}
 """Sets and their default number of frames."""
 TEST_SHARE = 3_790 / 23_790
 TRAIN, TEST = 0, 1
+SHORTEST = 25
+"""No clip is left with fewer frames, if its lane is long enough."""
 VISEMES = tuple(SHAPES)
 SILENCE = "silence"
 VOICE_NAMES = (*speech.VOICES, SILENCE)
@@ -128,6 +130,8 @@ def _clips(plan: Plan, lane: Lane) -> list[tuple[Speech, int, str, int]]:
             said, sentence = speech.joined(pieces), number[text]
         whole = len(said.pcm) // SAMPLES
         frames = min(whole, left)
+        if 0 < left - frames < SHORTEST <= left - SHORTEST:
+            frames = left - SHORTEST
         first = int(rng.integers(whole - frames + 1))
         clips.append((cut(said, first, frames), sentence, voice, motion_seed))
         left -= frames
