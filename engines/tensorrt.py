@@ -53,7 +53,7 @@ def build_plan(
     batch: largest batch of a graph with a dynamic one, or smallest, usual and largest.
     workspace: MiB that a layer may use while it runs and while its kernels are tried out; a small number keeps
         the build on a Jetson within its memory. None leaves it to TensorRT: all that there is.
-    timing_cache: file that keeps what was measured of kernels, read if it exists, written afterwards.
+    timing_cache: file that keeps what was measured of kernels, read if it exists, written afterwards. TensorRT alone.
     hardware: "ampere+" or "same": let the plan run on other devices too, somewhat slower. TensorRT alone.
     version_compatible: let newer versions of TensorRT run the plan too, somewhat slower. TensorRT alone.
 
@@ -67,9 +67,11 @@ def build_plan(
     gpu, capabilities = _target(trt, product, compute_capability)
     if rtx and (hardware or version_compatible):
         raise InputError(
-            "hardware and version_compatible: TensorRT-RTX 1.x has neither; name all devices instead: "
+            "hardware and version_compatible: TensorRT-RTX has neither; name all devices instead: "
             "--compute-capability 8.6,8.9,12.0"
         )
+    if rtx and timing_cache:
+        raise InputError("timing_cache: TensorRT-RTX tries no kernels while it builds; leave it out")
     if hardware not in (None, *HARDWARE):
         raise InputError(f"hardware: got {hardware!r}, expected one of {', '.join(HARDWARE)}")
     if workspace is not None and workspace < 1:
@@ -160,7 +162,7 @@ def parse(trt: Any, builder: Any, journal: Journal, graph: bytes, source: Path) 
     """Return the strongly typed network of an ONNX file's bytes; raises ModelError where it cannot be parsed."""
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, journal.logger)
-    if not parser.parse(graph, str(source)):
+    if not parser.parse(graph, str(source)) or not network.num_outputs:  # bytes that are no ONNX parse as nothing
         errors = [parser.get_error(i) for i in range(parser.num_errors)]
         raise journal.error("cannot be parsed", [f"{e.node_name() or e.node_operator()}: {e.desc()}" for e in errors])
     return network

@@ -1,0 +1,272 @@
+"""A .plan file is judged by its bytes: real TensorRT-RTX plans, cut, patched and renamed, before TensorRT sees them."""
+
+import dataclasses
+import re
+import subprocess
+import sys
+
+import pytest
+
+from edgetalk.backends import cuda, open_engine, preflight
+from edgetalk.backends import plan as plans
+from edgetalk.backends import tensorrt as backend
+from edgetalk.cli import main
+from edgetalk.errors import BackendError, ModelError
+from edgetalk.metadata import AudioSpec, Metadata
+
+from . import tensorrt_double as double
+
+METADATA = Metadata(family="amnet", audio=AudioSpec(), engine={"compute_capability": ["8.7"]})
+REBUILD = "edgetalk build amnet.onnx -o amnet.plan"
+
+
+@pytest.fixture(scope="module")
+def bytes_of_plans():
+    """Real plans for 8.9 and 12.0, with our metadata and without, built by the vendor's own calls."""
+    trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install 'edgetalk[rtx]'")
+    told = dataclasses.replace(METADATA, engine={"compute_capability": ["8.9", "12.0"]}).to_json()
+    built = []
+    for name in (told, "somebody's network"):
+        builder = trt.Builder(trt.Logger(trt.Logger.ERROR))
+        network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+        x = network.add_input("x", trt.float32, (1, 8))
+        network.mark_output(network.add_activation(x, trt.ActivationType.RELU).get_output(0))
+        network.name = name
+        config = builder.create_builder_config()
+        config.num_compute_capabilities = 2
+        config.set_compute_capability(trt.ComputeCapability.SM89, 0)
+        config.set_compute_capability(trt.ComputeCapability.SM120, 1)
+        built.append(bytes(builder.build_serialized_network(network, config)))
+    return built
+
+
+@pytest.fixture
+def write(tmp_path):
+    def file(content):
+        (tmp_path / "amnet.plan").write_bytes(content)
+        return tmp_path / "amnet.plan"
+
+    return file
+
+
+@pytest.fixture
+def never_deserialised(monkeypatch):
+    """TensorRT-RTX's Runtime must not even be made."""
+    trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+
+    def made(*_):
+        pytest.fail("the plan reached TensorRT")
+
+    monkeypatch.setattr(trt, "Runtime", made)
+
+
+def refused(path, error=ModelError):
+    """What opening and preflight say, which is the same, in one line."""
+    told = set()
+    for call in (open_engine, preflight):
+        with pytest.raises(error) as caught:
+            call(path)
+        told.add(str(caught.value))
+    assert len(told) == 1
+    message = told.pop()
+    assert "\n" not in message
+    return message
+
+
+def test_reads_header_and_metadata_of_a_real_plan(bytes_of_plans, write):
+    import tensorrt_rtx
+
+    plan = plans.read(write(bytes_of_plans[0]))
+    assert (plan.product, plan.version) == ("TensorRT-RTX", tensorrt_rtx.__version__)
+    assert plan.capabilities == ("8.9", "12.0") and plan.metadata.audio == AudioSpec()
+
+
+def test_truncated(bytes_of_plans, write, never_deserialised):
+    whole = bytes_of_plans[0]
+    for size in (65, len(whole) // 2, len(whole) - 1):
+        message = refused(write(whole[:size]))
+        assert message == f"amnet.plan is truncated at {size} of {len(whole)} bytes; copy it again"
+    assert refused(write(whole[:40])) == "amnet.plan is truncated at 40 bytes; copy it again"
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [(b"hello, this is a text\n", "begins with b'hello, t'"), (b"", "is empty"), (b"PK\x03\x04", "begins with b'PK")],
+)
+def test_no_plan_at_all(write, never_deserialised, content, what):
+    message = refused(write(content))
+    assert message.startswith(f"amnet.plan is no TensorRT plan, it {what}")
+    assert message.endswith(f"; build one with: {REBUILD}")
+
+
+def test_no_metadata(bytes_of_plans, write, never_deserialised):
+    assert refused(write(bytes_of_plans[1])) == f"amnet.plan has no edgetalk metadata; build it with: {REBUILD}"
+
+
+def test_metadata_without_a_device_newer_or_damaged(write, never_deserialised):
+    text = dataclasses.replace(METADATA, engine={}).to_json()
+    assert "does not say for which device it was built; rebuild it" in refused(write(double.header(metadata=text)))
+    newer = METADATA.to_json().replace('"format":1', '"format":9')
+    assert "has metadata of format 9" in refused(write(double.header(metadata=newer)))
+    damaged = METADATA.to_json().replace('"family":"amnet"', '"family":"amnet')
+    assert "has no edgetalk metadata" in refused(write(double.header(metadata=damaged)))
+
+
+def test_metadata_is_found_behind_the_same_characters(write):
+    text = METADATA.to_json()
+    path = write(double.header(metadata='{"format":' + "\x80\xff" * 9 + text))
+    assert plans.read(path).text == text
+
+
+def test_unknown_layout(bytes_of_plans, write, never_deserialised):
+    changed = bytearray(bytes_of_plans[0])
+    changed[4] = 1
+    assert "has a plan header of layout 1, expected 0; rebuild it" in refused(write(changed))
+
+
+def test_wrong_version(bytes_of_plans, write, never_deserialised):
+    import tensorrt_rtx
+
+    changed = bytearray(bytes_of_plans[0])
+    changed[24:28] = 1, 6, 0, 5
+    message = refused(write(changed))
+    assert re.fullmatch(
+        r"amnet.plan was built for 8.9 and 12.0 with TensorRT-RTX 1.6.0.5, this (machine is|device is .*) with "
+        rf"TensorRT-RTX {re.escape(tensorrt_rtx.__version__)}; rebuild it here: {REBUILD}",
+        message,
+    )
+
+
+def test_wrong_compute_capability(bytes_of_plans, write, never_deserialised, monkeypatch):
+    import tensorrt_rtx
+
+    monkeypatch.setattr(backend, "open_device", lambda *_: double.Device())  # of 8.6; on a real one: -m gpu
+    assert refused(write(bytes_of_plans[0])) == (
+        f"amnet.plan was built for 8.9 and 12.0 with TensorRT-RTX {tensorrt_rtx.__version__}, this device is 8.6 with "
+        f"TensorRT-RTX {tensorrt_rtx.__version__}; rebuild it here: {REBUILD}"
+    )
+
+
+def test_plan_of_tensorrt_for_another_board(write, monkeypatch):
+    monkeypatch.setattr(backend, "open_device", lambda *_: double.Device())
+    path = write(double.header(b"ftrt", (10, 3, 0, 26), METADATA.to_json()))
+    assert refused(path).startswith("amnet.plan was built for 8.7 with TensorRT 10.3.0.26, this device is 8.6")
+
+
+def test_driver_older_than_the_cuda_of_the_plan(write, monkeypatch):
+    monkeypatch.setattr(backend, "open_device", lambda *_: double.Device())  # its driver supports up to 13.0
+    text = dataclasses.replace(METADATA, engine={"compute_capability": ["8.6"], "cuda": "14"}).to_json()
+    message = refused(write(double.header(b"ftrt", metadata=text)))
+    assert message.startswith("amnet.plan was built with CUDA 14, this driver supports up to 13.0; update the driver")
+
+
+@pytest.mark.parametrize(
+    ("built", "here", "compatible", "fits"),
+    [
+        ("10.3.0.26", "10.3.0.26", False, True),
+        ("10.3.0.26", "10.3.0", False, True),  # as JetPack's package calls itself
+        ("10.3.0.26", "10.3.0.30", False, False),
+        ("10.3.0.26", "10.7.0", False, False),
+        ("10.3.0.26", "10.7.0.23", True, True),
+        ("10.3.0.26", "11.4.1.2", True, True),
+        ("10.7.0.23", "10.3.0.26", True, False),
+        ("11.4.0.1", "12.0.0.1", True, False),
+    ],
+)
+def test_versions_that_fit(write, built, here, compatible, fits):
+    text = dataclasses.replace(METADATA, engine=METADATA.engine | {"version_compatible": compatible}).to_json()
+    plan = plans.read(write(double.header(b"ftrt", tuple(map(int, built.split("."))), text)))
+    assert plan.fits_version(here) == fits
+
+
+def test_devices_that_fit(write):
+    engine = {"compute_capability": ["8.6"], "hardware": "ampere+"}
+    plan = plans.read(write(double.header(b"ftrt", metadata=dataclasses.replace(METADATA, engine=engine).to_json())))
+    assert [plan.fits_capability(c) for c in ("7.5", "8.0", "8.9", "10.0", "12.0")] == [False, True, True, True, True]
+    plan = plans.read(write(double.header(b"ftrt", metadata=METADATA.to_json())))
+    assert [plan.fits_capability(c) for c in ("8.6", "8.7")] == [False, True]
+
+
+def test_a_plan_that_fits_is_described(bytes_of_plans, write, monkeypatch):
+    import tensorrt_rtx
+
+    device = double.Device()
+    device.capability = "8.9"
+    monkeypatch.setattr(backend, "open_device", lambda *_: device)
+    told = " ".join(" ".join(preflight(write(bytes_of_plans[0]))).split())
+    version = tensorrt_rtx.__version__
+    assert f"engine TensorRT-RTX {version} for 8.9 and 12.0; {version} is here" in told
+    assert "recording double (8.9), 3.0 of 4.0 GiB free" in told and "CUDA 13.0 through double" in told
+    assert f"graph CUDA graph o{'n' if cuda.can_capture() else 'ff'}" in told
+
+
+def no_gpu():
+    try:
+        cuda.open_device()
+    except BackendError:
+        return True
+    return False
+
+
+@pytest.mark.skipif(not no_gpu(), reason="this machine has a GPU: the error cannot be provoked")
+def test_no_driver_is_one_line_and_names_what_runs_here(bytes_of_plans, write, tmp_path, capsys):
+    path = write(bytes_of_plans[0])
+    start = "amnet.plan cannot run: this machine has no NVIDIA driver (libcuda was not found); install the driver, or"
+    message = refused(path, BackendError)
+    assert message.startswith(start)
+    assert message.endswith("; for this CPU: edgetalk build amnet.onnx -o amnet.xml")
+    (tmp_path / "amnet.xml").touch()
+    assert refused(path, BackendError).endswith("; amnet.xml beside it runs on this CPU")
+    assert main(["doctor", str(path)]) == 1
+    assert start in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not no_gpu(), reason="this machine has a GPU: the error cannot be provoked")
+def test_tensorrt_itself_refuses_in_one_line(bytes_of_plans, write):
+    """What comes behind the preflight: the real Runtime, which returns None where it finds no driver."""
+    import tensorrt_rtx
+
+    with pytest.raises(ModelError) as caught:
+        backend.Engine(plans.read(write(bytes_of_plans[0])), tensorrt_rtx, double.Device())
+    assert re.fullmatch(
+        r"amnet.plan was refused by TensorRT-RTX [0-9.]+ \(IRuntime::deserializeCudaEngine: .*cudaError 35: CUDA "
+        rf"driver version is insufficient for CUDA runtime version.*\); rebuild it here: {REBUILD}",
+        str(caught.value),
+    )
+
+
+BLOCKED = """
+import sys
+for name in ("tensorrt", "tensorrt_rtx", "pycuda", "cuda"):
+    sys.modules[name] = None
+from pathlib import Path
+import edgetalk
+from edgetalk.backends import cuda, open_engine, tensorrt
+from edgetalk.errors import BackendError
+for call in (
+    lambda: cuda.open_device(),
+    lambda: cuda.open_device(0, "pycuda"),
+    lambda: tensorrt.load_package("TensorRT", "amnet.plan"),
+    lambda: tensorrt.load_package("TensorRT-RTX", "amnet.plan"),
+    lambda: open_engine(sys.argv[1]),
+):
+    try:
+        call()
+    except BackendError as error:
+        print(error)
+engine = open_engine(sys.argv[2], precision="f32")
+print(sorted(engine.run({})), tensorrt.graph_state())
+"""
+
+
+def test_without_any_nvidia_package_a_plan_is_one_line_and_the_cpu_works(write, zoo):
+    path = write(double.header(metadata=METADATA.to_json()))
+    command = [sys.executable, "-c", BLOCKED, str(path), str(zoo.root / "onnx" / "amnet.onnx")]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(lines) == 6
+    assert lines[0].startswith("CUDA needs a Python package") and "pip install cuda-bindings" in lines[0]
+    assert lines[1].startswith("PyCUDA cannot be imported") and 'pip install "edgetalk[pycuda]"' in lines[1]
+    assert lines[2].startswith("amnet.plan needs TensorRT (") and lines[2].endswith('pip install "edgetalk[tensorrt]"')
+    assert lines[3].startswith("amnet.plan needs TensorRT-RTX (") and lines[3].endswith('pip install "edgetalk[rtx]"')
+    assert lines[4].startswith("amnet.plan cannot run: CUDA needs a Python package")
+    assert lines[5] == "['frame', 'landmarks'] CUDA graph off, it needs: pip install cuda-bindings"

@@ -1,0 +1,321 @@
+"""Real TensorRT-RTX plans of AMNet, built for cards that are not here, and every way in which a build is refused."""
+
+import dataclasses
+import json
+import struct
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from edgetalk.engines import tensorrt as engine
+from edgetalk.engines.precision import to_fp16, to_int8
+from edgetalk.export import to_onnx
+from edgetalk.train.amnet import save_checkpoint
+from edgetalk.train.networks.amnet import AMNet
+from onnx import TensorProto, helper, numpy_helper
+
+from edgetalk.backends import cuda, preflight
+from edgetalk.backends import plan as plans
+from edgetalk.cli import main
+from edgetalk.errors import BackendError, InputError, ModelError
+from edgetalk.metadata import TENSORRT_LIMIT, AudioSpec, Metadata
+
+trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install 'edgetalk[rtx]'")
+
+DEVICES = ["8.6", "8.9", "12.0"]
+BITS = {"7.5": 1, "8.0": 2, "8.6": 4, "8.9": 8, "12.0": 16, "12.1": 32}  # as TensorRT-RTX 1.7 writes them
+METADATA = Metadata(family="amnet", variant="amnet-k3", audio=AudioSpec(), licence="Apache-2.0")
+SIZE, BATCH = 64, 4
+
+
+def no_gpu():
+    try:
+        cuda.open_device()
+    except BackendError:
+        return True
+    return False
+
+
+without_gpu = pytest.mark.skipif(not no_gpu(), reason="this machine has a GPU: the error cannot be provoked")
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory):
+    """Folder of AMNet with the paper's 3 x 3 predicted convolution, in both its forms, at 64 x 64."""
+    folder = tmp_path_factory.mktemp("exports")
+    torch.manual_seed(3)
+    torch.set_num_threads(1)
+    checkpoint = folder / "amnet.safetensors"
+    save_checkpoint(checkpoint, AMNet("amnet-k3").state_dict(), variant="amnet-k3", size=SIZE,
+                    audio=dataclasses.asdict(AudioSpec()), persons=[], training={})  # fmt: skip
+    for form in ("conv", "shift"):
+        to_onnx(checkpoint, folder / f"{form}.onnx", dynamic_conv=form)
+    return folder
+
+
+def typed(path, precision):
+    """The graph of a file in a precision, calibrated on noise: no claim on quality."""
+    model = onnx.load(path)
+    if precision == "fp16":
+        return to_fp16(model)
+    if precision == "int8":
+        random = np.random.default_rng(0)
+        shapes = {i.name: [d.dim_value or 2 for d in i.type.tensor_type.shape.dim] for i in model.graph.input}
+        return to_int8(model, [{
+            name: (random.normal(size=shape) * 100).astype(np.uint8 if name == "source" else np.float32)
+            for name, shape in shapes.items()
+        }])  # fmt: skip
+    return model
+
+
+def parsed(path):
+    """TensorRT's own view of an ONNX file."""
+    journal = engine.Journal(trt, path.name, "TensorRT-RTX")
+    builder = trt.Builder(journal.logger)
+    network = engine.parse(trt, builder, journal, path.read_bytes(), path)
+    return network, (builder, journal)  # a network needs them
+
+
+@pytest.mark.parametrize("form", ["conv", "shift"])
+@pytest.mark.parametrize("precision", ["f32", "fp16", "int8"])
+@pytest.mark.parametrize("role", ["source", "step"])
+def test_plan_of_every_graph_precision_and_form(exports, tmp_path, form, precision, role):
+    path = exports / (f"{form}.onnx" if role == "step" else f"{form}-source.onnx")
+    onnx.save(typed(path, precision), tmp_path / "amnet.onnx")
+    metadata = dataclasses.replace(METADATA, precision=precision, role=role)
+    batch = BATCH if form == "shift" else 1
+    plan = engine.build_plan(tmp_path / "amnet.onnx", tmp_path / "amnet.plan", metadata=metadata, batch=batch,
+                             compute_capability=DEVICES)  # fmt: skip
+
+    network, keep = parsed(tmp_path / "amnet.onnx")
+    first = -1 if form == "shift" else 1
+    tensors = {
+        tensor.name: (tensor.dtype.name, tuple(tensor.shape))
+        for tensor in [network.get_input(i) for i in range(network.num_inputs)]
+        + [network.get_output(i) for i in range(network.num_outputs)]
+    }
+    appearance = ("FLOAT", (first, 152, SIZE // 4, SIZE // 4))
+    expected = {"source": ("UINT8", (first, SIZE, SIZE, 3)), "appearance": appearance}
+    if role == "step":
+        expected = {"appearance": appearance, "mel": ("FLOAT", (first, 32, 80)), "pose": ("FLOAT", (first, 3)),
+                    "blink": ("FLOAT", (first, 2)), "frame": ("UINT8", (first, SIZE, SIZE, 3)),
+                    "landmarks": ("FLOAT", (first, 106, 2))}  # fmt: skip
+    assert tensors == expected
+    types = {network.get_layer(i).type.name for i in range(network.num_layers)}
+    assert ("DEQUANTIZE" in types) == (precision == "int8")
+    assert network.get_flag(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+
+    content = (tmp_path / "amnet.plan").read_bytes()
+    assert content[:4] == b"vtrt" and struct.unpack_from("<Q", content, 16)[0] == len(content)
+    assert struct.unpack_from("<I", content, 32)[0] == sum(BITS[c] for c in DEVICES)
+    assert ".".join(map(str, content[24:28])) == plan.version == trt.__version__
+    assert content.count(plan.text.encode()) == 1
+    for name in expected:
+        assert name.encode() in content
+    engine_says = {"name": "TensorRT-RTX", "version": trt.__version__, "compute_capability": DEVICES, "cuda": "13"}
+    assert json.loads(plan.text) == json.loads(metadata.to_json()) | {"engine": engine_says}
+    assert plans.read(tmp_path / "amnet.plan") == plan
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["amnet.onnx", "amnet.plan"]
+    del network, keep
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_plan_for_one_card_at_full_size(tmp_path_factory, tmp_path, device):
+    folder = tmp_path_factory.getbasetemp() / "full"
+    if not folder.exists():
+        folder.mkdir()
+        torch.manual_seed(3)
+        save_checkpoint(folder / "amnet.safetensors", AMNet().state_dict(), variant="amnet", size=256,
+                        audio=dataclasses.asdict(AudioSpec()), persons=[], training={})  # fmt: skip
+        to_onnx(folder / "amnet.safetensors", folder / "amnet.onnx")
+        onnx.save(typed(folder / "amnet.onnx", "fp16"), folder / "fp16.onnx")
+    plan = engine.build_plan(folder / "fp16.onnx", tmp_path / "amnet.plan", metadata=METADATA,
+                             compute_capability=[device])  # fmt: skip
+    assert plan.capabilities == (device,)
+    content = (tmp_path / "amnet.plan").read_bytes()
+    assert struct.unpack_from("<I", content, 32)[0] == BITS[device]
+    network, keep = parsed(folder / "fp16.onnx")
+    assert tuple(network.get_output(0).shape) == (1, 256, 256, 3)
+    del network, keep
+
+
+# ---- options, on a graph of two layers --------------------------------------------------------------------------
+
+
+def graph(path, batch=1, op="Conv"):
+    """x uint8 (batch, 8, 8, 3) -> y float32, through a convolution, or through `op` where it is another."""
+    value, random = helper.make_tensor_value_info, np.random.default_rng(0)
+    weight = numpy_helper.from_array(random.normal(size=(4, 3, 3, 3)).astype(np.float32), "w")
+    nodes = [
+        helper.make_node("Cast", ["x"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["f"], ["t"], perm=[0, 3, 1, 2]),
+        helper.make_node(op, ["t", "w"], ["y"]) if op == "Conv" else helper.make_node(op, ["t"], ["y"], name="odd"),
+    ]
+    inputs = [value("x", TensorProto.UINT8, [batch, 8, 8, 3])]
+    outputs = [value("y", TensorProto.FLOAT, [batch, None, None, None])]
+    made = helper.make_graph(nodes, "g", inputs, outputs, [weight])
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return path
+
+
+def build(path, **options):
+    options = {"metadata": METADATA, "compute_capability": ["8.6"], **options}
+    return engine.build_plan(path, path.with_suffix(".plan"), **options)
+
+
+@pytest.fixture
+def small(tmp_path):
+    return graph(tmp_path / "amnet.onnx")
+
+
+def left(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_progress_is_told_and_counts_up(small):
+    seen = []
+    build(small, progress=lambda *told: seen.append(told))
+    assert len({phase for phase, _, _ in seen}) > 1
+    assert all(1 <= done <= steps for _, done, steps in seen) and any(done == steps for _, done, steps in seen)
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, RuntimeError])
+def test_what_the_progress_callback_raises_stops_the_build(small, raised):
+    calls = []
+
+    def stop(*_):
+        calls.append(1)
+        raise raised("enough")
+
+    with pytest.raises(raised, match="enough"):
+        build(small, progress=stop)
+    assert len(calls) == 1 and left(small.parent) == ["amnet.onnx"]
+
+
+def test_workspace_cap_reaches_tensorrt(small, monkeypatch):
+    limits = []
+    real = trt.IBuilderConfig.set_memory_pool_limit
+
+    def set_memory_pool_limit(self, pool, size):
+        real(self, pool, size)
+        limits.append((pool, self.get_memory_pool_limit(pool)))
+
+    monkeypatch.setattr(trt.IBuilderConfig, "set_memory_pool_limit", set_memory_pool_limit)
+    build(small, workspace=256)
+    assert limits == [(trt.MemoryPoolType.WORKSPACE, 256 << 20)]
+    with pytest.raises(InputError, match="got 0 MiB"):
+        build(small, workspace=0)
+
+
+def test_a_dynamic_batch_needs_and_gets_a_profile(tmp_path):
+    path = graph(tmp_path / "amnet.onnx", batch="batch")
+    sizes = {batch: build(path, batch=batch).path.stat().st_size for batch in (1, 8, (2, 4, 16))}
+    assert all(sizes.values())
+    with pytest.raises(InputError, match=r"batch: got \(4, 2, 8\)"):
+        build(path, batch=(4, 2, 8))
+
+
+def test_a_fixed_batch_takes_no_other(small):
+    with pytest.raises(InputError, match="batch: got 4, but amnet.onnx has a fixed batch of 1"):
+        build(small, batch=4)
+
+
+def test_devices_that_rtx_does_not_build_for_are_named(small):
+    with pytest.raises(InputError) as caught:
+        build(small, compute_capability=["8.6", "8.7", "9.0", "11.0"])
+    assert str(caught.value) == (
+        f"compute_capability: TensorRT-RTX {trt.__version__} does not build for 8.7 (Orin), 9.0 (Hopper), 11.0 (Thor), "
+        "only for 7.5 (Turing), 8.0 (A100), 8.6 (Ampere), 8.9 (Ada), 12.0 (Blackwell), 12.1 (DGX Spark); for others "
+        "build on the device itself, with TensorRT"
+    )
+    assert left(small.parent) == ["amnet.onnx"]
+
+
+@pytest.mark.parametrize("options", [{"hardware": "ampere+"}, {"version_compatible": True}, {"timing_cache": "a"}])
+def test_options_that_rtx_has_not_are_refused(small, options):
+    with pytest.raises(InputError, match="TensorRT-RTX (has neither|tries no kernels)"):
+        build(small, **options)
+    assert left(small.parent) == ["amnet.onnx"]
+
+
+@without_gpu
+def test_no_gpu_and_no_device_named(small):
+    with pytest.raises(BackendError, match=r"no GPU to build for \(.*\); name the devices .* 7.5,8.0,8.6,8.9,12.0,12"):
+        build(small, compute_capability=None)
+
+
+def test_turing_has_no_f32_matrix_product(tmp_path):
+    random = np.random.default_rng(0)
+    weight = numpy_helper.from_array(random.normal(size=(64, 64)).astype(np.float32), "w")
+    value = helper.make_tensor_value_info
+    made = helper.make_graph([helper.make_node("Gemm", ["x", "w"], ["y"])], "g", [value("x", 1, [8, 64])],
+                             [value("y", 1, [8, 64])], [weight])  # fmt: skip
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, tmp_path / "f32.onnx")
+    with pytest.raises(ModelError, match="f32.onnx cannot be built .*Turing.*build it in fp16 for Turing"):
+        build(tmp_path / "f32.onnx", compute_capability=["7.5"])
+    onnx.save(to_fp16(model), tmp_path / "fp16.onnx")
+    build(tmp_path / "fp16.onnx", compute_capability=["7.5"])
+
+
+def test_an_operation_that_cannot_be_parsed_is_named(tmp_path):
+    path = graph(tmp_path / "amnet.onnx", op="Mystery")
+    with pytest.raises(ModelError, match=r"amnet.onnx cannot be parsed by TensorRT-RTX 1.* \(odd: .*export the model"):
+        build(path)
+    path.write_bytes(b"hello")
+    with pytest.raises(ModelError, match="amnet.onnx cannot be parsed by TensorRT-RTX"):
+        build(path)
+    assert left(tmp_path) == ["amnet.onnx"]
+    with pytest.raises(FileNotFoundError):
+        build(tmp_path / "other.onnx")
+
+
+def test_metadata_of_the_longest_length_fits_and_one_more_is_refused(small):
+    engine_part = build(small).metadata.engine
+    filled = dataclasses.replace(METADATA, engine=engine_part, licence="")
+    room = TENSORRT_LIMIT - 1 - len(filled.to_json()) - len(',"licence":""')
+    longest = dataclasses.replace(METADATA, licence="x" * room)
+    plan = build(small, metadata=longest)
+    assert len(plan.text) == TENSORRT_LIMIT - 1 and plan.metadata.licence == longest.licence
+    with pytest.raises(ModelError, match="metadata of 4096 bytes, a plan keeps 4095"):
+        build(small, metadata=dataclasses.replace(METADATA, licence="x" * (room + 1)))
+
+
+def test_a_build_that_fails_leaves_the_plan_that_was_there(small):
+    before = build(small).path.read_bytes()
+    graph(small, op="Mystery")
+    with pytest.raises(ModelError):
+        build(small)
+    assert (small.parent / "amnet.plan").read_bytes() == before
+
+
+def test_neither_package_is_one_line(small):
+    code = (
+        "import sys; sys.modules['tensorrt'] = sys.modules['tensorrt_rtx'] = None\n"
+        "from edgetalk.engines.tensorrt import load_package\n"
+        "try: load_package()\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told.startswith("BackendError a plan needs TensorRT or TensorRT-RTX") and told.count("\n") == 1
+    assert 'pip install "edgetalk[tensorrt]", or "edgetalk[rtx]"' in told
+
+
+def test_command_builds_both_plans_for_other_devices(exports, tmp_path):
+    command = ["build", str(exports / "conv.onnx"), "-o", str(tmp_path / "a.plan"), "--compute-capability", "8.9,12.0"]
+    assert main(command) == 0
+    step, source = (plans.read(tmp_path / name) for name in ("a.plan", "a-source.plan"))
+    assert step.capabilities == source.capabilities == ("8.9", "12.0")
+    assert step.metadata.gate["on"] == "ONNX Runtime" and source.metadata.role == "source"
+
+
+@without_gpu
+def test_doctor_of_a_plan_without_a_gpu_names_what_runs_here(small):
+    build(small)
+    with pytest.raises(BackendError) as caught:
+        preflight(small.parent / "amnet.plan")
+    assert str(caught.value).startswith("amnet.plan cannot run: this machine has no NVIDIA driver")
+    assert str(caught.value).endswith("; amnet.onnx beside it runs on this CPU")
