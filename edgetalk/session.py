@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import audio as sound
 from . import motion as motions
-from .avatar import Avatar, load, make, recompute, source_engine
+from .avatar import Avatar, load, make, recompute, source_engine, warn_of_stranger
 from .backends import Arrays, open_engine
 from .clock import frame_rate
 from .errors import BackendError, InputError, ModelError
@@ -129,12 +129,7 @@ class Session:
         """Find, load or make the avatar, with features of this engine's weights."""
         name = self._path.name
         if source is not None:
-            if self.metadata.persons:
-                warnings.warn(
-                    f"{name} was trained on {', '.join(self.metadata.persons)} alone: "
-                    "this face is none of them and will not look right",
-                    stacklevel=4,
-                )
+            warn_of_stranger(self.metadata, self._path)
             if "source" in self._backend.inputs:
                 return self._whole(read_picture(source))
             made = make(self._path, source, threads=self._threads)

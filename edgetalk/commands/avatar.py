@@ -7,8 +7,6 @@ features; the .avatar file holds them with the picture, its licence, the consent
 from __future__ import annotations
 
 import argparse
-import sys
-import warnings
 from pathlib import Path
 
 
@@ -22,21 +20,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from edgetalk.avatar import make, save
+    from edgetalk.avatar import make, save, warn_of_stranger
     from edgetalk.session import Session, find_engine
 
-    output = args.output or args.picture.with_suffix(".avatar")
+    output = args.output or args.picture.parent / f"{args.picture.stem}.avatar"
     engine = find_engine(args.engine)
     avatar = make(engine, args.picture, licence=args.licence, consent=args.consent, name=args.name)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with Session(engine, avatar=avatar) as session:  # refuses what is not of these weights
-            persons = session.metadata.persons
+    with Session(engine, avatar=avatar) as session:  # refuses what is not of these weights
+        warn_of_stranger(session.metadata, engine, args.name)
     save(avatar, output)
-    if persons and args.name not in persons:
-        print(
-            f"edgetalk avatar: warning: {engine.name} was trained on {', '.join(persons)} alone; "
-            "another face will not look right",
-            file=sys.stderr,
-        )
     print(f"{output}: {avatar.source.shape[0]}x{avatar.source.shape[1]}, {output.stat().st_size / 1e6:.1f} MB")

@@ -1,0 +1,168 @@
+"""Every bad input through the command line: exit status 1, one line on stderr, nothing half-written."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+import soundfile
+
+from edgetalk import avatar as avatars
+from edgetalk.cli import main
+
+
+@pytest.fixture
+def folder(zoo, tmp_path) -> Path:
+    """A model, a sound and a picture, all of them good."""
+    zoo.set("onnx", tmp_path)
+    zoo.set("f32", tmp_path)
+    pcm = np.random.default_rng(0).normal(size=4000).astype(np.float32) * 0.1
+    soundfile.write(tmp_path / "a.wav", pcm, 16000, subtype="PCM_16")
+    cv2.imwrite(str(tmp_path / "face.png"), zoo.face(96))
+    return tmp_path
+
+
+def listing(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def cut(path: Path, share: float = 0.5) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+
+
+def metadata(path: Path, text: str | None) -> None:
+    model = onnx.load(path)
+    del model.metadata_props[:]
+    if text is not None:
+        onnx.helper.set_model_props(model, {"edgetalk": text})
+    onnx.save(model, path)
+
+
+def foreign(folder: Path) -> None:
+    """An avatar of other weights, and no engine that could prepare it again."""
+    own = avatars.load(folder / "amnet.avatar")
+    avatars.save(dataclasses.replace(own, weights="0" * 64), folder / "new.avatar")
+    (folder / "new.avatar").replace(folder / "amnet.avatar")
+    for file in folder.glob("amnet-source.*"):
+        file.unlink()
+
+
+def wav(folder: Path, samples: np.ndarray, rate: int = 16000) -> None:
+    soundfile.write(folder / "a.wav", samples.astype(np.float32), rate, subtype="FLOAT")
+
+
+TALK = ["talk", "amnet.xml", "--audio", "a.wav", "-o", "out.mp4"]
+ONNX = ["talk", "amnet.onnx", "--audio", "a.wav", "-o", "out.mp4"]
+FACE = [*TALK, "--source", "face.png"]
+AVATAR = ["avatar", "amnet.xml", "face.png", "-o", "new.avatar"]
+DOCTOR = ["doctor", "amnet.xml"]
+
+CASES = {
+    # engines
+    "xml cut": (lambda f: cut(f / "amnet.xml"), TALK, "amnet.xml is truncated"),
+    "bin cut": (lambda f: cut(f / "amnet.bin"), TALK, "amnet.xml cannot be read: Incorrect weights"),
+    "bin gone": (lambda f: (f / "amnet.bin").unlink(), DOCTOR, "amnet.xml has no amnet.bin beside it"),
+    "xml text": (lambda f: (f / "amnet.xml").write_text("hello"), DOCTOR, "amnet.xml is no OpenVINO model"),
+    "onnx cut": (lambda f: cut(f / "amnet.onnx", 0.9), ONNX, "amnet.onnx is truncated"),
+    "onnx text": (lambda f: (f / "amnet.onnx").write_text("hello"), ONNX, "amnet.onnx is no ONNX model"),
+    "no engine": (lambda f: (f / "amnet.xml").unlink(), TALK, "No such engine"),
+    "no such suffix": (lambda f: None, ["doctor", "amnet.avatar"], "amnet.avatar is no engine that edgetalk knows"),
+    "no such name": (lambda f: None, ["doctor", "anna"], "no bundled model is called anna"),
+    "no such device": (lambda f: None, [*TALK, "--device", "FPGA"], 'device "FPGA" is missing: OpenVINO sees'),
+    "source as step": (lambda f: None, [TALK[0], "amnet-source.xml", *TALK[2:]], "amnet-source.xml makes appearance"),
+    # metadata
+    "no metadata": (lambda f: metadata(f / "amnet.onnx", None), ONNX, "amnet.onnx has no edgetalk metadata"),
+    "newer metadata": (lambda f: metadata(f / "amnet.onnx", '{"format":2}'), ONNX, "metadata of format 2"),
+    "damaged metadata": (lambda f: metadata(f / "amnet.onnx", '{"form'), ONNX, "edgetalk metadata that is damaged"),
+    # avatars
+    "avatar cut": (lambda f: cut(f / "amnet.avatar"), TALK, "amnet.avatar is truncated or no avatar"),
+    "no avatar": (lambda f: (f / "amnet.avatar").unlink(), TALK, "amnet.xml has no amnet.avatar beside it"),
+    "no such avatar": (lambda f: None, [*TALK, "--avatar", "bea.avatar"], "No such file or directory: 'bea.avatar'"),
+    "avatar of other weights": (foreign, TALK, "amnet.avatar was prepared with other weights"),
+    # pictures
+    "png text": (lambda f: (f / "face.png").write_text("no picture"), FACE, "face.png is no whole picture"),
+    "png cut": (lambda f: cut(f / "face.png"), AVATAR, "face.png is no whole picture"),
+    "png not square": (
+        lambda f: cv2.imwrite(str(f / "face.png"), np.zeros((90, 80, 3), np.uint8)),
+        AVATAR,
+        "got 80x90",
+    ),
+    "png small": (lambda f: cv2.imwrite(str(f / "face.png"), np.zeros((40, 40, 3), np.uint8)), FACE, "got 40x40"),
+    "no picture": (lambda f: (f / "face.png").unlink(), AVATAR, "No such file or directory: 'face.png'"),
+    "picture is a folder": (lambda f: None, ["avatar", "amnet.xml", "."], "Is a directory"),
+    "no source engine": (lambda f: [p.unlink() for p in f.glob("*-source.*")], AVATAR, "has no amnet-source.xml"),
+    "source engine cut": (lambda f: cut(f / "amnet-source.bin"), AVATAR, "amnet-source.xml cannot be read"),
+    "no folder for the avatar": (lambda f: None, [*AVATAR[:-1], "there/new.avatar"], "No such file or directory"),
+    # sounds
+    "no sound": (lambda f: (f / "a.wav").unlink(), TALK, "No such file or directory: 'a.wav'"),
+    "empty wav": (lambda f: (f / "a.wav").write_bytes(b""), TALK, "a.wav is empty"),
+    "wav without samples": (lambda f: wav(f, np.zeros(0)), TALK, "a.wav is empty"),
+    "one sample": (lambda f: wav(f, np.zeros(1)), TALK, "a.wav lasts 1 sample"),
+    "wav cut": (lambda f: cut(f / "a.wav"), TALK, "a.wav is truncated"),
+    "wav text": (lambda f: (f / "a.wav").write_text("no sound, a text"), TALK, "a.wav is no sound"),
+    "wav with NaN": (lambda f: wav(f, np.full(4000, np.nan)), TALK, "a.wav holds NaN"),
+    "slow wav": (lambda f: wav(f, np.zeros(4000), 4000), TALK, "a.wav is sampled at 4000 Hz"),
+    # outputs
+    "no such film": (lambda f: None, [*TALK[:-1], "out.avi"], "expected .mp4 or .webm"),
+    "no folder for the film": (lambda f: None, [*TALK[:-1], "there/out.mp4"], "there"),
+    "bad rate": (lambda f: None, [*TALK, "--fps", "0"], "fps: got 0"),
+}
+
+
+def check(arguments: list[str], message: str, status: int, out: str, err: str) -> None:
+    assert status == 1, err
+    assert err.startswith(f"edgetalk {arguments[0]}: ") and message in err
+    assert err.count("\n") == 1 and "Traceback" not in err
+    assert out == ""
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_line_and_nothing_half_written(folder, monkeypatch, capfd, case):
+    """In this process, but with all that comes out of its file descriptors, C++ libraries included."""
+    spoil, arguments, message = CASES[case]
+    spoil(folder)
+    before = listing(folder)
+    monkeypatch.chdir(folder)
+    capfd.readouterr()
+    status = main(arguments)
+    check(arguments, message, status, *capfd.readouterr())
+    assert listing(folder) == before
+
+
+@pytest.mark.parametrize("case", ["xml cut", "onnx text", "png cut", "wav cut", "no such name", "no such device"])
+def test_the_same_from_a_process_of_its_own(folder, edgetalk_cli, case):
+    spoil, arguments, message = CASES[case]
+    spoil(folder)
+    before = listing(folder)
+    result = edgetalk_cli(*arguments, cwd=folder)
+    check(arguments, message, result.returncode, result.stdout, result.stderr)
+    assert listing(folder) == before
+
+
+def test_a_warning_is_one_line_too(zoo, folder, edgetalk_cli):
+    """Persons that the network knows, and a face that is none of them."""
+    persons = dataclasses.replace(zoo.metadata, persons=("ada", "bea"))
+    zoo.write("step", folder / "amnet.onnx", persons)
+    for arguments in ([*ONNX, "--source", "face.png"], ["avatar", "amnet.onnx", "face.png", "-o", "new.avatar"]):
+        result = edgetalk_cli(*arguments, cwd=folder)
+        assert result.returncode == 0
+        assert result.stderr.count("\n") == 1 and "amnet.onnx was trained on ada, bea alone" in result.stderr
+        assert (folder / arguments[-1].replace("face.png", "out.mp4")).stat().st_size
+    result = edgetalk_cli("avatar", "amnet.onnx", "face.png", "--name", "ada", cwd=folder)
+    assert result.stderr == "" and avatars.load(folder / "face.avatar").name == "ada"
+
+
+def test_avatar_and_talk_work_where_nothing_is_wrong(folder, edgetalk_cli):
+    details = ["--licence", "CC0-1.0", "--consent", "drawn", "--name", "ada"]
+    result = edgetalk_cli(*AVATAR, *details, cwd=folder)
+    assert (result.returncode, result.stderr) == (0, "")
+    made = avatars.load(folder / "new.avatar")
+    assert (made.licence, made.consent, made.name) == ("CC0-1.0", "drawn", "ada")
+    result = edgetalk_cli(*TALK, "--avatar", "new.avatar", cwd=folder)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert (folder / "out.mp4").stat().st_size
