@@ -1,11 +1,14 @@
 """The TensorRT backend around its CUDA calls, against a recording double that says that it is one."""
 
+import dataclasses
 import gc
 import logging
 
 import numpy as np
 import pytest
 
+from edgetalk import Session
+from edgetalk.backends import open_engine
 from edgetalk.backends import plan as plans
 from edgetalk.backends import tensorrt as backend
 from edgetalk.errors import BackendError, InputError, ModelError
@@ -241,3 +244,44 @@ def test_devices_by_name():
     for name in ("CPU", "cuda:x", "GPU.1", "autox"):
         with pytest.raises(BackendError, match='use "auto", "cuda" or "cuda:0"'):
             backend.device_index(name)
+
+
+def test_a_session_on_a_plan_makes_the_frames_of_the_same_model_on_openvino(monkeypatch, tmp_path, zoo, controls):
+    """The double computes with OpenVINO what the plan's network would; everything around it is what a GPU would see."""
+    path = zoo.set("onnx", tmp_path)
+    reference, network = Session(path), open_engine(path, precision="f32")
+    kinds = {np.dtype("f4"): "FLOAT", np.dtype("u1"): "UINT8"}
+    tensors = [
+        {name: double.Tensor(kinds[spec.dtype], spec.shape) for name, spec in specs.items()}
+        for specs in (network.inputs, network.outputs)
+    ]
+    device = double.Device()
+
+    def execute(at, shapes, stream):
+        def work():
+            specs = network.inputs
+            for name, value in network.run({n: device.read(at[n], specs[n].dtype, shapes[n]) for n in specs}).items():
+                device.write(at[name], value)
+
+        device.streams[stream].append(work)
+
+    package = double.package(*tensors, execute)
+    monkeypatch.setattr(backend, "fit", lambda *_: (package, device))
+    monkeypatch.setattr(backend, "Graph", type("Graph", (double.Graph,), {"device": device}))
+    metadata = dataclasses.replace(zoo.metadata, engine={"compute_capability": ["8.6"]})
+    plan = tmp_path / "amnet.plan"
+    plan.write_bytes(double.header(metadata=metadata.to_json()))
+    with Session(plan) as first, Session(plan) as second, reference:
+        assert package.deserialised == 1
+        assert first.metadata == metadata and "recording double" in first.device
+        mel, pose, blink = controls
+        for step in range(4):
+            turned = pose * step
+            wanted = reference.step(mel, turned, blink)
+            assert (first.step(mel, turned, blink) == wanted).all()
+            assert (first.landmarks == reference.landmarks).all()
+        assert (second.step(mel, pose, blink) == reference.step(mel, pose, blink)).all()
+        uploads = [call[1] for call in device.calls if call[0] == "upload"]
+        appearance = int(np.prod(network.inputs["appearance"].shape)) * 4
+        assert uploads.count(appearance) == 4  # zeros and the avatar's, of each session
+    assert not device.memory_at
