@@ -69,7 +69,7 @@ def train_row(job: Job) -> Path | None:
     if footage.device.type == "cuda":
         torch.set_num_threads(1)
     began = time.monotonic()
-    recipe = amnet.AMNetRecipe(config, footage)
+    recipe = amnet.AMNetRecipe(config, footage, compiled=footage.device.type == "cuda")
     loop.train(
         recipe,
         job.out / job.name,
