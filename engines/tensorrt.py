@@ -72,8 +72,10 @@ def build_plan(
         )
     if rtx and timing_cache:
         raise InputError("timing_cache: TensorRT-RTX tries no kernels while it builds; leave it out")
-    if hardware not in (None, *HARDWARE):
-        raise InputError(f"hardware: got {hardware!r}, expected one of {', '.join(HARDWARE)}")
+    levels = [name for name, member in HARDWARE.items() if hasattr(trt.HardwareCompatibilityLevel, member)]
+    if hardware not in (None, *levels):
+        here = f"{product} {trt.__version__} has {', '.join(levels)}"
+        raise InputError(f"hardware: got {hardware!r}, but {here}; take one of these, or build on the device itself")
     if workspace is not None and workspace < 1:
         raise InputError(f"workspace: got {workspace} MiB, expected at least 1, or None for all that there is")
 
@@ -132,7 +134,7 @@ def load_package() -> tuple[Any, str]:
             reasons.append(str(error))
     raise BackendError(
         f"a plan needs TensorRT or TensorRT-RTX to be built ({'; '.join(reasons)}): "
-        'pip install "edgetalk[tensorrt]", or "edgetalk[rtx]", which needs no GPU'
+        f"{plans.install('TensorRT')}, or {plans.install('TensorRT-RTX')}, which needs no GPU"
     )
 
 
@@ -179,7 +181,7 @@ class Journal:
                 trt.ILogger.__init__(self)
 
             def log(self, severity: Any, message: str) -> None:
-                if severity <= trt.ILogger.Severity.ERROR:
+                if int(severity) <= int(trt.ILogger.Severity.ERROR):
                     lines.append(message)
 
         self.logger = Logger()
@@ -250,7 +252,7 @@ def _target(trt: Any, product: str, asked: Sequence[str] | None) -> tuple[Device
     if known and gpu.capability not in known:
         raise BackendError(
             f"TensorRT-RTX {trt.__version__} does not support this GPU, {gpu.name} of compute capability "
-            f"{gpu.capability}, only {named(known)}; install TensorRT: pip install \"edgetalk[tensorrt]\""
+            f"{gpu.capability}, only {named(known)}; install TensorRT: {plans.install('TensorRT')}"
         )
     return gpu, [gpu.capability]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import platform
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from edgetalk.metadata import TENSORRT_LIMIT, Metadata
 PRODUCTS = {b"ftrt": "TensorRT", b"vtrt": "TensorRT-RTX"}
 PACKAGES = {"TensorRT": "tensorrt", "TensorRT-RTX": "tensorrt_rtx"}
 EXTRAS = {"TensorRT": "tensorrt", "TensorRT-RTX": "rtx"}
+JETPACK = "sudo apt install python3-libnvinfer (docs/jetson.md)"
 
 # Magic, layout, a field unknown to us, size in bytes, version; NVIDIA's trtexec reads the first two and the last
 # for --getPlanVersionOnly. That the fourth is the size was seen in plans of TensorRT-RTX 1.7.
@@ -112,6 +114,13 @@ def read(path: Path) -> Plan:
     if not metadata.engine.get("compute_capability"):
         raise ModelError(f"{name} does not say for which device it was built; rebuild it: {build}")
     return Plan(path, product, ".".join(map(str, version)), text, metadata)
+
+
+def install(product: str) -> str:
+    """Return the command that installs a product's Python package here."""
+    if product == "TensorRT" and platform.machine() == "aarch64":  # its wheels are not made for Jetson boards
+        return JETPACK
+    return f'pip install "edgetalk[{EXTRAS[product]}]"'
 
 
 def find_metadata(content: bytes | mmap.mmap) -> str:

@@ -95,8 +95,7 @@ def load_package(product: str, name: str) -> types.ModuleType:
     try:
         return importlib.import_module(plans.PACKAGES[product])
     except (ImportError, OSError, RuntimeError) as error:  # OSError: a library that the package links to is missing
-        extra = plans.EXTRAS[product]
-        raise BackendError(f'{name} needs {product} ({error}): pip install "edgetalk[{extra}]"') from error
+        raise BackendError(f"{name} needs {product} ({error}): {plans.install(product)}") from error
 
 
 def device_index(device: str) -> int:
@@ -126,7 +125,7 @@ class Lines:
                 package.ILogger.__init__(self)
 
             def log(self, severity: Any, message: str) -> None:
-                if severity <= package.ILogger.Severity.ERROR:
+                if int(severity) <= int(package.ILogger.Severity.ERROR):
                     lines.append(" ".join(message.split()))
 
         self.logger = Logger()

@@ -301,7 +301,7 @@ def test_neither_package_is_one_line(small):
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert told.startswith("BackendError a plan needs TensorRT or TensorRT-RTX") and told.count("\n") == 1
-    assert 'pip install "edgetalk[tensorrt]", or "edgetalk[rtx]"' in told
+    assert 'pip install "edgetalk[tensorrt]", or pip install "edgetalk[rtx]"' in told
 
 
 def test_command_builds_both_plans_for_other_devices(exports, tmp_path):
