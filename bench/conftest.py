@@ -1,0 +1,237 @@
+"""What the benches share: the model under test, the frames it should make, baselines of this device, the gate.
+
+    pytest bench/                                measure, and compare with this device's baseline if there is one
+    pytest bench/ --benchmark-save=baseline      make what was measured the baseline of this device
+    pytest bench/ --benchmark-disable            run everything a few times, as a test of the benches
+
+Baselines lie in bench/baselines/<device>/. The gate compares the fastest round, and only where the machine was idle
+when the run began; ratios of times that were taken in turns (test_ratio.py) are held always.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgetalk import Session, benchmark
+from edgetalk.preprocess import windows
+from edgetalk.session import MODELS
+
+HERE = Path(__file__).parent
+GATE = "min:15%"  # slower than this against the baseline fails; two quiet runs of one build differ by up to a tenth
+SLACK = 0.9  # a ratio below this part of the baseline's fails
+FRAMES = 20  # of the bundled sentence, from where it is loud: what works are timed on and judged by
+START = 25
+RATIOS = pytest.StashKey[dict[str, float]]()
+LOAD = pytest.StashKey[float]()
+IDLE = 0.25  # load per core up to which a time means something
+
+
+def device_name() -> str:
+    """Return a folder name for this machine: the board's or the processor's name and the cores we may use."""
+    board = Path("/proc/device-tree/model")
+    text = board.read_text(errors="replace").strip("\0") if board.exists() else ""
+    if not text:
+        found = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        text = found[1] if found else os.uname().machine
+    name = re.sub(r"[^a-z0-9]+", "-", re.sub(r"\(R\)|\(TM\)| CPU| Processor", "", text).lower()).strip("-")
+    return f"{name}-{cores()}-cores"
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+BASELINES = HERE / "baselines" / device_name()
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("edgetalk")
+    group.addoption("--models", type=Path, default=MODELS, help="folder with amnet.onnx, amnet.xml …")
+    group.addoption("--checkpoint", type=Path, default=HERE.parent / "train/checkpoints/amnet.safetensors")
+    group.addoption("--threads", type=int, default=cores(), help="for every contestant (default: all cores)")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config):
+    """Point pytest-benchmark at this device's baselines before it looks for them.
+
+    In an ini file the gate would fail on every device that has no baseline yet.
+    """
+    config.stash[RATIOS] = {}
+    config.stash[LOAD] = os.getloadavg()[0]
+    config.option.benchmark_storage = f"file://{BASELINES}"
+    if any(BASELINES.glob("*/*.json")) and not config.option.benchmark_save:
+        from pytest_benchmark.utils import parse_compare_fail
+
+        config.option.benchmark_compare = config.option.benchmark_compare or True
+        if config.stash[LOAD] <= IDLE * cores() and not config.option.benchmark_compare_fail:
+            config.option.benchmark_compare_fail = [parse_compare_fail(GATE)]
+
+
+def pytest_benchmark_update_machine_info(config, machine_info):
+    import openvino
+
+    governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+    machine_info.update(
+        device=device_name(),
+        openvino=openvino.__version__,
+        governor=governor.read_text().strip() if governor.exists() else "not told",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)  # pytest-benchmark leaves this hook by an exception where something has regressed
+def pytest_terminal_summary(terminalreporter, config):
+    ratios, load = config.stash[RATIOS], config.stash[LOAD]
+    if load > IDLE * cores() and not config.option.benchmark_disable:
+        terminalreporter.section("busy machine")
+        terminalreporter.write_line(
+            f"load {load:.1f} on {cores()} cores when the run began: times were not held against the baseline, "
+            "and are not to be quoted"
+        )
+    if ratios:
+        terminalreporter.section("ratios, timed in turns in one run")
+        before = known_ratios()
+        for name, ratio in ratios.items():
+            was = f"   (baseline {before[name]:.2f})" if name in before else ""
+            terminalreporter.write_line(f"{name:<64} {ratio:6.2f} times{was}")
+
+
+def known_ratios() -> dict[str, float]:
+    """Return the ratios of this device's baseline."""
+    file = BASELINES / "ratios.json"
+    return json.loads(file.read_text()) if file.exists() else {}
+
+
+@pytest.fixture
+def hold_ratios(request):
+    """Return a function that prints ratios, and saves them as the baseline or holds them against it."""
+    option = request.config.option
+
+    def hold(ratios: dict[str, float]) -> None:
+        request.config.stash[RATIOS].update(ratios)
+        if option.benchmark_disable:
+            return
+        if option.benchmark_save:
+            BASELINES.mkdir(parents=True, exist_ok=True)
+            (BASELINES / "ratios.json").write_text(json.dumps(ratios, indent=2) + "\n")
+        for name, before in known_ratios().items():
+            if name in ratios:
+                now = ratios[name]
+                assert now > SLACK * before, f"{name}: {now:.2f} times, the baseline is {before:.2f}"
+
+    return hold
+
+
+@pytest.fixture(scope="session")
+def rounds(request):
+    """Return how often to measure: `rounds(200)` is 200, or 3 with --benchmark-disable."""
+    few = request.config.option.benchmark_disable
+    return lambda count: min(count, 3) if few else count
+
+
+@pytest.fixture(scope="session")
+def models(request) -> Path:
+    folder = request.config.option.models
+    if not (folder / "amnet.onnx").is_file():
+        pytest.skip(f"there is no amnet.onnx in {folder}; export and build a model first")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def threads(request) -> int:
+    return request.config.option.threads
+
+
+@pytest.fixture(scope="session")
+def opened(models, threads):
+    """Return a function that opens an engine, once for the whole run."""
+    sessions = {}
+
+    def open_once(engine: Path) -> Session:
+        if engine not in sessions:
+            sessions[engine] = Session(engine, avatar=models / "amnet.avatar", threads=threads)
+        return sessions[engine]
+
+    yield open_once
+    for session in sessions.values():
+        session.close()
+
+
+@pytest.fixture(scope="session")
+def pcm():
+    return benchmark.sentence(10.0)
+
+
+@pytest.fixture(scope="session")
+def bf16(models, tmp_path_factory):
+    """The bf16 engine, which nobody ships, built now."""
+    from edgetalk.engines import build
+
+    path = tmp_path_factory.mktemp("bf16") / "amnet.xml"
+    build(models / "amnet.onnx", path, precision="bf16")
+    return path
+
+
+@pytest.fixture(scope="session")
+def controls(models, opened, pcm):
+    """What step takes for FRAMES frames: a list of (mel, pose, blink)."""
+    session = opened(models / "amnet.onnx")
+    return list(benchmark.controls(session, pcm))[START : START + FRAMES]
+
+
+@pytest.fixture(scope="session")
+def avatar(models, opened):
+    return opened(models / "amnet.onnx").avatar
+
+
+@pytest.fixture(scope="session")
+def onnx_run(models):
+    """Return a function that runs an f32 ONNX file in ONNX Runtime, the reference that shares no code with us."""
+    import onnxruntime
+
+    def run(name, feeds):
+        options = onnxruntime.SessionOptions()
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # nothing may run on while we time
+        session = onnxruntime.InferenceSession(models / name, options, providers=["CPUExecutionProvider"])
+        names = [output.name for output in session.get_outputs()]
+        return [dict(zip(names, session.run(None, feed), strict=True)) for feed in feeds]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def expected(onnx_run, avatar, controls):
+    """Reference frames uint8 (FRAMES, S, S, 3) and landmarks float32 (FRAMES, 106, 2) of `controls`."""
+    features = onnx_run("amnet-source.onnx", [{"source": avatar.source[None]}])[0]
+    feeds = [{**features, "mel": mel[None], "pose": pose[None], "blink": blink[None]} for mel, pose, blink in controls]
+    results = onnx_run("amnet.onnx", feeds)
+    return tuple(np.concatenate([result[name] for result in results]) for name in ("frame", "landmarks"))
+
+
+@pytest.fixture(scope="session")
+def judge(expected):
+    """Return a function that asserts that frames of `controls`, of one precision, pass the gate of its build."""
+    from edgetalk.engines import gate
+
+    def check(frames, precision):
+        figures = gate.compare(expected[0], np.stack(frames), expected[1])
+        gate.check(figures, precision, "the engine that was timed")
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def fps(models, opened) -> Fraction:
+    return opened(models / "amnet.onnx").fps
+
+
+@pytest.fixture(scope="session")
+def whole_windows(pcm, models, opened, fps):
+    return list(windows(pcm, opened(models / "amnet.onnx").metadata.audio, fps))

@@ -1,0 +1,22 @@
+"""The audio front end as it runs live, frame by frame, and for a whole sound at once."""
+
+import numpy as np
+
+from edgetalk import benchmark as works
+from edgetalk import mel
+
+
+def test_mel_of_one_frame(benchmark, models, opened, pcm, fps, whole_windows, rounds):
+    spec = opened(models / "amnet.onnx").metadata.audio
+    work = works.mel_work(pcm, spec, fps)
+    benchmark.pedantic(work, rounds=rounds(200), warmup_rounds=rounds(20))
+    work = works.mel_work(pcm, spec, fps)
+    expected = mel.windows(mel.log_mel(pcm, spec), len(whole_windows), spec, fps)
+    for window in expected[:50]:
+        assert np.array_equal(work(), window)
+
+
+def test_mel_of_ten_seconds(benchmark, models, opened, pcm, rounds):
+    spec = opened(models / "amnet.onnx").metadata.audio
+    made = benchmark.pedantic(mel.log_mel, (pcm, spec), rounds=rounds(50), warmup_rounds=rounds(3))
+    assert made.shape == (len(pcm) // spec.hop + 1, spec.features) and np.ptp(made) > 4

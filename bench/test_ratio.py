@@ -1,0 +1,85 @@
+"""How many times faster a step is than what one would do by hand: contestants take turns within one run.
+
+Turns make a busy machine slow for all of them alike, so the ratios hold where the times do not. PyTorch eager fp32
+and OpenVINO f32 run the whole network for every frame; a step runs what is left once the face is prepared.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from edgetalk.backends import open_engine
+
+TURNS = 30
+WARM_UP = 3
+PAUSE = 0.01  # seconds: worker threads of the one before go to sleep and do not eat into the next one's turn
+
+
+@pytest.fixture(scope="module")
+def eager(request, avatar, threads):
+    """PyTorch as the checkpoint's user would run it: a picture and controls in, an uint8 frame out."""
+    checkpoint = request.config.option.checkpoint
+    if not checkpoint.is_file():
+        pytest.skip(f"there is no {checkpoint}")
+    import torch
+    from edgetalk.train.amnet import load_checkpoint
+
+    network = load_checkpoint(checkpoint).network.eval()
+    torch.set_num_threads(threads)
+    source = torch.from_numpy(avatar.source.copy())[None].permute(0, 3, 1, 2).float() / 127.5 - 1
+
+    def step(mel, pose, blink):
+        with torch.inference_mode():
+            image, _ = network(source, *(torch.from_numpy(value)[None] for value in (mel, pose, blink)))
+            return ((image.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()[0]
+
+    return step
+
+
+@pytest.fixture(scope="module")
+def whole(request, avatar, threads, eager, tmp_path_factory):
+    """OpenVINO f32 of the whole network in one graph."""
+    from edgetalk.export import to_onnx
+
+    path = tmp_path_factory.mktemp("whole") / "amnet.onnx"
+    to_onnx(request.config.option.checkpoint, path, whole=True, size=len(avatar.source))
+    engine = open_engine(path, precision="f32", threads=threads)
+
+    def step(mel, pose, blink):
+        feeds = {"source": avatar.source[None], "mel": mel[None], "pose": pose[None], "blink": blink[None]}
+        return engine.run(feeds)["frame"][0]
+
+    yield step
+    engine.close()
+
+
+def test_ratios(models, opened, eager, whole, controls, judge, rounds, hold_ratios):
+    shipped = opened(models / "amnet.xml" if (models / "amnet.xml").is_file() else models / "amnet.onnx")
+    exact = opened(models / "amnet.onnx")
+    precision = shipped.metadata.precision
+    contestants = {"eager": eager, "whole": whole, "f32": exact.step, "shipped": shipped.step}
+    seconds = {name: [] for name in contestants}
+    for turn in range(rounds(TURNS) + WARM_UP):
+        for name, step in contestants.items():
+            time.sleep(PAUSE)
+            start = time.perf_counter()
+            step(*controls[turn % len(controls)])
+            if turn >= WARM_UP:
+                seconds[name].append(time.perf_counter() - start)
+
+    def times(slow, fast):
+        """The median over turns: both times of a turn were taken within the same tenths of a second."""
+        return float(np.median(np.divide(seconds[slow], seconds[fast])))
+
+    ratios = {
+        f"bundled {precision} step against PyTorch eager fp32, whole network": times("eager", "shipped"),
+        f"bundled {precision} step against OpenVINO f32, whole network": times("whole", "shipped"),
+        f"bundled {precision} step against the f32 step": times("f32", "shipped"),
+        "f32 step against OpenVINO f32, whole network": times("whole", "f32"),
+    }
+    for step, kind in ((eager, "f32"), (whole, "f32"), (exact.step, "f32"), (shipped.step, precision)):
+        judge([step(*control).copy() for control in controls], kind)
+    hold_ratios(ratios)
