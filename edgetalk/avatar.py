@@ -7,7 +7,6 @@ consent, and the person's name. Films and face tracking are left out.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import warnings
@@ -108,6 +107,8 @@ def load(path: str | os.PathLike[str]) -> Avatar:
         source, boxes = tensors.pop("source"), tensors.pop("boxes")
     except KeyError as error:
         raise ModelError(f"{path.name} is no avatar: it lacks {error}; {again}") from None
+    if source.dtype != np.uint8 or source.ndim != 3 or source.shape != (len(source), len(source), 3):
+        raise ModelError(f"{path.name} is no avatar: its picture is {source.dtype} {source.shape}; {again}")
     return Avatar(source, tensors, boxes, **fields)
 
 
@@ -152,6 +153,7 @@ def make(
         features = {key: value.astype(np.float16) for key, value in results.items()}
     finally:
         backend.close()
+    weights = metadata.onnx or _sha256(found)  # of the ONNX: what was built from it carries the same
     for key, value in features.items():
         if not np.isfinite(value).all():
             raise ModelError(f"{found.name} made {key} too large for fp16; its weights are damaged, train it again")
@@ -160,11 +162,17 @@ def make(
         features=features,
         boxes=np.array([[0, 0, original.shape[1], original.shape[0]]], np.float32),
         family=metadata.family,
-        weights=metadata.onnx or hashlib.sha256(found.read_bytes()).hexdigest(),
+        weights=weights,
         licence=licence,
         consent=consent,
         name=name,
     )
+
+
+def _sha256(path: Path) -> str:
+    import hashlib
+
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def recompute(avatar: Avatar, engine: Path, *, threads: int | None = None) -> Avatar:

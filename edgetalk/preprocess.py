@@ -38,7 +38,7 @@ NAMES = {"pose": ("yaw", "pitch", "roll"), "blink": ("left", "right")}
 
 def check_array(name: str, value: ArrayLike, shape: tuple[int, ...]) -> Array:
     """Return `value` as a float32 array of exactly this shape, without a copy; raises InputError with the cure."""
-    array = value if type(value) is np.ndarray else np.asarray(value)
+    array = value if type(value) is np.ndarray else _as_array(name, value)
     if array.shape == shape and array.dtype == np.float32:
         if not np.isfinite(array).all():
             at = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
@@ -61,6 +61,13 @@ def check_array(name: str, value: ArrayLike, shape: tuple[int, ...]) -> Array:
     )
 
 
+def _as_array(name: str, value: ArrayLike) -> NDArray[Any]:
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError):
+        raise InputError(f"{name}: got {type(value).__name__} that is no array, expected float32") from None
+
+
 def check_range(name: str, array: Array, low: float, high: float) -> None:
     """Raise InputError where one of the few values of a pose or blink is outside [low, high]."""
     for i, value in enumerate(array.tolist()):
@@ -71,7 +78,7 @@ def check_range(name: str, array: Array, low: float, high: float) -> None:
 
 def check_pcm(pcm: ArrayLike) -> Array:
     """Return sound as float32 (N,); raises InputError for another dtype or shape, NaN or infinity."""
-    array = np.asarray(pcm)
+    array = _as_array("pcm", pcm)
     if array.dtype != np.float32 or array.ndim != 1:
         cure = "pass 16 kHz mono float32 in [-1, 1]"
         if array.dtype == np.int16 and array.ndim == 1:

@@ -75,6 +75,11 @@ def _newer(path):
     path.write_bytes(safetensors.numpy.save({"source": np.zeros(3, np.uint8)}, {"format": "2"}))
 
 
+def _picture(path):
+    loaded = avatars.load(path)
+    avatars.save(dataclasses.replace(loaded, source=loaded.source[:, :30]), path)
+
+
 def _other(path):
     path.write_bytes(safetensors.numpy.save({"weight": np.zeros(3, np.float32)}))
 
@@ -86,6 +91,7 @@ def _other(path):
         (lambda path: path.write_bytes(path.read_bytes()[:100]), "truncated or no avatar"),
         (lambda path: path.write_bytes(b""), "truncated or no avatar"),
         (lambda path: path.write_text("a text, not an avatar at all"), "truncated or no avatar"),
+        (_picture, r"is no avatar: its picture is uint8 \(32, 30, 3\)"),
         (_other, "is no avatar: it lacks 'family'"),
         (_newer, "is an avatar of format 2, this edgetalk reads up to 1; upgrade it"),
     ],

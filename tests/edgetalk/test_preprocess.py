@@ -123,6 +123,7 @@ def test_what_fits_is_passed_on_without_a_copy():
             (3,),
             'pose: got int64 (3,), expected float32 (3,); use np.asarray(pose).astype("float32")',
         ),
+        ("mel", [[1.0], [1.0, 2.0]], (32, 80), "mel: got list that is no array, expected float32"),
         ("pose", "left", (3,), "pose: got <U4 (), expected float32 (3,); it is yaw, pitch, roll in radians"),
         (
             "blink",
