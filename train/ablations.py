@@ -2,8 +2,8 @@
 
 Every row is one training at 64×64 with the same frames, images and schedule, and differs from "all" only in what its
 name says; every row has the same seeds. Several rows train at once, each in a process of its own. A row writes
-OUT/NAME-SEED.json with its scores when it is done; the same command trains what is missing. `edgetalk.train.results`
-makes the tables.
+OUT/NAME-SEED.json with its scores when it is done; the same command trains what is missing. OUT/ablations.json
+collects them all, `edgetalk.train.results` makes the tables of it; OUT/ablations.jpg shows what each row draws.
 
 Table III takes loss terms away. Table IV changes the Geometric Controller: AdaIN normalises the cell's output
 before scale and shift; GC k = 1 (the released arrangement, our default) does not; GC k = 3 predicts 3×3 kernels as
@@ -14,6 +14,7 @@ Eq. 8 (difference of means, spectral normalisation) in place of least squares.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 import time
@@ -21,6 +22,8 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 ROWS: dict[str, dict[str, Any]] = {
     "content": {"geometry": 0.0, "adversarial": 0.0},
@@ -57,7 +60,7 @@ class Job(NamedTuple):
 def train_row(job: Job) -> Path | None:
     """Train and score one row, and write OUT/NAME.json; None where it is too late to start."""
     import torch
-    from edgetalk.train import amnet, loop
+    from edgetalk.train import amnet, loop, sheets
     from edgetalk.train.commands.score import write_json
     from edgetalk.train.networks.landmarks import load
     from edgetalk.train.scores.amnet import score
@@ -79,7 +82,11 @@ def train_row(job: Job) -> Path | None:
     )
     seconds = round(time.monotonic() - began, 1)
     judge, record = load(job.judge, footage.device)
-    report = score(recipe.averaged(), footage, judge)
+    network = recipe.averaged()
+    report = score(network, footage, judge)
+    render = sheets.render_of_network(network)
+    examples = [render(d.source, d.mel, d.pose, d.blink) for d in sheets.drives(footage)]
+    sheets.write(job.out / f"{job.name}.png", np.concatenate(examples, 1))
     path = job.out / f"{job.name}.json"
     write_json(
         path,
@@ -107,6 +114,24 @@ def _footage(data: Path, versions: int, device: str) -> Any:
     if key not in _LOADED:
         _LOADED[key] = Footage.load(data, size=SIZE, versions=versions, device=device)
     return _LOADED[key]
+
+
+def collect(out: Path, data: Path, device: str) -> None:
+    """Write OUT/ablations.json from the rows' files, and OUT/ablations.jpg from the pictures of the first seed."""
+    import cv2
+    from edgetalk.train import sheets
+    from edgetalk.train.commands.score import command, write_json
+
+    reports = [json.loads(path.read_text()) for path in sorted(out.glob("*-[0-9]*.json"))]
+    write_json(out / "ablations.json", {"command": command(), "rows": reports})
+    found = {name: out / f"{name}-0.png" for name in ROWS if (out / f"{name}-0.png").exists()}
+    if found:
+        examples = sheets.drives(_footage(data, 1, device))
+        rows = [[d.source for d in examples], [d.frame for d in examples]]
+        for path in found.values():
+            strip = cv2.imread(str(path))[..., ::-1]
+            rows.append(np.split(strip, len(examples), axis=1))
+        sheets.write(out / "ablations.jpg", sheets.tiled(rows, 128, ["source", "true", *found], margin=190))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -161,6 +186,7 @@ def main(arguments: list[str] | None = None) -> None:
                 print(f"{name}: failed after {minutes:.1f} min: {type(error).__name__}: {error}", flush=True)
             else:
                 print(f"{name}: {done.result() or 'not started'} after {minutes:.1f} min", flush=True)
+    collect(args.out, args.data, args.device)
     if failed:
         raise SystemExit(1)
 

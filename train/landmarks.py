@@ -106,7 +106,7 @@ def moved(images: Tensor, landmarks: Tensor, pose: Tensor, dice: Dice) -> tuple[
     cos, sin = torch.cos(turn) * scale, torch.sin(turn) * scale
     matrix = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
     landmarks = (landmarks - 0.5) @ matrix.transpose(1, 2) + 0.5 + shift[:, None]
-    inverse = torch.linalg.inv(matrix)
+    inverse = matrix.transpose(1, 2) / scale[:, None, None] ** 2  # of a turn and a scale
     theta = torch.cat([inverse, -(inverse @ (2 * shift)[:, :, None])], 2)
     images = F.grid_sample(
         images,

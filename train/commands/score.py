@@ -111,9 +111,11 @@ def extras_of(lpips_path: Path | None, fid_path: Path | None, detection: bool, d
 
 
 def command() -> str:
-    """The command line that is running, to stand beside its figures."""
-    program = Path(sys.argv[0]).name
-    return shlex.join(["edgetalk" if program in ("edgetalk", "cli.py") else program, *sys.argv[1:]])
+    """The command line that is running, to stand beside its figures; of absolute paths only the last part."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    program = "edgetalk" if spec is None or spec.name == "edgetalk.cli" else f"python -m {spec.name}"
+    words = [Path(word).name if word.startswith("/") else word for word in sys.argv[1:]]
+    return shlex.join([*program.split(), *words])
 
 
 def plain(value):

@@ -98,6 +98,8 @@ class LandmarkNet(nn.Module):
             nn.ReLU(inplace=True),
             nn.Linear(256, 2 * LANDMARKS + 3 + 2),
         )
+        nn.init.zeros_(self.head[-1].weight)  # begins with the mean shape, eyes open, looking ahead
+        nn.init.zeros_(self.head[-1].bias)
         self.register_buffer("mean", torch.full((LANDMARKS, 2), 0.5))
 
     def grid(self, images: Tensor) -> Tensor:
