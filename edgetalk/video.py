@@ -57,7 +57,7 @@ CONTAINERS = {
         "webm", "libvpx-vp9", "libopus", 30, {"deadline": "realtime", "cpu-used": "8", "row-mt": "1"}, {}
     ),
 }
-_BT709, _LIMITED = 1, 1  # FFmpeg's numbers for the colours that every player assumes of such files
+_BT709, _LIMITED, _FULL = 1, 1, 2  # FFmpeg's numbers; players assume the first two of such files
 
 
 def container(path: str | os.PathLike[str]) -> Container:
@@ -207,6 +207,9 @@ def frames(path: str | os.PathLike[str]) -> Iterator[Image]:
             if not film.streams.video:
                 raise InputError(f"{path} has no picture; expected a film")
             for frame in film.decode(video=0):
-                yield frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
+                # Said outright: PyAV 14 takes the range of RGB for that of the film, and hardens it.
+                full = frame.color_range == _FULL or frame.format.name.startswith("yuvj")
+                rgb = frame.reformat(format="rgb24", src_color_range=_FULL if full else _LIMITED, dst_color_range=_FULL)
+                yield rgb.to_ndarray().astype(np.uint8, copy=False)
     except av.FFmpegError as error:
         raise InputError(f"{path} is no film that FFmpeg can read ({error.strerror}), or it is damaged") from None

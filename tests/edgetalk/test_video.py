@@ -86,6 +86,19 @@ def test_colours_are_what_another_player_sees(tmp_path, suffix):
         assert np.abs(frame.reshape(-1, 3).mean(0) - colour).max() < 5
 
 
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs the ffmpeg program as an independent reader")
+@pytest.mark.parametrize("pixels", ["yuv420p", "yuvj420p", "yuv444p", "gray"])
+def test_films_of_others_look_as_in_another_player(tmp_path, pixels):
+    source = ["-f", "lavfi", "-i", "testsrc=duration=0.2:size=64x48:rate=25"]
+    encode = ["-c:v", "libx264", "-crf", "1", "-pix_fmt", pixels, str(tmp_path / "a.mp4")]
+    subprocess.run(["ffmpeg", "-v", "error", *source, *encode], check=True)
+    command = ["ffmpeg", "-v", "error", "-i", str(tmp_path / "a.mp4"), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    raw = subprocess.run(command, capture_output=True, check=True).stdout
+    seen = np.frombuffer(raw, np.uint8).reshape(-1, 48, 64, 3)
+    read = np.stack(list(video.frames(tmp_path / "a.mp4")))
+    assert read.shape == seen.shape and np.abs(read.astype(int) - seen).mean() < 2
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("fps", [Fraction(25), NTSC, Fraction(24000, 1001), Fraction(60)])
 @pytest.mark.parametrize("sound", ["as long", "longer", "shorter", "almost none"])
