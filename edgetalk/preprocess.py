@@ -170,24 +170,28 @@ def read_picture(picture: str | os.PathLike[str] | Picture) -> Picture:
     path = Path(picture)
     data = path.read_bytes()
     decoded = None
-    if data and _whole_png(data):
-        level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    if _is_whole(data):
+        # of OpenCV 4, of OpenCV 5
+        set_level = cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel
+        level = set_level(0)  # silent
         try:
             decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
         except cv2.error:  # a header that promises an absurd size
             decoded = None
         finally:
-            cv2.utils.logging.setLogLevel(level)
+            set_level(level)
     if decoded is None:
         what = "is empty" if not data else "is no whole picture that OpenCV can read"
         raise InputError(f"{path.name} {what}; expected a PNG, JPEG or WebP file")
     return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def _whole_png(data: bytes) -> bool:
-    """False for a PNG with a chunk cut short or damaged, of which libpng would tell stderr."""
+def _is_whole(data: bytes) -> bool:
+    """False for what is cut short, of which libpng would tell stderr and libjpeg would show the upper half."""
+    if data.startswith(b"\xff\xd8"):
+        return data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")  # the end of the picture after its last scan
     if not data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return True
+        return bool(data)
     at = 8
     while at + 12 <= len(data):
         body = data[at + 4 : at + 8 + int.from_bytes(data[at : at + 4], "big")]
