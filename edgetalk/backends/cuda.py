@@ -102,8 +102,10 @@ class Bindings:
         try:
             status, *_ = driver.cuInit(0)
         except RuntimeError as error:  # its loader's own class, where libcuda is missing
-            raise BackendError("this machine has no NVIDIA driver (libcuda was not found); install the driver, "
-                               "or run an .xml engine, which needs no GPU") from error
+            raise BackendError(
+                "this machine has no NVIDIA driver (libcuda was not found); install the driver, "
+                "or run an .xml engine, which needs no GPU"
+            ) from error
         if status == driver.CUresult.CUDA_ERROR_NO_DEVICE:
             raise BackendError(no_gpu(0, index))
         self._call(status)
@@ -112,9 +114,13 @@ class Bindings:
             raise BackendError(no_gpu(count, index))
         device = self._call(*driver.cuDeviceGet(index))
         attribute = driver.CUdevice_attribute
-        major, minor = (self._call(*driver.cuDeviceGetAttribute(a, device)) for a in (
-            attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
-            attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR))
+        major, minor = (
+            self._call(*driver.cuDeviceGetAttribute(a, device))
+            for a in (
+                attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
+                attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
+            )
+        )
         self.name = self._call(*driver.cuDeviceGetName(128, device)).split(b"\0")[0].decode()
         self.capability = f"{major}.{minor}"
         self.driver = cuda_version(self._call(*driver.cuDriverGetVersion()))
@@ -193,8 +199,9 @@ class PyCuda:
         try:
             import pycuda.driver as driver
         except ImportError as error:  # also: no driver, for its module is linked to libcuda
-            raise BackendError(f"PyCUDA cannot be imported ({error}); it needs the NVIDIA driver and: "
-                               f"{INSTALL}") from error
+            raise BackendError(
+                f"PyCUDA cannot be imported ({error}); it needs the NVIDIA driver and: {INSTALL}"
+            ) from error
         self._driver = driver
         with self._told():
             driver.init()

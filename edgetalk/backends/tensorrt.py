@@ -201,9 +201,7 @@ class TensorRT:
     from run to run, at the price of recording the graph anew.
     """
 
-    def __init__(
-        self, plan: plans.Plan, *, device: str = "auto", provider: str = "auto", graph: bool = True
-    ) -> None:
+    def __init__(self, plan: plans.Plan, *, device: str = "auto", provider: str = "auto", graph: bool = True) -> None:
         package, gpu = fit(plan, device, provider)
         self._shared: Engine | None = shared_engine(plan, package, gpu)
         self._name, self._gpu, self._lines = plan.path.name, gpu, self._shared.lines

@@ -74,8 +74,10 @@ def resident():
 def test_device_says_what_it_is(device, show):
     free, total = device.memory()
     assert 0 < free <= total and float(device.capability) >= 5 and float(device.driver) >= 11
-    show(f"{device.provider}: {device.name}, compute capability {device.capability}, driver for CUDA {device.driver}, "
-         f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free")
+    show(
+        f"{device.provider}: {device.name}, compute capability {device.capability}, driver for CUDA {device.driver}, "
+        f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+    )
 
 
 def test_bytes_come_back_and_copies_wait_for_their_stream(device, stream, show):
@@ -239,9 +241,11 @@ def test_runtime_on_the_device_with_a_copy_for_a_network(copying, device, graph,
         times.append(time.perf_counter() - start)
     lost, grown = free - device.memory()[0], resident() - size
     p50, p99 = np.percentile(times, [50, 99]) * 1e6
-    show(f"{device.provider}, CUDA graph {'on' if graph else 'off'}: 256x256 frame up, copied on the device, down: "
-         f"p50 {p50:.0f} us, p99 {p99:.0f} us; after {STEPS} steps {lost / MIB:.1f} MiB less on the device, "
-         f"{grown / MIB:.1f} MiB more on the host")
+    show(
+        f"{device.provider}, CUDA graph {'on' if graph else 'off'}: 256x256 frame up, copied on the device, down: "
+        f"p50 {p50:.0f} us, p99 {p99:.0f} us; after {STEPS} steps {lost / MIB:.1f} MiB less on the device, "
+        f"{grown / MIB:.1f} MiB more on the host"
+    )
     assert lost <= 0 and grown < 16 * MIB
     frame = engine.run({"appearance": picture(3)})["frame"]
     engine.close()
@@ -402,8 +406,10 @@ def test_speed_and_ten_thousand_steps_without_growth(opened, precision, graph, s
         engine.run(step)
         times.append(time.perf_counter() - start)
     p50, p99 = np.percentile(times, [50, 99]) * 1e3
-    show(f"{engine.device}: {1e3 / np.mean(np.array(times) * 1e3):.0f} frames/s, p50 {p50:.3f} ms, p99 {p99:.3f} ms, "
-         f"{(before - held) / MIB:.0f} MiB on the device")
+    show(
+        f"{engine.device}: {1e3 / np.mean(np.array(times) * 1e3):.0f} frames/s, p50 {p50:.3f} ms, p99 {p99:.3f} ms, "
+        f"{(before - held) / MIB:.0f} MiB on the device"
+    )
     assert held - device_memory(device) <= 0 and resident() - size < 16 * MIB
 
 

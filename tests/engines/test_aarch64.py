@@ -75,4 +75,4 @@ def test_names_what_a_jetson_needs():
     assert tensorrt == (
         "amnet.plan needs TensorRT (No module named 'tensorrt'): sudo apt install python3-libnvinfer (docs/jetson.md)"
     )
-    assert rtx.endswith('(No module named \'tensorrt_rtx\'): pip install "edgetalk[rtx]"')
+    assert rtx.endswith("(No module named 'tensorrt_rtx'): pip install \"edgetalk[rtx]\"")
