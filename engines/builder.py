@@ -27,6 +27,7 @@ from . import gate, openvino
 from .calibration import load, made_up, split
 from .onnx_file import Feeds, Runner, read, set_metadata, sha256
 from .precision import to_fp16, to_int8
+from .rewrite import phase_grid, sub_pixel
 
 PRECISIONS = ("f32", "bf16", "fp16", "int8")
 SUFFIXES = (".xml", ".plan")
@@ -61,11 +62,11 @@ def build(model: str | os.PathLike[str], out: str | os.PathLike[str], *, precisi
         learn, judge = [], made_up(MADE_UP, graph, source_graph)
     else:
         learn, judge = split(load(calibration, graph, source_graph))
-    typed = step
+    typed = phase_grid(sub_pixel(step)) if out.suffix == ".xml" else step
     if precision == "fp16" and out.suffix == ".plan":  # OpenVINO takes 16-bit arithmetic from the metadata
-        typed = to_fp16(step)
+        typed = to_fp16(typed)
     elif precision == "int8":
-        typed = to_int8(step, learn, keep)
+        typed = to_int8(typed, learn, keep)
     metadata = dataclasses.replace(metadata, precision=precision, onnx=sha256(path))
     write = _write_openvino if out.suffix == ".xml" else _write_tensorrt
 

@@ -11,6 +11,8 @@ import onnx
 
 from edgetalk.errors import BackendError
 
+from .rewrite import channels_last
+
 SMALL = 1024  # values; a smaller constant may be an epsilon or a bound, and is not worth a conversion
 
 
@@ -34,7 +36,7 @@ def write(model: onnx.ModelProto, path: Path, *, halve: bool) -> None:
     `halve` stores float weights in 16 bits; the arithmetic stays what the metadata says.
     """
     ov = package()
-    network = ov.Core().read_model(model.SerializeToString())
+    network = ov.Core().read_model(channels_last(model).SerializeToString())
     if halve:
         _halve_weights(network)
     for i, node in enumerate(network.get_ordered_ops()):

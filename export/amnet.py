@@ -28,18 +28,22 @@ UNITS = {
 
 
 class Source(nn.Module):
-    """source uint8 (B, S, S, 3) -> appearance (B, 152, S/4, S/4)."""
+    """source uint8 (B, S, S, 3) -> appearance (B, S/4, S/4, 152)."""
 
     def __init__(self, network: AMNet):
         super().__init__()
         self.network = network
 
     def forward(self, source: Tensor) -> Tensor:
-        return self.network.reenactor.source(from_pixels(source))
+        return self.network.reenactor.source(from_pixels(source)).permute(0, 2, 3, 1)
 
 
 class Step(nn.Module):
-    """appearance, mel (B, T, F), pose (B, 3), blink (B, 2) -> frame uint8 (B, S, S, 3), landmarks (B, 106, 2)."""
+    """appearance, mel (B, T, F), pose (B, 3), blink (B, 2) -> frame uint8 (B, S, S, 3), landmarks (B, 106, 2).
+
+    What passes between the graphs has its channels last, as pictures have: the layout of a CPU's convolutions, so
+    that a step need not turn it round.
+    """
 
     def __init__(self, network: AMNet):
         super().__init__()
@@ -47,6 +51,7 @@ class Step(nn.Module):
 
     def forward(self, appearance: Tensor, mel: Tensor, pose: Tensor, blink: Tensor) -> tuple[Tensor, Tensor]:
         f_geo = self.network.fuser(mel, pose, blink)
+        appearance = appearance.permute(0, 3, 1, 2)
         return to_pixels(self.network.reenactor.step(appearance, f_geo)), self.network.landmarks(f_geo)
 
 

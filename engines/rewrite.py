@@ -1,0 +1,237 @@
+"""Exact rewrites of an f32 graph into one that OpenVINO's CPU kernels run faster; they are not for other engines.
+
+`sub_pixel` writes a transposed convolution that doubles the size as a convolution on the small grid that makes the
+four phases of each pixel as channels, and a shuffle. `phase_grid` then moves that shuffle behind everything that
+follows, so that a convolution to few channels, which would waste most of a vector, becomes one to four times as
+many. `channels_last` keeps the layout of the features that a graph is fed with. Each leaves a graph of the same
+inputs and outputs, equal up to the order of its sums; where its pattern is not found it changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+SPREAD = {0: ((0, 1),), 1: ((0, 2), (1, 0))}
+"""Of a transposed 3-tap kernel with stride 2: output phase to its (offset on the small grid, tap) pairs."""
+FOLLOWERS = {"Relu", "Tanh", "Add", "Mul", "Sub", "Div", "Clip", "Round"}
+"""Operations that act on each value alone, behind which a shuffle may move."""
+
+
+class Graph:
+    """A graph being rewritten, with its constants and who reads what."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.model = onnx.ModelProto()
+        self.model.CopyFrom(model)
+        self.nodes = list(self.model.graph.node)
+        self.constants = {w.name: numpy_helper.to_array(w) for w in self.model.graph.initializer}
+        for node in self.nodes:
+            if node.op_type == "Constant":
+                self.constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+
+    def readers(self, name: str) -> list[onnx.NodeProto]:
+        return [node for node in self.nodes if name in node.input]
+
+    def only_reader(self, name: str) -> onnx.NodeProto | None:
+        """The one node that reads `name`, None where there are several or it is an output of the graph."""
+        readers = self.readers(name)
+        outputs = {output.name for output in self.model.graph.output}
+        return readers[0] if len(readers) == 1 and name not in outputs else None
+
+    def constant(self, name: str, value: np.ndarray) -> str:
+        self.constants[name] = value
+        self.model.graph.initializer.append(numpy_helper.from_array(value, name))
+        return name
+
+    def replace(self, old: onnx.NodeProto, new: Sequence[onnx.NodeProto]) -> None:
+        at = next(i for i, node in enumerate(self.nodes) if node is old)
+        self.nodes[at:at + 1] = new
+
+    def finish(self) -> onnx.ModelProto:
+        used = {name for node in self.nodes for name in node.input} | {o.name for o in self.model.graph.output}
+        kept = [w for w in self.model.graph.initializer if w.name in used]
+        del self.model.graph.initializer[:], self.model.graph.value_info[:]
+        self.model.graph.initializer.extend(kept)
+        self.model.graph.ClearField("node")
+        self.model.graph.node.extend(self.nodes)
+        onnx.checker.check_model(self.model, full_check=True)
+        return self.model
+
+
+def attributes(node: onnx.NodeProto) -> dict[str, object]:
+    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
+
+
+def sub_pixel(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Write each 3×3 ConvTranspose of stride 2, padding 1, output padding 1 as Conv 2×2 and DepthToSpace.
+
+    Channel (2 a + b) C + c of the convolution is channel c of output pixels (2 i + a, 2 j + b).
+    """
+    graph = Graph(model)
+    for node in list(graph.nodes):
+        told = attributes(node)
+        if node.op_type != "ConvTranspose" or len(node.input) > 2 or node.input[1] not in graph.constants:
+            continue
+        wanted = {"strides": [2, 2], "pads": [1] * 4, "output_padding": [1, 1], "kernel_shape": [3, 3], "group": 1}
+        if {k: told.get(k, 1) for k in wanted} != wanted or told.get("dilations", [1, 1]) != [1, 1]:
+            continue
+        weight = graph.constants[node.input[1]]  # (C_in, C_out, 3, 3)
+        inputs, outputs = weight.shape[:2]
+        kernel = np.zeros((2, 2, outputs, inputs, 2, 2), np.float32)
+        for a, rows in SPREAD.items():
+            for b, columns in SPREAD.items():
+                for i, row in rows:
+                    for j, column in columns:
+                        kernel[a, b, :, :, i, j] = weight[:, :, row, column].T
+        name = graph.constant(f"{node.input[1]}/phases", kernel.reshape(4 * outputs, inputs, 2, 2))
+        phases = f"{node.output[0]}/phases"
+        graph.replace(node, [
+            helper.make_node("Conv", [node.input[0], name], [phases], node.name, kernel_shape=[2, 2],
+                             pads=[0, 0, 1, 1]),
+            helper.make_node("DepthToSpace", [phases], [node.output[0]], f"{node.name}/Shuffle", blocksize=2,
+                             mode="DCR"),
+        ])
+    return graph.finish()
+
+
+def phase_grid(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Move each shuffle of `sub_pixel` behind the normalisation, convolution and pointwise operations after it.
+
+    Only where it ends in a convolution to fewer channels: on the way to a wide one the small grid costs more
+    than the shuffle.
+    """
+    graph = Graph(model)
+    for shuffle in [n for n in graph.nodes if n.op_type == "DepthToSpace"]:
+        chain = _chain(graph, shuffle)
+        narrow = [n for n in chain if n.op_type == "Conv"]
+        if len(narrow) != 1 or not _narrows(graph, narrow[0]):
+            continue
+        graph.nodes = [node for node in graph.nodes if node is not shuffle]
+        name = shuffle.input[0]
+        for node in chain:
+            out = f"{node.output[0]}/phases"
+            if node.op_type == "InstanceNormalization":
+                graph.replace(node, _phase_norm(graph, node, name, out))
+            elif node.op_type == "Conv":
+                graph.replace(node, [_phase_conv(graph, node, name, out)])
+            else:
+                copy = helper.make_node(node.op_type, node.input, [out], node.name)
+                copy.attribute.extend(node.attribute)
+                copy.input[list(copy.input).index(_data(graph, node))] = name
+                graph.replace(node, [copy])
+            name = out
+        at = next(i for i, node in enumerate(graph.nodes) if name in node.output) + 1
+        graph.nodes.insert(at, helper.make_node("DepthToSpace", [name], [chain[-1].output[0]], shuffle.name,
+                                                blocksize=2, mode="DCR"))
+    return graph.finish()
+
+
+def _data(graph: Graph, node: onnx.NodeProto) -> str:
+    return next(name for name in node.input if name not in graph.constants)
+
+
+def _chain(graph: Graph, shuffle: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """The nodes behind the shuffle that it may be moved behind."""
+    chain, name = [], shuffle.output[0]
+    while (node := graph.only_reader(name)) is not None:
+        others = [graph.constants.get(other) for other in node.input if other not in (name, "")]
+        scalar = all(other is not None and other.size == 1 for other in others)
+        norm = node.op_type == "InstanceNormalization" and all(
+            other is not None and (other == value).all() for other, value in zip(others, (1, 0), strict=True))
+        conv = node.op_type == "Conv" and others[0] is not None and _same_size(node, others[0])
+        if not (norm or conv or (node.op_type in FOLLOWERS and scalar)):
+            break
+        chain.append(node)
+        name = node.output[0]
+    return chain
+
+
+def _same_size(node: onnx.NodeProto, weight: np.ndarray) -> bool:
+    told, k = attributes(node), weight.shape[-1]
+    return (told.get("group", 1) == 1 and weight.shape[2:] == (k, k) and k % 2 == 1
+            and told.get("strides", [1, 1]) == [1, 1] and told.get("dilations", [1, 1]) == [1, 1]
+            and told.get("pads", [0] * 4) == [k // 2] * 4)
+
+
+def _narrows(graph: Graph, node: onnx.NodeProto) -> bool:
+    return graph.constants[node.input[1]].shape[0] < graph.constants[node.input[1]].shape[1]
+
+
+def _phase_conv(graph: Graph, node: onnx.NodeProto, name: str, out: str) -> onnx.NodeProto:
+    """A k×k convolution of pixels as one of phases: tap d of phase a reads phase (a + d) mod 2, (a + d) div 2 away."""
+    weight = graph.constants[node.input[1]]
+    outputs, inputs, k, _ = weight.shape
+    half = k // 2
+    reach = (half + 1) // 2
+    kernel = np.zeros((2, 2, outputs, 2, 2, inputs, 2 * reach + 1, 2 * reach + 1), np.float32)
+    for a in (0, 1):
+        for b in (0, 1):
+            for i in range(k):
+                for j in range(k):
+                    (row, p), (column, q) = divmod(a + i - half, 2), divmod(b + j - half, 2)
+                    kernel[a, b, :, p, q, :, row + reach, column + reach] = weight[:, :, i, j]
+    side = 2 * reach + 1
+    names = [graph.constant(f"{node.input[1]}/phases", kernel.reshape(4 * outputs, 4 * inputs, side, side))]
+    if len(node.input) > 2:
+        names.append(graph.constant(f"{node.input[2]}/phases", np.tile(graph.constants[node.input[2]], 4)))
+    return helper.make_node("Conv", [name, *names], [out], node.name, kernel_shape=[side, side], pads=[reach] * 4)
+
+
+def _phase_norm(graph: Graph, node: onnx.NodeProto, name: str, out: str) -> list[onnx.NodeProto]:
+    """Instance normalisation whose statistics run over the four phases of a channel too."""
+    epsilon = float(attributes(node).get("epsilon", 1e-5))
+    channels = len(graph.constants[node.input[1]])
+    mix = np.tile(np.eye(channels, dtype=np.float32) / 4, (4, 4))  # the mean over phases, for each phase
+
+    def part(suffix: str) -> str:
+        return f"{node.output[0]}/{suffix}"
+
+    mixing, axes = graph.constant(part("mix"), mix), graph.constant(part("axes"), np.array([2, 3]))
+    small = graph.constant(part("epsilon"), np.float32(epsilon))
+    make = helper.make_node
+
+    def mean_over_phases(values: str, result: str) -> list[onnx.NodeProto]:
+        return [
+            make("ReduceMean", [values], [part(f"{result}/phases")], part(f"{result}/Phases"), axes=[2, 3], keepdims=0),
+            make("MatMul", [part(f"{result}/phases"), mixing], [part(f"{result}/flat")], part(f"{result}/Mix")),
+            make("Unsqueeze", [part(f"{result}/flat"), axes], [part(result)], part(f"{result}/Unsqueeze")),
+        ]
+
+    # The variance is that of what the mean has been taken from: no difference of two large numbers in 16 bits.
+    return [
+        *mean_over_phases(name, "mean"),
+        make("Sub", [name, part("mean")], [part("centred")], part("Centred")),
+        make("Mul", [part("centred"), part("centred")], [part("squared")], part("Squared")),
+        *mean_over_phases(part("squared"), "variance"),
+        make("Add", [part("variance"), small], [part("safe")], part("Safe")),
+        make("Sqrt", [part("safe")], [part("deviation")], part("Deviation")),
+        make("Div", [part("centred"), part("deviation")], [out], part("Normal")),
+    ]
+
+
+def channels_last(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Keep features that come in with their channels last in that layout: Transpose becomes Transpose and Conv.
+
+    The convolution is a depthwise one by 1. OpenVINO lays pointwise operations out as their input is, which
+    behind a Transpose is channels first, and turns each round for the next convolution; behind a convolution all
+    stays channels last, and the Transpose vanishes.
+    """
+    graph = Graph(model)
+    fed = {i.name: i.type.tensor_type for i in graph.model.graph.input}
+    for node in [n for n in graph.nodes if n.op_type == "Transpose" and n.input[0] in fed]:
+        if attributes(node)["perm"] != [0, 3, 1, 2] or fed[node.input[0]].elem_type != onnx.TensorProto.FLOAT:
+            continue
+        channels, name = fed[node.input[0]].shape.dim[3].dim_value, node.input[0]
+        ones = graph.constant(f"{name}/ones", np.ones((channels, 1, 1, 1), np.float32))
+        turned = f"{name}/channels_first"
+        graph.replace(node, [
+            helper.make_node("Transpose", [name], [turned], node.name, perm=[0, 3, 1, 2]),
+            helper.make_node("Conv", [turned, ones], [node.output[0]], f"{name}/Identity", group=channels,
+                             kernel_shape=[1, 1]),
+        ])
+    return graph.finish()
+

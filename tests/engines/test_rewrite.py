@@ -1,0 +1,149 @@
+"""Rewritten graphs compute what the graphs did, in torch's words too, and leave alone what they do not know."""
+
+import numpy as np
+import pytest
+import torch
+from edgetalk.engines.onnx_file import Runner, read
+from edgetalk.engines.rewrite import channels_last, phase_grid, sub_pixel
+from edgetalk.export.onnx_file import trace
+from torch import nn
+
+torch.manual_seed(0)
+
+
+def graph_of(module, example):
+    """The module's ONNX graph and what torch makes of the example."""
+    model = trace(module, {"x": example}, ["frame"])
+    with torch.no_grad():
+        return model, module(example).numpy()
+
+
+def kinds(model):
+    return [node.op_type for node in model.graph.node if node.op_type != "Constant"]
+
+
+def assert_equal(model, example, wanted):
+    np.testing.assert_allclose(Runner(model)({"x": example.numpy()})["frame"], wanted, atol=2e-5, rtol=1e-4)
+
+
+def upsampling(inputs, outputs):
+    return nn.ConvTranspose2d(inputs, outputs, 3, 2, padding=1, output_padding=1, bias=False)
+
+
+def test_transposed_convolution_becomes_a_convolution_and_a_shuffle():
+    example = torch.randn(2, 5, 6, 9)
+    model, wanted = graph_of(upsampling(5, 7), example)
+    rewritten = sub_pixel(model)
+    assert kinds(rewritten) == ["Conv", "DepthToSpace"]
+    assert wanted.shape == (2, 7, 12, 18)
+    assert_equal(rewritten, example, wanted)
+
+
+@pytest.mark.parametrize("other", [
+    nn.ConvTranspose2d(4, 6, 3, 2, padding=1, bias=False),
+    nn.ConvTranspose2d(4, 6, 4, 2, padding=1, bias=False),
+    nn.ConvTranspose2d(4, 6, 3, 1, padding=1, bias=False),
+    nn.ConvTranspose2d(4, 6, 3, 2, padding=1, output_padding=1, groups=2, bias=False),
+    nn.ConvTranspose2d(4, 6, 3, 2, padding=1, output_padding=1),
+])
+def test_other_transposed_convolutions_stay(other):
+    model, _ = graph_of(other, torch.randn(1, 4, 8, 8))
+    assert kinds(sub_pixel(model)) == ["ConvTranspose"]
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5, 7])
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_narrow_last_stage_moves_to_the_small_grid(kernel, bias):
+    last = nn.Conv2d(8, 3, kernel, padding=kernel // 2, bias=bias)
+    example = torch.randn(2, 5, 7, 6)
+    model, wanted = graph_of(nn.Sequential(upsampling(5, 8), nn.InstanceNorm2d(8), nn.ReLU(), last, nn.Tanh()), example)
+    rewritten = phase_grid(sub_pixel(model))
+    assert kinds(rewritten)[-1] == "DepthToSpace"
+    assert "InstanceNormalization" not in kinds(rewritten)
+    shapes = {w.name: list(w.dims) for w in rewritten.graph.initializer}
+    (narrow,) = [n for n in rewritten.graph.node if n.op_type == "Conv" and shapes[n.input[1]][0] == 12]
+    assert shapes[narrow.input[1]][1] == 32
+    assert_equal(rewritten, example, wanted)
+
+
+def test_statistics_far_from_zero_keep_their_variance():
+    class Shifted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.up, self.last = upsampling(4, 6), nn.Conv2d(6, 3, 3, padding=1)
+
+        def forward(self, x):
+            return self.last(nn.functional.instance_norm(self.up(x)))
+
+    module, example = Shifted(), torch.randn(1, 4, 8, 8) * 1e-2 + 30
+    model, wanted = graph_of(module, example)
+    assert np.abs(Runner(phase_grid(sub_pixel(model)))({"x": example.numpy()})["frame"] - wanted).max() < 1e-3
+
+
+@pytest.mark.parametrize("tail", [
+    [nn.Conv2d(8, 16, 3, padding=1)],  # not narrow: the small grid would cost more
+    [nn.Conv2d(8, 3, 3)],  # another size
+    [nn.Conv2d(8, 3, 3, stride=2, padding=1)],
+    [nn.Conv2d(8, 2, 3, padding=1, groups=2)],
+    [nn.Conv2d(8, 3, 2, padding=1)],
+    [nn.ReLU()],
+    [nn.InstanceNorm2d(8, affine=True, track_running_stats=False).requires_grad_(False), nn.Conv2d(8, 3, 3, padding=1)],
+])
+def test_other_stages_keep_their_shuffle(tail):
+    if isinstance(tail[0], nn.InstanceNorm2d):
+        nn.init.normal_(tail[0].weight)
+    example = torch.randn(1, 5, 8, 8)
+    model, wanted = graph_of(nn.Sequential(upsampling(5, 8), *tail), example)
+    rewritten = phase_grid(sub_pixel(model))
+    assert kinds(rewritten)[:2] == ["Conv", "DepthToSpace"]
+    assert_equal(rewritten, example, wanted)
+
+
+def test_features_keep_their_channels_last():
+    class Step(nn.Module):
+        def forward(self, x):
+            return x.permute(0, 3, 1, 2) * 2 + 1
+
+    example = torch.randn(1, 4, 5, 6)
+    model, wanted = graph_of(Step(), example)
+    rewritten = channels_last(model)
+    assert kinds(rewritten)[:2] == ["Transpose", "Conv"]
+    assert_equal(rewritten, example, wanted)
+
+
+def test_the_whole_step_is_what_it_was(exported):
+    model = read(exported / "amnet.onnx")[0]
+    rewritten = channels_last(phase_grid(sub_pixel(model)))
+    assert "ConvTranspose" in kinds(model)
+    assert "ConvTranspose" not in kinds(rewritten)
+    assert kinds(rewritten).count("DepthToSpace") == 2
+    assert [i.name for i in rewritten.graph.input] == [i.name for i in model.graph.input]
+    assert list(rewritten.metadata_props) == list(model.metadata_props)
+    random = np.random.default_rng(1)
+    feeds = {name: random.uniform(-1, 1, spec.shape).astype(np.float32) for name, spec in Runner(model).inputs.items()}
+    before, after = Runner(model)(feeds), Runner(rewritten)(feeds)
+    assert np.abs(before["frame"].astype(int) - after["frame"]).max() <= 1
+    np.testing.assert_allclose(before["landmarks"], after["landmarks"], atol=1e-5)
+    assert before["frame"].std() > 5
+
+
+def test_openvino_turns_no_feature_map_round(exported, tmp_path):
+    """Reorders of whole feature maps cost a fifth of the step before the rewrites; only tiny ones may be left."""
+    import openvino as ov
+    from edgetalk.engines import build
+
+    build(exported / "amnet.onnx", tmp_path / "amnet.xml", precision="bf16")
+    core = ov.Core()
+    compiled = core.compile_model(core.read_model(tmp_path / "amnet.xml"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    turned = []
+    for node in compiled.get_runtime_model().get_ordered_ops():
+        told = {key: str(value.astype(str)) for key, value in node.get_rt_info().items()
+                if key in ("layerType", "outputLayouts")}
+        before = node.input_values()[0].get_node().get_rt_info() if node.get_input_size() else {}
+        layout = str(before["outputLayouts"].astype(str)) if "outputLayouts" in before else ""
+        shape = node.output(0).get_partial_shape() if node.get_output_size() else None
+        if (told.get("layerType") == "Reorder" and {layout, told["outputLayouts"]} == {"abcd", "acdb"}
+                and not node.get_friendly_name().endswith("_fake")
+                and shape[1].get_length() > 1 and shape[2].get_length() * shape[3].get_length() >= 256):
+            turned.append(node.get_friendly_name())
+    assert turned == []
