@@ -84,7 +84,8 @@ def preflight(path: str | os.PathLike[str]) -> list[str]:
 
 def describe(metadata: Metadata) -> str:
     """One line of what an engine says about itself, for `preflight`."""
-    parts = [f"{metadata.family} {metadata.variant}".strip(), metadata.role, metadata.precision]
+    variant = "" if metadata.variant == metadata.family else metadata.variant
+    parts = [f"{metadata.family} {variant}".strip(), metadata.role, metadata.precision]
     parts += [f"{metadata.fps} per second", f"{metadata.use} use", metadata.licence or "licence not stated"]
     parts += [f"knows {', '.join(metadata.persons)} alone"] if metadata.persons else []
     return f"metadata      {', '.join(parts)}"

@@ -38,7 +38,8 @@ def preflight(path: Path) -> list[str]:
     model = _read(core, path)
     metadata = Metadata.from_json(_metadata(model), path.name)
     arithmetic, why = _arithmetic(core, "CPU", metadata.precision)
-    lines = [describe(metadata), f"engine        OpenVINO {_version(ov)} on the CPU, {arithmetic}{why}"]
+    built = f"; built with {metadata.engine['version']}" if "version" in metadata.engine else ""
+    lines = [describe(metadata), f"engine        OpenVINO {_version(ov)} on the CPU, {arithmetic}{why}{built}"]
     for kind, ports in (("inputs", model.inputs), ("outputs", model.outputs)):
         tensors = (f"{name} {spec.dtype} {spec.shape}" for name, spec in _specs(ports).items())
         lines.append(f"{kind:<13} {', '.join(tensors)}")
