@@ -23,7 +23,8 @@ MIN_RATE = 8000  # Hz; below that the bands that tell consonants apart are missi
 MIN_SECONDS = 0.01
 MAX_PEAK = 16.0  # 24 dB over full scale: floats that are integers, never divided
 BLOCK = 1 << 18  # samples that are mixed down at once
-SLACK = 0.25  # seconds by which compressed sound may miss its promised duration (priming, rounding)
+_LONG = ("mov", "matroska", "flac", "caf", "wav")  # FFmpeg's formats whose header knows the length
+SLACK = 0.15  # seconds by which compressed sound may miss its promised duration (priming, rounding)
 _OPEN_END = 0x7FFFFFFF  # sizes from here on are what a program writes that does not know the size yet
 _MALFORMED = 3  # libsndfile's code for a format it knows in a file it cannot follow
 # How libsndfile's log of WAV, AIFF, AU, W64 and RF64 headers tells of samples that are not there.
@@ -35,13 +36,16 @@ def read(path: str | os.PathLike[str]) -> Array:
 
     Raises FileNotFoundError where there is no such file, and InputError where it is empty, shorter than 10 ms,
     truncated, holds NaN or infinity, is no sound, or was sampled at less than 8 kHz. Formats whose header does not
-    say how long they are (Ogg, raw AAC, pipes) end where they end.
+    say how long they are (Ogg, raw AAC, MP3 without a Xing header, pipes) end where they end.
     """
     path = Path(path)
     with open(path, "rb") as file:  # the system's own words for: no such file, a folder, no permission
-        if not file.read(1):
-            raise InputError(f"{path} is empty (0 bytes); expected a sound file")
-    mono, rate = _with_soundfile(path) or _with_av(path)
+        head = file.read(3)
+    if not head:
+        raise InputError(f"{path} is empty (0 bytes); expected a sound file")
+    # libsndfile leaves MP3 to libmpg123, which writes what it dislikes to stderr.
+    mpeg = head == b"ID3" or (head[0] == 0xFF and head[1:] >= b"\xe0") or path.suffix.lower() == ".mp3"
+    mono, rate = (None if mpeg else _with_soundfile(path)) or _with_av(path)
     if not len(mono):
         raise InputError(f"{path} is empty: its header is followed by no samples")
     if rate < MIN_RATE:
@@ -105,16 +109,31 @@ def _with_av(path: Path) -> tuple[Array, int]:
             ]
             rate = int(stream.rate)
             promised = 0.0
-            if stream.duration is not None and stream.time_base is not None:
-                promised = float(stream.duration * stream.time_base)
-            elif container.duration is not None and len(container.streams) == 1:
-                promised = container.duration / av.time_base
+            if _tells_length(path, container.format.name):
+                if stream.duration is not None and stream.time_base is not None:
+                    promised = float(stream.duration * stream.time_base)
+                elif container.duration is not None and len(container.streams) == 1:
+                    promised = container.duration / av.time_base
     except av.FFmpegError as error:
         raise InputError(f"{path} is no sound that FFmpeg can read ({error.strerror}), or it is damaged") from None
     mono = np.concatenate(blocks) if blocks else np.empty(0, np.float32)
     if len(mono) / rate < promised - SLACK:
         raise _truncated(path)
     return mono[: round(promised * rate)] if promised else mono, rate  # less what fills the last packet
+
+
+def _tells_length(path: Path, kind: str) -> bool:
+    """Whether the file says how long it is; for others FFmpeg guesses from size and bit rate, and may be far off."""
+    if kind != "mp3":
+        return any(name in kind.split(",") for name in _LONG)
+    with open(path, "rb") as file:
+        head = file.read(10)
+        tag = 0
+        if head[:3] == b"ID3":  # four times seven bits of size, then the first frame with its table of contents
+            tag = 10 + sum(byte << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
+        file.seek(tag)
+        frame = file.read(200)
+    return b"Xing" in frame or b"Info" in frame or b"VBRI" in frame
 
 
 def _truncated(path: Path) -> InputError:

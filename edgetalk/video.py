@@ -37,7 +37,7 @@ TAGS = {
     "description": f"digitalSourceType={SOURCE_TYPE}",
     "encoding_tool": TOOL,
 }
-AUDIO_BITS = 96_000  # per second; speech at 16 kHz needs no more
+AUDIO_BITS = 64_000  # per second; speech at 16 kHz needs no more
 
 
 class Container(NamedTuple):

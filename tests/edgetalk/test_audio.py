@@ -46,6 +46,31 @@ def test_any_depth(tmp_path, suffix, depth):
     assert_is_tone(audio.read(file), tolerance=1e-4)
 
 
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs the ffmpeg program to write such files")
+@pytest.mark.parametrize(("name", "options"), [("a.mp3", ["-q:a", "4", "-write_xing", "0"]), ("a.aac", [])])
+def test_a_length_that_is_only_guessed_is_not_believed(tmp_path, name, options):
+    """After a silent start, at few bits, the size makes FFmpeg promise twice and ten times what is there."""
+    samples = np.concatenate([np.zeros(10 * 16000), tone(16000, 2.0), np.zeros(10 * 16000)])
+    soundfile.write(tmp_path / "a.wav", samples + 1e-4 * np.random.default_rng(0).normal(size=len(samples)), 16000)
+    command = ["ffmpeg", "-v", "error", "-i", str(tmp_path / "a.wav"), *options, str(tmp_path / name)]
+    subprocess.run(command, check=True)
+    pcm = audio.read(tmp_path / name)
+    assert abs(len(pcm) - len(samples)) < 4000 and np.abs(pcm).max() > 0.2
+
+
+@pytest.mark.parametrize("name", ["a.mp3", "a.wav", "a.xyz"])
+def test_damage_is_told_by_us_alone(tmp_path, capfd, name):
+    """Not by the libraries below, some of which write to stderr."""
+    whole = tmp_path / "whole.mp3"
+    soundfile.write(whole, tone(16000), 16000)
+    frames = whole.read_bytes()
+    for content in (os.urandom(70_000), b"\xff\xfb" + os.urandom(70_000), b"ID3" + bytes(70_000), frames[:700]):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError):
+            audio.read(tmp_path / name)
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("suffix", ["ogg", "mp3"])
 def test_lossy(tmp_path, suffix):
     soundfile.write(tmp_path / f"a.{suffix}", tone(16000), 16000)

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 
 import numpy as np
 import pytest
@@ -146,8 +145,8 @@ def test_sample_leaves_the_warm_up_out():
 
 
 @pytest.mark.skipif(not (session.MODELS / "amnet.xml").is_file(), reason="this copy carries no bundled model")
-def test_the_bundled_model_speaks(tmp_path):
-    run = subprocess.run(["edgetalk", "demo"], cwd=tmp_path, capture_output=True, text=True, check=True)
+def test_the_bundled_model_speaks(tmp_path, edgetalk_cli):
+    run = edgetalk_cli("demo", cwd=tmp_path)
     frames = np.stack(list(video.frames(tmp_path / "demo.mp4"))).astype(np.float32)
     assert len(frames) == 163 and frames.shape[1] == frames.shape[2] and "real-time factor" in run.stdout
     still = np.abs(frames[1:5] - frames[0:4]).mean()
