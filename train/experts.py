@@ -1,9 +1,9 @@
 """The experts that WavSyncSwap is trained against and judged by: identity (ArcFace), lip-sync (SyncNet), landmarks.
 
 `python -m edgetalk.train.experts identity|sync|landmarks --data DIR --speech FILE --seconds 60 --seed 0 -o FILE`. Each
-is scored on held-out people, sentences and voice at its end, and the score stays in its file; `good_enough` says
-whether a generator may be trained against it. Two seeds give two independent experts: one to train against, one to
-judge.
+is scored on held-out people and sentences at its end, the sync expert on a held-out voice, too, and the score stays in
+its file; `good_enough` says whether a generator may be trained against it. Two seeds give two independent experts: one
+to train against, one to judge.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .networks import arcface, store, syncnet
-from .swap_data import FRAMES, LOOKS, POSES, SIZE, Swaps
+from .swap_data import FRAMES, LOOKS, POSES, SIZE, STILLS_PER_JOB, Swaps
 
 FLOORS = {"identity": {"auc": 0.97}, "sync": {"window_accuracy": 0.80, "offset_within_1": 0.95}}
 """Held-out scores below which no generator is trained against an expert."""
@@ -99,12 +99,13 @@ def wait_for(data: Swaps, ready, patience: float) -> None:
 # Identity
 
 
-def train_identity(data: Swaps, seconds: float, seed: int, config: arcface.Config, people: int,
-                   batch: int = 256) -> arcface.ArcFace:
+def train_identity(
+    data: Swaps, seconds: float, seed: int, config: arcface.Config, people: int, batch: int = 256
+) -> arcface.ArcFace:
     """Train an extractor on the stills of `people` persons; the additive angular margin plus known face parameters."""
     torch.manual_seed(seed)
     network = arcface.ArcFace(config).to(data.device, memory_format=torch.channels_last)
-    margin = arcface.Margin(config.identity, people).to(data.device)
+    margin = arcface.Margin(config.identity, -(-people // STILLS_PER_JOB) * STILLS_PER_JOB).to(data.device)
     weights = [*network.parameters(), *margin.parameters()]
     optimiser = torch.optim.AdamW(weights, 1e-3, weight_decay=0.02, fused=data.device.startswith("cuda"))
     looked = time.monotonic()
@@ -179,6 +180,12 @@ def louder(mel: Tensor) -> Tensor:
     return torch.maximum((mel + gain).clamp(-4, 4), floor)
 
 
+def contrast_loss(probability: Tensor, sharpness: float = 15.0) -> Tensor:
+    """Cross-entropy of finding each row's partner on the diagonal of (N, N), and each column's; it starts learning."""
+    logits, right = sharpness * probability, torch.arange(len(probability), device=probability.device)
+    return 0.5 * (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / math.log(len(right))
+
+
 def sync_loss(probability: Tensor, clips: Tensor) -> Tensor:
     """Binary cross-entropy over all pairs of a batch, (N, N) probabilities; `clips` (N,) says which clip a row is of.
 
@@ -217,7 +224,7 @@ def train_sync(data: Swaps, seconds: float, seed: int, width: float, clips: int 
         mel = louder(data["clip_sync"][index, starts].float())
         with autocast(data.device):
             face, audio = network.face(frames), network.audio(mel)
-        loss = sync_loss(face @ audio.T, index)
+        loss = sync_loss(face @ audio.T, index) + 0.5 * contrast_loss(face @ audio.T)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
@@ -253,7 +260,7 @@ def sync_offsets(face: Tensor, audio: Tensor, reach: int = 15) -> dict[str, np.n
 
 
 def score_sync(network: syncnet.SyncNet, test: Swaps) -> dict[str, float]:
-    """Judge windows and clips of unseen people, sentences and voice: right at threshold ½, and the clip's offset."""
+    """Judge windows and clips of unseen people and sentences: right at threshold ½, and the clip's offset."""
     found: dict[str, list] = {"positive": [], "negative": [], "offset": [], "confidence": []}
     for name in ("clip_own", "clip_swap"):
         face, audio = sync_vectors(network, test[name], test["clip_sync"])
@@ -321,7 +328,7 @@ def main(arguments=None) -> None:
         wait_for(data, lambda d: d.clips >= args.enough, args.patience)
         if args.kind == "sync":
             network, config = train_sync(data, args.seconds, args.seed, args.width, args.batch or 32), None
-    test = Swaps(args.data, args.speech, device, held_out=True, **kinds)
+    test = Swaps(args.data, args.speech, device, "test", **kinds)
     if args.kind == "landmarks":
         from . import landmarks
 
@@ -333,7 +340,10 @@ def main(arguments=None) -> None:
         scores = score_identity(network, test, LOOKS, POSES)
         store.save(args.o, "arcface", network, config, scores=scores, seed=args.seed)
     else:
-        scores = score_sync(network, test)
+        scores = {f"unheard_voice_{name}": value for name, value in score_sync(network, test).items()}
+        valid = Swaps(args.data, args.speech, device, "valid", stills=False)
+        if valid.clips:
+            scores |= score_sync(network, valid)
         store.save(args.o, "syncnet", network, {"width": args.width}, scores=scores, seed=args.seed)
     print(f"{args.kind} {args.seed}: held out {scores}", flush=True)
 

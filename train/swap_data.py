@@ -33,7 +33,9 @@ SYNC_SPEC = AudioSpec(window=16, offset=0.0)
 """What the lip-sync expert hears: the 200 ms that begin with the first of five frames."""
 
 LOOKS, POSES = 3, 4  # stills of a person: outfits, and pictures in each
-HELD_OUT = 1_000_000  # persons from this seed on are never trained on
+FIRST = {"train": 0, "valid": 500_000, "test": 1_000_000}
+"""Seeds of persons from here on: those of "valid" and "test" are never trained on. The sentences of "valid" are unseen
+and in known voices, those of "test" are unseen and in an unseen voice."""
 STILLS_PER_JOB = 8
 
 
@@ -47,8 +49,8 @@ class Utterance:
     """Start and end in seconds, viseme."""
     samples: int
     """Length at 16 kHz."""
-    held_out: bool
-    """An unseen sentence in an unseen voice."""
+    split: str
+    """A key of FIRST."""
 
     def heard(self, spec: AudioSpec, frames: int) -> np.ndarray:
         """Return the mel windows of the first `frames` video frames, (frames, 16, 80) float32."""
@@ -84,7 +86,7 @@ def sentence(rng: np.random.Generator) -> str:
 
 
 def write_speech(path: Path, count: int, held_out: int, seed: int = 0) -> None:
-    """Synthesise `count` training and `held_out` test sentences, all different, and write them to `path`."""
+    """Synthesise `count` sentences in known voices, each 16th of them unseen, and `held_out` in an unseen one."""
     from tqdm import tqdm
 
     from edgetalk.mel import log_mel
@@ -95,11 +97,12 @@ def write_speech(path: Path, count: int, held_out: int, seed: int = 0) -> None:
     texts: dict[str, None] = {}
     while len(texts) < count + held_out:
         texts[sentence(rng)] = None
-    mels, phones, samples = [], [], []
+    mels, phones, samples, splits = [], [], [], []
     for number, text in enumerate(tqdm(texts, desc="speech", unit="sentence")):
         voices = TRAINING_VOICES if number < count else HELD_OUT_VOICES
         speech = synthesize(text, voices[number % len(voices)])
         samples.append(len(speech.pcm))
+        splits.append("test" if number >= count else "valid" if number % 16 == 15 else "train")
         mels.append(np.round((log_mel(speech.pcm, SPEC) + RANGE) * (255 / (2 * RANGE))).astype(np.uint8))
         phones.append(np.array([tuple(p) for p in speech.phones], dtype="f4,f4,U4"))
     part = path.with_name(path.name + ".part")
@@ -107,7 +110,7 @@ def write_speech(path: Path, count: int, held_out: int, seed: int = 0) -> None:
         np.savez_compressed(
             file, mel=np.concatenate(mels), mel_counts=[len(m) for m in mels], phones=np.concatenate(phones),
             phone_counts=[len(p) for p in phones], samples=samples,
-            held_out=np.arange(len(mels)) >= count,
+            split=splits,
         )  # fmt: skip
     os.replace(part, path)
 
@@ -119,8 +122,8 @@ def read_speech(path: Path) -> list[Utterance]:
             mels = np.split(file["mel"], np.cumsum(file["mel_counts"])[:-1])
             phones = np.split(file["phones"], np.cumsum(file["phone_counts"])[:-1])
             return [
-                Utterance(mel, tuple((float(a), float(b), str(v)) for a, b, v in spoken), int(n), bool(test))
-                for mel, spoken, n, test in zip(mels, phones, file["samples"], file["held_out"], strict=True)
+                Utterance(mel, tuple((float(a), float(b), str(v)) for a, b, v in spoken), int(n), str(split))
+                for mel, spoken, n, split in zip(mels, phones, file["samples"], file["split"], strict=True)
             ]
     except (KeyError, ValueError) as error:
         raise InputError(
@@ -161,7 +164,7 @@ def _motion(utterance: Utterance, seed: int):
     return controls(Speech(silent, utterance.phones), float(FPS), seed)
 
 
-def _draw_stills(number: int, held_out: bool) -> dict[str, np.ndarray]:
+def _draw_stills(number: int, split: str) -> dict[str, np.ndarray]:
     """Stills of STILLS_PER_JOB persons, each face in LOOKS other people's hair and clothes."""
     from .announcers.announcer import Announcer
     from .announcers.camera import FACE
@@ -171,11 +174,11 @@ def _draw_stills(number: int, held_out: bool) -> dict[str, np.ndarray]:
 
     pictures, persons, parameters = [], [], []
     for k in range(STILLS_PER_JOB):
-        person = number * STILLS_PER_JOB + k + (HELD_OUT if held_out else 0)
+        person = number * STILLS_PER_JOB + k + FIRST[split]
         rng = np.random.default_rng([person, 91])
         identity = random_identity(person)
         for _ in range(LOOKS):
-            other = dressed(random_identity(int(rng.integers(1 << 30)) + 2 * HELD_OUT), int(rng.integers(1 << 30)))
+            other = dressed(random_identity(2_000_000 + int(rng.integers(1 << 30))), int(rng.integers(1 << 30)))
             announcer = Announcer(swapped(identity, other), SIZE, FACE)
             for _ in range(POSES):
                 shape = SHAPES[rng.choice(list(SHAPES))] * rng.uniform(0.2, 1)
@@ -187,17 +190,17 @@ def _draw_stills(number: int, held_out: bool) -> dict[str, np.ndarray]:
     return {"frames": np.stack(pictures), "person": np.array(persons), "parameters": np.stack(parameters)}
 
 
-def _draw_clip(number: int, held_out: bool, speech: list[Utterance], people: int) -> dict[str, np.ndarray]:
+def _draw_clip(number: int, split: str, speech: list[Utterance], people: int) -> dict[str, np.ndarray]:
     """One clip: the target, the source's face on it, and (test only) that with another sentence's mouth."""
     from .announcers.announcer import Announcer
     from .announcers.camera import FACE
     from .announcers.identity import dressed, random_identity, swapped
 
-    rng = np.random.default_rng([number, 92 + held_out])
-    spoken = [i for i, u in enumerate(speech) if u.held_out == held_out and u.samples >= FRAMES * 640]
-    if held_out:  # every test clip has its own sentences and its own two persons
+    rng = np.random.default_rng([number, FIRST[split], 92])
+    spoken = [i for i, u in enumerate(speech) if u.split == split and u.samples >= FRAMES * 640]
+    if split != "train":  # every clip has its own sentences and its own two persons
         said, other = spoken[number % len(spoken)], spoken[(number + len(spoken) // 2 + 1) % len(spoken)]
-        target, source = HELD_OUT + 2 * number % people, HELD_OUT + (2 * number + 1) % people
+        target, source = FIRST[split] + 2 * number % people, FIRST[split] + (2 * number + 1) % people
     else:
         said, other = (int(i) for i in rng.choice(spoken, 2, replace=False))
         target, source = (int(i) for i in rng.choice(people, 2, replace=False))
@@ -213,11 +216,11 @@ def _draw_clip(number: int, held_out: bool, speech: list[Utterance], people: int
         "blink": np.stack([c.blink for c in shown]).astype(np.float32),
         "meta": np.array([target, source, said, first, other]),
     }  # fmt: skip
-    labelled = range(FRAMES) if held_out else range(number % 5, FRAMES, 5)
+    labelled = range(FRAMES) if split == "test" else range(number % 5, FRAMES, 5)
     out["labelled"] = np.array(labelled)
     out["own_landmarks"] = np.stack([own.landmarks(shown[i]) for i in labelled])
     out["swap_landmarks"] = np.stack([swap.landmarks(shown[i]) for i in labelled])
-    if held_out:
+    if split == "test":
         mouths = _motion(speech[other], seed)[:FRAMES]
         mixed = [replace(c, mouth=m.mouth) for c, m in zip(shown, mouths, strict=True)]
         out["other"] = np.stack([swap.draw(c) for c in mixed])
@@ -225,17 +228,17 @@ def _draw_clip(number: int, held_out: bool, speech: list[Utterance], people: int
     return out
 
 
-def _work(job: tuple[str, int, bool], folder: Path, speech: list[Utterance], people: int) -> None:
-    kind, number, held_out = job
-    made = _draw_stills(number, held_out) if kind == "still" else _draw_clip(number, held_out, speech, people)
-    path = folder / f"{'test' if held_out else 'train'}-{kind}-{number:05d}.npz"
+def _work(job: tuple[str, int, str], folder: Path, speech: list[Utterance], people: int) -> None:
+    kind, number, split = job
+    made = _draw_stills(number, split) if kind == "still" else _draw_clip(number, split, speech, people)
+    path = folder / f"{split}-{kind}-{number:05d}.npz"
     part = path.with_name(path.name + ".part")
     with part.open("wb") as file:
         np.savez(file, **made)
     os.replace(part, path)
 
 
-def _worker(jobs: list, taken, folder: Path, speech: list[Utterance], people: tuple[int, int], until: float) -> None:
+def _worker(jobs: list, taken, folder: Path, speech: list[Utterance], people: dict[str, int], until: float) -> None:
     import cv2
 
     cv2.setNumThreads(1)
@@ -254,30 +257,32 @@ def draw(
     speech_file: Path,
     seconds: float,
     people: int,
-    test_people: int,
     test_clips: int,
+    valid_clips: int,
     clips: int,
     workers: int,
 ) -> None:
     """Draw into `folder` for at most `seconds`: stills of all persons, test clips, then up to `clips` for training.
 
-    Files that are there already are kept, so the same call goes on.
+    A test clip has two persons of its own. Files that are there already are kept, so the same call goes on.
     """
     until = time.time() + seconds
     folder.mkdir(parents=True, exist_ok=True)
     speech = read_speech(speech_file)
-    _draw_stills(0, False)  # compiles the rasteriser once, before the workers are forked
+    _draw_stills(0, "train")  # compiles the rasteriser once, before the workers are forked
     _motion(speech[0], 0)
-    jobs = [("still", n, False) for n in range(-(-people // STILLS_PER_JOB))]
+    jobs = [("still", n, "train") for n in range(-(-people // STILLS_PER_JOB))]
     early = min(clips, people // 5)  # so that no trainer waits for the tests
-    jobs += [("clip", n, False) for n in range(early)]
-    jobs += [("still", n, True) for n in range(-(-test_people // STILLS_PER_JOB))]
-    jobs += [("clip", n, True) for n in range(test_clips)] + [("clip", n, False) for n in range(early, clips)]
+    jobs += [("clip", n, "train") for n in range(early)]
+    jobs += [("still", n, "test") for n in range(-(-2 * test_clips // STILLS_PER_JOB))]
+    jobs += [("clip", n, "test") for n in range(test_clips)] + [("clip", n, "valid") for n in range(valid_clips)]
+    jobs += [("clip", n, "train") for n in range(early, clips)]
     there = {path.name for path in folder.glob("*.npz")}
-    jobs = [j for j in jobs if f"{'test' if j[2] else 'train'}-{j[0]}-{j[1]:05d}.npz" not in there]
+    jobs = [j for j in jobs if f"{j[2]}-{j[0]}-{j[1]:05d}.npz" not in there]
     context = multiprocessing.get_context("fork")
     taken = context.Value("l", 0)
-    arguments = (jobs, taken, folder, speech, (people, test_people), until)
+    counts = {"train": people, "valid": 2 * valid_clips, "test": 2 * test_clips}
+    arguments = (jobs, taken, folder, speech, counts, until)
     processes = [context.Process(target=_worker, args=arguments) for _ in range(workers)]
     for process in processes:
         process.start()
@@ -291,9 +296,16 @@ class Swaps:
     Frames of clip c are rows c * FRAMES … of `own` and `swap`; stills of a person are the rows listed for it.
     """
 
-    def __init__(self, folder: Path, speech_file: Path, device: str, held_out: bool = False, clips: bool = True,
-                 stills: bool = True) -> None:
-        self.folder, self.device, self.held_out = Path(folder), device, held_out
+    def __init__(
+        self,
+        folder: Path,
+        speech_file: Path,
+        device: str,
+        split: str = "train",
+        clips: bool = True,
+        stills: bool = True,
+    ) -> None:
+        self.folder, self.device, self.split = Path(folder), device, split
         self.kinds = [kind for kind, wanted in (("still", stills), ("clip", clips)) if wanted]
         self.speech = read_speech(speech_file)
         self.seen: set[str] = set()
@@ -304,9 +316,12 @@ class Swaps:
         """Take in what has been drawn since; return the number of new files."""
         import torch
 
-        prefix = "test" if self.held_out else "train"
-        new = [p for kind in self.kinds for p in sorted(self.folder.glob(f"{prefix}-{kind}-*.npz"))
-               if p.name not in self.seen]
+        new = [
+            p
+            for kind in self.kinds
+            for p in sorted(self.folder.glob(f"{self.split}-{kind}-*.npz"))
+            if p.name not in self.seen
+        ]
         with ThreadPoolExecutor(4) as pool:
             for path, arrays in zip(new, pool.map(_read, new), strict=True):
                 self.seen.add(path.name)
@@ -314,7 +329,7 @@ class Swaps:
                 if kind == "clip":
                     said, first, other = arrays["meta"][0, 2:]
                     arrays |= self._heard("", int(said), int(first))
-                    if self.held_out:
+                    if self.split == "test":
                         arrays |= self._heard("other_", int(other), 0)
                 for name, array in arrays.items():
                     self.arrays.setdefault(f"{kind}_{name}", []).append(torch.from_numpy(array))
@@ -370,16 +385,17 @@ def main(arguments=None) -> None:
     drawing.add_argument("--speech", type=Path, required=True)
     drawing.add_argument("--seconds", type=float, default=120)
     drawing.add_argument("--people", type=int, default=1000)
-    drawing.add_argument("--test-people", type=int, default=240)
     drawing.add_argument("--test-clips", type=int, default=120)
+    drawing.add_argument("--valid-clips", type=int, default=48)
     drawing.add_argument("--clips", type=int, default=4000)
     drawing.add_argument("--workers", type=int, default=os.cpu_count())
     args = parser.parse_args(arguments)
     if args.command == "speech":
         write_speech(args.o, args.sentences, args.held_out)
     else:
-        draw(args.o, args.speech, args.seconds, args.people, args.test_people, args.test_clips, args.clips,
-             args.workers)
+        draw(
+            args.o, args.speech, args.seconds, args.people, args.test_clips, args.valid_clips, args.clips, args.workers
+        )
 
 
 if __name__ == "__main__":

@@ -203,7 +203,7 @@ def main(arguments=None) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network, record = store.load(args.checkpoint, "wavsyncswap")
     extractor, _ = store.load(args.experts / "identity-a.safetensors", "arcface")
-    judge = Judge(Swaps(args.data, args.speech, device, held_out=True), args.experts)
+    judge = Judge(Swaps(args.data, args.speech, device, "test"), args.experts)
     scores, made = score(network.to(device), judge, extractor.to(device))
     report = {"verdict": verdict(scores), "clips": judge.test.clips, "scores": scores,
               "training": {k: record[k] for k in ("images", "seconds", "clips", "training") if k in record},

@@ -155,12 +155,12 @@ class Batch(NamedTuple):
 class SwapRecipe:
     """One schedule of WavSyncSwap on a growing set of clips; see loop.Recipe."""
 
-    def __init__(self, config: Config, data: Swaps, experts: Path, seconds: float | None = None) -> None:
-        self.settings, self.data, self.experts, self.seconds = config, data, experts, seconds
+    def __init__(self, config: Config, data: Swaps, experts: Path, until: float | None = None) -> None:
+        self.settings, self.data, self.experts, self.until = config, data, experts, until
         torch.manual_seed(config.seed)
         device = data.device
         self.config: dict[str, Any] = asdict(config)
-        self.steps = config.steps if seconds is None else 10**9  # bound by the clock instead
+        self.steps = config.steps if until is None else 10**9  # bound by the clock instead
         self.network_config = NetworkConfig(SIZE, config.width, skips=config.skips)
         self.network = WavSyncSwap(self.network_config).to(device, memory_format=torch.channels_last)
         self.critic = Discriminator(round(96 * config.width)).to(device, memory_format=torch.channels_last)
@@ -176,8 +176,10 @@ class SwapRecipe:
         try:  # below its floor it still tells the generator who is wanted, but gives no loss
             extractor, _ = store.load(experts / "identity-a.safetensors", "arcface")
         except FileNotFoundError:
-            raise InputError(f"{experts}: has no identity-a.safetensors, expected the identity expert; "
-                             "train it with: python -m edgetalk.train.experts identity") from None
+            raise InputError(
+                f"{experts}: has no identity-a.safetensors, expected the identity expert; "
+                "train it with: python -m edgetalk.train.experts identity"
+            ) from None
         self.extractor = extractor.to(device, memory_format=torch.channels_last).requires_grad_(False)
         self.looked = time.monotonic()
         self._look()
@@ -204,9 +206,11 @@ class SwapRecipe:
 
     @property
     def progress(self) -> float:
-        if self.seconds is None:
+        """Share of the schedule that is over: by pictures, or by the clock where a time to end at was given."""
+        if self.until is None:
             return float(self.clock[1]) / self.settings.images
-        return min(float(self.clock[0]) / self.seconds, 1.0)
+        spent, left = float(self.clock[0]), max(self.until - time.time(), 0.0)
+        return spent / max(spent + left, 1e-9)
 
     def draw(self, number: int) -> Batch:
         """Draw the batch of a step; a function of seed, step and the clips there are."""
@@ -237,6 +241,7 @@ class SwapRecipe:
 
     def step(self, number: int) -> dict[str, Tensor]:
         config, now = self.settings, time.monotonic()
+        torch.manual_seed(loop.generator(config.seed, number).initial_seed())  # jitter follows from the step, too
         if self.started is not None:
             self.clock[0] += now - self.started
         self.started = now
@@ -259,10 +264,12 @@ class SwapRecipe:
         with autocast(device):
             made = self.network(batch.target, batch.reference, batch.identity, batch.mel)
         losses: dict[str, Tensor] = {}
-        known = torch.ones_like(batch.swapped) if config.truth else ~batch.swapped
         total = made.new_zeros((), dtype=torch.float32)
-        if config.truth or not (config.alternate and number % 2):
-            losses["L_L1"] = pixel_loss(made[known], batch.true[known], self.weight)
+        if config.truth:
+            losses["L_L1"] = pixel_loss(made, batch.true, self.weight)
+        elif not (config.alternate and number % 2):  # swapped frames have no truth: Eq. 5 without its first term
+            losses["L_L1"] = pixel_loss(made[~batch.swapped], batch.true[~batch.swapped], self.weight)
+        if "L_L1" in losses:
             total = total + config.pixel * losses["L_L1"]
         true = batch.true if config.truth else batch.target
         if adversity:
@@ -297,7 +304,7 @@ class SwapRecipe:
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 2.0)
         self.adam.step()
         self.average.update(number)
-        if self.seconds is not None and progress >= 1:
+        if self.until is not None and time.time() > self.until:
             self.steps = number + 1  # the time is up
         return losses
 
@@ -324,8 +331,16 @@ class SwapRecipe:
             made = network(*(t[rows] for t in (batch.target, batch.reference, batch.identity, batch.mel)))
         write_sheet(path, [t[rows] for t in (batch.target, batch.reference, batch.true)] + [made])
         run = path.parent.parent
-        store.save(run / "wavsyncswap.safetensors", "wavsyncswap", network, self.network_config, training=self.config,
-                   images=int(self.clock[1]), seconds=round(float(self.clock[0]), 1), clips=self.data.clips)
+        store.save(
+            run / "wavsyncswap.safetensors",
+            "wavsyncswap",
+            network,
+            self.network_config,
+            training=self.config,
+            images=int(self.clock[1]),
+            seconds=round(float(self.clock[0]), 1),
+            clips=self.data.clips,
+        )
 
 
 def write_sheet(path: Path, columns: list[Tensor]) -> None:
@@ -339,13 +354,13 @@ def write_sheet(path: Path, columns: list[Tensor]) -> None:
     os.replace(part, path)
 
 
-def train_generator(config: Config, data: Path, speech: Path, experts: Path, run: Path, seconds: float | None) -> int:
-    """Train, or go on, in the folder `run`; return the number of steps taken in all."""
+def train_generator(config: Config, data: Path, speech: Path, experts: Path, run: Path, until: float | None) -> int:
+    """Train, or go on, in the folder `run` until the time `until` (time.time()); return the steps taken in all."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cudnn.benchmark = True
     swaps = Swaps(data, speech, device)
     wait_for(swaps, lambda d: d.clips >= 2 * config.clips and "still_person" in d, 120)
-    recipe = SwapRecipe(config, swaps, experts, seconds)
+    recipe = SwapRecipe(config, swaps, experts, until)
     reached = loop.train(recipe, run, save_every=60, sheet_every=45)
     print(f"generator: {reached} steps, {int(recipe.clock[1])} images, {swaps.clips} clips", flush=True)
     return reached
@@ -406,9 +421,9 @@ def run(args: argparse.Namespace) -> None:
     here = "edgetalk.train."
     common = ("--data", data, "--speech", args.speech)
     drawing = Part("draw", out, here + "swap_data", "draw", "-o", data, "--speech", args.speech,
-                   "--seconds", args.draw * total, "--people", args.people, "--test-people", 2 * args.test_clips,
-                   "--test-clips", args.test_clips, "--workers", args.workers)  # fmt: skip
-    patience, stretch = 0.25 * total, args.experts * total
+                   "--seconds", args.draw * total, "--people", args.people, "--test-clips", args.test_clips,
+                   "--valid-clips", args.test_clips // 2, "--workers", args.workers)  # fmt: skip
+    patience, stretch = 0.3 * total, args.experts * total
 
     def expert(name: str, kind: str, seed: int, seconds: float, *more: object) -> Part | None:
         path = experts / f"{name}.safetensors"
@@ -428,10 +443,10 @@ def run(args: argparse.Namespace) -> None:
     later.append(expert("identity-b", "identity", 2, stretch, "--width", 0.375, *people))
     later.append(expert("landmarks", "landmarks", 1, stretch, *clips))
     scoring = max(args.score * total, 20)
-    left = end - scoring - time.monotonic() - 15
+    until = time.time() + end - scoring - time.monotonic() - 8  # saving takes some seconds
     settings = out / "config.json"
     settings.write_text(json.dumps(asdict(config)))
-    generator = Part("generator", out, here + "wavsyncswap", settings, data, args.speech, experts, out, f"{left:.0f}")
+    generator = Part("generator", out, here + "wavsyncswap", settings, data, args.speech, experts, out, until)
     generator.wait(end - scoring)
     for part in [*later, drawing]:
         if part:

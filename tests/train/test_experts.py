@@ -1,0 +1,159 @@
+"""The experts: their losses and scores against naive forms, and drawing and learning on a toy."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from edgetalk.train import experts, swap_data
+from edgetalk.train.networks import arcface
+
+from edgetalk.errors import InputError
+from edgetalk.mel import log_mel, windows
+
+
+def test_margin_is_added_to_the_angle_of_the_true_class():
+    torch.manual_seed(0)
+    head = arcface.Margin(8, 5, scale=10, margin=0.3)
+    vectors, labels = F.normalize(torch.randn(6, 8), dim=1), torch.randint(5, (6,))
+    got = head(vectors, labels)
+    for i, label in enumerate(labels.tolist()):
+        for c in range(5):
+            cosine = float((vectors[i] @ head.weight[c] / head.weight[c].norm()).detach())
+            wanted = math.cos(math.acos(cosine) + 0.3) if c == label else cosine
+            assert float(got[i, c]) == pytest.approx(10 * wanted, abs=1e-4)
+
+
+def test_strided_shortcut_equals_a_strided_convolution():
+    torch.manual_seed(0)
+    block = arcface.IrBlock(4, 6, 2).eval()
+    x = torch.randn(2, 4, 8, 8)
+    convolution, norm = block.shortcut
+    wanted = block.body(x) + norm(F.conv2d(x, convolution.weight, stride=2))
+    torch.testing.assert_close(block(x), wanted)
+
+
+def test_extractor_sees_the_face_alone():
+    network = arcface.ArcFace(arcface.Config(0.125, (1, 1, 1, 1))).eval()
+    face = torch.rand(2, 3, 112, 112)
+    outside = face.clone()
+    outside[:, :, :8, :8] = 1.0
+    inside = face.clone()
+    inside[:, :, 50:60, 50:60] = 1.0
+    with torch.no_grad():
+        vectors = network(face)
+        assert torch.allclose(vectors.norm(dim=1), torch.ones(2))
+        assert torch.equal(network(outside), vectors) and not torch.equal(network(inside), vectors)
+
+
+def test_alignment_is_a_cut_about_the_face():
+    frames = torch.rand(1, 3, 96, 96)
+    top, left = 48 + experts.LOWER - experts.CROP // 2, 48 - experts.CROP // 2
+    wanted = frames[:, :, top : top + experts.CROP, left : left + experts.CROP]
+    torch.testing.assert_close(experts.aligned(frames, experts.CROP), wanted, atol=1e-4, rtol=0)
+
+
+def test_sync_loss_over_all_pairs():
+    p = torch.tensor([[0.8, 0.3, 0.1, 0.2], [0.4, 0.7, 0.2, 0.1], [0.1, 0.3, 0.9, 0.5], [0.2, 0.1, 0.4, 0.6]])
+    clips = torch.tensor([0, 0, 1, 1])
+    log = math.log
+    right = -sum(log(p[i, i]) for i in range(4)) / 4
+    same = -sum(log(1 - p[i, j]) for i, j in ((0, 1), (1, 0), (2, 3), (3, 2))) / 4
+    other = -sum(log(1 - p[i, j]) for i in range(4) for j in range(4) if clips[i] != clips[j]) / 8
+    assert float(experts.sync_loss(p, clips)) == pytest.approx(0.5 * right + 0.25 * same + 0.25 * other, abs=1e-6)
+
+
+@pytest.mark.parametrize("late", [-7, 0, 1, 12])
+def test_offset_is_found(late):
+    rng = np.random.default_rng(1)
+    track = F.normalize(torch.from_numpy(rng.normal(size=(80, 16))), dim=1)
+    face = track[15 : 15 + 46][None]
+    audio = track[15 - late : 15 - late + 46][None]
+    measured = experts.sync_offsets(face, audio)
+    assert measured["offset"].tolist() == [late] and measured["confidence"][0] > 0.7
+
+
+def test_auc_is_the_share_of_ordered_pairs():
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(1, 1, 40), rng.normal(0, 1, 60)
+    assert experts.auc(a, b) == pytest.approx((a[:, None] > b[None]).mean())
+
+
+def test_speech_file_gives_back_windows_and_phones(tmp_path):
+    rng = np.random.default_rng(0)
+    pcm = (0.1 * rng.normal(size=40000)).astype(np.float32)
+    mel = log_mel(pcm, swap_data.SPEC)
+    bytes_ = np.round((mel + 4) * (255 / 8)).astype(np.uint8)
+    np.savez(
+        tmp_path / "s.npz",
+        mel=bytes_,
+        mel_counts=[len(mel)],
+        phones=np.array([(0, 2.5, "aa")], "f4,f4,U4"),
+        phone_counts=[1],
+        samples=[40000],
+        split=["test"],
+    )
+    (spoken,) = swap_data.read_speech(tmp_path / "s.npz")
+    wanted = windows(mel, 50, swap_data.SPEC, swap_data.FPS)
+    assert np.abs(spoken.heard(swap_data.SPEC, 50)[8:40] - wanted[8:40]).max() <= 4 / 255 + 1e-6
+    assert spoken.phones == ((0.0, 2.5, "aa"),) and spoken.split == "test"
+    np.savez(tmp_path / "other.npz", x=[1])
+    with pytest.raises(InputError, match="write it with"):
+        swap_data.read_speech(tmp_path / "other.npz")
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """One job of stills and two clips of each kind, drawn for two invented sentences."""
+    folder = tmp_path_factory.mktemp("drawn")
+    rng = np.random.default_rng(0)
+    phones = [
+        (k / 5, (k + 1) / 5, v)
+        for k, v in enumerate(("aa", "mbp", "iy", "ow", "mbp", "aa", "fv", "eh", "sil", "aa", "mbp"))
+    ]
+    count = 4
+    np.savez(
+        folder / "speech.npz",
+        mel=rng.integers(0, 255, (count * 177, 80)).astype(np.uint8),
+        mel_counts=[177] * count,
+        phones=np.array(phones * count, "f4,f4,U4"),
+        phone_counts=[len(phones)] * count,
+        samples=[35200] * count,
+        split=["train", "train", "test", "test"],
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(swap_data, "STILLS_PER_JOB", 4)
+        swap_data.draw(folder / "data", folder / "speech.npz", 60, 4, 1, 0, 1, 1)
+    return folder
+
+
+def test_a_swap_keeps_what_is_not_the_face(drawn):
+    data = swap_data.Swaps(drawn / "data", drawn / "speech.npz", "cpu")
+    assert data.clips == 1 and data["still_frames"].shape == (48, 96, 96, 3)
+    own, swap = data["clip_own"][0].float(), data["clip_swap"][0].float()
+    assert torch.equal(own[:, :6, :6], swap[:, :6, :6])  # background
+    assert (own[:, 40:60, 40:56] - swap[:, 40:60, 40:56]).abs().mean() > 4  # nose and cheeks
+    assert data["clip_mel"].shape == data["clip_sync"].shape == (1, 50, 16, 80)
+    assert data.refresh() == 0
+    test = swap_data.Swaps(drawn / "data", drawn / "speech.npz", "cpu", "test")
+    assert int(test["clip_meta"][0, 0]) >= swap_data.FIRST["test"]
+    lips = test["clip_swap_landmarks"][0, :, 104, 1] - test["clip_swap_landmarks"][0, :, 100, 1]
+    assert lips.std() > 0.005  # the mouth moves
+
+
+def test_experts_learn_on_a_toy(drawn):
+    torch.set_num_threads(1)
+    data = swap_data.Swaps(drawn / "data", drawn / "speech.npz", "cpu")
+    config = arcface.Config(0.125, (1, 1, 1, 1), parameters=22, dropout=0.0)
+    network = experts.train_identity(data, 6, 0, config, 4, batch=24)
+    scores = experts.score_identity(network, data, swap_data.LOOKS, swap_data.POSES)
+    assert scores["people"] == 4 and scores["auc"] > 0.7  # seen people in other clothes; chance is a half
+    sync = experts.train_sync(data, 2, 0, 0.125, clips=1)
+    assert set(experts.score_sync(sync, data)) == {
+        "clips",
+        "window_accuracy",
+        "window_auc",
+        "offset_within_1",
+        "confidence",
+    }

@@ -1,0 +1,208 @@
+"""WavSyncSwap: equations against naive forms, shapes and split, the baselines' sizes, and a run that resumes."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from edgetalk.train import experts, loop, swap_data, wavsyncswap
+from edgetalk.train.networks import arcface, simswap, store, syncnet, wav2lip
+from edgetalk.train.networks.wavsyncswap import AdaIn, Config, Discriminator, IdBlock, WavSyncSwap
+
+from edgetalk.errors import InputError, ModelError
+
+
+def count(network):
+    return sum(p.numel() for p in network.parameters())
+
+
+def inputs(batch, size):
+    torch.manual_seed(0)
+    return (
+        torch.rand(batch, 3, size, size),
+        torch.rand(batch, 3, size, size),
+        torch.randn(batch, 512),
+        torch.randn(batch, 16, 80),
+    )
+
+
+def test_adain_is_equation_2():
+    torch.manual_seed(1)
+    layer = AdaIn(6, 4, plain=2)
+    f, v = torch.randn(3, 6, 5, 5) * 3 + 1, torch.randn(3, 4)
+    got, style = layer(f, v), layer.style(v)
+    for b in range(3):
+        assert torch.equal(got[b, :2], f[b, :2])  # left alone
+        for c in range(4):
+            plane = f[b, 2 + c].detach().numpy().astype(np.float64)
+            sigma, mu = float(style[b, c].detach()), float(style[b, 4 + c].detach())
+            wanted = sigma * (plane - plane.mean()) / math.sqrt(plane.var() + 1e-5) + mu
+            np.testing.assert_allclose(got[b, 2 + c].detach().numpy(), wanted, atol=1e-5)
+
+
+def test_an_id_block_is_two_convolutions_with_adain_and_a_relu_between():
+    torch.manual_seed(2)
+    block = IdBlock(8, 4)
+    f, v = torch.randn(2, 8, 6, 6), torch.randn(2, 4)
+    inner = block.adain1(torch.nn.functional.conv2d(f, block.conv1.weight, block.conv1.bias, padding=1), v).clamp(min=0)
+    inner = block.adain2(torch.nn.functional.conv2d(inner, block.conv2.weight, block.conv2.bias, padding=1), v)
+    torch.testing.assert_close(block(f, v), f + inner)
+
+
+def test_losses_are_equations_1_3_4_and_6():
+    p = torch.tensor([0.9, 0.5, 0.2])
+    assert float(wavsyncswap.sync_loss(p)) == pytest.approx(-sum(math.log(x) for x in (0.9, 0.5, 0.2)) / 3)
+    assert float(wavsyncswap.sync_loss(p, logarithm=False)) == pytest.approx((0.1 + 0.5 + 0.8) / 3)
+    a, b = torch.randn(4, 7), torch.randn(4, 7)
+    cosines = [float(x @ y) / math.sqrt(float(x @ x) * float(y @ y)) for x, y in zip(a, b, strict=True)]
+    assert float(wavsyncswap.identity_loss(a, b)) == pytest.approx(1 - sum(cosines) / 4, abs=1e-6)
+    made, true = ([[torch.randn(2, c, 4, 4) for c in (3, 5, 7, 1)]] for _ in range(2))
+    naive = sum(float((x - y).abs().sum()) / x.numel() for x, y in zip(made[0][1:3], true[0][1:3], strict=True))
+    assert float(wavsyncswap.weak_feature_loss(made, true, 2)) == pytest.approx(naive, abs=1e-5)
+    x, y = torch.rand(2, 3, 96, 96), torch.rand(2, 3, 96, 96)
+    plain = wavsyncswap.mouth_weight(96, 1.0)
+    assert float(wavsyncswap.pixel_loss(x, y, plain)) == pytest.approx(float((x - y).abs().mean()), abs=1e-6)
+    stressed = wavsyncswap.mouth_weight(96, 4.0)
+    assert float(stressed.mean()) == pytest.approx(1, abs=1e-5)
+    assert float(stressed[0, 0, 64, 48] / stressed[0, 0, 10, 48]) == pytest.approx(4, rel=0.01)
+
+
+@pytest.mark.parametrize(("size", "skips"), [(96, ()), (96, (64, 32, 16)), (192, (64, 32, 16, 8))])
+def test_split_equals_whole_and_the_mask_hides_the_lower_half(size, skips):
+    network = WavSyncSwap(Config(size, 0.125, skips=skips)).eval()
+    target, reference, identity, mel = inputs(2, size)
+    with torch.no_grad():
+        face = network.prepare(target, reference, identity)
+        whole = network(target, reference, identity, mel)
+        assert face[0].shape == (2, 64, 12, 12) and len(face) == 1 + len(skips)
+        assert torch.equal(network.step(face, mel), whole)
+        assert whole.shape == target.shape and 0 <= float(whole.min()) and float(whole.max()) <= 1
+        other = target.clone()
+        other[:, :, size // 2 :] = 0.3
+        assert torch.equal(network(other, reference, identity, mel), whole)
+        assert not torch.equal(network.step(face, mel + 1), whole)
+
+
+def test_paper_arrangement_has_the_papers_shapes():
+    network = WavSyncSwap(Config()).eval()
+    assert len(network.audio_encoder) == 14 and len(network.id_blocks) == 9
+    assert len(network.decoder) == 5 and network.decoder[0].conv_block[0].in_channels == 768
+    mel = torch.zeros(1, 1, 80, 16)
+    with torch.no_grad():
+        audio = network.audio_encoder(mel)
+        assert audio.shape == (1, 512, 1, 1) and network.audio_map(audio).shape == (1, 256, 12, 12)
+
+
+def test_baselines_have_their_published_sizes_and_split():
+    published = wav2lip.Wav2Lip()
+    assert count(published) == 36_298_035
+    assert count(simswap.SimSwap()) == 55_051_779
+    assert count(syncnet.SyncNet()) == 16_435_072
+    assert "face_decoder_blocks.6.2.conv_block.1.running_var" in published.state_dict()
+    small = wav2lip.Wav2Lip(0.125).eval()
+    target, reference, identity, mel = inputs(2, 96)
+    with torch.no_grad():
+        assert torch.equal(small.step(small.prepare(target, reference), mel), small(target, reference, mel))
+        assert simswap.SimSwap(0.125, deep=True)(target, identity).shape == target.shape
+
+
+def test_discriminator_gives_features_of_each_layer_and_scale():
+    out = Discriminator(8)(torch.rand(2, 3, 96, 96))
+    assert [f.shape[1] for f in out[0]] == [8, 16, 32, 64, 1] and len(out) == 2
+
+
+@pytest.fixture(scope="module")
+def swaps(tmp_path_factory):
+    """Random pictures in the files that drawing writes, and an extractor that has seen nothing."""
+    folder = tmp_path_factory.mktemp("swaps")
+    rng = np.random.default_rng(0)
+    frames = swap_data.FRAMES
+    mel = rng.integers(0, 255, (3 * 200, 80)).astype(np.uint8)
+    phones = np.array([(0.0, 1.0, "aa"), (1.0, 2.4, "mbp")] * 3, dtype="f4,f4,U4")
+    np.savez(
+        folder / "speech.npz",
+        mel=mel,
+        mel_counts=[200] * 3,
+        phones=phones,
+        phone_counts=[2] * 3,
+        samples=[39800] * 3,
+        split=["train", "train", "test"],
+    )
+    picture = lambda *shape: rng.integers(0, 255, (*shape, 96, 96, 3)).astype(np.uint8)  # noqa: E731
+    np.savez(
+        folder / "train-still-00000.npz",
+        frames=picture(24),
+        person=np.arange(24) // 12,
+        parameters=np.zeros((24, 22), np.float32),
+    )
+    for n in range(3):
+        np.savez(
+            folder / f"train-clip-{n:05d}.npz",
+            own=picture(frames),
+            swap=picture(frames),
+            meta=np.array([n % 2, 1 - n % 2, n % 2, 3, 0]),
+        )
+    extractor = arcface.ArcFace(arcface.Config(0.125, (1, 1, 1, 1)))
+    store.save(folder / "identity-a.safetensors", "arcface", extractor, extractor.config, scores={"auc": 0.98})
+    expert = syncnet.SyncNet(0.125)
+    good = {"window_accuracy": 0.9, "offset_within_1": 1.0}
+    store.save(folder / "sync-a.safetensors", "syncnet", expert, {"width": 0.125}, scores=good)
+    return folder
+
+
+def tiny(folder, preset, **changed):
+    torch.set_num_threads(1)
+    config = replace(
+        wavsyncswap.PRESETS[preset], width=0.125, clips=2, images=36, warm=0.0, adversary_from=0.0, **changed
+    )
+    data = swap_data.Swaps(folder, folder / "speech.npz", "cpu")
+    return wavsyncswap.SwapRecipe(config, data, folder)
+
+
+@pytest.mark.parametrize("preset", ["paper", "default"])
+def test_a_step_has_the_terms_of_equation_5(swaps, preset):
+    recipe = tiny(swaps, preset, **({} if preset == "paper" else {"singles": 2}))
+    same, swapped = set(recipe.step(0)), set(recipe.step(1))
+    assert same == {"D", "L_L1", "L_Id", "L_Sync", "L_wFM", "L_Adv"}
+    assert swapped == (same - {"L_L1"} if preset == "paper" else same)
+    batch = recipe.draw(5)
+    if preset == "paper":
+        assert bool(batch.swapped.all())  # odd steps swap
+    else:
+        assert batch.swapped.float().mean() == 0.5
+        rows = ~batch.swapped
+        assert torch.equal(batch.true[rows], batch.target[rows])
+        assert not torch.equal(batch.true[~rows], batch.target[~rows])
+        assert not any(torch.equal(a, b) for a, b in zip(batch.target, batch.reference, strict=True))
+
+
+def test_a_killed_run_goes_on_as_if_it_had_not_been(swaps, tmp_path):
+    straight = tiny(swaps, "default", singles=2)
+    loop.train(straight, tmp_path / "straight", show=lambda _: None)
+    half = tiny(swaps, "default", singles=2)
+    half.steps = 1
+    loop.train(half, tmp_path / "halves", show=lambda _: None)
+    again = tiny(swaps, "default", singles=2)
+    assert loop.train(again, tmp_path / "halves", show=lambda _: None) == straight.steps == 3
+    for name, tensor in straight.network.state_dict().items():
+        torch.testing.assert_close(again.network.state_dict()[name], tensor, msg=name)
+    network, record = store.load(tmp_path / "straight" / "wavsyncswap.safetensors", "wavsyncswap")
+    assert record["images"] == 36 and network.config == straight.network_config
+    with pytest.raises(ModelError, match="expected 'arcface'"):
+        store.load(tmp_path / "straight" / "wavsyncswap.safetensors", "arcface")
+
+
+def test_experts_below_their_floor_give_no_loss(swaps, tmp_path):
+    import shutil
+
+    for path in swaps.iterdir():
+        shutil.copy(path, tmp_path)
+    network, _ = store.load(swaps / "sync-a.safetensors", "syncnet")
+    weak = {"window_accuracy": 0.79, "offset_within_1": 1.0}
+    store.save(tmp_path / "sync-a.safetensors", "syncnet", network, {"width": 0.125}, scores=weak)
+    assert "L_Sync" not in tiny(tmp_path, "default", singles=2).step(0)
+    (tmp_path / "identity-a.safetensors").unlink()
+    with pytest.raises(InputError, match="identity-a"):
+        tiny(tmp_path, "default", singles=2)
+    assert experts.good_enough("identity", {"auc": 0.971}) and not experts.good_enough("identity", {})
