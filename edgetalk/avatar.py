@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -179,13 +178,3 @@ def recompute(avatar: Avatar, engine: Path, *, threads: int | None = None) -> Av
     """Return an avatar with features of the weights beside `engine`, from the picture that it carries."""
     made = make(engine, avatar.source, threads=threads)
     return replace(avatar, features=made.features, family=made.family, weights=made.weights)
-
-
-def warn_of_stranger(metadata: Metadata, engine: Path, name: str = "") -> None:
-    """Warn where a network that was trained on a few persons is given the face of another."""
-    if metadata.persons and name not in metadata.persons:
-        warnings.warn(
-            f"{engine.name} was trained on {', '.join(metadata.persons)} alone: "
-            "this face is none of them and will not look right",
-            stacklevel=2,
-        )

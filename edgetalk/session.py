@@ -6,6 +6,7 @@ them. Playing, writing video and finding faces are left out. One thread at a tim
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import warnings
 from collections.abc import Iterable, Iterator
@@ -19,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import audio as sound
 from . import motion as motions
-from .avatar import Avatar, load, make, recompute, source_engine, warn_of_stranger
+from .avatar import Avatar, load, make, recompute, source_engine
 from .backends import Arrays, open_engine
 from .clock import frame_rate
 from .errors import BackendError, InputError, ModelError
@@ -90,7 +91,7 @@ class Session:
                 f"{name} is for {self.metadata.use} use (licence: {self.metadata.licence or 'not stated'}), "
                 "and commercial use was asked for; take a model without that limit"
             )
-        if not {"mel"} <= set(backend.inputs) or "frame" not in backend.outputs:
+        if "mel" not in backend.inputs or "frame" not in backend.outputs:
             raise ModelError(
                 f"{name} makes {', '.join(backend.outputs)} from {', '.join(backend.inputs)}, expected a step that "
                 f"makes frame from mel; open {name.replace('-source', '')} or another engine"
@@ -128,48 +129,56 @@ class Session:
     def _prepare(self, avatar: Any, source: Any) -> Avatar:
         """Find, load or make the avatar, with features of this engine's weights."""
         name = self._path.name
-        if source is not None:
-            warn_of_stranger(self.metadata, self._path)
-            if "source" in self._backend.inputs:
-                return self._whole(read_picture(source))
-            made = make(self._path, source, threads=self._threads)
-            if made.weights != self.metadata.source:
-                raise ModelError(f"{name} and its source engine are not of one export; copy or build both again")
-            return made
-        if avatar is None:
-            avatar = self._path.with_suffix(".avatar")
-            if not avatar.is_file():
-                raise ModelError(
-                    f"{name} has no {avatar.name} beside it; pass avatar= or source=, "
-                    f"or prepare one: edgetalk avatar {name} PICTURE -o {avatar.name}"
-                )
-        label = "the avatar" if isinstance(avatar, Avatar) else Path(avatar).name
-        loaded = avatar if isinstance(avatar, Avatar) else load(avatar)
-        if "source" in self._backend.inputs:
-            return self._whole(loaded.source)
-        if loaded.weights == self.metadata.source:
-            return loaded
+        whole = self._backend.inputs.get("source")  # the graph takes the picture itself
+        if source is not None and whole is not None:
+            picture = read_picture(source)
+            box = np.array([[0, 0, picture.shape[1], picture.shape[0]]], np.float32)
+            made = Avatar(square_crop(picture, whole.shape[1]), {}, box, self.metadata.family, "")
+        elif source is not None:
+            made = self._of_this_export(make(self._path, source, threads=self._threads))
+        else:
+            if avatar is None:
+                avatar = self._path.with_suffix(".avatar")
+                if not avatar.is_file():
+                    raise ModelError(
+                        f"{name} has no {avatar.name} beside it; pass avatar= or source=, "
+                        f"or prepare one: edgetalk avatar {name} PICTURE -o {avatar.name}"
+                    )
+            label = "the avatar" if isinstance(avatar, Avatar) else Path(avatar).name
+            made = avatar if isinstance(avatar, Avatar) else load(avatar)
+            if whole is not None:
+                made = dataclasses.replace(made, source=square_crop(made.source, whole.shape[1]))
+            elif made.weights != self.metadata.source:
+                made = self._prepare_again(made, label)
+        persons = self.metadata.persons
+        if persons and made.name not in persons:
+            warnings.warn(
+                f"{name} was trained on {', '.join(persons)} alone: this face is none of them and will not look right",
+                stacklevel=4,
+            )
+        return made
+
+    def _prepare_again(self, avatar: Avatar, label: str) -> Avatar:
+        """Return an avatar of other weights with features of these."""
+        name = self._path.name
         if source_engine(self._path) is None:
             raise ModelError(
                 f"{label} was prepared with other weights than those of {name}, and there is no "
                 f"{self._path.stem}-source{self._path.suffix} to prepare it again; copy that file, or take the "
                 "avatar of this model"
             )
-        made = recompute(loaded, self._path, threads=self._threads)
-        if made.weights != self.metadata.source:
-            raise ModelError(f"{name} and its source engine are not of one export; copy or build both again")
+        made = self._of_this_export(recompute(avatar, self._path, threads=self._threads))
         warnings.warn(
             f"{label} was prepared with other weights than those of {name} and has been prepared again for this "
             "session; keep that with: edgetalk avatar",
-            stacklevel=4,
+            stacklevel=5,
         )
         return made
 
-    def _whole(self, picture: Picture) -> Avatar:
-        """An avatar for a graph that takes the picture itself."""
-        crop = square_crop(picture, self._backend.inputs["source"].shape[1])
-        box = np.array([[0, 0, picture.shape[1], picture.shape[0]]], np.float32)
-        return Avatar(crop, {}, box, self.metadata.family, "")
+    def _of_this_export(self, made: Avatar) -> Avatar:
+        if made.weights != self.metadata.source:
+            raise ModelError(f"{self._path.name} and its source engine are not of one export; copy or build both again")
+        return made
 
     def _of_avatar(self) -> dict[str, NDArray[Any]]:
         """What the graph takes from the avatar; the first axis counts the avatar's frames."""

@@ -20,13 +20,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from edgetalk.avatar import make, save, warn_of_stranger
+    from edgetalk.avatar import make, save
     from edgetalk.session import Session, find_engine
 
     output = args.output or args.picture.parent / f"{args.picture.stem}.avatar"
     engine = find_engine(args.engine)
     avatar = make(engine, args.picture, licence=args.licence, consent=args.consent, name=args.name)
-    with Session(engine, avatar=avatar) as session:  # refuses what is not of these weights
-        warn_of_stranger(session.metadata, engine, args.name)
+    Session(engine, avatar=avatar).close()  # refuses what is not of these weights, warns of a face it cannot know
     save(avatar, output)
     print(f"{output}: {avatar.source.shape[0]}x{avatar.source.shape[1]}, {output.stat().st_size / 1e6:.1f} MB")

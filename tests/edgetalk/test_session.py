@@ -322,6 +322,7 @@ def test_a_whole_graph_opens_too(zoo, tmp_path, controls):
         want, _ = zoo.reference.step(zoo.reference.appearance(session.avatar.source), *controls)
         assert np.abs(session.step(*controls).astype(int) - want).max() <= 1
     with Session(path, avatar=zoo.root / "onnx/amnet.avatar") as session:
+        assert session.avatar.name == "nobody"
         want, _ = zoo.reference.step(zoo.reference.appearance(session.avatar.source), *controls)
         assert np.abs(session.step(*controls).astype(int) - want).max() <= 1
 
@@ -341,9 +342,12 @@ def test_a_face_that_a_model_of_few_persons_cannot_know_gets_a_warning(zoo, tmp_
     zoo.write("step", path, dataclasses.replace(zoo.metadata, persons=("ada", "bea")))
     with pytest.warns(UserWarning, match="amnet.onnx was trained on ada, bea alone: this face is none of them"):
         Session(path, source=zoo.face(64))
+    with pytest.warns(UserWarning, match="this face is none of them"):
+        Session(path)  # the avatar in this set is of nobody
+    own = avatars.load(path.with_suffix(".avatar"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        Session(path)  # the avatar that came with it
+        Session(path, avatar=dataclasses.replace(own, name="bea"))
 
 
 def test_avatar_and_source_exclude_each_other(zoo, engine):
