@@ -7,6 +7,7 @@ frames of the new engine have passed the gate against those of the f32 graph, al
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from .builder import PRECISIONS, build
@@ -35,7 +36,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     options = {name: getattr(args, name) for name in TENSORRT if getattr(args, name) is not None}
+    if args.out.suffix == ".plan" and sys.stderr.isatty():
+        options["progress"] = show
     metadata = build(args.model, args.out, precision=args.precision, calibration=args.calibration, keep=args.keep,
                      **options)
     print(f"{args.out}  {metadata.engine['name']} {metadata.engine['version']}, {metadata.precision}")
     print("against f32:  " + ", ".join(f"{name} {value}" for name, value in metadata.gate.items()))
+
+
+def show(phase: str, done: int, steps: int) -> None:
+    """Write TensorRT's progress over the last line of the terminal; building on a board takes minutes."""
+    print(f"\r{phase[:60]} {done}/{steps}\x1b[K", end="" if done < steps else "\r\x1b[K", file=sys.stderr, flush=True)

@@ -277,7 +277,7 @@ def _profile(builder: Any, network: Any, batch: int | tuple[int, int, int], name
         elif batch != 1 and high != first:
             raise InputError(
                 f"batch: got {batch}, but {name} has a fixed batch of {first}; "
-                "export it with a dynamic one: edgetalk export --batch dynamic"
+                "export it with a dynamic one: edgetalk export --dynamic-conv shift"
             )
     return profile
 
