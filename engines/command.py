@@ -40,10 +40,12 @@ def run(args: argparse.Namespace) -> None:
         options["progress"] = show
     metadata = build(args.model, args.out, precision=args.precision, calibration=args.calibration, keep=args.keep,
                      **options)
+    if "progress" in options:
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
     print(f"{args.out}  {metadata.engine['name']} {metadata.engine['version']}, {metadata.precision}")
     print("against f32:  " + ", ".join(f"{name} {value}" for name, value in metadata.gate.items()))
 
 
 def show(phase: str, done: int, steps: int) -> None:
     """Write TensorRT's progress over the last line of the terminal; building on a board takes minutes."""
-    print(f"\r{phase[:60]} {done}/{steps}\x1b[K", end="" if done < steps else "\r\x1b[K", file=sys.stderr, flush=True)
+    print(f"\r{phase[:60]} {done}/{steps}\x1b[K", end="", file=sys.stderr, flush=True)
