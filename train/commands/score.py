@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -114,7 +115,7 @@ def command() -> str:
     """The command line that is running, to stand beside its figures; of absolute paths only the last part."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     program = "edgetalk" if spec is None or spec.name == "edgetalk.cli" else f"python -m {spec.name}"
-    words = [Path(word).name if word.startswith("/") else word for word in sys.argv[1:]]
+    words = [re.sub(r"(^|=)/.*/", r"\1", word) for word in sys.argv[1:]]
     return shlex.join([*program.split(), *words])
 
 
@@ -139,7 +140,10 @@ def write_json(path: Path, report: dict) -> None:
 
 def table(report: dict) -> str:
     """The report for a screen: a row per person, the mean, a row per voice."""
-    rows = {**report["persons"], "mean": report["mean"]}
+    rows = dict(report["persons"]) if len(report["persons"]) <= 12 else {}
+    if "unknown" in report:
+        rows |= {"trained": report["known"], "never seen": report["unknown"]} if "known" in report else {}
+    rows["mean"] = report["mean"]
     for voice, figures in report["voices"].items():
         rows[f"voice {voice}" + (" (held out)" if figures["held_out"] else "")] = figures
     names = [name for name in COLUMNS if any(name in figures for figures in rows.values())]

@@ -57,7 +57,8 @@ class Puppets:
     def __init__(self, network: AMNet, footage: Footage, size: int):
         self.network, self.footage, self.size = network, footage, size
         with fast(footage.device):
-            self.appearance = network.reenactor.source(resized(footage.pictures(footage.neutral), size))
+            parts = [resized(footage.pictures(rows), size) for rows in footage.neutral.split(32)]
+            self.appearance = torch.cat([network.reenactor.source(part) for part in parts])
 
     def draw(self, person: Tensor, mel: Tensor, pose: Tensor, blink: Tensor) -> Tensor:
         """uint8 pictures (B, 3, S, S) at the size of the footage, of the persons with the numbers `person` (B,)."""
@@ -227,10 +228,8 @@ def jitter(puppets: Puppets, judge: LandmarkNet, seconds: float = 2.0) -> dict[s
     everywhere, upper = list(range(106)), list(range(33, 86))
     found: dict[str, list[dict[str, float]]] = {"silent": [], "speaking": []}
     test = footage.test.to(device)
-    for number in range(len(footage.persons)):
+    for number in footage.person[test].unique().tolist()[:12]:
         own = test[footage.person[test] == number]
-        if not len(own):
-            continue
         who = torch.full((count,), number, device=device)
         silent = puppets.draw(who, quiet, *still)
         opening = 256 * inner_opening(judge(silent.float() / 127.5 - 1).landmarks).mean()
@@ -255,7 +254,8 @@ def score(
     """Score `network` on the held-out frames of `footage`; all on the footage's device.
 
     `size` is the size of the network's pictures, the footage's by default; smaller ones are enlarged before they
-    are compared. `limit` takes so many frames, evenly spread. Returns plain values, ready for JSON.
+    are compared. `limit` takes so many frames, evenly spread. Returns plain values, ready for JSON:
+    "known" and "unknown" are the means of the persons with and without training frames.
     """
     began = time.monotonic()
     extras = extras or Extras()
@@ -274,9 +274,15 @@ def score(
         | {"held_out": n not in heard}
         for n in np.unique(voice).tolist()
     }
+    trained = {footage.persons[n] for n in set(footage.person[footage.train.to(footage.device)].tolist())}
+    groups = {
+        "known": [figures for name, figures in persons.items() if name in trained],
+        "unknown": [figures for name, figures in persons.items() if name not in trained],
+    }
     return {
         "persons": persons,
         "mean": mean_of(list(persons.values())),
+        **{name: mean_of(group) for name, group in groups.items() if group},
         "all": summary(values, np.ones(len(person), bool)),
         "voices": voices,
         "jitter": jitter(puppets, judge),
