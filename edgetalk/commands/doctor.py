@@ -27,8 +27,8 @@ PACKAGES = {
     "openvino": ".xml and .onnx",
     "tensorrt": ".plan",
     "tensorrt-rtx": ".plan",
-    "cuda-bindings": "memory of a GPU",
-    "pycuda": "memory of a GPU",
+    "cuda-bindings": "memory and CUDA graphs of an NVIDIA GPU",
+    "pycuda": "memory of an NVIDIA GPU",
 }
 
 
