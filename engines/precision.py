@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper, numpy_helper, version_converter
 
 from edgetalk.errors import InputError
 
@@ -44,19 +44,45 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
 
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    return convert_float_to_float16(copy, keep_io_types=True, op_block_list=[])
+    half = convert_float_to_float16(copy, keep_io_types=True, op_block_list=[])
+    _sort(half.graph)  # it puts the casts of the inputs last
+    onnx.checker.check_model(half, full_check=True)
+    return half
 
 
-def to_int8(model: onnx.ModelProto, samples: Sequence[Feeds], keep: Collection[str] = ()) -> onnx.ModelProto:
+def _sort(graph: onnx.GraphProto) -> None:
+    """Put each node behind those that make its inputs, and otherwise leave the order."""
+    known = {"", *(i.name for i in graph.input), *(w.name for w in graph.initializer)}
+    left, ordered = list(graph.node), []
+    while left:
+        waiting = []
+        for node in left:
+            if known.issuperset(node.input):
+                ordered.append(onnx.NodeProto.FromString(node.SerializeToString()))
+                known.update(node.output)
+            else:
+                waiting.append(node)
+        left = waiting
+    graph.ClearField("node")
+    graph.node.extend(ordered)
+
+
+def to_int8(model: onnx.ModelProto, samples: Sequence[Feeds], keep: Collection[str] = (),
+            rest: str = "f32") -> onnx.ModelProto:
     """Return the graph with all `layers` but those named in `keep` quantised to int8 as Q/DQ.
 
-    The activations' scales are calibrated on `samples`, feeds of the graph's inputs. Raises InputError where
-    there are none, or where `keep` names no layer of the graph.
+    `rest` is the precision of all else: "fp16" for engines that take it as it is written, "f32" for those that
+    choose it themselves. The activations' scales are calibrated on `samples`, feeds of the graph's inputs. Raises
+    InputError where there are none, or where `keep` names no layer of the graph.
     """
-    unknown = set(keep) - set(layers(model))
+    there = layers(model)
+    unknown = set(keep) - set(there)
     if unknown:
-        raise InputError(f"keep: no layer {min(unknown)!r} in the graph; it has {', '.join(layers(model))}")
-    return quantize(model, scales(model, samples), [name for name in layers(model) if name not in keep])
+        raise InputError(f"keep: no layer {min(unknown)!r} in the graph; it has {', '.join(there)}")
+    scale = scales(model, samples)
+    if rest == "fp16":  # Q/DQ of 16-bit values came with opset 19
+        model = version_converter.convert_version(to_fp16(model), 19)
+    return quantize(model, scale, [name for name in there if name not in keep])
 
 
 def scales(model: onnx.ModelProto, samples: Sequence[Feeds]) -> dict[str, float]:
@@ -116,9 +142,10 @@ def quantize(model: onnx.ModelProto, scale: dict[str, float], names: Collection[
     for node in graph.node:
         if node.name in names:
             data, weight = node.input[0], node.input[1]
+            dtype = helper.tensor_dtype_to_np_dtype(weights[weight].data_type)
             if data not in done:
                 done.add(data)
-                pair = [constant(f"{data}/scale", np.float32(scale[data])), constant(f"{data}/zero", np.int8(0))]
+                pair = [constant(f"{data}/scale", dtype.type(scale[data])), constant(f"{data}/zero", np.int8(0))]
                 nodes.append(helper.make_node("QuantizeLinear", [data, *pair], [f"{data}/q"], f"{data}/Quantize"))
                 nodes.append(helper.make_node("DequantizeLinear", [f"{data}/q", *pair], [f"{data}/dq"],
                                               f"{data}/Dequantize"))
@@ -147,10 +174,12 @@ def _output_axis(node: onnx.NodeProto) -> int:
 
 
 def _quantized(weight: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return int8 weights and their scales, the scales in the dtype of the weights."""
     others = tuple(i for i in range(weight.ndim) if i != axis)
-    peak = np.abs(weight).max(axis=others, keepdims=True)
-    scale = np.where(peak > 0, peak / Q_MAX, 1.0).astype(np.float32)
-    return np.round(weight / scale).astype(np.int8), scale.ravel()
+    peak = np.abs(weight.astype(np.float32)).max(axis=others, keepdims=True)
+    scale = np.where(peak > 0, peak / Q_MAX, 1.0).astype(weight.dtype)
+    whole = np.clip(np.round(weight / scale.astype(np.float32)), -Q_MAX, Q_MAX)
+    return whole.astype(np.int8), scale.ravel()
 
 
 def sensitivity(model: onnx.ModelProto, samples: Sequence[Feeds], only: Sequence[str] | None = None,

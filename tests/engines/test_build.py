@@ -105,7 +105,7 @@ def test_a_dynamic_batch_becomes_an_engine(exported, tmp_path):
 def test_kept_layers_are_left_out(exported, calibration, tmp_path, monkeypatch):
     names, asked = layers(read(exported / "amnet.onnx")[0]), {}
     real = builder.to_int8
-    monkeypatch.setattr(builder, "to_int8", lambda m, feeds, keep: asked.update(keep=keep) or real(m, feeds, keep))
+    monkeypatch.setattr(builder, "to_int8", lambda m, x, kept, rest: asked.update(keep=kept) or real(m, x, kept))
     build(exported / "amnet.onnx", tmp_path / "amnet.xml", precision="int8", calibration=calibration, keep=names[-1:])
     assert asked["keep"] == names[-1:]
 
@@ -113,7 +113,7 @@ def test_kept_layers_are_left_out(exported, calibration, tmp_path, monkeypatch):
 def test_held_out_samples_are_not_calibrated_on(exported, calibration, tmp_path, monkeypatch):
     learnt, judged = [], []
     real_int8, real_compare = builder.to_int8, builder._compare
-    monkeypatch.setattr(builder, "to_int8", lambda m, feeds, keep: learnt.extend(feeds) or real_int8(m, feeds, keep))
+    monkeypatch.setattr(builder, "to_int8", lambda m, feeds, keep, rest: learnt.extend(feeds) or real_int8(m, feeds))
     monkeypatch.setattr(builder, "_compare", lambda a, b, feeds: judged.extend(feeds) or real_compare(a, b, feeds))
     build(exported / "amnet.onnx", tmp_path / "amnet.xml", precision="int8", calibration=calibration)
     mels = samples()["mel"]
@@ -122,8 +122,8 @@ def test_held_out_samples_are_not_calibrated_on(exported, calibration, tmp_path,
 
 
 def test_a_corrupted_engine_fails_the_gate_and_leaves_nothing(exported, calibration, tmp_path, monkeypatch):
-    def corrupted(model, feeds, keep):
-        typed = real(model, feeds, keep)
+    def corrupted(model, feeds, keep, rest):
+        typed = real(model, feeds)
         name = next(n.input[0] for n in reversed(typed.graph.node) if n.op_type == "DequantizeLinear")
         weight = next(w for w in typed.graph.initializer if w.name == name)
         weight.raw_data = bytes(len(weight.raw_data))
@@ -145,6 +145,13 @@ def test_a_plan_is_judged_by_its_typed_graph(exported, tmp_path):
     assert built.gate["on"] == "ONNX Runtime"
     assert built.gate["psnr"] > 45
     assert built.to_json().encode() in (tmp_path / "amnet.plan").read_bytes()
+
+
+def test_an_int8_plan_has_the_rest_in_fp16(exported, calibration, tmp_path):
+    pytest.importorskip("tensorrt_rtx")
+    built = build(exported / "amnet.onnx", tmp_path / "amnet.plan", precision="int8", calibration=calibration,
+                  compute_capability=["8.6"])
+    assert (built.precision, built.gate["on"]) == ("int8", "ONNX Runtime")
 
 
 @pytest.fixture

@@ -114,6 +114,19 @@ def test_int8_runs_and_is_near(step, int8, feeds):
     assert 0 < np.abs(wanted - got).mean() < 10
 
 
+def test_int8_with_the_rest_in_fp16(step, int8, feeds):
+    half = to_int8(step, feeds[:3], rest="fp16")
+    onnx.checker.check_model(half, full_check=True)
+    values = constants(half)
+    scale_names = {n.input[1] for n in half.graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")}
+    assert {values[name].dtype for name in scale_names} == {np.dtype(np.float16)}
+    assert not any(w.data_type == TensorProto.FLOAT for w in half.graph.initializer if np.prod(w.dims) > 1)
+    assert list(half.metadata_props) == list(step.metadata_props)
+    frames = [Runner(m)(feeds[-1])["frame"].astype(int) for m in (step, int8, half)]
+    losses = [np.abs(frame - frames[0]).mean() for frame in frames[1:]]
+    assert losses[1] < 1.2 * losses[0]  # 16 bits add little to what 8 bits lose
+
+
 def test_kept_layers_stay_as_they_were(step, feeds):
     names = layers(step)
     kept = to_int8(step, feeds[:1], keep=names[3:])
