@@ -21,6 +21,7 @@ from numpy.typing import DTypeLike, NDArray
 from edgetalk.errors import BackendError
 
 PROVIDERS = ("pycuda", "cuda-bindings")
+NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING, for which PyCUDA has no name
 INSTALL = 'pip install "edgetalk[pycuda]", or: pip install cuda-bindings'
 
 
@@ -167,15 +168,13 @@ class Bindings:
         self._call(*self._driver.cuMemcpyDtoHAsync(array.ctypes.data, pointer, array.nbytes, stream))
 
     def stream(self) -> int:
-        flag = int(self._driver.CUstream_flags.CU_STREAM_NON_BLOCKING)
-        return int(self._call(*self._driver.cuStreamCreate(flag)))
+        return int(self._call(*self._driver.cuStreamCreate(NON_BLOCKING)))
 
     def free_stream(self, stream: int) -> None:
         self._call(*self._driver.cuStreamDestroy(stream))
 
     def event(self) -> int:
-        flag = int(self._driver.CUevent_flags.CU_EVENT_DEFAULT)
-        return int(self._call(*self._driver.cuEventCreate(flag)))
+        return int(self._call(*self._driver.cuEventCreate(0)))
 
     def record(self, event: int, stream: int) -> None:
         self._call(*self._driver.cuEventRecord(event, stream))
@@ -264,7 +263,7 @@ class PyCuda:
 
     def stream(self) -> int:
         with self._told():
-            stream = self._driver.Stream(self._driver.stream_flags.NON_BLOCKING)
+            stream = self._driver.Stream(NON_BLOCKING)
         return self._keep(int(stream.handle), stream)
 
     def free_stream(self, stream: int) -> None:
