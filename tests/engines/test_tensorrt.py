@@ -5,6 +5,7 @@ import json
 import struct
 import subprocess
 import sys
+import types
 
 import numpy as np
 import onnx
@@ -244,6 +245,30 @@ def test_options_that_rtx_has_not_are_refused(small, options):
 @without_gpu
 def test_no_gpu_and_no_device_named(small):
     with pytest.raises(BackendError, match=r"no GPU to build for \(.*\); name the devices .* 7.5,8.0,8.6,8.9,12.0,12"):
+        build(small, compute_capability=None)
+
+
+@without_gpu
+def test_tensorrt_itself_builds_on_its_own_device_alone(small, monkeypatch):
+    monkeypatch.setattr(engine, "load_package", lambda: (trt, "TensorRT"))  # it is not here; its name is enough
+    with pytest.raises(BackendError, match="no GPU to build for .*; TensorRT builds on the device that will run the"):
+        build(small, compute_capability=None)
+    board = types.SimpleNamespace(name="a board", capability="8.7")
+    monkeypatch.setattr(engine, "open_device", lambda: board)
+    with pytest.raises(
+        InputError, match=r"got 8.6,8.9, but TensorRT builds for this machine's GPU alone, 8.7 \(Orin\)"
+    ):
+        build(small, compute_capability=["8.6", "8.9"])
+    with pytest.raises(InputError, match="hardware: got 'any', but TensorRT .* has ampere., same; take one of these"):
+        build(small, compute_capability=["8.7"], hardware="any")
+
+
+def test_rtx_refuses_the_gpu_of_this_machine_by_name(small, monkeypatch):
+    card = types.SimpleNamespace(name="NVIDIA H200", capability="9.0")
+    monkeypatch.setattr(engine, "open_device", lambda: card)
+    with pytest.raises(
+        BackendError, match="does not support this GPU, NVIDIA H200 of compute capability 9.0, only 7.5"
+    ):
         build(small, compute_capability=None)
 
 
