@@ -256,9 +256,7 @@ def test_tensorrt_itself_builds_on_its_own_device_alone(small, monkeypatch):
         build(small, compute_capability=None)
     board = types.SimpleNamespace(name="a board", capability="8.7")
     monkeypatch.setattr(engine, "open_device", lambda: board)
-    with pytest.raises(
-        InputError, match=r"got 8.6,8.9, but TensorRT builds for this machine's GPU alone, 8.7"
-    ):
+    with pytest.raises(InputError, match=r"got 8.6,8.9, but TensorRT builds for this machine's GPU alone, 8.7"):
         build(small, compute_capability=["8.6", "8.9"])
     with pytest.raises(InputError, match="hardware: got 'any', but TensorRT .* has ampere., same; take one of these"):
         build(small, compute_capability=["8.7"], hardware="any")
@@ -267,9 +265,7 @@ def test_tensorrt_itself_builds_on_its_own_device_alone(small, monkeypatch):
 def test_rtx_refuses_the_gpu_of_this_machine_by_name(small, monkeypatch):
     card = types.SimpleNamespace(name="NVIDIA H200", capability="9.0")
     monkeypatch.setattr(engine, "open_device", lambda: card)
-    with pytest.raises(
-        BackendError, match="does not support this GPU, NVIDIA H200 of compute capability 9.0, only"
-    ):
+    with pytest.raises(BackendError, match="does not support this GPU, NVIDIA H200 of compute capability 9.0, only"):
         build(small, compute_capability=None)
 
 
