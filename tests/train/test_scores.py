@@ -1,11 +1,22 @@
 """Scores against independent references: scikit-image, scipy, numpy, and drawn faces whose truth is exact."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
-from edgetalk.train.scores import measures
+from edgetalk.train.announcers import CAST, Announcer, Controls
+from edgetalk.train.announcers.visemes import SHAPES
+from edgetalk.train.commands import score as score_command
+from edgetalk.train.networks.amnet import AMNet
+from edgetalk.train.networks.landmarks import LandmarkNet, inner_opening
+from edgetalk.train.networks.landmarks import load as load_judge
+from edgetalk.train.scores import amnet as amnet_scores
+from edgetalk.train.scores import measures, perceptual
 from scipy.linalg import sqrtm
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from edgetalk.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +97,108 @@ def test_landmark_error_is_the_mean_distance_in_pixels_of_256():
     b[1, 86:106, 0] = 10 / 256
     assert measures.landmark_error(a, b).tolist() == pytest.approx([5, 10 * 20 / 106])
     assert measures.landmark_error(a, b, measures.MOUTH).tolist() == pytest.approx([5, 10])
+
+
+def test_lips_of_true_frames_correlate_and_shuffled_ones_do_not():
+    """Curves of a talking mouth: read with a little noise, and read on frames of other moments."""
+    rng = np.random.default_rng(0)
+    count = 2000
+    truth = 0.02 * np.abs(np.convolve(rng.normal(size=count + 8), np.ones(9) / 3, "valid"))
+    person = np.repeat([0, 1], count // 2)
+    other = amnet_scores.shuffled(person, rng)
+    assert sorted(other) == list(range(count)) and (person[other] == person).all() and (other != np.arange(count)).any()
+    values = {name: np.zeros((count, 2)) for name in ("features", "truth_features")}
+    values |= {"true_opening": truth, "truth_opening": truth, "opening": truth + rng.normal(0, 1e-4, count)}
+    values["shuffled_opening"] = values["opening"][other]
+    for figures in (amnet_scores.summary(values, person == p) for p in (0, 1)):
+        assert figures["lip_r"] > 0.999 and figures["lip_r_judge"] == pytest.approx(1)
+        assert abs(figures["lip_r_shuffled"]) < 0.1
+        assert figures["lip_range"] == pytest.approx(1, abs=0.01) and figures["frames"] == count // 2
+
+
+@pytest.mark.skipif(not score_command.JUDGE.exists(), reason="the bundled landmark judge is not trained yet")
+def test_the_bundled_judge_reads_lips_off_true_frames():
+    """Frames drawn here, which it was not trained on; sound plays no part."""
+    judge, record = load_judge(score_command.JUDGE)
+    announcer = Announcer(CAST["cleo"], size=128)
+    shapes = [SHAPES[name] for name in ("sil", "mbp", "ae", "iy", "ow", "fv", "eh", "ih")]
+    controls = [Controls(shape, np.array([yaw, 0.02, 0.0])) for shape in shapes for yaw in (-0.15, 0, 0.1)]
+    frames = torch.from_numpy(np.stack([announcer.draw(c) for c in controls])).permute(0, 3, 1, 2).float() / 127.5 - 1
+    truth = inner_opening(np.stack([announcer.landmarks(c) for c in controls]))
+    with torch.inference_mode():
+        measured = judge(frames)
+    read = inner_opening(measured.landmarks).numpy()
+    assert measures.pearson(read, truth) > 0.9
+    assert abs(measures.pearson(np.random.default_rng(0).permutation(read), truth)) < 0.5
+    assert torch.rad2deg((measured.pose[:, 0] - torch.tensor([c.pose[0] for c in controls])).abs()).mean() < 4
+    assert record["error_on_true_frames"]["opening_r"] > 0.9
+
+
+def test_a_report_holds_what_it_should(footage):
+    report = amnet_scores.score(AMNet(), footage, LandmarkNet(), limit=16)
+    assert set(report["persons"]) == {"ada", "dan"} and report["frames"] == report["mean"]["frames"] == 16
+    assert report["voices"]["b"]["held_out"] and not report["voices"]["a"]["held_out"]
+    for figures in (report["mean"], report["known"], report["voices"]["a"]):
+        assert {"ssim", "psnr", "mouth_ssim", "ale_px", "judge_ale_px", "ape_rad", "abe", "lip_r"} <= set(figures)
+    assert "unknown" not in report and set(report["jitter"]) == {"silent", "speaking"}
+    assert report["mean"]["ssim"] < 0.5  # an untrained network draws no faces
+    shown = score_command.table({**report, "not_computed": {"fid": "needs weights"}})
+    assert "fid: not computed: needs weights" in shown and "voice b (held out)" in shown
+    assert "NaN" not in json.dumps(score_command.plain(report))
+
+
+def test_true_frames_score_perfectly(footage, monkeypatch):
+    """What a network that draws the truth would get, through the whole scoring."""
+    rows = footage.test
+    at = {footage.pose[i].numpy().tobytes(): int(i) for i in rows}
+
+    def draw(self, person, mel, pose, blink):
+        return footage.frames[[at[p.numpy().tobytes()] for p in pose]].permute(0, 3, 1, 2)
+
+    monkeypatch.setattr(amnet_scores.Puppets, "draw", draw)
+    puppets = amnet_scores.Puppets(AMNet(), footage, 64)
+    with torch.inference_mode():
+        values = amnet_scores.frame_values(puppets, LandmarkNet().eval(), rows, amnet_scores.Extras())
+    assert values["ssim"].min() > 0.9999 and values["mouth_ssim"].min() > 0.9999 and (values["psnr"] == 100).all()
+    assert np.array_equal(values["ale"], values["truth_ale"]) and np.array_equal(values["ape"], values["truth_ape"])
+
+
+def test_smaller_pictures_are_enlarged_before_they_are_compared(footage):
+    puppets = amnet_scores.Puppets(AMNet().eval(), footage, 32)
+    index = footage.test[:2]
+    with torch.inference_mode():
+        drive = footage.windows(index), footage.pose[index], footage.blink[index]
+        made = puppets.draw(footage.person[index], *drive)
+    assert puppets.appearance.shape[-1] == 8 and made.shape == (2, 3, 64, 64) and made.dtype == torch.uint8
+
+
+def test_few_frames_are_spread_over_all_persons():
+    person = torch.tensor([0] * 90 + [1] * 10)
+    kept = amnet_scores.spread(torch.arange(100), person, 20)
+    assert len(kept) == 20 and (person[kept] == 1).sum() == 2 and kept[0] == 0 and kept[-1] == 99
+    assert len(amnet_scores.spread(torch.arange(100), person, None)) == 100
+
+
+def test_weights_are_checked_and_never_replaced(tmp_path):
+    with pytest.raises(perceptual.Unavailable, match="alexnet-owt-7be5be79.pth: --lpips PATH"):
+        perceptual.lpips(None, torch.device("cpu"))
+    with pytest.raises(perceptual.Unavailable, match="--fid PATH"):
+        perceptual.inception(None, torch.device("cpu"))
+    wrong = tmp_path / "alexnet-owt-7be5be79.pth"
+    wrong.write_bytes(b"something else")
+    with pytest.raises(InputError, match="sha256 begins with"):
+        perceptual.lpips(wrong, torch.device("cpu"))
+    with pytest.raises(FileNotFoundError, match="no weights"):
+        perceptual.inception(tmp_path / "none", torch.device("cpu"))
+
+
+def test_the_detector_sees_announcers_and_no_noise():
+    pytest.importorskip("dlib")
+    seen = perceptual.detector()
+    assert seen(Announcer(CAST["ada"], size=128).draw(Controls()))
+    assert not seen(np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8))
+
+
+def test_commands_are_named_without_folders(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["x", "amnet", "--data", "/somewhere/secret/set", "-o", "runs/a.json", "a=/b/c"])
+    assert score_command.command().endswith("amnet --data set -o runs/a.json a=c")

@@ -46,7 +46,7 @@ def lpips(path: str | Path | None, device: torch.device) -> Callable[[Tensor, Te
     """
     if path is None:
         raise Unavailable(f"needs the weights {ALEXNET[0]}: --lpips PATH")
-    weights = torch.load(checked(path, ALEXNET), weights_only=True)
+    weights = torch.load(checked(path, ALEXNET), map_location="cpu", weights_only=True)
     try:
         import lpips as package
     except ModuleNotFoundError as error:
@@ -63,7 +63,8 @@ def inception(path: str | Path | None, device: torch.device) -> Callable[[Tensor
     if path is None:
         raise Unavailable(f"needs the weights {INCEPTION[0]}: --fid PATH")
     path = checked(path, INCEPTION)
-    torch.load(path, weights_only=True)  # the package below would also run what a crafted pickle asks for
+    # Read without running anything first: the package below would do what a crafted pickle asks for.
+    torch.load(path, map_location="cpu", weights_only=True)
     try:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
     except ModuleNotFoundError as error:

@@ -1,0 +1,111 @@
+"""Contact sheets: what is driven by what, and that decoupling is measured as it is defined."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from edgetalk.train import results, sheets
+from edgetalk.train.networks.amnet import AMNet
+from edgetalk.train.networks.landmarks import LandmarkNet, Measured
+
+from edgetalk.metadata import AudioSpec
+
+SPEC = AudioSpec()
+
+
+def marked(source, mel, pose, blink):
+    """A frame that shows its inputs as grey levels: yaw, pitch, roll, both lids, loudness, one column each."""
+    frame = np.zeros((64, 64, 3), np.uint8)
+    values = [*(0.5 + np.asarray(pose)), *blink, 0.5 + 0.1 * np.mean(mel)]
+    for i, value in enumerate(values):
+        frame[:, 10 * i : 10 * i + 10] = round(200 * float(np.clip(value, 0, 1)))
+    frame[:, 60:] = source[0, 0]
+    return frame
+
+
+class Reader(LandmarkNet):
+    """Reads what `marked` wrote."""
+
+    def forward(self, images):
+        levels = ((images + 1) * 127.5 / 200)[:, 0, 0, 5:60:10]
+        landmarks = torch.zeros(len(images), 106, 2)
+        landmarks[:, 104, 1] = 0.1 * levels[:, 5]
+        return Measured(landmarks, levels[:, :3] - 0.5, levels[:, 3:5])
+
+
+def test_each_input_that_moves_its_own_output_alone_is_decoupled(footage):
+    examples = sheets.drives(footage)
+    speech = np.stack([np.full((SPEC.window, SPEC.features), v, np.float32) for v in (-4, 0, 2)])
+    found = sheets.decoupling(marked, Reader(), examples, speech, SPEC)
+    assert found["decoupling"] < 0.01 and found["sources"] == 2
+    assert found["response"]["yaw"]["yaw"] == pytest.approx(2 * np.rad2deg(sheets.LIMITS["yaw"]), abs=0.5)
+    assert found["response"]["blink_left"]["blink_left"] == pytest.approx(1, abs=0.01)
+    assert found["pose_error_deg"]["pitch"]["largest"] < 0.3
+    assert found["leak"]["roll"]["roll"] == pytest.approx(1)
+
+
+def test_what_leaks_is_counted(footage):
+    def coupled(source, mel, pose, blink):
+        return marked(source, mel, [pose[0], pose[1] + 0.5 * pose[0], pose[2]], blink)
+
+    speech = np.stack([np.full((SPEC.window, SPEC.features), v, np.float32) for v in (-4, 2)])
+    found = sheets.decoupling(coupled, Reader(), sheets.drives(footage)[:1], speech, SPEC)
+    expected = 0.5 * sheets.LIMITS["yaw"] / sheets.LIMITS["pitch"]
+    assert found["leak"]["yaw"]["pitch"] == pytest.approx(expected, rel=0.05)
+    assert found["decoupling"] == pytest.approx(expected / 30, rel=0.1)
+    assert found["groups"]["speech"]["mouth"] > 10 * found["groups"]["yaw"]["mouth"]
+
+
+def test_cross_driving_shows_each_source_under_each_drive(footage):
+    examples = sheets.drives(footage)
+    assert [d.person for d in examples] == ["ada", "dan"]
+    sheet = sheets.cross_driving(marked, examples, side=64)
+    for i, source in enumerate(examples):
+        for j, d in enumerate(examples):
+            cell = sheet[68 * (i + 1) :, 68 * (j + 1) :][:64, :64]
+            expected = marked(source.source, d.mel, d.pose, d.blink)
+            assert np.array_equal(cell[4:60, 4:60], expected[4:60, 4:60])
+            assert (tuple(cell[0, 0]) == (220, 30, 30)) == (i == j)
+
+
+def test_drives_are_held_out_frames_with_open_mouths(footage):
+    for d in sheets.drives(footage):
+        frames = footage.frames[footage.test].numpy()
+        assert any(np.array_equal(d.frame, frame) for frame in frames)
+        assert abs(d.landmarks[104, 1] - d.landmarks[100, 1]) > 0.01
+        assert d.mel.shape == (32, 80) and d.pose.shape == (3,) and d.blink.shape == (2,)
+
+
+def test_a_network_draws_sheets(footage, tmp_path):
+    render = sheets.render_of_network(AMNet().eval())
+    example = sheets.drives(footage)[0]
+    frame = render(example.source, example.mel, example.pose, example.blink)
+    assert frame.shape == (64, 64, 3) and frame.dtype == np.uint8
+    sheets.write(tmp_path / "variants.jpg", sheets.variants({"one": render, "two": marked}, [example], side=32))
+    assert cv2.imread(str(tmp_path / "variants.jpg")).shape == (4 * 36, 110 + 36, 3)
+    assert [p.name for p in tmp_path.iterdir()] == ["variants.jpg"]
+
+
+def test_mouth_sheet_has_a_true_and_a_generated_row_per_person(footage):
+    sheet = sheets.mouths(marked, footage, SPEC, side=32)
+    assert sheet.shape == (4 * 36, 110 + 7 * 36, 3)
+
+
+def ablated(row, seed, ssim):
+    figures = {"ssim": ssim, "psnr": 20.0, "lip_r": 0.5, "ale_px": 2.0}
+    config = {"size": 64, "images": 60000, "batch": 16}
+    return {"row": row, "seed": seed, "config": config, "mean": figures, "all": {"judge_frechet": 1.0}}
+
+
+def test_differences_within_the_deviation_are_called_none(tmp_path):
+    rows = [ablated("all", 0, 0.80), ablated("all", 1, 0.82), ablated("adain", 0, 0.81), ablated("adain", 1, 0.82)]
+    rows += [ablated("k3", 0, 0.70), ablated("k3", 1, 0.72)]
+    (tmp_path / "ablations.json").write_text(json.dumps({"command": "the command", "rows": rows}))
+    page = results.document(tmp_path, "results")
+    deviation = np.std([0.80, 0.82], ddof=1)
+    assert f"0.8100 ± {deviation:.4f}" in page
+    assert "0.8150 ± 0.0071 (none)" in page and "0.7100 ± 0.0141 (-0.1000)" in page
+    assert page.count("\nthe command\n") == 3
+    assert "Table I: not made yet" in page and "| L_C | not made yet" in page
