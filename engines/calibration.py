@@ -2,7 +2,8 @@
 
 A calibration file is an .npz with one array per input of the graph, the samples along the first axis: `mel`
 (N, T, F), `pose` (N, 3), `blink` (N, 2), and `source` uint8 (N, S, S, 3), from which the source graph computes
-what the step takes of it. An array of one sample serves all. Floats may be of any width.
+what the step takes of it. An array with a part of N samples, such as one picture of each person, is gone through
+again and again. Floats may be of any width.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from edgetalk.errors import InputError
 
 from .onnx_file import Feeds, Runner
 
-HELD_OUT = 4
-"""Every fourth sample judges the engine and is kept away from calibration."""
+HELD_OUT = 5
+"""Every fifth sample, the first one first, judges the engine and is kept away from calibration."""
 RANGES = {"mel": (-4.0, 4.0), "pose": (-0.3, 0.3), "blink": (0.0, 1.0)}
 """Of the made-up samples; other float inputs lie between -1 and 1."""
 
@@ -39,11 +40,10 @@ def load(path: str | os.PathLike[str], graph: Runner, source: Runner | None) -> 
     if source is not None and not set(source.outputs) <= set(arrays):
         wanted = {key: spec for key, spec in wanted.items() if key not in source.outputs} | source.inputs
     checked = {key: _checked(arrays.get(key), spec, key, name) for key, spec in wanted.items()}
-    counts = {len(array) for array in checked.values()} - {1}
-    if len(counts) > 1:
+    count = max(len(array) for array in checked.values())
+    if any(count % len(array) for array in checked.values()):
         got = ", ".join(f"{key} {len(array)}" for key, array in checked.items())
-        raise InputError(f"calibration: {name} has {got} samples, expected equally many (or one that serves all)")
-    count = counts.pop() if counts else 1
+        raise InputError(f"calibration: {name} has {got} samples, expected equally many or a part that divides {count}")
     return _feeds(checked, count, graph, source)
 
 

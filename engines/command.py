@@ -20,7 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--out", required=True, type=Path, metavar="FILE", help="NAME.xml or NAME.plan to write")
     parser.add_argument("--precision", choices=PRECISIONS, default="f32", help="default: f32")
     parser.add_argument("--calibration", type=Path, metavar="FILE.npz",
-                        help="samples of the inputs; int8 needs them, and every fourth one judges the engine")
+                        help="samples of the inputs; int8 needs them, and every fifth one judges the engine")
     parser.add_argument("--keep", action="append", default=[], metavar="LAYER",
                         help="int8: leave this layer in float; may be given several times")
     group = parser.add_argument_group("TensorRT")

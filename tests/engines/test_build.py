@@ -117,8 +117,8 @@ def test_held_out_samples_are_not_calibrated_on(exported, calibration, tmp_path,
     monkeypatch.setattr(builder, "_compare", lambda a, b, feeds: judged.extend(feeds) or real_compare(a, b, feeds))
     build(exported / "amnet.onnx", tmp_path / "amnet.xml", precision="int8", calibration=calibration)
     mels = samples()["mel"]
-    assert [int(np.argmax([(m == f["mel"][0]).all() for m in mels])) for f in judged] == [0, 4]
-    assert [int(np.argmax([(m == f["mel"][0]).all() for m in mels])) for f in learnt] == [1, 2, 3, 5]
+    assert [int(np.argmax([(m == f["mel"][0]).all() for m in mels])) for f in judged] == [0, 5]
+    assert [int(np.argmax([(m == f["mel"][0]).all() for m in mels])) for f in learnt] == [1, 2, 3, 4]
 
 
 def test_a_corrupted_engine_fails_the_gate_and_leaves_nothing(exported, calibration, tmp_path, monkeypatch):
@@ -228,7 +228,7 @@ def test_a_truncated_or_lonely_onnx_file_is_one_line(workplace, capfd):
     ({"mel": np.zeros((6, 32, 80), np.int32)}, "is int32 (6, 32, 80)"),
     ({"mel": np.full((6, 32, 80), np.nan, np.float32)}, "no finite numbers"),
     ({"mel": np.zeros((0, 32, 80), np.float32)}, "is float32 (0, 32, 80)"),
-    ({"pose": np.zeros((5, 3), np.float32)}, "expected equally many"),
+    ({"pose": np.zeros((5, 3), np.float32)}, "expected equally many or a part that divides 6"),
     ({"source": np.zeros((1, 32, 32, 3), np.uint8)}, "source in calibration.npz is uint8 (1, 32, 32, 3)"),
     ({"pose": np.array([{}] * 6)}, "is no .npz file"),
 ])

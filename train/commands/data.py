@@ -1,6 +1,7 @@
-"""Draw a data set of announcers.
+"""Draw a data set of announcers, or write the samples that an int8 engine is calibrated with.
 
 edgetalk data announcers -o DIR     speech first, then pictures and labels; the same command goes on where it was
+edgetalk data calibration --checkpoint FILE -o FILE.npz     what a network is fed with when announcers speak
 """
 
 from __future__ import annotations
@@ -24,10 +25,23 @@ def configure(parser: argparse.ArgumentParser) -> None:
                             help="h264: small clips; raw: one large frames.npy that training maps into memory")
     announcers.add_argument("--speech-only", action="store_true",
                             help="stop after speech.npz, to draw it on another machine")
+    calibration = kinds.add_parser("calibration", help="samples for edgetalk build --precision int8")
+    calibration.set_defaults(make=_calibration)
+    calibration.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="AMNet to calibrate")
+    calibration.add_argument("-o", "--out", type=Path, required=True, metavar="FILE.npz")
+    calibration.add_argument("--samples", type=int, default=60, help="how many, a multiple of the persons (default 60)")
+    calibration.add_argument("--seed", type=int, default=0, help="another seed, other samples (default 0)")
 
 
 def run(args: argparse.Namespace) -> None:
     args.make(args)
+
+
+def _calibration(args: argparse.Namespace) -> None:
+    from edgetalk.train.calibration import write
+
+    write(args.checkpoint, args.out, args.samples, args.seed)
+    print(f"{args.out}: {args.samples} samples")
 
 
 def _announcers(args: argparse.Namespace) -> None:

@@ -1,0 +1,63 @@
+"""Calibration samples: real windows of announcers' speech, held-out sentences for the judge, the same every time."""
+
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+from edgetalk.train import calibration
+from edgetalk.train.amnet import save_checkpoint
+from edgetalk.train.announcers import sentences, speech
+from edgetalk.train.networks.amnet import AMNet
+
+from edgetalk.cli import main
+from edgetalk.metadata import AudioSpec
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("checkpoint") / "amnet.safetensors"
+    tensors = AMNet().state_dict() | {f"source.{name}": torch.full((64, 64, 3), 9, dtype=torch.uint8)
+                                      for name in ("ada", "dan")}
+    save_checkpoint(path, tensors, variant="amnet", size=64, audio=asdict(AudioSpec()), persons=["ada", "dan"],
+                    training={})
+    return path
+
+
+def test_samples_are_speech_of_the_persons(checkpoint, tmp_path, monkeypatch):
+    said = []
+    real = speech.synthesize
+    monkeypatch.setattr(speech, "synthesize", lambda text, voice: said.append((text, voice)) or real(text, voice))
+    calibration.write(checkpoint, tmp_path / "c.npz", 6)
+    with np.load(tmp_path / "c.npz") as file:
+        arrays = dict(file)
+    assert {name: array.shape for name, array in arrays.items()} == {
+        "source": (2, 64, 64, 3), "mel": (6, 32, 80), "pose": (6, 3), "blink": (6, 2)}
+    assert arrays["mel"].min() >= -4
+    assert arrays["mel"].std() > 0.5
+    assert np.abs(arrays["pose"]).max() < 0.6
+    assert 0 <= arrays["blink"].min() <= arrays["blink"].max() <= 1
+    for number, (text, voice) in enumerate(said):
+        assert (text in sentences.held_out()) == (number % 5 == 0)
+        assert speech.VOICES[voice].sex == "fm"[number % 2]
+        assert voice not in speech.HELD_OUT_VOICES
+
+
+def test_same_seed_same_bytes(checkpoint, tmp_path):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        calibration.write(checkpoint, tmp_path / name, 6, seed)
+    a, b, c = ((tmp_path / name).read_bytes() for name in "abc")
+    assert a == b != c
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    (["--samples", "7"], "expected a multiple of its 2 persons"),
+    (["--samples", "2"], "at least 5"),
+    (["--checkpoint", "nowhere"], "no checkpoint at nowhere"),
+])
+def test_what_is_refused_is_one_line(checkpoint, options, message, tmp_path, capfd):
+    assert main(["data", "calibration", "--checkpoint", str(checkpoint), "-o", str(tmp_path / "c.npz"), *options]) == 1
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert message in lines[0]
+    assert list(tmp_path.iterdir()) == []
