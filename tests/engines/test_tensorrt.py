@@ -65,10 +65,9 @@ def typed(path, precision):
     if precision == "int8":
         random = np.random.default_rng(0)
         shapes = {i.name: [d.dim_value or 2 for d in i.type.tensor_type.shape.dim] for i in model.graph.input}
-        return to_int8(model, [{
-            name: (random.normal(size=shape) * 100).astype(np.uint8 if name == "source" else np.float32)
-            for name, shape in shapes.items()
-        }])  # fmt: skip
+        kinds = {name: np.uint8 if name == "source" else np.float32 for name in shapes}
+        noise = {name: (random.normal(size=shape) * 100).astype(kinds[name]) for name, shape in shapes.items()}
+        return to_int8(model, [noise], rest="fp16")
     return model
 
 
