@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from . import loop
 from .data import pick_device
-from .networks.landmarks import INNER_LIP, SIDE, LandmarkNet, Measured, inner_opening, resized, save
+from .networks.landmarks import INNER_LIP, SIDE, LandmarkNet, Measured, inner_opening, resized, save, stored
 from .scores.measures import GROUPS, MOUTH, landmark_error, pearson
 
 if TYPE_CHECKING:
@@ -293,7 +293,8 @@ class Training:
     def judge(self) -> LandmarkNet:
         """The network with the averaged weights."""
         network = LandmarkNet().to(self.device)
-        network.load_state_dict(self.average.tensors(), strict=False)
+        rounded = {name: stored(name, tensor).float() for name, tensor in self.average.tensors().items()}
+        network.load_state_dict(rounded, strict=False)
         return network.eval()
 
     def save(self, path: Path) -> None:

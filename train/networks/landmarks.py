@@ -121,14 +121,19 @@ class LandmarkNet(nn.Module):
         return self.read(grid), grid.float().mean(dim=(2, 3))
 
 
+def stored(name: str, tensor: Tensor) -> Tensor:
+    """A tensor as it lies in the file: weights in half precision, all else as it is."""
+    return tensor.half() if tensor.dim() > 1 and name != "mean" else tensor
+
+
 def save(path: str | Path, network: LandmarkNet, record: dict) -> None:
-    """Write the judge and how it was trained; the file appears whole or not at all."""
+    """Write the judge, its weights in half precision, and how it was trained; whole or not at all."""
     from safetensors.torch import save_file
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    tensors = {name: stored(name, tensor).detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     save_file(tensors, part, metadata={"format": FORMAT, "family": "landmarks", "record": json.dumps(record)})
     part.replace(path)
 
