@@ -17,8 +17,8 @@ LEAD = .06
 POSE_LIMIT = np.radians([28.0, 15.5, 10.0])
 """Yaw, pitch and roll approach these and never pass them."""
 _CLOSURES = ("mbp", "fv")
-_STRENGTH = {"sil": .8, "mbp": 3.0, "fv": 2.5, "w": 2.5, "uw": 2.5, "aa": 1.6, "ae": 1.6, "ah": 1.3, "ao": 1.6, "eh": 1.5,
-             "ow": 1.8, "iy": 1.3}
+_STRENGTH = {"sil": .8, "mbp": 3.0, "fv": 2.5, "w": 2.5, "uw": 2.5, "aa": 1.6, "ae": 1.6, "ah": 1.3, "ao": 1.6,
+             "eh": 1.5, "ow": 1.8, "iy": 1.3}
 _OVERSAMPLING = 8
 
 

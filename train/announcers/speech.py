@@ -1,4 +1,4 @@
-"""Speech with exact phone timing: flite as a program, espeak-ng as a library (ctypes), both offline.
+"""Speech with exact phone timing: flite as a program, espeak-ng as a library (espeak.py), both offline.
 
 `synthesize(text, voice)` returns 16 kHz sound and when which viseme is spoken. A voice of VOICES may play its sound
 faster or slower than it was made (`shift`), which gives further speakers; phone times follow.
@@ -6,14 +6,15 @@ faster or slower than it was made (`shift`), which gives further speakers; phone
 
 from __future__ import annotations
 
-import ctypes
-import ctypes.util
-import functools
+import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
+import wave
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -129,8 +130,6 @@ def _flite(text: str, voice: Voice) -> tuple[np.ndarray, int, list[tuple[float, 
                              capture_output=True, text=True, check=False)
         if run.returncode or not os.path.exists(path):
             raise BackendError(f"flite: exit status {run.returncode} for {text!r}, expected 0: {run.stderr.strip()}")
-        import wave
-
         with wave.open(path) as sound:
             rate = sound.getframerate()
             pcm = np.frombuffer(sound.readframes(sound.getnframes()), np.int16).astype(np.float32) / 32768
@@ -142,62 +141,15 @@ def _flite(text: str, voice: Voice) -> tuple[np.ndarray, int, list[tuple[float, 
     return pcm, rate, phones
 
 
-class _EventId(ctypes.Union):
-    _fields_ = [("number", ctypes.c_int), ("name", ctypes.c_char_p), ("string", ctypes.c_char * 8)]
-
-
-class _Event(ctypes.Structure):  # espeak_EVENT of speak_lib.h
-    _fields_ = [("type", ctypes.c_int), ("unique", ctypes.c_uint), ("position", ctypes.c_int),
-                ("length", ctypes.c_int), ("milliseconds", ctypes.c_int), ("sample", ctypes.c_int),
-                ("user", ctypes.c_void_p), ("id", _EventId)]
-
-
-_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
-_PHONEME_EVENT, _SYNCHRONOUS, _PHONEME_EVENTS_IN_IPA = 7, 2, 3
-_RATE_PARAMETER, _PITCH_PARAMETER, _UTF8 = 1, 3, 1
-
-
-@functools.cache
-def _espeak_library() -> tuple[ctypes.CDLL, int]:
-    path = ctypes.util.find_library("espeak-ng") or "libespeak-ng.so.1"
-    try:
-        library = ctypes.CDLL(path)
-    except OSError:
-        raise BackendError("libespeak-ng: not installed, expected libespeak-ng.so.1; "
-                           "install the package libespeak-ng1 or use a flite voice") from None
-    rate = library.espeak_Initialize(_SYNCHRONOUS, 0, None, _PHONEME_EVENTS_IN_IPA)
-    if rate <= 0:
-        raise BackendError(f"libespeak-ng: starting it gave {rate}, expected a sample rate; "
-                           "install the package espeak-ng-data")
-    return library, rate
-
-
 def _espeak(text: str, voice: Voice) -> tuple[np.ndarray, int, list[tuple[float, str]]]:
-    library, rate = _espeak_library()
-    sound: list[np.ndarray] = []
-    phones: list[tuple[float, str]] = []
-
-    def receive(wave, count, events):
-        if wave and count > 0:
-            sound.append(np.ctypeslib.as_array(wave, (count,)).copy())
-        i = 0
-        while events[i].type:
-            if events[i].type == _PHONEME_EVENT:
-                name = events[i].id.string.decode("utf8", "replace")
-                phones.append((events[i].milliseconds / 1e3, from_ipa(name)))
-            i += 1
-        return 0
-
-    callback = _CALLBACK(receive)
-    library.espeak_SetSynthCallback(callback)
-    if library.espeak_SetVoiceByName(voice.name.encode()):
-        raise BackendError(f"libespeak-ng: no voice {voice.name}, expected in espeak-ng-data; "
-                           "install the package espeak-ng-data")
-    library.espeak_SetParameter(_RATE_PARAMETER, voice.rate, 0)
-    library.espeak_SetParameter(_PITCH_PARAMETER, voice.pitch, 0)
-    data = text.encode() + b"\0"
-    library.espeak_Synth(data, len(data), 0, 0, 0, _UTF8, None, None)
-    library.espeak_Synchronize()
+    """Sound, its rate, and (start, viseme) of each phoneme; see espeak.py for why it is a process of its own."""
+    run = subprocess.run([sys.executable, "-I", "-S", str(Path(__file__).with_name("espeak.py")), voice.name,
+                          str(voice.rate), str(voice.pitch)], input=text.encode(), capture_output=True, check=False)
+    if run.returncode:
+        raise BackendError(" ".join(run.stderr.decode(errors="replace").split()))
+    header, _, sound = run.stdout.partition(b"\n")
+    about = json.loads(header)
     if not sound:
         raise BackendError(f"libespeak-ng: no sound for {text!r}, expected speech; use a text with words")
-    return np.concatenate(sound).astype(np.float32) / 32768, rate, phones
+    pcm = np.frombuffer(sound, np.int16).astype(np.float32) / 32768
+    return pcm, about["rate"], [(start, from_ipa(phone)) for start, phone in about["phones"]]

@@ -1,0 +1,153 @@
+"""Data sets of announcers: what is promised holds in the files, and interruptions do no harm."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from edgetalk.train.announcers import CAST, Announcer, Controls, dataset, sentences, speech
+from edgetalk.train.announcers.landmarks import lip_gap
+from edgetalk.train.announcers.plan import SETS, TEST, TRAIN, Plan, write_speech
+
+from edgetalk.errors import InputError
+
+FRAMES, SIZE = 150, 16
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("announcers")
+    dataset.write(path, "announcers-6", FRAMES, 3, SIZE, "raw", workers=2)
+    return path
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_files_are_whole_and_nothing_is_left_over(folder):
+    assert sorted(path.name for path in folder.iterdir()) == ["frames.npy", "labels.npz", "speech.npz"]
+    assert dataset.describe(folder).startswith("announcers-6: 126 training frames, 24 test frames")
+
+
+def test_labels_belong_to_the_frames(folder):
+    data = dataset.load(folder)
+    assert data.frames.shape == (FRAMES, SIZE, SIZE, 3) and data.frames.dtype == np.uint8
+    assert isinstance(data.frames, np.memmap) and data.size == SIZE and data.name == "announcers-6"
+    assert data.landmarks.shape == (FRAMES, 106, 2) and data.landmarks.dtype == np.float32
+    assert data.pose.shape == (FRAMES, 3) and data.blink.shape == (FRAMES, 2) and data.viseme.shape == (FRAMES, 7)
+    for i in (0, 50, 100, FRAMES - 1):
+        announcer = Announcer(CAST[data.persons[data.person[i]]], SIZE)
+        controls = Controls(data.viseme[i].astype(float), data.pose[i].astype(float), data.blink[i].astype(float))
+        assert np.abs(announcer.landmarks(controls) - data.landmarks[i]).max() < 5e-5
+        assert np.abs(announcer.draw(controls).astype(int) - data.frames[i]).max() <= 2
+
+
+def test_clips_and_sound_fit(folder):
+    data = dataset.load(folder)
+    assert sum(clip.frames for clip in data.clips) == FRAMES
+    for i, clip in enumerate(data.clips):
+        own = slice(clip.start, clip.start + clip.frames)
+        assert len(clip.pcm) == clip.frames * 640 and clip.pcm.dtype == np.float32 and np.abs(clip.pcm).max() <= 1
+        assert (data.clip[own] == i).all() and np.array_equal(data.frame[own], np.arange(clip.frames))
+        assert (data.person[own] == clip.person).all() and (data.split[own] == clip.split).all()
+        assert (data.voice[own] == clip.voice).all()
+    loud = [np.sqrt(np.mean(clip.pcm[:clip.frames * 640].reshape(-1, 640) ** 2, 1)) for clip in data.clips]
+    gap = lip_gap(data.landmarks)
+    quiet = np.concatenate(loud) < 1e-4
+    assert np.median(gap[quiet]) < .3 * np.median(gap[~quiet])
+
+
+def test_splits_share_no_sentence_and_the_held_out_voice_is_only_in_the_test(tmp_path):
+    plan = Plan("announcers-6", 3000, 1)
+    write_speech(tmp_path, plan, 2)
+    with np.load(tmp_path / "speech.npz") as file:
+        split, sentence, voice, samples = (file[name] for name in ("split", "sentence", "voice", "samples_bounds"))
+    lines = sentences.sentences()
+    said = [{lines[i] for i in sentence[split == part] if i >= 0} for part in (TRAIN, TEST)]
+    assert said[0] <= set(sentences.training()) and said[1] <= set(sentences.held_out())
+    names = np.array([*speech.VOICES, dataset.VOICE_NAMES[-1]])
+    assert set(names[voice[split == TRAIN]]) == {*speech.TRAINING_VOICES, "silence"}
+    heard = set(names[voice[split == TEST]])
+    assert set(speech.HELD_OUT_VOICES) < heard and "silence" not in heard
+    assert samples[-1] == 3000 * 640
+
+
+def test_sets_have_the_sizes_that_were_asked_for():
+    lanes = Plan("announcers-6", SETS["announcers-6"], 0).lanes()
+    frames = [sum(lane.frames for lane in lanes if lane.split == part) for part in (TRAIN, TEST)]
+    assert frames == [20_000, 3_790] and {lane.person for lane in lanes} == set(range(6))
+    for name in ("any", "wild"):
+        plan = Plan(name, SETS[name], 0)
+        assert sum(lane.frames for lane in plan.lanes()) == SETS[name]
+        assert len({person.identity for person in plan.persons()}) == len(plan.persons())
+    persons = [{lane.person for lane in Plan("any", SETS["any"], 0).lanes() if lane.split == part}
+               for part in (TRAIN, TEST)]
+    assert [len(part) for part in persons] == [600, 60] and not persons[0] & persons[1]
+
+
+def test_same_seed_same_bytes_and_another_seed_others(folder, tmp_path):
+    dataset.write(tmp_path / "same", "announcers-6", FRAMES, 3, SIZE, "raw", workers=1)
+    for name in ("speech.npz", "labels.npz", "frames.npy"):
+        assert digest(tmp_path / "same" / name) == digest(folder / name)
+    write_speech(tmp_path, Plan("announcers-6", 60, 4), 1)
+    assert digest(tmp_path / "speech.npz") != digest(folder / "speech.npz")
+
+
+def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(folder, tmp_path):
+    script = ("import sys; from pathlib import Path; from edgetalk.train.announcers import dataset; "
+              f"dataset.write(Path(sys.argv[1]), 'announcers-6', {FRAMES}, 3, {SIZE}, 'raw', 1)")
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    parts = tmp_path / f"draw-{SIZE}-raw.parts"
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    while process.poll() is None and len(list(parts.glob("*.npy")) if parts.exists() else []) < 3:
+        time.sleep(.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL
+    done = {path.name: path.stat().st_mtime_ns for path in parts.glob("*.npy")}
+    assert done and not (tmp_path / "labels.npz").exists() and not (tmp_path / "frames.npy").exists()
+    with pytest.raises(FileNotFoundError, match="no complete data set"):
+        dataset.load(tmp_path)
+    dataset.write(tmp_path, size=SIZE, codec="raw", workers=1)  # the rest stands in speech.npz
+    for name in ("speech.npz", "labels.npz", "frames.npy"):
+        assert digest(tmp_path / name) == digest(folder / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["frames.npy", "labels.npz", "speech.npz"]
+
+
+def test_h264_keeps_the_pictures(folder, tmp_path):
+    (tmp_path / "speech.npz").write_bytes((folder / "speech.npz").read_bytes())
+    dataset.write(tmp_path, size=SIZE, workers=1)
+    small, raw = dataset.load(tmp_path), dataset.load(folder)
+    assert sum(path.stat().st_size for path in (tmp_path / "clips").iterdir()) < raw.frames.nbytes / 3
+    error = np.mean((small.frames.astype(float) - raw.frames) ** 2)
+    assert 10 * np.log10(255**2 / error) > 32
+    assert np.array_equal(small.landmarks, raw.landmarks)
+
+
+def test_another_plan_or_size_is_refused(folder):
+    with pytest.raises(InputError, match="choose another folder"):
+        dataset.write(folder, "announcers-6", FRAMES, 4, SIZE, "raw")
+    with pytest.raises(InputError, match="choose another folder"):
+        dataset.write(folder, "announcers-6", FRAMES, 3, 2 * SIZE, "raw")
+    with pytest.raises(InputError, match="expected one of announcers-6, any, wild"):
+        dataset.write(folder, "announcers-7")
+
+
+def test_drawing_needs_neither_pyav_nor_soxr_nor_flite(folder, tmp_path):
+    (tmp_path / "speech.npz").write_bytes((folder / "speech.npz").read_bytes())
+    blocked = "import sys; sys.modules.update(dict.fromkeys(['av', 'soundfile', 'soxr', 'torch', 'librosa']))"
+    script = (f"{blocked}; from pathlib import Path; from edgetalk.train.announcers import dataset; "
+              f"dataset.write(Path(sys.argv[1]), size={SIZE}, codec='raw', workers=2)")
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, env={**os.environ, "PATH": ""},
+                   stderr=subprocess.DEVNULL)
+    assert digest(tmp_path / "frames.npy") == digest(folder / "frames.npy")
+
+
+def test_someone_says_something():
+    frames, said, controls = dataset.sample_clip(CAST["bea"], "Good evening.", "anna", size=SIZE)
+    assert frames.shape == (len(controls), SIZE, SIZE, 3) and len(controls) == len(said.pcm) // 640

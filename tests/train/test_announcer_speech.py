@@ -1,0 +1,120 @@
+"""Speech and motion: phone times against the sound, splits, and how the mouth follows."""
+
+import numpy as np
+import pytest
+from edgetalk.train.announcers import espeak, motion, sentences, speech
+from edgetalk.train.announcers.visemes import ARPABET, IPA, SHAPES, from_ipa
+
+from edgetalk.errors import BackendError, InputError
+
+TEXT = "Bob prefers pepper, but Pam prefers the vivid film."
+
+
+@pytest.mark.parametrize("voice", speech.VOICES)
+def test_phones_cover_the_sound_and_rest_where_it_is_silent(voice):
+    said = speech.synthesize(TEXT, voice)
+    assert said.pcm.dtype == np.float32 and .2 < np.abs(said.pcm).max() <= 1 and 2 < said.seconds < 7
+    starts, ends = (np.array([phone[k] for phone in said.phones]) for k in (0, 1))
+    assert starts[0] == 0 and ends[-1] == pytest.approx(said.seconds) and (ends > starts).all()
+    assert np.array_equal(starts[1:], ends[:-1])
+    assert {"mbp", "fv", "er"} <= {phone.viseme for phone in said.phones}
+
+    def loudness(visemes):
+        return np.mean([np.sqrt(np.mean(said.pcm[int(a * 16000):int(b * 16000)] ** 2))
+                        for a, b, viseme in said.phones if viseme in visemes and b - a > .03])
+
+    assert loudness({"ae", "ah", "eh", "er", "ih", "aa"}) > 1.5 * loudness({"mbp", "fv", "tdn", "sil"})
+
+
+def test_shift_moves_sound_and_phones_alike():
+    plain, low = speech.synthesize(TEXT, "slt"), speech.synthesize(TEXT, "slt-low")
+    assert low.seconds == pytest.approx(plain.seconds / .92, rel=.01)
+    assert [phone.viseme for phone in low.phones] == [phone.viseme for phone in plain.phones]
+
+
+def test_there_are_several_voices_of_either_sex():
+    for sex in "fm":
+        assert sum(speech.VOICES[name].sex == sex for name in speech.TRAINING_VOICES) >= 3
+
+
+def test_unknown_voice_and_missing_flite_are_one_line(monkeypatch):
+    with pytest.raises(InputError, match="got 'nobody', expected one of slt"):
+        speech.synthesize(TEXT, "nobody")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(BackendError, match="flite is not installed.*install"):
+        speech.synthesize(TEXT, "slt")
+
+
+def test_missing_library_and_voice_are_one_line(monkeypatch):
+    monkeypatch.setitem(speech.VOICES, "nobody", speech.Voice("m", "espeak", "xx-nobody"))
+    with pytest.raises(BackendError, match="^libespeak-ng: no voice xx-nobody.*install the package espeak-ng-data$"):
+        speech.synthesize(TEXT, "nobody")
+
+    def missing(name):
+        raise OSError(name)
+
+    monkeypatch.setattr(espeak.ctypes, "CDLL", missing)
+    with pytest.raises(RuntimeError, match="^libespeak-ng: not installed.*install the package libespeak-ng1"):
+        espeak.say(b"hello", "en-us", 160, 50)
+
+
+def test_what_was_said_before_changes_nothing():
+    first = speech.synthesize("Good evening.", "paul")
+    speech.synthesize(TEXT, "joan")
+    again = speech.synthesize("Good evening.", "paul")
+    assert np.array_equal(first.pcm, again.pcm) and first.phones == again.phones
+
+
+def test_sentences_are_many_different_and_cover_all_visemes():
+    lines = sentences.sentences()
+    assert len(lines) >= 300 and len(set(lines)) == len(lines) and all(line.strip() == line for line in lines)
+    assert len(sentences.held_out()) == len(lines) // 5
+    assert not set(sentences.training()) & set(sentences.held_out())
+    for part in (sentences.training()[-12:], sentences.held_out()[-12:]):
+        spoken = {phone.viseme for phone in speech.synthesize(" ".join(part), "slt").phones}
+        assert spoken == set(SHAPES)
+
+
+def test_every_phone_has_a_shape():
+    assert set(ARPABET.values()) == set(IPA.values()) | {"sil"} == set(SHAPES)
+    assert from_ipa("ɑːɹ") == "aa" and from_ipa("tʃ") == "sh" and from_ipa("iː") == "iy" and from_ipa("_:") == "sil"
+
+
+def test_the_mouth_leads_closes_and_rests():
+    phones = (speech.Phone(0, 1, "sil"), speech.Phone(1, 1.4, "aa"), speech.Phone(1.4, 1.48, "mbp"),
+              speech.Phone(1.48, 1.9, "aa"), speech.Phone(1.9, 3, "sil"))
+    track = motion.viseme_track(phones, 75, 25)
+    assert track.shape == (75, 7)
+    jaw, press = track[:, 0], track[:, 4]
+    assert jaw[:20].max() < .05 and jaw[-20:].max() < .05
+    assert jaw[26:33].min() > .5
+    closed = int((1.44 - motion.LEAD) * 25)
+    assert press[closed] == 1 and jaw[closed] < .2
+    opening, sound = int(np.argmax(jaw > .5)), 25
+    assert -3 <= opening - sound <= 0  # 60 ms before the sound, within a frame
+
+
+def test_every_bilabial_closes_the_lips():
+    said = speech.synthesize(TEXT, "rms")
+    track = motion.viseme_track(said.phones, int(said.seconds * 25), 25)
+    middles = [(a + b) / 2 for a, b, viseme in said.phones if viseme == "mbp"]
+    frames = [int((middle - motion.LEAD) * 25) for middle in middles]
+    assert len(frames) >= 6 and all(track[frame, 4] == 1 for frame in frames)
+
+
+def test_motion_is_seeded_wide_and_deaf():
+    said, quiet = speech.synthesize(TEXT, "slt"), speech.silence(5)
+    assert len(motion.controls(said, 25, 1)) == int(len(said.pcm) / 16000 * 25)
+    one, two = motion.controls(said, 25, 1), motion.controls(said, 25, 1)
+    assert all(np.array_equal(np.r_[a.pose, a.blink], np.r_[b.pose, b.blink]) for a, b in zip(one, two, strict=True))
+    still = motion.controls(speech.silence(said.seconds), 25, 1)  # the same seed moves the head alike whatever is said
+    assert all(np.array_equal(np.r_[a.pose, a.blink], np.r_[b.pose, b.blink]) for a, b in zip(one, still, strict=True))
+    assert max(c.mouth[0] for c in motion.controls(quiet, 25, 1)) < .01
+    moves = [motion.controls(quiet, 25, seed) for seed in range(60)]
+    pose = np.degrees([c.pose for clip in moves for c in clip])
+    for axis, (reached, limit) in enumerate(zip((25, 14, 9), (28, 15.5, 10), strict=True)):
+        assert np.percentile(pose[:, axis], 92) > .8 * reached and pose[:, axis].max() > reached
+        assert np.percentile(pose[:, axis], 8) < -.8 * reached and np.abs(pose[:, axis]).max() <= limit
+    lids = np.array([c.blink for clip in moves for c in clip])
+    assert 0 <= lids.min() and lids.max() <= 1 and .05 < (lids > .5).mean() < .3
+    assert (np.abs(lids[:, 0] - lids[:, 1]) > .5).mean() > .01
