@@ -51,8 +51,10 @@ def rasterise(points, faces, two_sided, depth, index, weights):
         if area <= 1e-6 and not (two_sided[f] and area < -1e-6):
             continue
         scale = 1.0 / area
-        left, right = max(int(min(x0, x1, x2)), 0), min(int(max(x0, x1, x2)) + 1, width - 1)
-        top, bottom = max(int(min(y0, y1, y2)), 0), min(int(max(y0, y1, y2)) + 1, height - 1)
+        left = max(math.ceil(min(x0, x1, x2) - 0.51), 0)  # pixels whose centres lie in the triangle's box
+        right = min(math.floor(max(x0, x1, x2) - 0.49), width - 1)
+        top = max(math.ceil(min(y0, y1, y2) - 0.51), 0)
+        bottom = min(math.floor(max(y0, y1, y2) - 0.49), height - 1)
         for y in range(top, bottom + 1):
             py = y + 0.5
             for x in range(left, right + 1):
