@@ -1,4 +1,4 @@
-"""Train the landmark judge: `python -m edgetalk.train.landmarks --data DIR --seconds 60 -o judge.safetensors`.
+"""Train the landmark judge: `python -m edgetalk.train.landmarks --data DIR … --seconds 60 -o judge.safetensors`.
 
 The judge has to be steady on generated frames, which are blurred, noisy or off in colour in ways that drawn
 frames are not, so every training picture is degraded: shifted, scaled and turned a little, recoloured, blurred,
@@ -36,6 +36,7 @@ BATCH = {"cuda": 128, "cpu": 32}
 RATE = 2e-3
 EMA = 0.995
 SAVE_EVERY = 20.0  # seconds
+ENOUGH = 20  # frames of a person for a correlation
 
 
 class Faces(NamedTuple):
@@ -230,7 +231,7 @@ def own_error(network: LandmarkNet, faces: Faces, persons: np.ndarray, harm: boo
     """The judge's error on true frames of the named `persons` (N,), degraded as in training if `harm`.
 
     Landmarks in pixels of a 256 frame, the opening's error likewise, pose in radians, blink 0–1, and r of the
-    measured with the true lip opening, the mean over the persons.
+    measured with the true lip opening, the mean over the persons of 20 frames or more, of all where there is none.
     """
     network.eval()
     dice = Dice(faces.images.device, 0)
@@ -243,7 +244,9 @@ def own_error(network: LandmarkNet, faces: Faces, persons: np.ndarray, harm: boo
     measured = Measured(*(torch.cat(t) for t in zip(*found, strict=True)))
     landmarks, pose, blink = (torch.cat(t) for t in list(zip(*truth, strict=True))[1:])
     opening = [inner_opening(x).cpu().numpy() for x in (measured.landmarks, landmarks)]
-    r = [pearson(opening[0][persons == p], opening[1][persons == p]) for p in sorted(set(persons.tolist()))]
+    names, counts = np.unique(persons, return_counts=True)
+    groups = [persons == name for name in names[counts >= ENOUGH]] or [persons == persons]
+    r = [pearson(opening[0][group], opening[1][group]) for group in groups]
     errors = {
         "landmarks_px": landmark_error(measured.landmarks, landmarks).mean(),
         "mouth_px": landmark_error(measured.landmarks, landmarks, MOUTH).mean(),
@@ -365,18 +368,21 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--data", type=Path, required=True, help="folder written by: edgetalk data announcers")
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders of: edgetalk data announcers")
     parser.add_argument("--seconds", type=float, default=60.0, help="training time in all")
     parser.add_argument("-o", "--out", type=Path, required=True, help="the judge, a .safetensors file")
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
-    data, device = load(args.data), pick_device(args.device)
-    training, held_out = np.flatnonzero(data.split == 0), np.flatnonzero(data.split == 1)
-    persons = np.asarray(data.persons)[data.person[held_out]]
-    record = train(
-        faces_of(data, training, device), faces_of(data, held_out, device), persons, args.seconds, args.out, args.seed
-    )
+    device = pick_device(args.device)
+    parts: dict[bool, list[Faces]] = {False: [], True: []}
+    persons: list[np.ndarray] = []
+    for data in map(load, args.data):
+        for held_out in parts:
+            parts[held_out].append(faces_of(data, np.flatnonzero((data.split == 1) == held_out), device))
+        persons.append(np.asarray([f"{data.plan.name}/{n}" for n in data.persons])[data.person[data.split == 1]])
+    both = [Faces(*map(torch.cat, zip(*parts[held_out], strict=True))) for held_out in (False, True)]
+    record = train(*both, np.concatenate(persons), args.seconds, args.out, args.seed)
     print(json.dumps({"judge": str(args.out), **record}, indent=1))
 
 

@@ -343,7 +343,9 @@ def document(folder: Path, link: str) -> str:
         "Lips": lips(score),
         "Smaller model, enlarged": upscaled(reports),
         "Table II: varied looks": table_2(reports["announcers-wild"]),
-        "Faces never seen": any_face(reports["announcers-any"]),
+        "Faces never seen": any_face(reports["announcers-any"])
+        + "\n\n"
+        + figure("any/cross.jpg", "Persons never trained on, each driven by each", SHEETS + "/any"),
         "Table III: loss terms": ablation(
             ablations, ["content", "content-geometry", "content-adversarial", "all"], PAPER_3
         ),

@@ -106,14 +106,14 @@ def render_of_engine(path: str | Path) -> tuple[Render, int, AudioSpec]:
 
 
 def drives(footage: Footage, count: int = 6) -> list[Drive]:
-    """One held-out frame with an open mouth for each of the first `count` persons that have one."""
+    """One held-out frame with an open mouth for each of `count` persons, those never trained on first."""
     found = []
     test = footage.test.to(footage.device)
-    for number in range(len(footage.persons)):
+    trained = set(footage.person[footage.train.to(footage.device)].tolist())
+    for number in sorted(footage.person[test].unique().tolist(), key=lambda n: (n in trained, n))[:count]:
         own = test[footage.person[test] == number]
-        if len(own) and len(found) < count:
-            opening = (footage.landmarks[own, 104, 1] - footage.landmarks[own, 100, 1]).abs()
-            found.append(drive(footage, int(own[opening.argsort()[int(0.85 * len(own))]])))
+        opening = (footage.landmarks[own, 104, 1] - footage.landmarks[own, 100, 1]).abs()
+        found.append(drive(footage, int(own[opening.argsort()[int(0.85 * len(own))]])))
     return found
 
 
