@@ -310,6 +310,7 @@ def main(arguments=None) -> None:
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--width", type=float, default=0.4375)
+    parser.add_argument("--size", type=int, default=112, help="side of the picture that an identity expert sees")
     parser.add_argument("--people", type=int, default=1000)
     parser.add_argument("--enough", type=int, default=200, help="stills of persons, or clips, to wait for")
     parser.add_argument("--patience", type=float, default=90, help="seconds to wait for them")
@@ -322,7 +323,7 @@ def main(arguments=None) -> None:
     data = Swaps(args.data, args.speech, device, **kinds)
     if args.kind == "identity":
         wait_for(data, lambda d: "still_person" in d and len(d.rows) >= args.enough, args.patience)
-        config = arcface.Config(width=args.width, parameters=data["still_parameters"].shape[1])
+        config = arcface.Config(width=args.width, size=args.size, parameters=data["still_parameters"].shape[1])
         network = train_identity(data, args.seconds, args.seed, config, args.people, args.batch or 256)
     else:
         wait_for(data, lambda d: d.clips >= args.enough, args.patience)

@@ -239,9 +239,6 @@ def _work(job: tuple[str, int, str], folder: Path, speech: list[Utterance], peop
 
 
 def _worker(jobs: list, taken, folder: Path, speech: list[Utterance], people: dict[str, int], until: float) -> None:
-    import cv2
-
-    cv2.setNumThreads(1)
     os.nice(10)  # training that shares the machine goes first
     while time.time() < until:
         with taken.get_lock():
@@ -266,6 +263,9 @@ def draw(
 
     A test clip has two persons of its own. Files that are there already are kept, so the same call goes on.
     """
+    import cv2
+
+    cv2.setNumThreads(1)  # a pool of threads would not outlive the fork
     until = time.time() + seconds
     folder.mkdir(parents=True, exist_ok=True)
     speech = read_speech(speech_file)

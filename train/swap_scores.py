@@ -191,7 +191,7 @@ def sheet(path: Path, judge: Judge, made: dict[str, Tensor]) -> None:
         cells += [test["clip_swap"][clip, 26], made["paper"][clip, 26]]
         rows.append(torch.cat(cells, 1))
     picture = torch.cat(rows).cpu().numpy()[..., ::-1]
-    cv2.imwrite(str(path), cv2.resize(picture, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC))
+    cv2.imwrite(str(path), np.ascontiguousarray(picture))
 
 
 def main(arguments=None) -> None:

@@ -39,12 +39,12 @@ class Config:
     """One training schedule; the defaults are preset `default`."""
 
     width: float = 0.4375
-    skips: tuple[int, ...] = (64, 32, 16)
+    skips: tuple[int, ...] = (64, 48, 32)
     images: int = 1_000_000
     """Training pictures of the whole schedule."""
-    singles: int = 96
+    singles: int = 128
     """Single frames per step, half with the target's own identity, half swapped; they carry pixels and identity."""
-    clips: int = 16
+    clips: int = 20
     """Clips of five consecutive frames per step; they carry the sync loss. Fewer than 16 harm batch norm."""
     truth: bool = True
     """Compare swapped frames with the exact drawing of the swap (no filmed data has it)."""
@@ -182,6 +182,7 @@ class SwapRecipe:
             ) from None
         self.extractor = extractor.to(device, memory_format=torch.channels_last).requires_grad_(False)
         self.looked = time.monotonic()
+        self.vectors = torch.empty(0)
         self._look()
 
     def _expert(self, kind: str, family: str) -> Any:
@@ -197,6 +198,8 @@ class SwapRecipe:
 
     def _look(self) -> None:
         """Embed all stills and list them by person."""
+        if len(self.vectors) == len(self.data["still_frames"]):
+            return
         self.vectors = embed(self.extractor, self.data["still_frames"])
         known = self.data.rows
         table = torch.full((max(known) + 1, max(map(len, known.values()))), -1)
@@ -304,8 +307,9 @@ class SwapRecipe:
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 2.0)
         self.adam.step()
         self.average.update(number)
-        if self.until is not None and time.time() > self.until:
-            self.steps = number + 1  # the time is up
+        if self.until is not None:
+            over = time.time() > self.until
+            self.steps = number + 1 if over else max(number + 2, round((number + 1) / max(progress, 1e-6)))
         return losses
 
     def tensors(self) -> dict[str, Tensor]:
@@ -326,6 +330,8 @@ class SwapRecipe:
     def sheet(self, path: Path) -> None:
         """Write target, reference, truth and picture of twelve training rows, and the checkpoint beside the run."""
         batch, network = self.draw(0), self.averaged()
+        if not all(bool(t.isfinite().all()) for t in network.parameters()):
+            return  # the checkpoint before is the better one
         rows = [*range(min(6, self.settings.singles)), *range(len(batch.target))[-6:]]
         with autocast(self.data.device):
             made = network(*(t[rows] for t in (batch.target, batch.reference, batch.identity, batch.mel)))
@@ -435,12 +441,12 @@ def run(args: argparse.Namespace) -> None:
     people = ("--people", args.people, "--enough", args.people // 2)
     clips = ("--enough", max(20, args.people // 8))
     end = began + total
-    first = expert("identity-a", "identity", 1, stretch, *people)
-    later = [expert("sync-a", "sync", 1, 1.6 * stretch, "--width", 0.5, *clips),
-             expert("sync-b", "sync", 2, 1.6 * stretch, "--width", 0.375, *clips)]  # fmt: skip
+    first = expert("identity-a", "identity", 1, stretch, "--width", 0.375, *people)
+    later = [expert("sync-a", "sync", 1, 1.6 * stretch, "--width", 0.4375, *clips),
+             expert("sync-b", "sync", 2, 1.6 * stretch, "--width", 0.3125, *clips)]  # fmt: skip
     if first:
         first.wait(began + patience + stretch + 60)
-    later.append(expert("identity-b", "identity", 2, stretch, "--width", 0.375, *people))
+    later.append(expert("identity-b", "identity", 2, stretch, "--width", 0.3125, "--size", 96, *people))
     later.append(expert("landmarks", "landmarks", 1, stretch, *clips))
     scoring = max(args.score * total, 20)
     until = time.time() + end - scoring - time.monotonic() - 8  # saving takes some seconds

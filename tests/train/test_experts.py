@@ -1,13 +1,14 @@
 """The experts: their losses and scores against naive forms, and drawing and learning on a toy."""
 
+import json
 import math
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from edgetalk.train import experts, swap_data
-from edgetalk.train.networks import arcface
+from edgetalk.train import experts, swap_data, swap_scores
+from edgetalk.train.networks import arcface, landmarks, store, syncnet, wavsyncswap
 
 from edgetalk.errors import InputError
 from edgetalk.mel import log_mel, windows
@@ -22,7 +23,7 @@ def test_margin_is_added_to_the_angle_of_the_true_class():
         for c in range(5):
             cosine = float((vectors[i] @ head.weight[c] / head.weight[c].norm()).detach())
             wanted = math.cos(math.acos(cosine) + 0.3) if c == label else cosine
-            assert float(got[i, c]) == pytest.approx(10 * wanted, abs=1e-4)
+            assert float(got[i, c].detach()) == pytest.approx(10 * wanted, abs=1e-4)
 
 
 def test_strided_shortcut_equals_a_strided_convolution():
@@ -157,3 +158,28 @@ def test_experts_learn_on_a_toy(drawn):
         "offset_within_1",
         "confidence",
     }
+
+
+def test_scores_stand_between_ceiling_and_floor(drawn, tmp_path):
+    torch.set_num_threads(1)
+    for name, config in (("identity-a", arcface.Config(0.125, (1, 1, 1, 1))), ("identity-b", arcface.Config(0.125))):
+        store.save(tmp_path / f"{name}.safetensors", "arcface", arcface.ArcFace(config), config, scores={"auc": 0.5})
+    store.save(tmp_path / "sync-b.safetensors", "syncnet", syncnet.SyncNet(0.125), {"width": 0.125}, scores={})
+    measurer = landmarks.LandmarkNet()
+    with torch.no_grad():
+        for weight in measurer.parameters():  # it starts as a constant, which has no deviation
+            weight.add_(0.02 * torch.randn_like(weight))
+    landmarks.save(tmp_path / "landmarks.safetensors", measurer, {})
+    config = wavsyncswap.Config(width=0.125, skips=(64, 48, 32))
+    network = wavsyncswap.WavSyncSwap(config)
+    store.save(tmp_path / "generator.safetensors", "wavsyncswap", network, config, images=1)
+    swap_scores.main(["--checkpoint", str(tmp_path / "generator.safetensors"), "--experts", str(tmp_path), "--data",
+                      str(drawn / "data"), "--speech", str(drawn / "speech.npz"), "-o", str(tmp_path)])  # fmt: skip
+    report = json.loads((tmp_path / "scores.json").read_text())
+    ceiling, floor, new = (report["scores"][name] for name in ("ceiling", "floor", "new"))
+    assert (ceiling["psnr"], ceiling["ssim"], ceiling["colour"], ceiling["gap_ratio"]) == (60, 1, 0, 1)
+    assert 12 < floor["psnr"] < 40 and floor["ssim"] < 1 and floor["colour"] > 0.5
+    assert new["psnr"] < floor["psnr"]  # nothing was learnt
+    assert {k for k in ceiling if k.endswith("_a")} == {"retrieval_a", "nearest_target_a", "cosine_a"}
+    assert report["verdict"]["psnr"] == {"got": new["psnr"], "asked": 26.5, "reached": False}
+    assert (tmp_path / "scores.png").stat().st_size > 1000
