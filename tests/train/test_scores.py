@@ -1,21 +1,26 @@
 """Scores against independent references: scikit-image, scipy, numpy, and drawn faces whose truth is exact."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 import torch
+from edgetalk.train import amnet
 from edgetalk.train.announcers import CAST, Announcer, Controls
 from edgetalk.train.announcers.visemes import SHAPES
 from edgetalk.train.commands import score as score_command
+from edgetalk.train.data import Footage
 from edgetalk.train.networks.amnet import AMNet
 from edgetalk.train.networks.landmarks import LandmarkNet, inner_opening
 from edgetalk.train.networks.landmarks import load as load_judge
+from edgetalk.train.networks.landmarks import save as save_judge
 from edgetalk.train.scores import amnet as amnet_scores
 from edgetalk.train.scores import measures, perceptual
 from scipy.linalg import sqrtm
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from edgetalk import cli
 from edgetalk.errors import InputError
 
 
@@ -202,3 +207,40 @@ def test_the_detector_sees_announcers_and_no_noise():
 def test_commands_are_named_without_folders(monkeypatch):
     monkeypatch.setattr("sys.argv", ["x", "amnet", "--data", "/somewhere/secret/set", "-o", "runs/a.json", "a=/b/c"])
     assert score_command.command().endswith("amnet --data set -o runs/a.json a=c")
+
+
+@pytest.fixture
+def trained(tmp_path, footage, monkeypatch):
+    """A checkpoint and a judge on disk, both untrained, and a data set that needs no disk."""
+    record = {f"error_on_{kind}_frames": {"landmarks_px": 9.0} for kind in ("true", "degraded")}
+    save_judge(tmp_path / "judge.safetensors", LandmarkNet(), record)
+    told = {"variant": "amnet", "size": 64, "audio": asdict(footage.spec), "persons": ["ada", "dan"], "training": {}}
+    amnet.save_checkpoint(tmp_path / "amnet.safetensors", AMNet().state_dict(), **told)
+    monkeypatch.setattr(Footage, "load", lambda *args, **options: footage)
+    checkpoint, judge = (str(tmp_path / f"{name}.safetensors") for name in ("amnet", "judge"))
+    return ["score", "amnet", "--checkpoint", checkpoint, "--judge", judge, "--data", "x", "--device", "cpu"]
+
+
+def test_the_command_prints_a_table_and_writes_its_figures(trained, tmp_path, capsys):
+    assert cli.main([*trained, "--limit", "8", "--no-detection", "-o", str(tmp_path / "scores.json")]) == 0
+    printed = capsys.readouterr().out
+    assert "lpips: not computed: needs the weights" in printed and "detection: not computed: left out" in printed
+    report = json.loads((tmp_path / "scores.json").read_text())
+    assert report["judge"]["error_on_true_frames"] == {"landmarks_px": 9.0} and len(report["checkpoint"]) == 64
+    assert report["frames"] == 8 and report["size"] == report["compared_at"] == 64
+    assert f"{report['mean']['ssim']:.4g}" in printed
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        (["--limit", "1"], "--limit: got 1, expected at least 2 frames"),
+        (["--judge", "none.safetensors"], "no landmark judge none.safetensors; train it with"),
+        (["--checkpoint", "none.safetensors"], "no checkpoint at none.safetensors"),
+        (["--lpips", "none.pth"], "no weights none.pth; expected alexnet-owt-7be5be79.pth"),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_line(trained, change, told, capsys):
+    assert cli.main([*trained, *change]) == 1
+    error = capsys.readouterr().err
+    assert told in error and error.count("\n") == 1
