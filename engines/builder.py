@@ -44,8 +44,8 @@ def build(model: str | os.PathLike[str], out: str | os.PathLike[str], *, precisi
     The suffix of `out` chooses OpenVINO (.xml) or TensorRT (.plan, whose `options` are those of build_plan in
     tensorrt.py). NAME-source.onnx, where the step needs one, becomes an engine too, in f32: it runs once per face.
     `precision` is "f32", "bf16" (OpenVINO alone), "fp16" or "int8"; int8 needs the `calibration` file that
-    calibration.py describes, and `keep` names layers that stay in float. Every fifth sample of the file is kept
-    from calibration and judges the engine.
+    calibration.py describes, and leaves layers whose names begin with one of `keep` in float. Every fifth sample of
+    the file is kept from calibration and judges the engine.
 
     Existing files are replaced, all of them or none. Raises FileNotFoundError; ModelError where a file cannot be
     used or the engine fails the gate; InputError; BackendError where the engine's package or device is missing.

@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--calibration", type=Path, metavar="FILE.npz",
                         help="samples of the inputs; int8 needs them, and every fifth one judges the engine")
     parser.add_argument("--keep", action="append", default=[], metavar="LAYER",
-                        help="int8: leave this layer in float; may be given several times")
+                        help="int8: leave layers whose names begin so in float; may be given several times")
     group = parser.add_argument_group("TensorRT")
     group.add_argument("--compute-capability", type=lambda text: tuple(text.split(",")), metavar="8.6,8.9",
                        help="devices to build for (default: this machine's GPU)")

@@ -69,20 +69,20 @@ def _sort(graph: onnx.GraphProto) -> None:
 
 def to_int8(model: onnx.ModelProto, samples: Sequence[Feeds], keep: Collection[str] = (),
             rest: str = "f32") -> onnx.ModelProto:
-    """Return the graph with all `layers` but those named in `keep` quantised to int8 as Q/DQ.
+    """Return the graph with all `layers` but those whose names begin with one of `keep` quantised to int8 as Q/DQ.
 
     `rest` is the precision of all else: "fp16" for engines that take it as it is written, "f32" for those that
     choose it themselves. The activations' scales are calibrated on `samples`, feeds of the graph's inputs. Raises
-    InputError where there are none, or where `keep` names no layer of the graph.
+    InputError where there are none, or where one of `keep` begins no layer's name.
     """
     there = layers(model)
-    unknown = set(keep) - set(there)
-    if unknown:
-        raise InputError(f"keep: no layer {min(unknown)!r} in the graph; it has {', '.join(there)}")
+    for name in keep:
+        if not any(layer.startswith(name) for layer in there):
+            raise InputError(f"keep: no layer of the graph begins with {name!r}; it has {', '.join(there)}")
     scale = scales(model, samples)
     if rest == "fp16":  # Q/DQ of 16-bit values came with opset 19
         model = version_converter.convert_version(to_fp16(model), 19)
-    return quantize(model, scale, [name for name in there if name not in keep])
+    return quantize(model, scale, [layer for layer in there if not layer.startswith(tuple(keep))])
 
 
 def scales(model: onnx.ModelProto, samples: Sequence[Feeds]) -> dict[str, float]:

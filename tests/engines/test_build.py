@@ -182,7 +182,7 @@ def fails_in_one_line(arguments, message, folder, capfd):
     (["amnet.onnx", "-o", "out/a.xml", "--workspace", "5"], "is an option of TensorRT"),
     (["amnet.onnx", "-o", "out/a.plan", "--precision", "bf16"], "bf16 is for OpenVINO"),
     (["amnet.onnx", "-o", "out/a.xml", "--precision", "int8", "--calibration", "calibration.npz", "--keep", "x"],
-     "no layer 'x' in the graph"),
+     "no layer of the graph begins with 'x'"),
     (["amnet.onnx", "-o", "out/a.xml", "--calibration", "nowhere.npz"], "nowhere.npz"),
     (["amnet.onnx", "-o", "out/a.xml", "--calibration", "amnet.onnx"], "is no .npz file"),
 ])

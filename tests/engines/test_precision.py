@@ -132,9 +132,12 @@ def test_kept_layers_stay_as_they_were(step, feeds):
     kept = to_int8(step, feeds[:1], keep=names[3:])
     changed = [n.name for n in kept.graph.node if n.name in names and n.input[1].endswith("/dq")]
     assert changed == names[:3]
+    by_prefix = to_int8(step, feeds[:1], keep=["/fuser", "/cells"])
+    assert {n.name for n in by_prefix.graph.node if n.name in names and n.input[1].endswith("/dq")} == {
+        name for name in names if name.startswith("/header")}
     nothing = to_int8(step, feeds[:1], keep=names)
     np.testing.assert_array_equal(Runner(nothing)(feeds[0])["frame"], Runner(step)(feeds[0])["frame"])
-    with pytest.raises(InputError, match="no layer 'nonesuch'"):
+    with pytest.raises(InputError, match="no layer of the graph begins with 'nonesuch'"):
         to_int8(step, feeds[:1], keep=["nonesuch"])
 
 
