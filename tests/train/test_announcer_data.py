@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from edgetalk.train.announcers import CAST, Announcer, Controls, dataset, sentences, speech
 from edgetalk.train.announcers.landmarks import lip_gap
+from edgetalk.train.announcers.parallel import spread
 from edgetalk.train.announcers.plan import SETS, TEST, TRAIN, Plan, write_speech
 
-from edgetalk.errors import InputError
+from edgetalk.errors import EdgetalkError, InputError
 
 FRAMES, SIZE = 150, 16
 
@@ -151,3 +152,15 @@ def test_drawing_needs_neither_pyav_nor_soxr_nor_flite(folder, tmp_path):
 def test_someone_says_something():
     frames, said, controls = dataset.sample_clip(CAST["bea"], "Good evening.", "anna", size=SIZE)
     assert frames.shape == (len(controls), SIZE, SIZE, 3) and len(controls) == len(said.pcm) // 640
+
+
+def test_a_failing_and_a_dying_worker_end_the_work():
+    def fail(task):
+        if task == 1:
+            raise ValueError("no such task")
+        return 1
+
+    with pytest.raises(EdgetalkError, match="^ValueError in a worker: no such task$"):
+        spread(fail, [0, 1, 2, 3], 2, "work", "task", 4)
+    with pytest.raises(EdgetalkError, match="died with exit code -9"):
+        spread(lambda task: os.kill(os.getpid(), signal.SIGKILL), [0, 1], 2, "work", "task", 2)

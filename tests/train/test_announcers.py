@@ -78,7 +78,7 @@ def test_yaw_turns_right_pitch_up_roll_clockwise(name):
 
 
 def test_pictures_turn_as_landmarks_do():
-    """The centre of the eyes' white moves to the right in the picture, as its landmarks say."""
+    """The dark of the nostrils follows the nose's landmark."""
     finn = Announcer(replace(CAST["finn"], glasses=False), 128)
     centres = []
     for yaw in (-15, 15):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import queue
 from collections.abc import Callable, Sequence
 
 import cv2
@@ -25,22 +26,35 @@ def spread(work: Callable[[int], int], tasks: Sequence[int], workers: int, label
                 bar.update(work(task))
             return
         context = multiprocessing.get_context("fork")
-        reports = context.SimpleQueue()
+        reports = context.Queue()
         processes = [context.Process(target=_worker, args=(work, tasks[i::workers], reports, os.getpid()), daemon=True)
                      for i in range(min(workers, len(tasks)))]
         for process in processes:
             process.start()
         try:
             for _ in tasks:
-                report = reports.get()
-                if isinstance(report, str):
-                    raise EdgetalkError(report)
-                bar.update(report)
+                bar.update(_next(reports, processes))
         finally:
             for process in processes:
                 process.terminate()
             for process in processes:
                 process.join()
+
+
+def _next(reports, processes: list) -> int:
+    """What the next finished task reports; EdgetalkError if it failed or its process has died."""
+    while True:
+        try:
+            report = reports.get(timeout=1)
+        except queue.Empty:
+            died = [process.exitcode for process in processes if process.exitcode]
+            if died:
+                raise EdgetalkError(f"worker: died with exit code {died[0]}, expected it to finish; run the same "
+                                    "command again, perhaps with fewer --workers") from None
+            continue
+        if isinstance(report, str):
+            raise EdgetalkError(report)
+        return report
 
 
 def _worker(work: Callable[[int], int], tasks: Sequence[int], reports, parent: int) -> None:
