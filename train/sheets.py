@@ -12,6 +12,7 @@ Session are shown by the same code.
 from __future__ import annotations
 
 import argparse
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -94,7 +95,9 @@ def render_of_engine(path: str | Path) -> tuple[Render, int, AudioSpec]:
     def render(source: Picture, mel: Array, pose: Array, blink: Array) -> Picture:
         key = source.tobytes()
         if key not in sessions:
-            sessions[key] = Session(path, source=source)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # a sheet may show faces that the network does not know
+                sessions[key] = Session(path, source=source)
         return sessions[key].step(mel, pose, blink).copy()
 
     with Session(path) as session:
