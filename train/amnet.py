@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import os
+import time
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,11 @@ class Config:
     batch: int = 16
     images: int = 110 * 20_000
     """Training pictures of the whole schedule."""
+    clock: float = 0.0
+    """Minutes of the whole schedule in place of `images`, for machines that are rented by the minute; 0 counts images.
+    What such a run becomes depends on the machine's speed."""
+    geometry_first: int = 0
+    """Steps before the schedule that train φ alone, on landmarks, with batches of 512: they need no pictures."""
     lr: float = 2e-4
     geometry: float = 1.0
     """λ_G of Eq. 5."""
@@ -77,8 +83,8 @@ class AMNetRecipe:
         torch.manual_seed(config.seed)
         self.settings, self.footage = config, footage
         self.config = asdict(config) | {"data": footage.name}
-        rank, world = loop.worker()
-        self.share, self.steps = max(1, config.batch // world), config.steps
+        self.share = max(1, config.batch // loop.worker()[1])
+        self.steps = config.geometry_first + (10**9 if config.clock else config.steps)
         device = footage.device
         self.network = AMNet(config.variant, (footage.spec.window, footage.spec.features)).to(device)
         self.network = self.network.to(memory_format=torch.channels_last)
@@ -87,6 +93,7 @@ class AMNetRecipe:
         adam = dict(lr=config.lr, betas=(0.5, 0.999), fused=device.type == "cuda")
         self.adam = torch.optim.Adam(self.network.parameters(), **adam)
         self.critic_adam = torch.optim.Adam(self.critic.parameters(), **adam)
+        self.elapsed = torch.zeros((), dtype=torch.float64)  # seconds in steps, over all slices
         self._generate: Any = torch.compile(self.network) if compiled else self.network
         self._critic: Any = self.critic
         if compiled:
@@ -95,18 +102,54 @@ class AMNetRecipe:
         fast = device.type == "cuda" or torch.backends.cpu.get_cpu_capability() == "AVX512"
         self.autocast = lambda: torch.autocast(device.type, torch.bfloat16, enabled=fast)
 
+    def _progress(self, number: int) -> float:
+        """Return how much of the schedule is behind this step, 0 to 1."""
+        if self.settings.clock:
+            return min(1.0, float(self.elapsed) / (60 * self.settings.clock))
+        return max(0, number - self.settings.geometry_first) / self.settings.steps
+
     def step(self, number: int) -> dict[str, Tensor]:
-        config = self.settings
-        rng = loop.generator(config.seed, number)
-        batch = self.footage.draw(self.footage.train, self.share, rng, config.neutral)
-        rate = config.lr * min(1.0, 2.0 * (1.0 - number / self.steps))
+        start = time.monotonic()
+        first = number < self.settings.geometry_first
+        losses = self._geometry_step(number) if first else self._picture_step(number)
+        if self.settings.clock and not first:
+            self.elapsed += min(1.0, time.monotonic() - start)  # longer is compilation, not training
+            if self._progress(number) >= 1:
+                self.steps = number + 1
+        return losses
+
+    def _geometry_step(self, number: int) -> dict[str, Tensor]:
+        """Train φ on landmarks alone (Eq. 6)."""
+        rng = loop.generator(self.settings.seed, number)
+        index, version = self.footage.draw_frames(self.footage.train, 512, rng)
+        self._set_rate(self.settings.lr)
+        footage = self.footage
+        with self.autocast():
+            f_geo = self.network.fuser(footage.windows(index, version), footage.pose[index], footage.blink[index])
+            landmarks = self.network.landmarks(f_geo)
+        loss = geometry_loss(landmarks, footage.landmarks[index])
+        self.adam.zero_grad()
+        loss.backward()
+        loop.average_gradients(self.network.parameters())
+        self.adam.step()
+        self.average.update(number)
+        return {"L_G": loss}
+
+    def _set_rate(self, rate: float) -> None:
         for adam in (self.adam, self.critic_adam):
             for group in adam.param_groups:
                 group["lr"] = rate
+
+    def _picture_step(self, number: int) -> dict[str, Tensor]:
+        """Train everything (Eq. 5)."""
+        config, progress = self.settings, self._progress(number)
+        rng = loop.generator(config.seed, number)
+        batch = self.footage.draw(self.footage.train, self.share, rng, config.neutral)
+        self._set_rate(config.lr * min(1.0, 2.0 * (1.0 - progress)))
         with self.autocast():
             made, landmarks = self._generate(batch.source, batch.mel, batch.pose, batch.blink)
         losses: dict[str, Tensor] = {}
-        opposed = config.adversarial > 0 and number >= config.adversarial_from * self.steps
+        opposed = config.adversarial > 0 and progress >= config.adversarial_from
         if opposed:
             self.critic_adam.zero_grad()
             with self.autocast():
@@ -135,6 +178,8 @@ class AMNetRecipe:
         parts = {"network": self.network.state_dict(), "critic": self.critic.state_dict()}
         parts["average"] = self.average.tensors()
         named = {f"{part}.{name}": t for part, state in parts.items() for name, t in state.items()}
+        if self.settings.clock:
+            named["elapsed"] = self.elapsed
         named |= loop.optimiser_tensors(self.adam, "adam")
         return named | loop.optimiser_tensors(self.critic_adam, "critic_adam")
 
@@ -256,5 +301,7 @@ def run(args: argparse.Namespace) -> None:
     recipe = AMNetRecipe(config, footage, args.compile)
     reached = loop.train(recipe, args.out, minutes=args.minutes)
     if loop.worker()[0] == 0:
-        recipe.save_checkpoint(args.out / "amnet.safetensors", images_seen=reached * config.batch)
+        recipe.save_checkpoint(
+            args.out / "amnet.safetensors", images_seen=max(0, reached - config.geometry_first) * config.batch
+        )
         print(f"{args.out / 'amnet.safetensors'}: {reached} of {recipe.steps} steps; see {args.out / 'index.html'}")

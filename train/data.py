@@ -166,14 +166,19 @@ class Footage:
             index,
         )
 
+    def draw_frames(self, among: Tensor, size: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw `size` of the frames `among` and a version of the sound for each; two (size,) int64 on the device."""
+        index = among[torch.randint(len(among), (size,), generator=rng)]
+        version = torch.randint(len(self.mel), (size,), generator=rng)
+        return index.to(self.device, non_blocking=True), version.to(self.device, non_blocking=True)
+
     def draw(self, among: Tensor, size: int, rng: torch.Generator, neutral: float) -> Batch:
         """Draw `size` frames, each with a source picture of the same person and a random version of its sound.
 
         The source is the person's most neutral frame with probability `neutral`, else a random training frame.
         """
-        index = among[torch.randint(len(among), (size,), generator=rng)].to(self.device, non_blocking=True)
+        index, version = self.draw_frames(among, size, rng)
         chance = torch.rand((2, size), generator=rng).to(self.device, non_blocking=True)
-        version = torch.randint(len(self.mel), (size,), generator=rng).to(self.device, non_blocking=True)
         person = self.person[index]
         nth = self._begins[person] + (chance[0] * self._sizes[person]).long()
         other = self._by_person[nth.clamp(max=len(self._by_person) - 1)]

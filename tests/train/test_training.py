@@ -69,6 +69,23 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path):
         torch.testing.assert_close(second.tensors()[name], tensor, atol=1e-6, rtol=1e-4)
 
 
+def test_landmarks_first_train_the_fuser_alone():
+    recipe = AMNetRecipe(replace(SMALL, geometry_first=2), footage())
+    before = {name: tensor.clone() for name, tensor in recipe.network.state_dict().items()}
+    assert [set(recipe.step(i)) for i in range(3)] == [{"L_G"}, {"L_G"}, {"L_G", "L_C", "D", "L_Adv"}]
+    fresh = AMNetRecipe(replace(SMALL, geometry_first=2), footage())
+    fresh.step(0)
+    changed = {n.split(".")[0] for n, t in fresh.network.state_dict().items() if not torch.equal(t, before[n])}
+    assert changed == {"fuser", "landmark_layer"} and recipe.steps == 2 + SMALL.steps
+
+
+def test_a_schedule_by_the_clock_ends_with_the_clock(tmp_path):
+    recipe = AMNetRecipe(replace(SMALL, clock=0.01), footage())
+    reached = loop.train(recipe, tmp_path)
+    assert 1 < reached == recipe.steps < 1000 and float(recipe.elapsed) >= 0.6
+    assert recipe.adam.param_groups[0]["lr"] < 0.5 * SMALL.lr  # it has fallen
+
+
 def test_train_writes_its_folder_and_stops_at_the_end(tmp_path):
     recipe = AMNetRecipe(SMALL, footage())
     told: list[str] = []
