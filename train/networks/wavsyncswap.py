@@ -37,9 +37,9 @@ class Config:
     id_blocks: int = 9
     audio: int = 256
     """Channels of f_a."""
-    decoder: tuple[int, ...] = (512, 384, 256, 192, 96)
+    decoder: tuple[int, ...] = (384, 256, 192, 128, 64)
     """Channels after each of the five transposed convolutions."""
-    head: tuple[int, ...] = (64, 32)
+    head: tuple[int, ...] = (48, 32)
     """Channels after the first two of the three convolutions; the third gives the frame."""
     skips: tuple[int, ...] = ()
     """Channels of identity-conditioned skips at 24×24, 48×48, 96×96 …; empty as in the paper."""
