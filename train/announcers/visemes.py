@@ -27,8 +27,8 @@ _ARPABET = {"sil": "pau ssil brth h#", "mbp": "m b p em", "fv": "f v", "th": "th
 ARPABET: dict[str, str] = {phone: viseme for viseme, phones in _ARPABET.items() for phone in phones.split()}
 
 _IPA = {"mbp": "m b p", "fv": "f v", "th": "θ ð", "tdn": "t d n ɾ ʔ", "l": "l ɫ", "kg": "k ɡ g ŋ x", "sz": "s z",
-        "sh": "ʃ ʒ tʃ dʒ", "r": "r ɹ", "w": "w", "aa": "ɑ a aɪ aʊ", "ae": "æ", "ah": "ʌ ə ɐ", "ao": "ɔ ɔɪ ɒ",
-        "ow": "oʊ o əʊ", "uw": "uː ʊ u", "eh": "e ɛ eɪ", "ih": "ɪ ᵻ", "iy": "i j", "er": "ɜ ɚ", "h": "h"}
+        "sh": "ʃ ʒ tʃ dʒ", "r": "r ɹ", "w": "w ʍ", "aa": "ɑ a aɪ aʊ", "ae": "æ", "ah": "ʌ ə ɐ", "ao": "ɔ ɔɪ ɒ",
+        "ow": "oʊ o əʊ", "uw": "uː ʊ u ʉ", "eh": "e ɛ eɪ", "ih": "ɪ ᵻ", "iy": "i j ʲ", "er": "ɜ ɚ", "h": "h"}
 IPA: dict[str, str] = {phone: viseme for viseme, phones in _IPA.items() for phone in phones.split()}
 
 
