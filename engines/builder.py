@@ -66,7 +66,8 @@ def build(model: str | os.PathLike[str], out: str | os.PathLike[str], *, precisi
     if precision == "fp16" and out.suffix == ".plan":  # OpenVINO takes 16-bit arithmetic from the metadata
         typed = to_fp16(typed)
     elif precision == "int8":
-        typed = to_int8(typed, learn, keep, rest="f32" if out.suffix == ".xml" else "fp16")
+        free = out.suffix == ".xml"  # from TensorRT's limits
+        typed = to_int8(typed, learn, keep, rest="f32" if free else "fp16", unsigned=free)
     metadata = dataclasses.replace(metadata, precision=precision, onnx=sha256(path))
     write = _write_openvino if out.suffix == ".xml" else _write_tensorrt
 

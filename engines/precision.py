@@ -2,6 +2,7 @@
 
 int8 is written as symmetric signed Q/DQ, the one form that OpenVINO, TensorRT and ONNX Runtime all take: int8
 weights with a scale per output channel, one scale per activation, every zero point zero, biases left in float.
+What is never negative may be quantised without a sign, which gains a bit; TensorRT does not take that.
 Only Conv and ConvTranspose with constant weights are quantised; a predicted convolution stays in float.
 Names, inputs, outputs and metadata of the graph stay as they were.
 """
@@ -22,6 +23,13 @@ from .onnx_file import Feeds, Runner
 Q_MAX = 127
 """The range is -127 to 127, so that a value and its negative are equally far from zero."""
 BINS = 2048
+
+
+class Scale(NamedTuple):
+    """How an activation is quantised; its zero point is zero."""
+
+    step: float
+    dtype: type[np.signedinteger] | type[np.unsignedinteger] = np.int8
 
 
 class Loss(NamedTuple):
@@ -68,24 +76,25 @@ def _sort(graph: onnx.GraphProto) -> None:
 
 
 def to_int8(model: onnx.ModelProto, samples: Sequence[Feeds], keep: Collection[str] = (),
-            rest: str = "f32") -> onnx.ModelProto:
+            rest: str = "f32", unsigned: bool = False) -> onnx.ModelProto:
     """Return the graph with all `layers` but those whose names begin with one of `keep` quantised to int8 as Q/DQ.
 
     `rest` is the precision of all else: "fp16" for engines that take it as it is written, "f32" for those that
-    choose it themselves. The activations' scales are calibrated on `samples`, feeds of the graph's inputs. Raises
-    InputError where there are none, or where one of `keep` begins no layer's name.
+    choose it themselves. The activations' scales are calibrated on `samples`, feeds of the graph's inputs;
+    `unsigned` gives those that are never negative 255 steps instead of 127, for OpenVINO alone. Raises InputError
+    where there are no samples, or where one of `keep` begins no layer's name.
     """
     there = layers(model)
     for name in keep:
         if not any(layer.startswith(name) for layer in there):
             raise InputError(f"keep: no layer of the graph begins with {name!r}; it has {', '.join(there)}")
-    scale = scales(model, samples)
+    scale = scales(model, samples, unsigned)
     if rest == "fp16":  # Q/DQ of 16-bit values came with opset 19
         model = version_converter.convert_version(to_fp16(model), 19)
     return quantize(model, scale, [layer for layer in there if not layer.startswith(tuple(keep))])
 
 
-def scales(model: onnx.ModelProto, samples: Sequence[Feeds]) -> dict[str, float]:
+def scales(model: onnx.ModelProto, samples: Sequence[Feeds], unsigned: bool = False) -> dict[str, Scale]:
     """Return the scale of each activation that feeds one of `layers`, by the name of its tensor.
 
     A scale is the one of least squared rounding and clipping error on a histogram of what the f32 graph does
@@ -96,18 +105,21 @@ def scales(model: onnx.ModelProto, samples: Sequence[Feeds]) -> dict[str, float]
     wanted = set(layers(model))
     names = list(dict.fromkeys(n.input[0] for n in model.graph.node if n.name in wanted))
     run = Runner(_with_outputs(model, names))
-    peaks = dict.fromkeys(names, 0.0)
+    lows, highs = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
     for feeds in samples:
         values = feeds | run(feeds)  # a layer may read an input of the graph
         for name in names:
-            peaks[name] = max(peaks[name], float(np.abs(values[name]).max()))
+            lows[name] = min(lows[name], float(values[name].min()))
+            highs[name] = max(highs[name], float(values[name].max()))
+    peaks = {name: max(-lows[name], highs[name]) or 1.0 for name in names}
     counts = {name: np.zeros(BINS) for name in names}
     for feeds in samples:
         values = feeds | run(feeds)
         for name in names:
             seen = np.abs(values[name][values[name] != 0])
-            counts[name] += np.histogram(seen, BINS, (0.0, peaks[name] or 1.0))[0]
-    return {name: _best_scale(counts[name], peaks[name] or 1.0) for name in names}
+            counts[name] += np.histogram(seen, BINS, (0.0, peaks[name]))[0]
+    return {name: _best_scale(counts[name], peaks[name], np.uint8 if unsigned and lows[name] >= 0 else np.int8)
+            for name in names}
 
 
 def _with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
@@ -118,14 +130,15 @@ def _with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelPro
     return copy
 
 
-def _best_scale(counts: np.ndarray, peak: float) -> float:
+def _best_scale(counts: np.ndarray, peak: float, dtype: type[np.signedinteger] | type[np.unsignedinteger]) -> Scale:
+    last = np.iinfo(dtype).max
     values = (np.arange(BINS) + 0.5) * peak / BINS
-    candidates = np.linspace(0.2, 1.0, 81) * peak / Q_MAX
-    errors = [counts @ (values - np.minimum(np.round(values / s), Q_MAX) * s) ** 2 for s in candidates]
-    return float(np.float32(candidates[int(np.argmin(errors))]))
+    candidates = np.linspace(0.2, 1.0, 81) * peak / last
+    errors = [counts @ (values - np.minimum(np.round(values / step), last) * step) ** 2 for step in candidates]
+    return Scale(float(np.float32(candidates[int(np.argmin(errors))])), dtype)
 
 
-def quantize(model: onnx.ModelProto, scale: dict[str, float], names: Collection[str]) -> onnx.ModelProto:
+def quantize(model: onnx.ModelProto, scale: dict[str, Scale], names: Collection[str]) -> onnx.ModelProto:
     """Return the graph with Q/DQ around the layers `names`, activations scaled by `scale` (from `scales`)."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
@@ -145,7 +158,8 @@ def quantize(model: onnx.ModelProto, scale: dict[str, float], names: Collection[
             dtype = helper.tensor_dtype_to_np_dtype(weights[weight].data_type)
             if data not in done:
                 done.add(data)
-                pair = [constant(f"{data}/scale", dtype.type(scale[data])), constant(f"{data}/zero", np.int8(0))]
+                step, kind = scale[data]
+                pair = [constant(f"{data}/scale", dtype.type(step)), constant(f"{data}/zero", kind(0))]
                 nodes.append(helper.make_node("QuantizeLinear", [data, *pair], [f"{data}/q"], f"{data}/Quantize"))
                 nodes.append(helper.make_node("DequantizeLinear", [f"{data}/q", *pair], [f"{data}/dq"],
                                               f"{data}/Dequantize"))
@@ -183,13 +197,14 @@ def _quantized(weight: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def sensitivity(model: onnx.ModelProto, samples: Sequence[Feeds], only: Sequence[str] | None = None,
+                unsigned: bool = False,
                 progress: Callable[[Sequence[str]], Iterable[str]] = iter) -> list[Loss]:
     """Return what quantising each of `layers` (or `only` those) alone costs in `frame`, the costliest first.
 
     It runs the graph once per layer and sample, so a few samples are enough. `progress` may wrap the walk over
     the layers, as tqdm does.
     """
-    scale = scales(model, samples)
+    scale = scales(model, samples, unsigned)
     reference = _frames(model, samples)
     losses = []
     for name in progress(layers(model) if only is None else only):

@@ -105,7 +105,7 @@ def test_a_dynamic_batch_becomes_an_engine(exported, tmp_path):
 def test_kept_layers_are_left_out(exported, calibration, tmp_path, monkeypatch):
     names, asked = layers(read(exported / "amnet.onnx")[0]), {}
     real = builder.to_int8
-    monkeypatch.setattr(builder, "to_int8", lambda m, x, kept, rest: asked.update(keep=kept) or real(m, x, kept))
+    monkeypatch.setattr(builder, "to_int8", lambda m, x, kept, **how: asked.update(keep=kept) or real(m, x, kept, **how))
     build(exported / "amnet.onnx", tmp_path / "amnet.xml", precision="int8", calibration=calibration, keep=names[-1:])
     assert asked["keep"] == names[-1:]
 
@@ -113,7 +113,7 @@ def test_kept_layers_are_left_out(exported, calibration, tmp_path, monkeypatch):
 def test_held_out_samples_are_not_calibrated_on(exported, calibration, tmp_path, monkeypatch):
     learnt, judged = [], []
     real_int8, real_compare = builder.to_int8, builder._compare
-    monkeypatch.setattr(builder, "to_int8", lambda m, feeds, keep, rest: learnt.extend(feeds) or real_int8(m, feeds))
+    monkeypatch.setattr(builder, "to_int8", lambda m, feeds, keep, **how: learnt.extend(feeds) or real_int8(m, feeds))
     monkeypatch.setattr(builder, "_compare", lambda a, b, feeds: judged.extend(feeds) or real_compare(a, b, feeds))
     build(exported / "amnet.onnx", tmp_path / "amnet.xml", precision="int8", calibration=calibration)
     mels = samples()["mel"]
@@ -122,7 +122,7 @@ def test_held_out_samples_are_not_calibrated_on(exported, calibration, tmp_path,
 
 
 def test_a_corrupted_engine_fails_the_gate_and_leaves_nothing(exported, calibration, tmp_path, monkeypatch):
-    def corrupted(model, feeds, keep, rest):
+    def corrupted(model, feeds, keep, **how):
         typed = real(model, feeds)
         name = next(n.input[0] for n in reversed(typed.graph.node) if n.op_type == "DequantizeLinear")
         weight = next(w for w in typed.graph.initializer if w.name == name)

@@ -88,12 +88,12 @@ def test_activation_scales_cover_what_was_seen(step, feeds):
     peak = np.abs(feeds[0]["appearance"]).max()
     first = next(name for name in scale)
     assert set(scale) == {n.input[0] for n in step.graph.node if n.name in set(layers(step))}
-    assert all(np.isfinite(s) and s > 0 for s in scale.values())
-    assert 0.2 * peak / 127 < scale[first] < 10 * peak / 127
+    assert all(np.isfinite(s.step) and s.step > 0 and s.dtype == np.int8 for s in scale.values())
+    assert 0.2 * peak / 127 < scale[first].step < 10 * peak / 127
 
 
 def test_scale_clips_a_lone_outlier_and_keeps_an_even_range():
-    def scale_of(values):
+    def scale_of(values, unsigned=False):
         weight = numpy_helper.from_array(np.ones((1, 1, 1, 1), np.float32), "w")
         graph = helper.make_graph(
             [helper.make_node("Conv", ["x", "w"], ["frame"], "conv")], "g",
@@ -101,12 +101,15 @@ def test_scale_clips_a_lone_outlier_and_keeps_an_even_range():
             [helper.make_tensor_value_info("frame", TensorProto.FLOAT, None)], [weight])
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
         model.ir_version = 8
-        return scales(model, [{"x": np.float32(values).reshape(1, 1, 1, -1)}])["x"]
+        return scales(model, [{"x": np.float32(values).reshape(1, 1, 1, -1)}], unsigned)["x"]
 
     even = np.linspace(-1, 1, 5000)
-    assert scale_of(even) == pytest.approx(1 / 127, rel=0.01)
-    assert scale_of(np.append(np.tile(even, 20), 2.0)) < 1.5 / 127  # 2 / 127 without clipping
-    assert scale_of(np.zeros(9)) > 0
+    assert scale_of(even) == (pytest.approx(1 / 127, rel=0.01), np.int8)
+    assert scale_of(even, unsigned=True) == scale_of(even)
+    assert scale_of(np.abs(even)).dtype == np.int8
+    assert scale_of(np.abs(even), unsigned=True) == (pytest.approx(1 / 255, rel=0.01), np.uint8)
+    assert scale_of(np.append(np.tile(even, 20), 2.0)).step < 1.5 / 127  # 2 / 127 without clipping
+    assert scale_of(np.zeros(9)).step > 0
 
 
 def test_int8_runs_and_is_near(step, int8, feeds):
@@ -125,6 +128,17 @@ def test_int8_with_the_rest_in_fp16(step, int8, feeds):
     frames = [Runner(m)(feeds[-1])["frame"].astype(int) for m in (step, int8, half)]
     losses = [np.abs(frame - frames[0]).mean() for frame in frames[1:]]
     assert losses[1] < 1.2 * losses[0]  # 16 bits add little to what 8 bits lose
+
+
+def test_a_bit_is_gained_where_nothing_is_negative(step, int8, feeds):
+    finer = to_int8(step, feeds[:3], unsigned=True)
+    kinds = {n.name: constants(finer)[n.input[2]].dtype for n in finer.graph.node if n.op_type == "QuantizeLinear"}
+    assert set(kinds.values()) == {np.dtype(np.int8), np.dtype(np.uint8)}
+    behind_relu = {f"{n.output[0]}/Quantize" for n in step.graph.node if n.op_type == "Relu"} & set(kinds)
+    assert behind_relu
+    assert {kinds[name] for name in behind_relu} == {np.dtype(np.uint8)}
+    wanted, signed, gained = (Runner(m)(feeds[-1])["frame"].astype(int) for m in (step, int8, finer))
+    assert np.abs(gained - wanted).mean() < np.abs(signed - wanted).mean()
 
 
 def test_kept_layers_stay_as_they_were(step, feeds):
