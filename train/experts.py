@@ -330,6 +330,7 @@ def main(arguments=None) -> None:
         if args.kind == "sync":
             network, config = train_sync(data, args.seconds, args.seed, args.width, args.batch or 32), None
     test = Swaps(args.data, args.speech, device, "test", **kinds)
+    wait_for(test, lambda d: ("still_person" if args.kind == "identity" else "clip_own") in d, args.patience)
     if args.kind == "landmarks":
         from . import landmarks
 

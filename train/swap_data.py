@@ -273,8 +273,8 @@ def draw(
     _motion(speech[0], 0)
     jobs = [("still", n, "train") for n in range(-(-people // STILLS_PER_JOB))]
     early = min(clips, people // 5)  # so that no trainer waits for the tests
-    jobs += [("clip", n, "train") for n in range(early)]
     jobs += [("still", n, "test") for n in range(-(-2 * test_clips // STILLS_PER_JOB))]
+    jobs += [("clip", n, "train") for n in range(early)]
     jobs += [("clip", n, "test") for n in range(test_clips)] + [("clip", n, "valid") for n in range(valid_clips)]
     jobs += [("clip", n, "train") for n in range(early, clips)]
     there = {path.name for path in folder.glob("*.npz")}
