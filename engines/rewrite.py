@@ -3,7 +3,8 @@
 `sub_pixel` writes a transposed convolution that doubles the size as a convolution on the small grid that makes the
 four phases of each pixel as channels, and a shuffle. `phase_grid` then moves that shuffle behind everything that
 follows, so that a convolution to few channels, which would waste most of a vector, becomes one to four times as
-many. `channels_last` keeps the layout of the features that a graph is fed with. Each leaves a graph of the same
+many. `channels_last` keeps the layout of the features that a graph is fed with. `late_bias` adds the bias of an
+output where nothing is in 16 bits any more. Each leaves a graph of the same
 inputs and outputs, equal up to the order of its sums; where its pattern is not found it changes nothing.
 """
 
@@ -235,3 +236,30 @@ def channels_last(model: onnx.ModelProto) -> onnx.ModelProto:
         ])
     return graph.finish()
 
+
+def late_bias(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Add the bias of each output that is Reshape(Gemm(x)) behind the Reshape.
+
+    In 16 bits a Gemm rounds its result with the bias in it, to half a pixel where the outputs are landmarks. What
+    follows the last product of a graph OpenVINO computes in 32 bits.
+    """
+    graph = Graph(model)
+    made_by = {node.output[0]: node for node in graph.nodes}
+    for output in graph.model.graph.output:
+        reshape = made_by.get(output.name)
+        gemm = made_by.get(reshape.input[0]) if reshape is not None and reshape.op_type == "Reshape" else None
+        shape = [d.dim_value for d in output.type.tensor_type.shape.dim][1:]
+        if gemm is None or gemm.op_type != "Gemm" or len(gemm.input) < 3 or attributes(gemm).get("beta", 1.0) != 1.0:
+            continue
+        bias = graph.constants.get(gemm.input[2])
+        if bias is None or bias.size != np.prod(shape) or graph.only_reader(gemm.output[0]) is not reshape:
+            continue
+        late = graph.constant(f"{gemm.input[2]}/late", bias.reshape(1, *shape))
+        product, plain = helper.make_node("Gemm", gemm.input[:2], gemm.output, gemm.name), f"{output.name}/plain"
+        product.attribute.extend(gemm.attribute)
+        graph.replace(gemm, [product])
+        graph.replace(reshape, [
+            helper.make_node("Reshape", reshape.input, [plain], reshape.name),
+            helper.make_node("Add", [plain, late], [output.name], f"{output.name}/Bias"),
+        ])
+    return graph.finish()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from edgetalk.engines.onnx_file import Runner, read
-from edgetalk.engines.rewrite import channels_last, phase_grid, sub_pixel
+from edgetalk.engines.rewrite import channels_last, late_bias, phase_grid, sub_pixel
 from edgetalk.export.onnx_file import trace
 from torch import nn
 
@@ -111,9 +111,27 @@ def test_features_keep_their_channels_last():
     assert_equal(rewritten, example, wanted)
 
 
+def test_the_bias_of_an_output_comes_last():
+    class Points(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(6, 10)
+
+        def forward(self, x):
+            return self.layer(x).view(-1, 5, 2)
+
+    example = torch.randn(1, 6)
+    model, wanted = graph_of(Points(), example)
+    rewritten = late_bias(model)
+    assert kinds(rewritten) == ["Gemm", "Reshape", "Add"]
+    assert_equal(rewritten, example, wanted)
+    inner, _ = graph_of(nn.Sequential(nn.Linear(6, 10), nn.ReLU()), example)
+    assert kinds(late_bias(inner)) == ["Gemm", "Relu"]
+
+
 def test_the_whole_step_is_what_it_was(exported):
     model = read(exported / "amnet.onnx")[0]
-    rewritten = channels_last(phase_grid(sub_pixel(model)))
+    rewritten = late_bias(channels_last(phase_grid(sub_pixel(model))))
     assert "ConvTranspose" in kinds(model)
     assert "ConvTranspose" not in kinds(rewritten)
     assert kinds(rewritten).count("DepthToSpace") == 2
