@@ -26,9 +26,7 @@ RANGE = 4.0  # values lie in [-RANGE, RANGE]
 
 def _mel_of_hz(hz: NDArray[np.float64]) -> NDArray[np.float64]:
     """Slaney's scale: linear below 1 kHz, logarithmic above."""
-    return np.where(
-        hz < 1000.0, hz * 3.0 / 200.0, 15.0 + 27.0 * np.log(np.maximum(hz, 1000.0) / 1000.0) / np.log(6.4)
-    )
+    return np.where(hz < 1000.0, hz * 3.0 / 200.0, 15.0 + 27.0 * np.log(np.maximum(hz, 1000.0) / 1000.0) / np.log(6.4))
 
 
 def _hz_of_mel(mel: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -97,23 +95,23 @@ def _mfcc(pcm: Array, spec: AudioSpec) -> Array:
 def _difference(values: NDArray[np.float64], order: int, width: int = 9) -> NDArray[np.float64]:
     """The order-th derivative of a polynomial of that order, fitted over `width` frames (Savitzky-Golay).
 
-    The first and last half-widths repeat the derivative of the fit nearest to them. Shorter sounds repeat their last frame.
+    The first and last half-widths repeat the derivative of the fit nearest to them; shorter sounds repeat their last
+    frame.
     """
     count, half = len(values), width // 2
     if count < width:
         values = np.concatenate([values, np.repeat(values[-1:], width - count, 0)])
     # A polynomial of degree `order` has a constant derivative of that order: one row of the least-squares fit.
-    fit = (
-        math.factorial(order)
-        * np.linalg.pinv(np.vander(np.arange(-half, half + 1), order + 1, increasing=True))[order]
-    )
+    powers = np.vander(np.arange(-half, half + 1), order + 1, increasing=True)
+    fit = math.factorial(order) * np.linalg.pinv(powers)[order]
     inner = np.lib.stride_tricks.sliding_window_view(values, width, axis=0) @ fit
     return np.concatenate([np.repeat(inner[:1], half, 0), inner, np.repeat(inner[-1:], half, 0)])[:count]
 
 
 @lru_cache(maxsize=8)
 def _silence(spec: AudioSpec) -> Array:
-    return log_mel(np.zeros(spec.n_fft, np.float32), spec)[0]
+    frame: Array = log_mel(np.zeros(spec.n_fft, np.float32), spec)[0]
+    return frame
 
 
 def silence(spec: AudioSpec) -> Array:
@@ -185,4 +183,5 @@ def windows(mel: Array, n: int, spec: AudioSpec, fps: Fraction) -> Array:
     """Return the windows of the first n video frames, (n, T, F) float32, from all frames of a sound, (M, F)."""
     index = window_starts(n, spec, fps)[:, None] + np.arange(spec.window) + 1
     padded = np.concatenate([silence(spec)[None], mel, silence(spec)[None]])
-    return padded[np.clip(index, 0, len(mel) + 1)]
+    cut: Array = padded[np.clip(index, 0, len(mel) + 1)]
+    return cut

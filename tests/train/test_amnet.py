@@ -3,7 +3,6 @@
 import pytest
 import torch
 import torch.nn.functional as F
-
 from edgetalk.train.networks.amnet import AMNet, Fuser, GeometricController
 
 
@@ -24,7 +23,10 @@ def test_released_audio_side_has_its_parameters():
 def naive_predicted_convolution(x, weight, bias, groups):
     """Eq. 4 as it is written: each sample is convolved on its own, with its own weights."""
     return torch.cat(
-        [F.conv2d(x[i : i + 1], weight[i], bias[i], padding=weight.shape[-1] // 2, groups=groups) for i in range(len(x))]
+        [
+            F.conv2d(x[i : i + 1], weight[i], bias[i], padding=weight.shape[-1] // 2, groups=groups)
+            for i in range(len(x))
+        ]
     )
 
 
