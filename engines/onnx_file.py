@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,6 +46,15 @@ def set_metadata(model: onnx.ModelProto, metadata: Metadata) -> None:
 def sha256(path: str | os.PathLike[str]) -> str:
     """Return the hash of a file in hexadecimal digits."""
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
+    """Return the graph with the tensors `names` among its outputs; its inputs are left out."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    there = {x.name for x in (*copy.graph.input, *copy.graph.output)}
+    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in there)
+    return copy
 
 
 class Spec(NamedTuple):

@@ -18,7 +18,8 @@ from onnx import helper, numpy_helper, version_converter
 
 from edgetalk.errors import InputError
 
-from .onnx_file import Feeds, Runner
+from .balance import balance
+from .onnx_file import Feeds, Runner, with_outputs
 
 Q_MAX = 127
 """The range is -127 to 127, so that a value and its negative are equally far from zero."""
@@ -88,10 +89,14 @@ def to_int8(model: onnx.ModelProto, samples: Sequence[Feeds], keep: Collection[s
     for name in keep:
         if not any(layer.startswith(name) for layer in there):
             raise InputError(f"keep: no layer of the graph begins with {name!r}; it has {', '.join(there)}")
+    chosen = [layer for layer in there if not layer.startswith(tuple(keep))]
+    if not len(samples):
+        raise InputError("calibration: got no sample, expected at least one")
+    model = balance(model, samples, chosen)
     scale = scales(model, samples, unsigned)
     if rest == "fp16":  # Q/DQ of 16-bit values came with opset 19
         model = version_converter.convert_version(to_fp16(model), 19)
-    return quantize(model, scale, [layer for layer in there if not layer.startswith(tuple(keep))])
+    return quantize(model, scale, chosen)
 
 
 def scales(model: onnx.ModelProto, samples: Sequence[Feeds], unsigned: bool = False) -> dict[str, Scale]:
@@ -100,11 +105,9 @@ def scales(model: onnx.ModelProto, samples: Sequence[Feeds], unsigned: bool = Fa
     A scale is the one of least squared rounding and clipping error on a histogram of what the f32 graph does
     with the samples; exact zeros, which cost nothing at any scale, are not counted.
     """
-    if not len(samples):
-        raise InputError("calibration: got no sample, expected at least one")
     wanted = set(layers(model))
     names = list(dict.fromkeys(n.input[0] for n in model.graph.node if n.name in wanted))
-    run = Runner(_with_outputs(model, names))
+    run = Runner(with_outputs(model, names))
     lows, highs = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
     for feeds in samples:
         values = feeds | run(feeds)  # a layer may read an input of the graph
@@ -120,14 +123,6 @@ def scales(model: onnx.ModelProto, samples: Sequence[Feeds], unsigned: bool = Fa
             counts[name] += np.histogram(seen, BINS, (0.0, peaks[name]))[0]
     return {name: _best_scale(counts[name], peaks[name], np.uint8 if unsigned and lows[name] >= 0 else np.int8)
             for name in names}
-
-
-def _with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    there = {x.name for x in (*copy.graph.input, *copy.graph.output)}
-    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in there)
-    return copy
 
 
 def _best_scale(counts: np.ndarray, peak: float, dtype: type[np.signedinteger] | type[np.unsignedinteger]) -> Scale:
@@ -204,8 +199,9 @@ def sensitivity(model: onnx.ModelProto, samples: Sequence[Feeds], only: Sequence
     It runs the graph once per layer and sample, so a few samples are enough. `progress` may wrap the walk over
     the layers, as tqdm does.
     """
-    scale = scales(model, samples, unsigned)
     reference = _frames(model, samples)
+    model = balance(model, samples, layers(model))
+    scale = scales(model, samples, unsigned)
     losses = []
     for name in progress(layers(model) if only is None else only):
         frames = _frames(quantize(model, scale, [name]), samples)

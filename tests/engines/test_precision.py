@@ -4,8 +4,9 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from edgetalk.engines.balance import balance
 from edgetalk.engines.calibration import load
-from edgetalk.engines.onnx_file import Runner, read
+from edgetalk.engines.onnx_file import Runner, read, with_outputs
 from edgetalk.engines.precision import layers, quantize, scales, sensitivity, to_fp16, to_int8
 from onnx import TensorProto, helper, numpy_helper
 
@@ -31,6 +32,20 @@ def constants(model):
     return {w.name: numpy_helper.to_array(w) for w in model.graph.initializer}
 
 
+def test_balanced_channels_are_equally_large_and_the_graph_is_the_same(step, feeds):
+    names = layers(step)
+    even = balance(step, feeds[:2], names)
+    before, after = Runner(step)(feeds[3]), Runner(even)(feeds[3])
+    assert np.abs(before["frame"].astype(int) - after["frame"]).max() <= 1
+    np.testing.assert_allclose(before["landmarks"], after["landmarks"], atol=1e-4)
+    inputs = sorted({n.input[0] for n in even.graph.node if n.name in names and n.op_type == "Conv"})
+    assert all(name.endswith("/balanced") for name in inputs)
+    seen = Runner(with_outputs(even, inputs))(feeds[0])
+    wide = [name for name in inputs if seen[name].shape[1] > 8 and "fuser" not in name]
+    spreads = {name: seen[name].std(axis=(0, 2, 3)) / seen[name].std() for name in wide}
+    assert all(0.3 < spread.min() and spread.max() < 3 for spread in spreads.values()), spreads
+
+
 def test_every_convolution_is_symmetric_signed_and_without_quantised_bias(step, int8):
     values, made_by = constants(int8), {out: n for n in int8.graph.node for out in n.output}
     convolutions = [n for n in int8.graph.node if n.op_type in ("Conv", "ConvTranspose")]
@@ -54,7 +69,7 @@ def test_every_convolution_is_symmetric_signed_and_without_quantised_bias(step, 
     assert not any(w.data_type == TensorProto.INT32 and "bias" in w.name for w in int8.graph.initializer)
 
 
-def test_weights_are_those_of_onnxruntimes_quantiser(step, int8, feeds, tmp_path):
+def test_weights_are_those_of_onnxruntimes_quantiser(step, feeds, tmp_path):
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     class Reader(CalibrationDataReader):
@@ -71,7 +86,7 @@ def test_weights_are_those_of_onnxruntimes_quantiser(step, int8, feeds, tmp_path
                     extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False})
     theirs = onnx.load(tmp_path / "int8.onnx")
     values, compared = constants(theirs), 0
-    ours = constants(int8)
+    ours = constants(quantize(step, scales(step, feeds[:1]), layers(step)))
     for node in step.graph.node:
         if node.op_type != "Conv":
             continue
@@ -176,7 +191,8 @@ def test_sensitivity_is_the_loss_of_each_layer_alone(step, feeds):
     losses = sensitivity(narrowed, feeds[:1], only=names)
     assert {loss.layer for loss in losses} == set(names)
     assert [loss.mse for loss in losses] == sorted((loss.mse for loss in losses), reverse=True)
-    alone = quantize(step, scales(step, feeds[:1]), [losses[0].layer])
+    even = balance(step, feeds[:1], layers(step))
+    alone = quantize(even, scales(even, feeds[:1]), [losses[0].layer])
     wanted, got = (Runner(m)(feeds[0])["frame"].astype(float) for m in (step, alone))
     assert losses[0].mse == pytest.approx(((wanted - got) ** 2).mean())
     assert losses[0].mse > 0
