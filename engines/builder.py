@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from edgetalk.avatar import load as load_avatar
 from edgetalk.backends import open_engine
 from edgetalk.errors import InputError, ModelError
 from edgetalk.files import together
@@ -58,8 +59,10 @@ def build(model: str | os.PathLike[str], out: str | os.PathLike[str], *, precisi
     source_path = path.with_name(f"{path.stem}-source.onnx")
     source, source_metadata = _read_source(source_path, path.name, metadata)
     graph, source_graph = Runner(step), source and Runner(source)
+    avatar = path.with_suffix(".avatar")
     if calibration is None:
-        learn, judge = [], made_up(MADE_UP, graph, source_graph)
+        picture = load_avatar(avatar).source if avatar.is_file() else None
+        learn, judge = [], made_up(MADE_UP, graph, source_graph, picture)
     else:
         learn, judge = split(load(calibration, graph, source_graph))
     typed = phase_grid(sub_pixel(step)) if out.suffix == ".xml" else step
@@ -81,7 +84,7 @@ def build(model: str | os.PathLike[str], out: str | os.PathLike[str], *, precisi
         if source is not None and source_metadata is not None:
             described = dataclasses.replace(source_metadata, onnx=sha256(source_path))
             write(source, described, parts / f"{out.stem}-source{out.suffix}", None, options)
-        avatar, copy = path.with_suffix(".avatar"), out.with_suffix(".avatar")
+        copy = out.with_suffix(".avatar")
         if avatar.is_file() and not (copy.exists() and copy.samefile(avatar)):
             shutil.copyfile(avatar, parts / copy.name)
     return metadata

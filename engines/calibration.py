@@ -47,8 +47,11 @@ def load(path: str | os.PathLike[str], graph: Runner, source: Runner | None) -> 
     return _feeds(checked, count, graph, source)
 
 
-def made_up(count: int, graph: Runner, source: Runner | None) -> list[Feeds]:
-    """Return `count` seeded feeds of `graph`, uniform over the inputs' ranges: no speech, but the same anywhere."""
+def made_up(count: int, graph: Runner, source: Runner | None, picture: np.ndarray | None = None) -> list[Feeds]:
+    """Return `count` seeded feeds of `graph`, uniform over the inputs' ranges: no speech, but the same anywhere.
+
+    The source is `picture` uint8 (S, S, 3), or seeded noise where there is none.
+    """
     random = np.random.default_rng(0)
     wanted = dict(graph.inputs)
     if source is not None:
@@ -57,8 +60,12 @@ def made_up(count: int, graph: Runner, source: Runner | None) -> list[Feeds]:
     for key, spec in sorted(wanted.items()):
         shape = (count, *spec.shape[1:])
         low, high = RANGES.get(key, (-1.0, 1.0))
-        arrays[key] = (random.integers(0, 256, shape, np.uint8) if spec.dtype == np.uint8
-                       else random.uniform(low, high, shape).astype(spec.dtype))
+        if key == "source" and picture is not None and picture.shape == shape[1:]:
+            arrays[key] = picture[None]
+        elif spec.dtype == np.uint8:
+            arrays[key] = random.integers(0, 256, shape, np.uint8)
+        else:
+            arrays[key] = random.uniform(low, high, shape).astype(spec.dtype)
     return _feeds(arrays, count, graph, source)
 
 

@@ -246,6 +246,11 @@ def test_truncated_calibration_is_one_line(workplace, capfd):
                       workplace, capfd)
 
 
+def test_a_damaged_avatar_is_one_line(workplace, capfd):
+    (workplace / "amnet.avatar").write_bytes(b"hello")
+    fails_in_one_line(["amnet.onnx", "-o", "out/a.xml"], "amnet.avatar is truncated or no avatar", workplace, capfd)
+
+
 def test_unknown_precision_is_refused(exported, tmp_path):
     with pytest.raises(InputError, match="precision: got 'int4', expected one of f32, bf16, fp16, int8"):
         build(exported / "amnet.onnx", tmp_path / "a.xml", precision="int4")
