@@ -150,12 +150,8 @@ class Bindings:
         self._call(*self._driver.cuMemFree(pointer))
 
     def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-        nbytes = math.prod(shape) * np.dtype(dtype).itemsize
-        address = int(self._call(*self._driver.cuMemHostAlloc(nbytes, 0)))
-        memory = (ctypes.c_uint8 * nbytes).from_address(address)
-        weakref.finalize(memory, self._unpin, address).atexit = False  # arrays may outlive us there
-        array: NDArray[Any] = np.frombuffer(memoryview(memory), dtype).reshape(shape)
-        return array
+        address = int(self._call(*self._driver.cuMemHostAlloc(size(shape, dtype), 0)))
+        return hosted(address, shape, dtype, functools.partial(self._unpin, address))
 
     def _unpin(self, address: int) -> None:
         with self.current():
@@ -202,9 +198,15 @@ class PyCuda:
                 f"PyCUDA cannot be imported ({error}); it needs the NVIDIA driver and: {INSTALL}"
             ) from error
         self._driver = driver
-        with self._told():
+        try:
             driver.init()
-            count = driver.Device.count()
+        except driver.Error as error:
+            if "no CUDA-capable device" in str(error):
+                raise BackendError(no_gpu(0, index)) from error
+            raise BackendError(
+                f"CUDA cannot be started ({error}); `nvidia-smi` shows whether the GPU is well"
+            ) from error
+        count = driver.Device.count()
         if index >= count:
             raise BackendError(no_gpu(count, index))
         with self._told():
@@ -213,6 +215,8 @@ class PyCuda:
             self.capability = "{}.{}".format(*device.compute_capability())
             self.driver = cuda_version(driver.get_driver_version())
             self._context = device.retain_primary_context()
+        # Never let go of: its destructor detaches it as if it were no primary one, and complains.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._context))
         self._objects: dict[int, Any] = {}  # PyCUDA frees what nobody holds, we pass handles around
 
     @contextlib.contextmanager
@@ -250,8 +254,13 @@ class PyCuda:
 
     def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         with self._told():
-            array: NDArray[Any] = self._driver.pagelocked_empty(shape, dtype)
-        return array
+            memory = self._driver.pagelocked_empty((size(shape, dtype),), np.uint8)
+        # Its allocation would free itself too, but only in the thread that made the context.
+        return hosted(memory.ctypes.data, shape, dtype, functools.partial(self._unpin, memory.base))
+
+    def _unpin(self, allocation: Any) -> None:
+        with self.current(), self._told():
+            allocation.free()
 
     def upload(self, pointer: int, array: NDArray[Any], stream: int) -> None:
         with self._told():
@@ -326,6 +335,19 @@ class Graph:
         executable, self._executable = self._executable, None
         if executable is not None:
             self._call(*self._driver.cuGraphExecDestroy(executable))
+
+
+def size(shape: tuple[int, ...], dtype: DTypeLike) -> int:
+    """Return the bytes of an array."""
+    return math.prod(shape) * np.dtype(dtype).itemsize
+
+
+def hosted(address: int, shape: tuple[int, ...], dtype: DTypeLike, free: Callable[[], None]) -> NDArray[Any]:
+    """Return an array on memory at `address`, which `free` gives back when the last array that looks at it is gone."""
+    memory = (ctypes.c_uint8 * size(shape, dtype)).from_address(address)
+    weakref.finalize(memory, free).atexit = False  # where the process ends arrays may outlive us
+    array: NDArray[Any] = np.frombuffer(memoryview(memory), dtype).reshape(shape)
+    return array
 
 
 def no_gpu(count: int, index: int) -> str:
