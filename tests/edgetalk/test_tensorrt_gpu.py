@@ -113,6 +113,16 @@ def test_pinned_memory_lives_as_long_as_its_last_array(device):
     assert driver.cuMemHostGetFlags(address)[0] != driver.CUresult.CUDA_SUCCESS
 
 
+def test_pinned_memory_may_be_let_go_in_another_thread(device):
+    driver = cuda.bindings()
+    arrays = [device.pinned((1000,), np.float32)]
+    address = arrays[0].ctypes.data
+    thread = threading.Thread(target=arrays.clear)
+    thread.start()
+    thread.join()
+    assert driver.cuMemHostGetFlags(address)[0] != driver.CUresult.CUDA_SUCCESS
+
+
 def test_graph_replays_copies_with_what_the_buffers_hold_then(device, stream):
     sent, received = device.pinned((1000,), np.float32), device.pinned((1000,), np.float32)
     pointer = device.malloc(sent.nbytes)
