@@ -85,17 +85,18 @@ def build_plan(
     engine |= {"hardware": hardware} if hardware else {}
     engine |= {"version_compatible": True} if version_compatible else {}
 
-    journal = Journal(trt, source.name, product)
+    subject = f"the graph for {target.name}"  # the caller may have typed it into a file of another name
+    journal = Journal(trt, subject, product)
     builder = trt.Builder(journal.logger)
     network = parse(trt, builder, journal, graph, source)
     network.name = name = dataclasses.replace(metadata, engine=engine).to_json()
     if len(name) >= TENSORRT_LIMIT:  # the last one is the terminating zero
         raise ModelError(
-            f"{source.name} has metadata of {len(name)} bytes, a plan keeps {TENSORRT_LIMIT - 1}; "
+            f"{subject} has metadata of {len(name)} bytes, a plan keeps {TENSORRT_LIMIT - 1}; "
             "shorten its licence or units"
         )
     config = builder.create_builder_config()
-    if profile := _profile(builder, network, batch, source.name):
+    if profile := _profile(builder, network, batch, subject):
         config.add_optimization_profile(profile)
     if workspace is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace << 20)

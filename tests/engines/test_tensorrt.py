@@ -220,7 +220,7 @@ def test_a_dynamic_batch_needs_and_gets_a_profile(tmp_path):
 
 
 def test_a_fixed_batch_takes_no_other(small):
-    with pytest.raises(InputError, match="batch: got 4, but amnet.onnx has a fixed batch of 1"):
+    with pytest.raises(InputError, match="batch: got 4, but the graph for amnet.plan has a fixed batch of 1"):
         build(small, batch=4)
 
 
@@ -276,7 +276,9 @@ def test_turing_has_no_f32_matrix_product(tmp_path):
                              [value("y", 1, [8, 64])], [weight])  # fmt: skip
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.save(model, tmp_path / "f32.onnx")
-    with pytest.raises(ModelError, match="f32.onnx cannot be built .*Turing.*build it in fp16 for Turing"):
+    with pytest.raises(
+        ModelError, match="the graph for f32.plan cannot be built .*Turing.*build it in fp16 for Turing"
+    ):
         build(tmp_path / "f32.onnx", compute_capability=["7.5"])
     onnx.save(to_fp16(model), tmp_path / "fp16.onnx")
     build(tmp_path / "fp16.onnx", compute_capability=["7.5"])
@@ -284,10 +286,10 @@ def test_turing_has_no_f32_matrix_product(tmp_path):
 
 def test_an_operation_that_cannot_be_parsed_is_named(tmp_path):
     path = graph(tmp_path / "amnet.onnx", op="Mystery")
-    with pytest.raises(ModelError, match=r"amnet.onnx cannot be parsed by TensorRT-RTX 1.* \(odd: .*export the model"):
+    with pytest.raises(ModelError, match=r"amnet.plan cannot be parsed by TensorRT-RTX 1.* \(odd: .*export the model"):
         build(path)
     path.write_bytes(b"hello")
-    with pytest.raises(ModelError, match="amnet.onnx cannot be parsed by TensorRT-RTX"):
+    with pytest.raises(ModelError, match="the graph for amnet.plan cannot be parsed by TensorRT-RTX"):
         build(path)
     assert left(tmp_path) == ["amnet.onnx"]
     with pytest.raises(FileNotFoundError):
