@@ -276,9 +276,7 @@ def test_turing_has_no_f32_matrix_product(tmp_path):
                              [value("y", 1, [8, 64])], [weight])  # fmt: skip
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.save(model, tmp_path / "f32.onnx")
-    with pytest.raises(
-        ModelError, match="graph for f32.plan cannot be built .*Turing.*build it in fp16 for Turing"
-    ):
+    with pytest.raises(ModelError, match="graph for f32.plan cannot be built .*Turing.*build it in fp16 for Turing"):
         build(tmp_path / "f32.onnx", compute_capability=["7.5"])
     onnx.save(to_fp16(model), tmp_path / "fp16.onnx")
     build(tmp_path / "fp16.onnx", compute_capability=["7.5"])
