@@ -22,9 +22,11 @@ EXTRAS = {"TensorRT": "tensorrt", "TensorRT-RTX": "rtx"}
 JETPACK = "sudo apt install python3-libnvinfer (docs/jetson.md)"
 
 # Magic, layout, a field unknown to us, size in bytes, version; NVIDIA's trtexec reads the first two and the last
-# for --getPlanVersionOnly. That the fourth is the size was seen in plans of TensorRT-RTX 1.7.
+# --getPlanVersionOnly. That the fourth is the size was seen in plans of TensorRT-RTX 1.7 and is supposed of TensorRT's;
+# what is too large to be one is not taken for one.
 HEADER = struct.Struct("<4sIQQ4B")
 SIZE = 64
+LARGEST = 1 << 40
 START = b'{"format":'
 
 
@@ -104,7 +106,7 @@ def read(path: Path) -> Plan:
         _, layout, _, whole, *version = HEADER.unpack_from(start)
         if layout != 0:
             raise ModelError(f"{name} has a plan header of layout {layout}, expected 0; rebuild it: {build}")
-        if whole > size:
+        if size < whole < LARGEST:
             raise ModelError(f"{name} is truncated at {size} of {whole} bytes; copy it again")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             text = find_metadata(content)
