@@ -22,8 +22,8 @@ EXTRAS = {"TensorRT": "tensorrt", "TensorRT-RTX": "rtx"}
 JETPACK = "sudo apt install python3-libnvinfer (docs/jetson.md)"
 
 # Magic, layout, a field unknown to us, size in bytes, version; NVIDIA's trtexec reads the first two and the last
-# --getPlanVersionOnly. That the fourth is the size was seen in plans of TensorRT-RTX 1.7 and is supposed of TensorRT's;
-# what is too large to be one is not taken for one.
+# for --getPlanVersionOnly. The fourth was seen to be the size in plans of TensorRT-RTX 1.7, and is taken to be one in
+# those of TensorRT where it is small enough for a size.
 HEADER = struct.Struct("<4sIQQ4B")
 SIZE = 64
 LARGEST = 1 << 40
