@@ -20,12 +20,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .networks import arcface, store, syncnet
+from .networks.blocks import scaled
 from .swap_data import FRAMES, LOOKS, POSES, SIZE, STILLS_PER_JOB, Swaps
 
 FLOORS = {"identity": {"auc": 0.97}, "sync": {"window_accuracy": 0.80, "offset_within_1": 0.95}}
 """Held-out scores below which no generator is trained against an expert."""
 CROP, LOWER = 76, 3
 """Side in pixels of the part of a 96-pixel frame that ArcFace sees, and how far its centre lies below the frame's."""
+WINDOWS = 8
+"""Windows of each clip in a batch of the lip-sync expert."""
 
 
 def good_enough(kind: str, scores: dict[str, float]) -> bool:
@@ -110,7 +113,7 @@ def train_identity(
     optimiser = torch.optim.AdamW(weights, 1e-3, weight_decay=0.02, fused=data.device.startswith("cuda"))
     looked = time.monotonic()
     for number, progress in steps(seconds, f"identity {seed}"):
-        schedule(optimiser, 2e-3, progress)
+        schedule(optimiser, 1e-3, progress)
         if progress < 0.6 and time.monotonic() - looked > 8:  # drawing may still go on
             data.refresh()
             looked = time.monotonic()
@@ -180,43 +183,57 @@ def louder(mel: Tensor) -> Tensor:
     return torch.maximum((mel + gain).clamp(-4, 4), floor)
 
 
-def contrast_loss(probability: Tensor, sharpness: float = 15.0) -> Tensor:
-    """Cross-entropy of finding each row's partner on the diagonal of (N, N), and each column's; it starts learning."""
-    logits, right = sharpness * probability, torch.arange(len(probability), device=probability.device)
-    return 0.5 * (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / math.log(len(right))
+def contrast_loss(probability: Tensor, clips: Tensor, sharpness: float = 15.0) -> Tensor:
+    """Cross-entropy of finding each face's sound, and each sound's face, among the windows of its own clip.
+
+    Without it the expert starts by learning who speaks with which voice, and stays there.
+    """
+    logits = (sharpness * probability).masked_fill(clips[:, None] != clips[None], -math.inf)
+    right = torch.arange(len(clips), device=clips.device)
+    return 0.5 * (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / math.log(WINDOWS)
 
 
 def sync_loss(probability: Tensor, clips: Tensor) -> Tensor:
     """Binary cross-entropy over all pairs of a batch, (N, N) probabilities; `clips` (N,) says which clip a row is of.
 
-    The diagonal is in sync. Other windows of the same clip and windows of other clips weigh a quarter each.
+    The diagonal is in sync. Other windows of the same clip weigh 0.4, windows of other clips 0.1.
     """
     p = probability.clamp(1e-4, 1 - 1e-4)
     diagonal = torch.eye(len(p), dtype=torch.bool, device=p.device)
     same = (clips[:, None] == clips[None]) & ~diagonal
     wrong = -torch.log1p(-p)
     loss = -torch.log(p.diagonal()).mean()
-    return 0.5 * loss + 0.25 * wrong[same].mean() + 0.25 * wrong[~same & ~diagonal].mean()
+    return 0.5 * loss + 0.4 * wrong[same].mean() + 0.1 * wrong[~same & ~diagonal].mean()
 
 
 def train_sync(data: Swaps, seconds: float, seed: int, width: float, clips: int = 32) -> syncnet.SyncNet:
-    """Train the lip-sync expert on target and swapped renderings; a batch holds `clips` clips, four windows each."""
+    """Train the lip-sync expert on target and swapped renderings; a batch holds WINDOWS windows of `clips` clips each.
+
+    Each window is of either rendering and may be mirrored, so that no voice belongs to a face. Two linear heads, which
+    are thrown away, read the drawn mouth's shape off both vectors: it is what sound and picture have in common.
+    """
     torch.manual_seed(seed)
     network = syncnet.SyncNet(width).to(data.device, memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(network.parameters(), 1e-3, weight_decay=0.01,
-                                  fused=data.device.startswith("cuda"))  # fmt: skip
+    depth, shapes = scaled(512, width), syncnet.FRAMES * data["clip_mouth"].shape[-1]
+    heads = torch.nn.ModuleList(torch.nn.Linear(depth, shapes) for _ in range(2)).to(data.device)
+    for head in heads:
+        torch.nn.init.zeros_(head.weight)
+    weights = [*network.parameters(), *heads.parameters()]
+    optimiser = torch.optim.AdamW(weights, 4e-4, weight_decay=0.01, fused=data.device.startswith("cuda"))
     looked = time.monotonic()
-    spaced = torch.arange(4, device=data.device) * 11
+    spaced = torch.arange(WINDOWS, device=data.device) * 5
+    free = FRAMES - syncnet.FRAMES - 5 * (WINDOWS - 1)
     for number, progress in steps(seconds, f"sync {seed}"):
-        schedule(optimiser, 1e-3, progress)
+        schedule(optimiser, 4e-4, progress)  # at 1e-3 and above the face encoder does not start to learn
         if progress < 0.8 and time.monotonic() - looked > 10:
             data.refresh()
             looked = time.monotonic()
         chosen = torch.randperm(data.clips, device=data.device)[:clips]
-        index = chosen.repeat_interleave(4)
-        starts = (spaced + torch.randint(0, 7, (len(chosen), 4), device=data.device)
-                  + torch.randint(0, FRAMES - 4 - 39, (len(chosen), 1), device=data.device)).flatten()  # fmt: skip
-        frames = five(data["clip_own" if number % 2 else "clip_swap"], index, starts)
+        index = chosen.repeat_interleave(WINDOWS)
+        starts = (spaced + torch.randint(0, free + 1, (len(chosen), 1), device=data.device)).flatten()
+        swapped, mirrored = torch.rand(2, len(index), 1, 1, 1, 1, device=data.device) < 0.5
+        frames = torch.where(swapped, five(data["clip_swap"], index, starts), five(data["clip_own"], index, starts))
+        frames = torch.where(mirrored, frames.flip(-1), frames)
         frames = F.pad(frames.flatten(1, 2), (3, 3, 3, 3), mode="replicate")
         dy, dx = torch.randint(0, 7, (2,)).tolist()
         frames = frames[..., dy : dy + SIZE, dx : dx + SIZE].unflatten(1, (syncnet.FRAMES, 3))
@@ -224,13 +241,19 @@ def train_sync(data: Swaps, seconds: float, seed: int, width: float, clips: int 
         mel = louder(data["clip_sync"][index, starts].float())
         with autocast(data.device):
             face, audio = network.face(frames), network.audio(mel)
-        loss = sync_loss(face @ audio.T, index) + 0.5 * contrast_loss(face @ audio.T)
+        span = starts[:, None] + torch.arange(syncnet.FRAMES, device=data.device)
+        mouth = data["clip_mouth"][index[:, None], span].flatten(1)
+        read = sum(F.smooth_l1_loss(head(x * depth**0.5), mouth, beta=0.1)
+                   for head, x in zip(heads, (face, audio), strict=True))  # fmt: skip
+        loss = sync_loss(face @ audio.T, index) + contrast_loss(face @ audio.T, index) + 3 * read
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+        torch.nn.utils.clip_grad_norm_(weights, 5.0)
         optimiser.step()
         if number % 200 == 0:
-            print(f"sync {seed}: step {number} loss {float(loss.detach()):.3f} clips {data.clips}", flush=True)
+            shape = float(read.detach()) / 2
+            print(f"sync {seed}: step {number} loss {float(loss.detach()):.3f} mouth {shape:.4f} clips {data.clips}",
+                  flush=True)  # fmt: skip
     return network.eval()
 
 

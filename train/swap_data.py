@@ -214,6 +214,7 @@ def _draw_clip(number: int, split: str, speech: list[Utterance], people: int) ->
         "own": np.stack([own.draw(c) for c in shown]), "swap": np.stack([swap.draw(c) for c in shown]),
         "pose": np.stack([c.pose for c in shown]).astype(np.float32),
         "blink": np.stack([c.blink for c in shown]).astype(np.float32),
+        "mouth": np.stack([c.mouth for c in shown]).astype(np.float32),
         "meta": np.array([target, source, said, first, other]),
     }  # fmt: skip
     labelled = range(FRAMES) if split == "test" else range(number % 5, FRAMES, 5)

@@ -66,13 +66,13 @@ class Config:
     """m of Eq. 4, from 1."""
     mouth: float = 4.0
     """Weight of pixels about the mouth in L_L1."""
-    warm: float = 0.25
+    warm: float = 0.3
     """Share of the schedule with pixels alone, before the experts are ramped in."""
     adversary_from: float = 0.5
     """Share of the schedule after which the discriminator comes in."""
     far: int = 8
     """Frames between a frame and its reference, at least."""
-    lr: float = 8e-4
+    lr: float = 6e-4
     critic_lr: float = 2e-4
     average: float = 0.999
     """Decay of the averaged weights, which are what a checkpoint holds."""
@@ -442,8 +442,8 @@ def run(args: argparse.Namespace) -> None:
     clips = ("--enough", max(20, args.people // 8))
     end = began + total
     first = expert("identity-a", "identity", 1, stretch, "--width", 0.375, *people)
-    later = [expert("sync-a", "sync", 1, 1.6 * stretch, "--width", 0.4375, *clips),
-             expert("sync-b", "sync", 2, 1.6 * stretch, "--width", 0.3125, *clips)]  # fmt: skip
+    later = [expert("sync-a", "sync", 1, 2.2 * stretch, "--width", 0.4375, *clips),
+             expert("sync-b", "sync", 2, 2.2 * stretch, "--width", 0.3125, *clips)]  # fmt: skip
     if first:
         first.wait(began + patience + stretch + 60)
     later.append(expert("identity-b", "identity", 2, stretch, "--width", 0.3125, "--size", 96, *people))
