@@ -27,8 +27,10 @@ from torch import Tensor
 from edgetalk.errors import InputError
 
 from . import loop
+from .announcers.visemes import AXES
 from .experts import aligned, autocast, embed, good_enough, louder, pictures, wait_for
 from .networks import store, syncnet
+from .networks.blocks import scaled
 from .networks.wavsyncswap import Config as NetworkConfig
 from .networks.wavsyncswap import Discriminator, WavSyncSwap
 from .swap_data import FRAMES, SIZE, Swaps
@@ -66,6 +68,8 @@ class Config:
     """m of Eq. 4, from 1."""
     mouth: float = 4.0
     """Weight of pixels about the mouth in L_L1."""
+    shape: float = 3.0
+    """Weight of reading the drawn mouth's shape off the audio feature, by a linear head that is thrown away."""
     warm: float = 0.3
     """Share of the schedule with pixels alone, before the experts are ramped in."""
     adversary_from: float = 0.5
@@ -87,7 +91,7 @@ PRESETS = {
     "default": Config(),
     # λs were never published; these come from a search of one evening at width ¼. SimSwap's (10, 10, 1) failed.
     "paper": Config(skips=(), singles=0, clips=32, truth=False, alternate=True, identity=1.5, sync=0.3, feature=4.0,
-                    adversarial=0.3, log_sync=True, mouth=1.0, warm=0.0, adversary_from=0.0, far=0),
+                    adversarial=0.3, log_sync=True, mouth=1.0, shape=0.0, warm=0.0, adversary_from=0.0, far=0),
 }  # fmt: skip
 
 
@@ -148,6 +152,8 @@ class Batch(NamedTuple):
     mel: Tensor
     swapped: Tensor
     """(B,) bool: the source is another person."""
+    mouth: Tensor
+    """(B, 7): the drawn mouth's shape."""
     sync: Tensor
     """(clips, 16, 80): what the lip-sync expert hears of each clip."""
 
@@ -166,7 +172,9 @@ class SwapRecipe:
         self.critic = Discriminator(round(96 * config.width)).to(device, memory_format=torch.channels_last)
         self.average = loop.Average(self.network, config.average)
         fused = device.startswith("cuda")
-        self.adam = torch.optim.Adam(self.network.parameters(), config.lr, (0.9, 0.99), fused=fused)
+        self.mouth_head = torch.nn.Linear(scaled(512, config.width), len(AXES)).to(device)
+        self.weights = [*self.network.parameters(), *self.mouth_head.parameters()]
+        self.adam = torch.optim.Adam(self.weights, config.lr, (0.9, 0.99), fused=fused)
         self.critic_adam = torch.optim.Adam(self.critic.parameters(), config.critic_lr, (0.5, 0.99), fused=fused)
         self.weight = mouth_weight(SIZE, config.mouth).to(device)
         self.clock = torch.zeros(2, dtype=torch.float64)  # seconds trained so far, images seen
@@ -239,6 +247,7 @@ class SwapRecipe:
         return Batch(
             pictures(own), pictures(data["clip_own"][clip, (frame + away) % FRAMES]), pictures(true),
             self.vectors[self.stills[who, pick]], louder(data["clip_mel"][clip, frame].float()), swapped,
+            data["clip_mouth"][clip, frame],
             data["clip_sync"][move(clips), move(starts)].float(),
         )  # fmt: skip
 
@@ -265,7 +274,10 @@ class SwapRecipe:
         self.clock[1] += len(batch.target)
         device = self.data.device
         with autocast(device):
-            made = self.network(batch.target, batch.reference, batch.identity, batch.mel)
+            face = self.network.prepare(batch.target, batch.reference, batch.identity)
+            heard = self.network.hear(batch.mel)
+            made = self.network.decode(face, heard)
+            read = self.mouth_head(heard.flatten(1))
         losses: dict[str, Tensor] = {}
         total = made.new_zeros((), dtype=torch.float32)
         if config.truth:
@@ -274,6 +286,9 @@ class SwapRecipe:
             losses["L_L1"] = pixel_loss(made[~batch.swapped], batch.true[~batch.swapped], self.weight)
         if "L_L1" in losses:
             total = total + config.pixel * losses["L_L1"]
+        if config.shape:
+            losses["shape"] = F.smooth_l1_loss(read.float(), batch.mouth, beta=0.1)
+            total = total + config.shape * losses["shape"]
         true = batch.true if config.truth else batch.target
         if adversity:
             with autocast(device):
@@ -304,7 +319,7 @@ class SwapRecipe:
             total = total + expertise * config.sync * losses["L_Sync"]
         self.adam.zero_grad(set_to_none=True)
         total.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 2.0)
+        torch.nn.utils.clip_grad_norm_(self.weights, 2.0)
         self.adam.step()
         self.average.update(number)
         if self.until is not None:
@@ -314,6 +329,7 @@ class SwapRecipe:
 
     def tensors(self) -> dict[str, Tensor]:
         parts = {"network": self.network.state_dict(), "critic": self.critic.state_dict()}
+        parts["mouth_head"] = self.mouth_head.state_dict()
         parts["average"] = self.average.tensors()
         named = {f"{part}.{name}": t for part, state in parts.items() for name, t in state.items()}
         named |= {"clock": self.clock}

@@ -158,10 +158,17 @@ class WavSyncSwap(nn.Module):
             f = block(f, v)
         return (f, *(skip(level, v) for skip, level in zip(self.skips, reversed(levels[:-1]), strict=False)))
 
+    def hear(self, mel: torch.Tensor) -> torch.Tensor:
+        """Return the audio feature (B, 512 × width, 1, 1) of `mel` (B, 16, 80), time first."""
+        return self.audio_encoder(mel.transpose(1, 2)[:, None])
+
     def step(self, face: Face, mel: torch.Tensor) -> torch.Tensor:
         """Return frames (B, 3, size, size) for face features as prepared and `mel` (B, 16, 80), time first."""
-        f_a = self.audio_map(self.audio_encoder(mel.transpose(1, 2)[:, None]))
-        f, skips = torch.cat([face[0], f_a], 1), list(face[1:])
+        return self.decode(face, self.hear(mel))
+
+    def decode(self, face: Face, heard: torch.Tensor) -> torch.Tensor:
+        """Return frames for face features as prepared and the audio feature of `hear`."""
+        f, skips = torch.cat([face[0], self.audio_map(heard)], 1), list(face[1:])
         for block, stride in zip(self.decoder, self.strides, strict=True):
             f = block(f)
             if stride == 2 and skips:
