@@ -68,6 +68,8 @@ class Config:
     average: float = 0.999
     """Decay of the averaged weights, which are what a checkpoint holds."""
     seed: int = 0
+    start: str = ""
+    """Checkpoint whose weights the run starts from, such as one of half the size; empty starts from random ones."""
 
     @property
     def steps(self) -> int:
@@ -82,12 +84,14 @@ class AMNetRecipe:
             raise InputError(f"variant: got {config.variant!r}, expected one of {', '.join(VARIANTS)}")
         torch.manual_seed(config.seed)
         self.settings, self.footage = config, footage
-        self.config = asdict(config) | {"data": footage.name}
+        self.config = asdict(config) | {"data": footage.name, "start": Path(config.start).name}
         self.share = max(1, config.batch // loop.worker()[1])
         self.steps = config.geometry_first + (10**9 if config.clock else config.steps)
         device = footage.device
-        self.network = AMNet(config.variant, (footage.spec.window, footage.spec.features)).to(device)
-        self.network = self.network.to(memory_format=torch.channels_last)
+        self.network = AMNet(config.variant, (footage.spec.window, footage.spec.features))
+        if config.start:
+            self.network.load_state_dict(load_checkpoint(config.start).network.state_dict())
+        self.network = self.network.to(device, memory_format=torch.channels_last)
         self.critic = PatchGAN(6 if config.conditional else 3, spectral=config.adversary == "eq8").to(device)
         self.average = loop.Average(self.network, config.average)
         adam = dict(lr=config.lr, betas=(0.5, 0.999), fused=device.type == "cuda")

@@ -143,6 +143,16 @@ def test_checkpoint_round_trip_and_half_precision(tmp_path):
         load_checkpoint(tmp_path / "none.safetensors")
 
 
+def test_a_run_starts_from_a_checkpoint_of_another_size(tmp_path):
+    half = AMNetRecipe(SMALL, footage())
+    half.step(0)
+    half.save_checkpoint(tmp_path / "half.safetensors")
+    whole = AMNetRecipe(replace(SMALL, size=64, start=str(tmp_path / "half.safetensors")), footage(size=64))
+    expected = load_checkpoint(tmp_path / "half.safetensors").network.state_dict()
+    torch.testing.assert_close(dict(whole.network.state_dict()), dict(expected))
+    assert whole.config["start"] == "half.safetensors"  # a name, not somebody's path
+
+
 def test_windows_equal_those_of_the_runtime():
     data = footage()
     index = torch.tensor([0, 3, 44, 59])
