@@ -1,0 +1,147 @@
+#include "avatar.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "error.h"
+#include "json.h"
+
+namespace et {
+
+namespace {
+
+constexpr int64_t newest_format = 1;
+constexpr size_t item_sizes[] = {1, 2, 4};  // of Tensor::Type
+
+float from_half(uint16_t half) {
+    const uint32_t sign = static_cast<uint32_t>(half & 0x8000) << 16, rest = half & 0x7FFF;
+    uint32_t bits;
+    if (rest >= 0x7C00) {
+        bits = sign | 0x7F800000 | (rest & 0x3FF) << 13;  // infinity, NaN
+    } else if (rest >= 0x0400) {
+        bits = sign | ((rest << 13) + (112u << 23));
+    } else {
+        const float small = static_cast<float>(rest) * 0x1p-24f;  // subnormal: exact
+        std::memcpy(&bits, &small, 4);
+        bits |= sign;
+    }
+    float value;
+    std::memcpy(&value, &bits, 4);
+    return value;
+}
+
+uint64_t little_endian(std::string_view bytes) {
+    uint64_t value = 0;
+    for (int k = 7; k >= 0; --k) value = value << 8 | static_cast<unsigned char>(bytes[static_cast<size_t>(k)]);
+    return value;
+}
+
+// One entry of the header, as a view of `data`; throws with what is wrong about it.
+Tensor tensor(const Json &entry, std::string_view data) {
+    Tensor made;
+    const Json *type = entry.find("dtype"), *shape = entry.find("shape"), *offsets = entry.find("data_offsets");
+    if (!type || !shape || !offsets || shape->kind != Json::array || offsets->items.size() != 2)
+        fail_model("a tensor lacks dtype, shape or data_offsets");
+    if (type->text == "U8")
+        made.type = Tensor::u8;
+    else if (type->text == "F16")
+        made.type = Tensor::f16;
+    else if (type->text == "F32")
+        made.type = Tensor::f32;
+    else
+        fail_model("a tensor is neither U8 nor F16 nor F32");
+    const auto limit = static_cast<int64_t>(data.size());
+    int64_t bytes = static_cast<int64_t>(item_sizes[made.type]);
+    if (shape->items.empty() || shape->items.size() > 8) fail_model("a tensor of no or too many dimensions");
+    for (const Json &item : shape->items) {
+        const auto size = item.integer(1, limit);
+        if (!size || bytes > limit / *size) fail_model("a tensor larger than the file");
+        made.shape.push_back(*size);
+        bytes *= *size;
+    }
+    const auto begin = offsets->items[0].integer(0, limit), end = offsets->items[1].integer(0, limit);
+    if (!begin || !end || *end - *begin != bytes) fail_model("a tensor's place does not fit its shape");
+    made.bytes = data.substr(static_cast<size_t>(*begin), static_cast<size_t>(bytes));
+    return made;
+}
+
+// The header of a safetensors file; its tensors must fill the rest without gaps and overlaps.
+Json layout(std::string_view file, std::map<std::string, Tensor> &tensors) {
+    const uint64_t size = file.size() < 8 ? UINT64_MAX : little_endian(file);
+    if (size > file.size() - std::min<size_t>(8, file.size())) fail_model("its header is not all there");
+    const Json header = Json::parse(file.substr(8, size));
+    const std::string_view data = file.substr(8 + size);
+    std::vector<std::string_view> places;
+    for (const auto &[name, entry] : header.members) {
+        if (name == "__metadata__") continue;
+        const Tensor made = tensor(entry, data);
+        places.push_back(made.bytes);
+        tensors.emplace(name, made);
+    }
+    std::sort(places.begin(), places.end(), [](auto a, auto b) { return a.data() < b.data(); });
+    const char *end = data.data();
+    for (const std::string_view place : places) {
+        if (place.data() != end) fail_model("its tensors overlap or leave gaps");
+        end += place.size();
+    }
+    if (end != data.data() + data.size()) fail_model("its tensors do not fill it");
+    return header;
+}
+
+}  // namespace
+
+int64_t Tensor::values() const {
+    int64_t count = 1;
+    for (size_t axis = 1; axis < shape.size(); ++axis) count *= shape[axis];
+    return count;
+}
+
+void Tensor::copy(int64_t index, float *out) const {
+    const auto count = static_cast<size_t>(values());
+    const char *from = bytes.data() + static_cast<size_t>(index) * count * item_sizes[type];
+    if (type == f32) {
+        std::memcpy(out, from, count * sizeof(float));
+        return;
+    }
+    for (size_t k = 0; k < count; ++k) {
+        uint16_t half;  // memcpy, for a file may place it at an odd address
+        std::memcpy(&half, from + 2 * k, 2);
+        out[k] = from_half(half);
+    }
+}
+
+Avatar Avatar::parse(std::string_view file, const std::string &name) {
+    const std::string again = "; prepare it again: edgetalk avatar ENGINE PICTURE -o " + name;
+    Avatar avatar;
+    Json header;
+    try {
+        header = layout(file, avatar.features);
+    } catch (const Error &error) {
+        fail_model(name + " is truncated or no avatar (" + error.what() + ")" + again);
+    }
+    static const Json none;
+    const Json *found = header.find("__metadata__"), &about = found ? *found : none;
+    if (const Json *format = about.find("format")) {
+        Json number;
+        number.kind = Json::number, number.text = format->text;
+        if (number.integer(newest_format + 1, INT64_MAX))
+            fail_model(name + " is an avatar of format " + format->text + ", this libedgetalk reads up to " +
+                       std::to_string(newest_format) + "; install a newer one");
+    }
+    for (const char *key : {"family", "weights", "licence", "consent", "name"}) {
+        const Json *value = about.find(key);
+        if (!value || value->kind != Json::string) fail_model(name + " is no avatar: it lacks '" + key + "'" + again);
+    }
+    avatar.weights = about.find("weights")->text;
+    for (const char *key : {"source", "boxes"})
+        if (!avatar.features.count(key)) fail_model(name + " is no avatar: it lacks '" + key + "'" + again);
+    avatar.source = avatar.features.at("source");
+    const auto &shape = avatar.source.shape;
+    if (avatar.source.type != Tensor::u8 || shape.size() != 3 || shape[0] != shape[1] || shape[2] != 3)
+        fail_model(name + " is no avatar: its picture is not uint8 (S, S, 3)" + again);
+    avatar.features.erase("source");
+    avatar.features.erase("boxes");
+    return avatar;
+}
+
+}  // namespace et

@@ -1,0 +1,36 @@
+// An .avatar file, edgetalk/avatar.py: safetensors with a source picture and the features made of it. The tensors
+// stay in the mapped file; nothing in it is trusted.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "file.h"
+
+namespace et {
+
+struct Tensor {
+    enum Type { u8, f16, f32 };
+
+    Type type = u8;
+    std::vector<int64_t> shape;
+    std::string_view bytes;
+
+    // Writes entry `index` of the first axis as float32; for f16 and f32.
+    void copy(int64_t index, float *out) const;
+    int64_t values() const;  // per entry of the first axis
+};
+
+struct Avatar {
+    Tensor source;                           // uint8 (S, S, 3)
+    std::map<std::string, Tensor> features;  // by the names of the network's inputs; the first axis counts frames
+    std::string weights;                     // sha256 of the source ONNX that made the features
+
+    // The tensors are views of `file`. Throws ET_ERROR_MODEL.
+    static Avatar parse(std::string_view file, const std::string &name);
+};
+
+}  // namespace et

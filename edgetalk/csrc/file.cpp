@@ -1,0 +1,58 @@
+#include "file.h"
+
+#include <cerrno>
+#include <cstring>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "error.h"
+
+namespace et {
+
+namespace {
+[[noreturn]] void fail(const std::string &path, int number) { fail_file(path + ": " + std::strerror(number)); }
+
+size_t dot(const std::string &path) {  // where the suffix begins; the name's end where there is none
+    const size_t at = path.rfind('.'), slash = path.rfind('/');
+    const size_t first = slash == std::string::npos ? 0 : slash + 1;
+    return at == std::string::npos || at <= first ? path.size() : at;
+}
+}  // namespace
+
+File::File(const std::string &path) {
+    const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (file < 0) fail(path, errno);
+    struct stat status;
+    int number = fstat(file, &status) ? errno : S_ISREG(status.st_mode) ? 0 : S_ISDIR(status.st_mode) ? EISDIR : EINVAL;
+    if (!number && status.st_size > 0) {
+        size_ = static_cast<size_t>(status.st_size);
+        data_ = mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, file, 0);
+        if (data_ == MAP_FAILED) number = errno;
+    }
+    close(file);
+    if (number) fail(path, number);
+}
+
+File::~File() {
+    if (size_) munmap(data_, size_);
+}
+
+bool is_file(const std::string &path) {
+    struct stat status;
+    return stat(path.c_str(), &status) == 0 && S_ISREG(status.st_mode);
+}
+
+std::string name_of(const std::string &path) {
+    const size_t slash = path.rfind('/');
+    return slash == std::string::npos ? path : path.substr(slash + 1);
+}
+
+std::string suffix_of(const std::string &path) { return path.substr(dot(path)); }
+
+std::string with_suffix(const std::string &path, const std::string &suffix) {
+    return path.substr(0, dot(path)) + suffix;
+}
+
+}  // namespace et

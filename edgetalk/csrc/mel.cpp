@@ -1,0 +1,162 @@
+#include "mel.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace et {
+
+namespace {
+
+constexpr double pi = 3.141592653589793;
+constexpr double reference_db = 20.0, floor_db = -100.0, range = 4.0;
+
+size_t smallest_factor(size_t n) {
+    for (size_t p = 2; p * p <= n; ++p)
+        if (n % p == 0) return p;
+    return n;
+}
+
+double mel_of_hz(double hz) {  // Slaney's scale
+    return hz < 1000.0 ? hz * 3.0 / 200.0 : 15.0 + 27.0 * std::log(hz / 1000.0) / std::log(6.4);
+}
+
+double hz_of_mel(double mel) {
+    return mel < 15.0 ? mel * 200.0 / 3.0 : 1000.0 * std::exp(std::log(6.4) * (mel - 15.0) / 27.0);
+}
+
+}  // namespace
+
+Fourier::Fourier(size_t n) : n_(n), turns_(n), scratch_(n) {
+    for (size_t k = 0; k < n; ++k)
+        turns_[k] = std::polar(1.0, -2.0 * pi * static_cast<double>(k) / static_cast<double>(n));
+}
+
+void Fourier::transform(const Complex *in, Complex *out) { level(n_, 1, in, out); }
+
+// n values of `in`, `stride` apart: p transforms of length m = n / p, joined by butterflies of p values.
+void Fourier::level(size_t n, size_t stride, const Complex *in, Complex *out) {
+    if (n == 1) {
+        *out = *in;
+        return;
+    }
+    const size_t p = smallest_factor(n), m = n / p;
+    for (size_t r = 0; r < p; ++r) level(m, stride * p, in + r * stride, out + r * m);
+    for (size_t k = 0; k < m; ++k) {
+        for (size_t r = 0; r < p; ++r) scratch_[r] = out[r * m + k];
+        for (size_t q = 0; q < p; ++q) {
+            Complex sum = scratch_[0];
+            const size_t step = (k + q * m) * stride;  // below n_
+            size_t turn = 0;
+            for (size_t r = 1; r < p; ++r) {
+                if ((turn += step) >= n_) turn -= n_;
+                const Complex a = scratch_[r], w = turns_[turn];
+                sum += Complex(a.real() * w.real() - a.imag() * w.imag(), a.real() * w.imag() + a.imag() * w.real());
+            }
+            out[q * m + k] = sum;
+        }
+    }
+}
+
+MelStream::MelStream(const AudioSpec &spec)
+    : spec_(spec),
+      fourier_(static_cast<size_t>(spec.n_fft)),
+      packed_(static_cast<size_t>(spec.n_fft)),
+      spectrum_(static_cast<size_t>(spec.n_fft)),
+      magnitudes_(static_cast<size_t>(spec.n_fft / 2 + 1)),
+      samples_(static_cast<size_t>(spec.n_fft / 2)) {
+    const auto n = static_cast<size_t>(spec.n_fft);
+    for (size_t k = 0; k < n; ++k)
+        hann_.push_back(0.5 - 0.5 * std::cos(2.0 * pi * static_cast<double>(k) / spec.n_fft));
+    const double low = mel_of_hz(spec.fmin), high = mel_of_hz(spec.fmax), step = (high - low) / (spec.n_mels + 1);
+    std::vector<double> edges;
+    for (int k = 0; k <= spec.n_mels; ++k) edges.push_back(hz_of_mel(low + k * step));
+    edges.push_back(hz_of_mel(high));
+    for (size_t band = 0; band + 2 < edges.size(); ++band) {
+        const double left = edges[band], top = edges[band + 1], right = edges[band + 2];
+        Filter filter = {0, {}};
+        for (size_t bin = 0; bin <= n / 2; ++bin) {
+            const double hz = static_cast<double>(bin) * spec.sample_rate / spec.n_fft;
+            const double weight = std::min((hz - left) / (top - left), (right - hz) / (right - top));
+            if (!(weight > 0.0)) continue;
+            if (filter.weights.empty()) filter.first = bin;
+            filter.weights.push_back(weight * 2.0 / (right - left));
+        }
+        filters_.push_back(std::move(filter));
+    }
+}
+
+void MelStream::push(const float *pcm, size_t count, std::vector<float> &out) {
+    samples_.reserve(samples_.size() + count);
+    for (size_t k = 0; k < count; ++k) {
+        samples_.push_back(pcm[k] - spec_.preemphasis * last_);
+        last_ = pcm[k];
+    }
+    count_ += static_cast<int64_t>(count);
+    complete(out, INT64_MAX);
+}
+
+void MelStream::flush(std::vector<float> &out) {
+    samples_.resize(samples_.size() + static_cast<size_t>(spec_.n_fft / 2));
+    complete(out, count_ / spec_.hop + 1);
+}
+
+void MelStream::complete(std::vector<float> &out, int64_t limit) {
+    const auto n = static_cast<size_t>(spec_.n_fft), hop = static_cast<size_t>(spec_.hop);
+    size_t at = 0;
+    for (; samples_.size() - at >= n && frames_ < limit; at += hop, ++frames_) analyse(samples_.data() + at, out);
+    samples_.erase(samples_.begin(), samples_.begin() + static_cast<std::ptrdiff_t>(at));
+}
+
+void MelStream::analyse(const double *samples, std::vector<float> &out) {
+    for (size_t k = 0; k < packed_.size(); ++k) packed_[k] = samples[k] * hann_[k];
+    fourier_.transform(packed_.data(), spectrum_.data());
+    for (size_t k = 0; k < magnitudes_.size(); ++k) magnitudes_[k] = std::abs(spectrum_[k]);
+    for (const Filter &filter : filters_) {
+        double sum = 0;
+        for (size_t k = 0; k < filter.weights.size(); ++k) sum += filter.weights[k] * magnitudes_[filter.first + k];
+        const double level = 20.0 * std::log10(std::max(1e-5, sum)) - reference_db;
+        const double scaled = 2.0 * range * (level - floor_db) / -floor_db - range;
+        out.push_back(static_cast<float>(std::clamp(scaled, -range, range)));
+    }
+}
+
+WindowStream::WindowStream(const AudioSpec &spec, Rate fps)
+    : spec_(spec), fps_(fps), mels_(spec), width_(static_cast<size_t>(spec.n_mels)) {
+    first_ = std::min<int64_t>(0, start(0));
+    kept_.assign(static_cast<size_t>(-first_) * width_, silence);
+}
+
+int64_t WindowStream::start(int64_t frame) const {
+    // floor(frame * sample_rate / (hop * fps) + offset)
+    const Wide below = Wide(spec_.hop) * fps_.num;
+    return floor_div(Wide(frame) * spec_.sample_rate * fps_.den * spec_.offset.den + spec_.offset.num * below,
+                     below * spec_.offset.den);
+}
+
+void WindowStream::push(const float *pcm, size_t count) {
+    mels_.push(pcm, count, kept_);
+    heard_ += static_cast<int64_t>(count);
+}
+
+void WindowStream::finish() {
+    finished_ = true;
+    mels_.flush(kept_);
+    const int64_t missing = start(std::max<int64_t>(0, end() - 1)) + spec_.window - last();
+    if (missing > 0) kept_.resize(kept_.size() + static_cast<size_t>(missing) * width_, silence);
+}
+
+const float *WindowStream::window() const {
+    const int64_t at = start(next_);
+    if (next_ >= end() || at + spec_.window > last()) return nullptr;
+    return kept_.data() + static_cast<size_t>(at - first_) * width_;
+}
+
+void WindowStream::advance() {
+    ++next_;
+    const int64_t done = std::min(start(next_), last()) - first_;       // windows start ever later
+    if (static_cast<size_t>(done) * width_ * 2 < kept_.size()) return;  // move what is left seldom
+    kept_.erase(kept_.begin(), kept_.begin() + static_cast<std::ptrdiff_t>(static_cast<size_t>(done) * width_));
+    first_ += done;
+}
+
+}  // namespace et

@@ -1,0 +1,49 @@
+// What a model file says about itself: the JSON string of edgetalk/metadata.py, found in the bytes of a file and
+// read without trust. OpenVINO's C interface does not give it, so it is looked for here.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "clock.h"
+
+namespace et {
+
+// An exact decimal number, num / den with den a power of ten.
+struct Decimal {
+    int64_t num = 0, den = 1;
+};
+
+// The audio front end that a network was trained with; the fields are those of edgetalk.metadata.AudioSpec.
+struct AudioSpec {
+    std::string kind = "logmel";
+    int sample_rate = 16000, n_fft = 800, hop = 200, n_mels = 80;
+    double fmin = 55.0, fmax = 7600.0, preemphasis = 0.97;
+    int window = 32;
+    Decimal offset = {-234, 10};
+};
+
+struct Metadata {
+    std::string text;  // the JSON itself
+    Rate fps;
+    std::string precision = "f32", source, licence, use = "any";
+    std::optional<AudioSpec> audio;
+    bool pose_in_radians = true, blink_is_share = true;  // published checkpoints may want other units
+
+    // Throws ET_ERROR_MODEL; `where` is the file's name.
+    static Metadata parse(const std::string &text, const std::string &where);
+};
+
+// "25", "29.97" or "30000/1001" as a fraction from 1 to 240 in lowest terms, else nothing.
+std::optional<Rate> frame_rate(std::string_view text);
+std::optional<Rate> frame_rate(int64_t num, int64_t den);
+
+// Looks at the bytes of an .xml or .onnx file: the string under the key `edgetalk`, "" where there is none. Throws
+// ET_ERROR_MODEL where the file is empty, truncated or something else; for OpenVINO would ask all its readers then,
+// and these write to stderr.
+std::string ir_metadata(std::string_view file, const std::string &name);
+std::string onnx_metadata(std::string_view file, const std::string &name);
+
+}  // namespace et

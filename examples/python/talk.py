@@ -1,0 +1,40 @@
+"""A wav file becomes frames on stdout, raw RGB one after the other, for FFmpeg to encode: as examples/c/talk.c.
+
+    python talk.py amnet.xml speech.wav |
+      ffmpeg -f rawvideo -pix_fmt rgb24 -s 256x256 -r 25 -i - -i speech.wav -pix_fmt yuv420p talk.mp4
+
+`edgetalk talk` does both, with any sound file.
+"""
+
+import sys
+
+import soundfile
+
+import edgetalk
+
+CHUNK = 640  # samples, 40 ms, as a microphone would give them
+
+
+def main() -> int:
+    if len(sys.argv) < 3:
+        print("usage: talk.py ENGINE SPEECH.wav [SEED] > FRAMES", file=sys.stderr)
+        return 1
+    pcm, rate = soundfile.read(sys.argv[2], dtype="float32")
+    if rate != 16000 or pcm.ndim != 1:
+        print("talk: expected a wav file, mono at 16 kHz", file=sys.stderr)
+        return 1
+    seed = int(sys.argv[3]) if len(sys.argv) > 3 else 0
+    try:
+        with edgetalk.Session(sys.argv[1]) as session:
+            print(f"{session.size} at {session.fps} frames per second on {session.device}", file=sys.stderr)
+            chunks = (pcm[at : at + CHUNK] for at in range(0, len(pcm), CHUNK))
+            for frame in session.stream(chunks, motion="idle", seed=seed):
+                sys.stdout.buffer.write(frame)
+    except (edgetalk.EdgetalkError, OSError) as error:
+        print(f"talk: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

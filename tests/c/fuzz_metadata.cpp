@@ -1,0 +1,40 @@
+// Any bytes as an .xml file, an .onnx file and the metadata in them: refused, or read; and a front end that was read
+// hears a short sound.
+
+#include <cstdlib>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "error.h"
+#include "mel.h"
+#include "metadata.h"
+
+static void hear(const std::string &text) {
+    const et::Metadata metadata = et::Metadata::parse(text, "m.xml");
+    if (!metadata.audio || metadata.audio->n_fft > 1024) return;  // longer ones are the same but slow
+    et::WindowStream stream(*metadata.audio, metadata.fps);
+    const std::vector<float> pcm(2048, 0.5f);
+    stream.push(pcm.data(), pcm.size());
+    stream.finish();
+    while (const float *window = stream.window()) {
+        const int values = metadata.audio->window * metadata.audio->n_mels;
+        for (int k = 0; k < values; ++k)
+            if (!(window[k] >= -4.0f && window[k] <= 4.0f)) std::abort();
+        stream.advance();
+    }
+    if (!stream.ended()) std::abort();
+}
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    const std::string_view file(reinterpret_cast<const char *>(data), size);
+    for (int reader = 0; reader < 3; ++reader) {
+        try {
+            hear(reader == 0   ? std::string(file)
+                 : reader == 1 ? et::ir_metadata(file, "m.xml")
+                               : et::onnx_metadata(file, "m.onnx"));
+        } catch (const et::Error &) {
+        }
+    }
+    return 0;
+}

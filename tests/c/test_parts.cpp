@@ -1,0 +1,341 @@
+// The parts of libedgetalk that need no engine: readers of files, the Fourier transform, windows of sound, idle
+// motion, the clock. tests/edgetalk/test_c_library.py compares the whole with the Python runtime, number by number.
+
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "avatar.h"
+#include "check.h"
+#include "clock.h"
+#include "error.h"
+#include "json.h"
+#include "mel.h"
+#include "metadata.h"
+#include "motion.h"
+
+using namespace et;
+
+// What the call throws, "" where nothing.
+static std::string refusal(const std::function<void()> &call) {
+    try {
+        call();
+    } catch (const Error &error) {
+        return error.what();
+    }
+    return "";
+}
+
+static bool has(const std::string &text, const char *part) { return text.find(part) != std::string::npos; }
+
+static void json() {
+    const Json value =
+        Json::parse(" {\"a\": [1, -2.5e3, true, null], \"b\": \"x\\u00e9\\ud83d\\ude00\\n\", \"c\": {}} ");
+    CHECK(value.find("a")->items.size() == 4);
+    CHECK(value.find("a")->items[0].integer(0, 9) == 1);
+    CHECK(!value.find("a")->items[0].integer(2, 9));
+    CHECK(!value.find("a")->items[1].integer(-9999, 9999));
+    CHECK(value.find("a")->items[1].real() == -2500.0);
+    CHECK(value.find("b")->text == "x\xc3\xa9\xf0\x9f\x98\x80\n");
+    CHECK(!value.find("d") && !value.find("a")->find("a"));
+    CHECK(!Json::parse("1e999").real() && !Json::parse("99999999999999999999").integer(INT64_MIN, INT64_MAX));
+    for (const char *bad : {"",
+                            " ",
+                            "{",
+                            "[",
+                            "\"",
+                            "{\"a\"}",
+                            "{\"a\":}",
+                            "{\"a\":1,}",
+                            "[1,]",
+                            "[1 2]",
+                            "{1:2}",
+                            "nul",
+                            "tru",
+                            "01",
+                            "-",
+                            "1.",
+                            ".5",
+                            "1e",
+                            "+1",
+                            "NaN",
+                            "\"\\x\"",
+                            "\"\\u12\"",
+                            "\"\\ud800\"",
+                            "\"\\udc00\"",
+                            "\"\\u+123\"",
+                            "\"\n\"",
+                            "{\"a\":1,\"a\":2}",
+                            "1 1",
+                            "{\"a\":1}}",
+                            "\xef\xbb\xbf{}"})
+        CHECK(has(refusal([&] { Json::parse(bad); }), "JSON with"));
+    CHECK(has(refusal([] { Json::parse(std::string(100000, '[')); }), "levels"));
+    CHECK(has(refusal([] { Json::parse("[" + std::string(100000, '0') + "]"); }), "JSON"));
+    std::string many = "[0";
+    for (int k = 0; k < 5000; ++k) many += ",0";
+    CHECK(has(refusal([&] { Json::parse(many + "]"); }), "too many values"));
+    CHECK(has(refusal([] { Json::parse(std::string(Json::max_bytes + 1, ' ')); }), "megabyte"));
+}
+
+static std::string safetensors(const std::string &header, const std::string &data) {
+    std::string file;
+    for (size_t k = 0, size = header.size(); k < 8; ++k, size >>= 8) file += static_cast<char>(size & 255);
+    return file + header + data;
+}
+
+static const std::string about =
+    R"("__metadata__":{"format":"1","family":"f","weights":"w","licence":"","consent":"","name":""})";
+static const std::string tensors = R"("source":{"dtype":"U8","shape":[2,2,3],"data_offsets":[0,12]},)"
+                                   R"("boxes":{"dtype":"F32","shape":[1,4],"data_offsets":[12,28]},)"
+                                   R"("x":{"dtype":"F16","shape":[2,3],"data_offsets":[28,40]})";
+
+static void avatars() {
+    // halves: 0, -2, 65504, the smallest subnormal, infinity, 1 + 2^-10
+    const std::string halves("\x00\x00\x00\xc0\xff\x7b\x01\x00\x00\x7c\x01\x3c", 12);
+    const std::string data = std::string(28, '\1') + halves,
+                      good = safetensors("{" + about + "," + tensors + "}", data);
+    const Avatar avatar = Avatar::parse(good, "a.avatar");
+    CHECK(avatar.weights == "w" && avatar.source.shape == (std::vector<int64_t>{2, 2, 3}));
+    CHECK(avatar.features.size() == 1 && avatar.features.at("x").values() == 3);
+    float values[6];
+    avatar.features.at("x").copy(0, values);
+    avatar.features.at("x").copy(1, values + 3);
+    CHECK(values[0] == 0.0f && values[1] == -2.0f && values[2] == 65504.0f);
+    CHECK(values[3] == 0x1p-24f && std::isinf(values[4]) && values[5] == 1.0f + 0x1p-10f);
+
+    const auto refused = [&](const std::string &file, const char *part) {
+        const std::string text = refusal([&] { Avatar::parse(file, "a.avatar"); });
+        if (!has(text, part)) std::fprintf(stderr, "got \"%s\", expected \"%s\"\n", text.c_str(), part);
+        return has(text, part) && has(text, "a.avatar");
+    };
+    for (size_t size = 0; size < good.size(); ++size) CHECK(refused(good.substr(0, size), "truncated or no avatar"));
+    CHECK(refused(good + "x", "do not fill"));
+    CHECK(refused(std::string(8, '\xff') + good.substr(8), "header is not all there"));
+    CHECK(refused(safetensors("[]", ""), "lacks"));
+    CHECK(refused(safetensors("{" + about + "}", ""), "lacks 'source'"));
+    CHECK(refused(safetensors("{" + tensors + "}", data), "lacks 'family'"));
+    const auto changed = [&](const std::string &from, const std::string &to) {
+        std::string header = "{" + about + "," + tensors + "}";
+        header.replace(header.find(from), from.size(), to);
+        return safetensors(header, data);
+    };
+    CHECK(refused(changed("\"format\":\"1\"", "\"format\":\"2\""), "format 2"));
+    CHECK(refused(changed("U8", "I8"), "neither U8"));
+    CHECK(refused(changed("[2,2,3]", "[2,6,1]"), "picture is not"));
+    CHECK(refused(changed("[2,2,3]", "[12]"), "picture is not"));
+    CHECK(refused(changed("[2,2,3]", "[]"), "dimensions"));
+    CHECK(refused(changed("[2,2,3]", "[2,2,-3]"), "larger than the file"));
+    CHECK(refused(changed("[2,2,3]", "[4294967296,4294967296,3]"), "larger than the file"));
+    CHECK(refused(changed("[2,2,3]", "[2,2,0]"), "larger than the file"));
+    CHECK(refused(changed("[2,2,3]", "[2,2,3.0]"), "larger than the file"));
+    CHECK(refused(changed("[0,12]", "[0,13]"), "place does not fit"));
+    CHECK(refused(changed("[0,12]", "[-1,11]"), "place does not fit"));
+    CHECK(refused(changed("[0,12]", "[12,0]"), "place does not fit"));
+    CHECK(refused(changed("[0,12]", "[0]"), "lacks dtype"));
+    CHECK(refused(changed("[0,12]", "[4,16]"), "overlap"));
+    CHECK(refused(changed("[28,40]", "[0,12]"), "overlap"));
+    CHECK(refused(changed("\"x\"", "\"source\""), "twice"));
+
+    std::srand(1);
+    for (int round = 0; round < 20000; ++round) {  // damage of any kind: refused or read, never followed outside
+        std::string file = good;
+        for (int k = 0; k < 3; ++k)
+            file[static_cast<size_t>(std::rand()) % file.size()] = static_cast<char>(std::rand());
+        refusal([&] {
+            const Avatar read = Avatar::parse(file, "a.avatar");
+            for (const auto &[name, tensor] : read.features) {
+                std::vector<float> copied(static_cast<size_t>(tensor.values()));
+                if (tensor.type != Tensor::u8) tensor.copy(tensor.shape[0] - 1, copied.data());
+            }
+        });
+    }
+}
+
+static const std::string text =
+    R"({"format":1,"family":"amnet","fps":"30000/1001","audio":{"n_fft":800,"hop":200,"offset":-23.4},"precision":"int8",)"
+    R"("source":"abc","units":{"pose":"deg"}})";
+
+static void metadata() {
+    const Metadata read = Metadata::parse(text, "m.xml");
+    CHECK(read.fps.num == 30000 && read.fps.den == 1001 && read.precision == "int8" && read.source == "abc");
+    CHECK(read.audio->n_mels == 80 && read.audio->offset.num == -234 && read.audio->offset.den == 10);
+    CHECK(!read.pose_in_radians && read.blink_is_share && read.use == "any");
+    const auto with = [](const char *from, const char *to) {
+        std::string changed = text;
+        changed.replace(changed.find(from), std::strlen(from), to);
+        return refusal([&] { Metadata::parse(changed, "m.xml"); });
+    };
+    CHECK(with("800", "400").empty() && with("-23.4", "0").empty() && with("-23.4", "1e1").empty());
+    CHECK(has(with("\"format\":1", "\"format\":2"), "format 2"));
+    CHECK(has(refusal([] { Metadata::parse("", "m.xml"); }), "no edgetalk metadata"));
+    for (const auto &[from, to] : std::vector<std::pair<const char *, const char *>>{{"\"format\":1,", ""},
+                                                                                     {"1", "\"1\""},
+                                                                                     {"\"amnet\"", "3"},
+                                                                                     {"\"family\"", "\"other\""},
+                                                                                     {"30000/1001", "0"},
+                                                                                     {"30000/1001", "25/0"},
+                                                                                     {"30000/1001", "-25"},
+                                                                                     {"30000/1001", "nan"},
+                                                                                     {"30000/1001", "1e9"},
+                                                                                     {"30000/1001", "300000"},
+                                                                                     {"30000/1001", "25/1/1"},
+                                                                                     {"800", "1"},
+                                                                                     {"800", "1e9"},
+                                                                                     {"800", "100"},
+                                                                                     {"800", "\"800\""},
+                                                                                     {"200", "0"},
+                                                                                     {"n_fft", "bins"},
+                                                                                     {"-23.4", "-23.40000000000001"},
+                                                                                     {"-23.4", "1e99"},
+                                                                                     {"-23.4", "-99999"},
+                                                                                     {"-23.4", "null"},
+                                                                                     {"{\"format\"", "[{\"format\""},
+                                                                                     {"}}", "}"}})
+        CHECK(has(with(from, to), "damaged"));
+    CHECK(frame_rate("29.97")->num == 2997 && frame_rate("29.97")->den == 100 && frame_rate("25.0")->num == 25);
+    CHECK(!frame_rate("") && !frame_rate("/") && !frame_rate("0.5") && !frame_rate("241") && frame_rate("2.4e2"));
+
+    const std::string xml =
+        "<?xml version=\"1.0\"?><net name=\"a\"><rt_info><framework><edgetalk value=\"{&quot;a&quot;: "
+        "&quot;b&apos;s &lt;&amp;&gt;&quot;}\" /></framework></rt_info></net>";
+    CHECK(ir_metadata(" \n" + xml + "\n", "m.xml") == "{\"a\": \"b's <&>\"}");
+    CHECK(ir_metadata("<net></net>", "m.xml").empty());
+    for (size_t size = 0; size < xml.size(); ++size)
+        CHECK(!refusal([&] { ir_metadata(xml.substr(0, size), "m.xml"); }).empty());
+
+    // ModelProto: ir_version (1) = 8, graph (7) of two bytes, metadata_props (14) of key (1) and value (2)
+    const std::string onnx(
+        "\x08\x08\x3a\x02\x08\x01\x72\x0f\x0a\x08"
+        "edgetalk"
+        "\x12\x03{1}",
+        23);
+    CHECK(onnx_metadata(onnx, "m.onnx") == "{1}");
+    CHECK(onnx_metadata(onnx.substr(0, 6), "m.onnx").empty());
+    CHECK(has(refusal([] { onnx_metadata("", "m.onnx"); }), "is empty"));
+    CHECK(has(refusal([&] { onnx_metadata(onnx.substr(0, 22), "m.onnx"); }), "truncated at 22"));
+    CHECK(has(refusal([&] { onnx_metadata(onnx.substr(0, 3), "m.onnx"); }), "truncated at 3"));
+    CHECK(has(refusal([&] { onnx_metadata(onnx.substr(0, 2), "m.onnx"); }), "no ONNX"));
+    CHECK(has(refusal([] { onnx_metadata("\x3a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", "m.onnx"); }), "no ONNX"));
+    CHECK(has(refusal([] { onnx_metadata("not a model", "m.onnx"); }), "m.onnx"));
+}
+
+static void fourier() {
+    for (const size_t n : {1u, 2u, 3u, 8u, 13u, 30u, 97u, 400u, 800u, 1024u}) {
+        std::vector<Fourier::Complex> in(n), out(n);
+        for (size_t k = 0; k < n; ++k) in[k] = {std::sin(1.0 + 3.7 * double(k * k)), std::cos(2.0 * double(k))};
+        Fourier(n).transform(in.data(), out.data());
+        double worst = 0;
+        for (size_t k = 0; k < n; ++k) {
+            std::complex<long double> sum = 0;
+            for (size_t j = 0; j < n; ++j)
+                sum += std::complex<long double>(in[j]) *
+                       std::polar(1.0L, -2.0L * 3.14159265358979323846L * (j * k % n) / (long double)n);
+            worst = std::max(worst, std::abs(Fourier::Complex(sum) - out[k]));
+        }
+        CHECK(worst < 1e-12 * double(n));
+    }
+}
+
+static std::vector<float> noise(size_t count) {
+    std::vector<float> pcm(count);
+    uint32_t state = 1;
+    for (float &sample : pcm) sample = float((state = state * 1664525u + 1013904223u) >> 8) / 16777216.0f - 0.5f;
+    return pcm;
+}
+
+static void windows() {
+    const AudioSpec spec;
+    const std::vector<float> pcm = noise(16000);
+    std::vector<float> whole, cut;
+    MelStream one(spec), other(spec);
+    one.push(pcm.data(), pcm.size(), whole);
+    one.flush(whole);
+    CHECK(whole.size() == 81 * 80);
+    for (size_t at = 0, step = 1; at < pcm.size(); at += step, step = step * 5 % 997 + 1)
+        other.push(pcm.data() + at, std::min(step, pcm.size() - at), cut);
+    other.flush(cut);
+    CHECK(whole == cut);
+
+    // At 25 frames per second a frame has 3.2 mel frames, and the window of 32 starts 23.4 before it. That of frame 0
+    // starts at mel frame -24 and ends with number 7, which hears 400 samples beyond sample 7 * 200. That of frame 3
+    // starts at floor(9.6 - 23.4) = -14 and ends with number 17, complete after 3800 samples.
+    WindowStream stream(spec, Rate{25, 1});
+    stream.push(pcm.data(), 1799);
+    CHECK(!stream.window());
+    stream.push(pcm.data() + 1799, 1);
+    CHECK(stream.window() && stream.window()[0] == silence && stream.window()[24 * 80 - 1] == silence);
+    CHECK(!std::memcmp(stream.window() + 24 * 80, whole.data(), 8 * 80 * sizeof(float)));
+    for (int k = 0; k < 3; ++k) stream.advance();
+    CHECK(!stream.window());
+    stream.push(pcm.data() + 1800, 1999);
+    CHECK(!stream.window());
+    stream.push(pcm.data() + 3799, 1);
+    CHECK(stream.window() && !std::memcmp(stream.window() + 14 * 80, whole.data(), 18 * 80 * sizeof(float)));
+    stream.push(pcm.data() + 3800, 12200);
+    stream.finish();
+    int frames = 3;
+    for (; stream.window(); stream.advance()) ++frames;
+    CHECK(frames == 25 && stream.ended());
+
+    WindowStream empty(spec, Rate{25, 1});
+    CHECK(!empty.ended());
+    empty.finish();
+    CHECK(empty.ended() && !empty.window());
+    WindowStream tiny(spec, Rate{25, 1});
+    tiny.push(pcm.data(), 1);
+    tiny.finish();
+    CHECK(tiny.window() && tiny.window()[31 * 80] == silence);
+    tiny.advance();
+    CHECK(tiny.ended());
+}
+
+static void motion() {
+    static const struct {
+        int64_t seed;
+        Rate fps;
+        int64_t frame;
+        float pose[3], lid;
+    } golden[] = {
+        // what edgetalk.motion.Idle(seed, fps).pose_blink(frame) answers
+        {0, {25, 1}, 0, {-0x1.97c5d2p-5f, -0x1.681bdcp-9f, 0x1.2a914ep-6f}, 0},
+        {7, {30000, 1001}, 12345, {0x1.883fb6p-5f, -0x1.0687b2p-5f, 0x1.39a242p-6f}, 0},
+        {-3, {25, 1}, 100, {0x1.601ba8p-4f, -0x1.00838p-7f, 0x1.b30042p-8f}, 0},
+        {(int64_t(1) << 40) + 5, {60, 1}, 10000000, {0x1.f181acp-9f, 0x1.6e38e8p-6f, 0x1.7f3662p-6f}, 0},
+    };
+    float pose[3], blink[2];
+    for (const auto &want : golden) {
+        idle(want.seed, want.fps, want.frame, pose, blink);
+        CHECK(!std::memcmp(pose, want.pose, sizeof pose));
+        CHECK(blink[0] == want.lid && blink[1] == want.lid);
+    }
+    static const float lids[] = {0, 0x1.c9964ep-3f, 0x1.fd2110p-1f, 1, 0x1.8fb448p-1f, 0x1.d5ec90p-4f, 0};
+    for (int64_t k = 0; k < 7; ++k) {
+        idle(0, Rate{25, 1}, 57 + k, pose, blink);
+        CHECK(blink[0] == lids[k] && blink[1] == lids[k]);
+    }
+}
+
+static void clocks() {
+    const Rate ntsc = {30000, 1001}, film = {25, 1};
+    CHECK(frame_at(1601599, ntsc) == 2999 && frame_at(1601600, ntsc) == 3000);
+    CHECK(frame_at(1000000000000000, ntsc) == 1873126873126);
+    CHECK(frame_at(int64_t(1) << 62, Rate{240, 1}) == 69175290276410818);
+    CHECK(frame_count(0, film) == 0 && frame_count(1, film) == 1 && frame_count(1279, film) == 1);
+    CHECK(frame_count(1280, film) == 2);
+    CHECK(floor_div(-7, 2) == -4 && floor_div(7, 2) == 3 && floor_div(-8, 2) == -4);
+}
+
+int main() {
+    json();
+    avatars();
+    metadata();
+    fourier();
+    windows();
+    motion();
+    clocks();
+    return failures != 0;
+}
