@@ -19,12 +19,12 @@ PERFECT = 99.0
 """dB, written for the PSNR of equal pictures, which is infinite and has no place in JSON."""
 
 FLOORS: dict[str, dict[str, float]] = {
-    "f32": {"ssim": 0.999, "psnr": 55.0, "mouth_psnr": 55.0},
-    "fp16": {"ssim": 0.995, "psnr": 45.0, "mouth_psnr": 45.0},
-    "bf16": {"ssim": 0.98, "psnr": 36.0, "mouth_psnr": 34.0},
-    "int8": {"ssim": 0.98, "psnr": 33.0, "mouth_psnr": 31.0},
+    "f32": {"ssim": 0.999, "psnr": 55.0, "mouth_psnr": 55.0, "cosine": 0.9999},
+    "fp16": {"ssim": 0.995, "psnr": 45.0, "mouth_psnr": 45.0, "cosine": 0.999},
+    "bf16": {"ssim": 0.98, "psnr": 36.0, "mouth_psnr": 34.0, "cosine": 0.995},
+    "int8": {"ssim": 0.98, "psnr": 33.0, "mouth_psnr": 31.0, "cosine": 0.98},
 }
-"""What each precision has to keep: SSIM, and dB of PSNR over the frame and over the mouth."""
+"""What each precision has to keep: SSIM, dB of PSNR over the frame and over the mouth; of vectors the cosine."""
 
 
 def ssim(a: np.ndarray, b: np.ndarray) -> float:
@@ -88,6 +88,19 @@ def compare(reference: np.ndarray, frames: np.ndarray, landmarks: np.ndarray | N
         mouth = np.concatenate([s[box].ravel() for s, box in zip(squared, boxes, strict=True)])
         figures["mouth_psnr"] = round(psnr(float(mouth.mean())), 2)
     return figures
+
+
+def compare_vectors(reference: np.ndarray, made: np.ndarray) -> dict[str, Any]:
+    """Return the smallest cosine between `made` and `reference`, both float32 (N, D), and N as `vectors`.
+
+    Raises ModelError where the shapes differ.
+    """
+    if reference.shape != made.shape:
+        raise ModelError(f"the engine's vectors are {made.shape}, those of the f32 graph {reference.shape}; "
+                         "build the engine from the ONNX file that it is compared with")
+    lengths = np.linalg.norm(reference, axis=1) * np.linalg.norm(made, axis=1)
+    cosines = (reference.astype(np.float64) * made).sum(axis=1) / np.maximum(lengths, 1e-12)
+    return {"cosine": round(float(cosines.min()), 6), "vectors": len(cosines)}
 
 
 def check(figures: dict[str, Any], precision: str, name: str) -> None:

@@ -1,7 +1,7 @@
-"""AMNet for export: reads our checkpoints and cuts the network into a source graph and a step graph.
+"""AMNet for export: reads checkpoints, ours and the authors', and cuts the network into a source and a step graph.
 
 The source graph holds what sees the picture alone (stem and first cell); the step graph holds the rest, so that a
-face that stays costs nothing. Left out: the published checkpoints of the paper's authors.
+face that stays costs nothing. How the authors' names map onto ours is in published_amnet.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from edgetalk.errors import InputError
 from edgetalk.metadata import Metadata
 
-from . import dynamic_conv
+from . import dynamic_conv, published, published_amnet
 from .graph import Export, Graph
 from .onnx_file import from_pixels, to_pixels
 
@@ -67,19 +67,22 @@ class Whole(nn.Module):
 
 
 def prepare(checkpoint: Path, *, form: str, whole: bool, size: int | None, batch: int) -> Export:
-    """Read a checkpoint of `edgetalk train amnet` and return its graphs, the source graph first.
+    """Read a checkpoint of `edgetalk train amnet`, or the authors', and return its graphs, the source graph first.
 
     The examples have `batch` samples. Raises FileNotFoundError, ModelError where the file is no such checkpoint and
     InputError where the size does not fit the network.
     """
-    read = load_checkpoint(checkpoint)
+    if published.is_torch(checkpoint):
+        read, units, terms = published_amnet.load(checkpoint), published_amnet.UNITS, published.LICENCES["amnet"]
+    else:
+        read, units, terms = load_checkpoint(checkpoint), UNITS, None
     network, audio = read.network, read.audio
     size = read.size if size is None else size
     if size < 32 or size % 4:
         raise InputError(f"size: got {size}, expected a multiple of 4 of at least 32")
     if form == "shift":
         dynamic_conv.unroll(network, GeometricController)
-    metadata = Metadata(family="amnet", variant=read.variant, audio=audio, units=UNITS, checkpoint=read.sha256,
+    metadata = Metadata(family="amnet", variant=read.variant, audio=audio, units=units, checkpoint=read.sha256,
                         persons=read.persons)
     generator = torch.Generator().manual_seed(0)
 
@@ -96,4 +99,4 @@ def prepare(checkpoint: Path, *, form: str, whole: bool, size: int | None, batch
             appearance = Source(network)(source)
         graphs = [Graph("source", Source(network), {"source": source}, ["appearance"]),
                   Graph("step", Step(network), {"appearance": appearance, **drive}, ["frame", "landmarks"])]
-    return Export(metadata, graphs, {name: picture.numpy() for name, picture in read.sources.items()})
+    return Export(metadata, graphs, {name: picture.numpy() for name, picture in read.sources.items()}, terms)

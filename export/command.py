@@ -15,7 +15,8 @@ from .exporter import FAMILIES, USES, to_onnx
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("family", choices=FAMILIES, help="what kind of network it is")
-    parser.add_argument("--checkpoint", required=True, type=Path, metavar="FILE", help=".safetensors file to read")
+    parser.add_argument("--checkpoint", required=True, type=Path, metavar="FILE",
+                        help="file to read: ours (.safetensors), or as its authors published it (.pth, .tar, .onnx)")
     parser.add_argument("-o", "--out", required=True, type=Path, metavar="FILE", help="NAME.onnx to write")
     parser.add_argument("--dynamic-conv", choices=FORMS, default="conv",
                         help="the predicted convolution as a grouped convolution (default, fastest on a CPU) or as "
@@ -26,8 +27,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
                         help='samples of a run, or "dynamic" (default: 1, or dynamic with --dynamic-conv shift)')
     parser.add_argument("--avatar", metavar="NAME", help="person in the checkpoint to make the avatar of")
     parser.add_argument("--source", type=Path, metavar="PICTURE", help="picture to make the avatar of instead")
-    parser.add_argument("--licence", default="", metavar="TEXT", help="licence of the weights")
-    parser.add_argument("--use", choices=USES, default="any", help="what the weights may be used for (default: any)")
+    parser.add_argument("--licence", default="", metavar="TEXT",
+                        help="licence of the weights (default: that of the published ones, where it is known)")
+    parser.add_argument("--use", choices=USES,
+                        help="what the weights may be used for (default: as published; any for one's own)")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -23,8 +23,9 @@ from edgetalk.preprocess import Picture, read_picture, square_crop
 from .dynamic_conv import FORMS
 from .graph import Export, Graph
 from .onnx_file import check_parity, run, to_bytes, trace
+from .published import Licence
 
-FAMILIES = {"amnet": "amnet"}
+FAMILIES = {name: name for name in ("amnet", "wav2lip", "simswap", "arcface", "syncnet")}
 """Family to module in this folder, imported when asked for."""
 USES = ("any", "non-commercial")
 
@@ -32,7 +33,7 @@ USES = ("any", "non-commercial")
 def to_onnx(checkpoint: str | os.PathLike[str], out: str | os.PathLike[str], *, family: str = "amnet",
             dynamic_conv: str = "conv", whole: bool = False, size: int | None = None, batch: int | None = None,
             avatar: str | None = None, source: str | os.PathLike[str] | None = None,
-            licence: str = "", use: str = "any") -> list[Path]:
+            licence: str = "", use: str | None = None) -> list[Path]:
     """Write NAME.onnx, NAME-source.onnx and NAME.avatar for `out` = NAME.onnx and return their paths.
 
     `dynamic_conv` is the form of the predicted convolution, "conv" or "shift"; `batch` the number of samples of
@@ -40,6 +41,10 @@ def to_onnx(checkpoint: str | os.PathLike[str], out: str | os.PathLike[str], *, 
     inputs instead of two. `size` is the side of the picture, the checkpoint's own where it is not
     given. `avatar` names the person in the checkpoint whose picture the avatar shows (left alone: the first);
     `source` is a picture to use instead. Without any picture there is no avatar.
+
+    `licence` and `use` ("any" or "non-commercial") go into the metadata. Published weights bring the terms that
+    their authors set (export/published.py); where these state none, `licence` has to be given, and a wider use
+    than theirs takes a `licence` too. One's own weights are for any use where none is given.
 
     Files of the same names are replaced, all of them or none; equal arguments give equal bytes. Raises
     FileNotFoundError, ModelError where the checkpoint is none of the family or ONNX Runtime does not reproduce
@@ -52,7 +57,7 @@ def to_onnx(checkpoint: str | os.PathLike[str], out: str | os.PathLike[str], *, 
         raise InputError(f"dynamic_conv: got {dynamic_conv!r}, expected one of {', '.join(FORMS)}")
     if out.suffix != ".onnx":
         raise InputError(f"out: got {out.name!r}, expected a name that ends in .onnx")
-    if use not in USES:
+    if use is not None and use not in USES:
         raise InputError(f"use: got {use!r}, expected one of {', '.join(USES)}")
     if batch is None:
         batch = 0 if dynamic_conv == "shift" else 1
@@ -62,6 +67,7 @@ def to_onnx(checkpoint: str | os.PathLike[str], out: str | os.PathLike[str], *, 
     # Two samples, where any number is to be allowed, keep the tracer from taking a batch of one for granted.
     export: Export = module.prepare(checkpoint, form=dynamic_conv, whole=whole, size=size, batch=batch or 2)
     name, picture = _picture(export, avatar, source)
+    licence, use = _terms(export.terms, checkpoint.name, licence, use)
     metadata = dataclasses.replace(export.metadata, licence=licence, use=use)
     with together(out.parent) as parts:
         for graph in export.graphs:
@@ -75,6 +81,19 @@ def to_onnx(checkpoint: str | os.PathLike[str], out: str | os.PathLike[str], *, 
                 save(_avatar(graph, data, metadata, name, picture), parts / f"{out.stem}.avatar")
         names = sorted(part.name for part in parts.iterdir())
     return [out.with_name(name) for name in names]
+
+
+def _terms(terms: Licence | None, name: str, licence: str, use: str | None) -> tuple[str, str]:
+    """Return licence and use of the weights, from what their authors set and what the caller says."""
+    if terms is None:
+        return licence, use or "any"
+    if not (licence or terms.text):
+        raise InputError(f"licence: {name} is published without one that we know; say under which terms you may use "
+                         "it with --licence, and --use any where these allow every use")
+    if use == "any" and terms.use != "any" and not licence:
+        raise InputError(f"use: {name} is for {terms.use} use ({terms.text}), got any; name the licence that allows "
+                         "it with --licence")
+    return licence or terms.text, use or terms.use
 
 
 def _picture(export: Export, avatar: str | None, source: str | os.PathLike[str] | None) -> tuple[str, Picture | None]:
@@ -101,7 +120,8 @@ def _avatar(graph: Graph, data: bytes, metadata: Metadata, name: str, picture: P
 
 
 def _checked(graph: Graph, metadata: Metadata, dynamic_batch: bool) -> bytes:
-    data = to_bytes(trace(graph.module, graph.inputs, graph.outputs, dynamic_batch=dynamic_batch), metadata)
+    model = graph.model or trace(graph.module, graph.inputs, graph.outputs, dynamic_batch=dynamic_batch)
+    data = to_bytes(model, metadata)
     with torch.no_grad():
         results = graph.module(*graph.inputs.values())
     results = results if isinstance(results, tuple) else (results,)

@@ -5,20 +5,25 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import onnx
 from torch import Tensor, nn
 
 from edgetalk.metadata import Metadata
+
+from .published import Licence
 
 
 class Graph(NamedTuple):
     """One ONNX file to be."""
 
     role: str
-    """"source", "step" or "whole": what `Metadata.role` will say; a source graph's file ends in -source."""
+    """"source", "step", "whole" …: what `Metadata.role` will say; a source graph's file ends in -source."""
     module: nn.Module
     inputs: dict[str, Tensor]
     """An example of each input, in the order of `module.forward`."""
     outputs: list[str]
+    model: onnx.ModelProto | None = None
+    """The graph itself, where the checkpoint was ONNX; `module` is then the reference that it is checked against."""
 
 
 class Export(NamedTuple):
@@ -30,3 +35,5 @@ class Export(NamedTuple):
     """The source graph, where there is one, first."""
     sources: dict[str, np.ndarray]
     """Pictures that came with the checkpoint, uint8 (S, S, 3) RGB, by the person's name."""
+    terms: Licence | None = None
+    """Of weights that others published; None for one's own."""

@@ -76,3 +76,15 @@ def test_each_floor_is_held(precision, figure):
 def test_frames_of_another_size_are_refused():
     with pytest.raises(ModelError, match="frames are"):
         gate.compare(np.zeros((1, 32, 32, 3), np.uint8), np.zeros((1, 16, 32, 3), np.uint8))
+
+
+def test_vectors_are_held_by_their_smallest_cosine():
+    wanted = np.array([[3.0, 4.0], [1.0, 0.0]], np.float32)
+    made = np.array([[6.0, 8.0], [1.0, 0.02]], np.float32)
+    figures = gate.compare_vectors(wanted, made)
+    assert figures == {"cosine": pytest.approx(1 / np.hypot(1, 0.02), abs=1e-6), "vectors": 2}
+    gate.check(figures, "fp16", "arcface.xml")
+    with pytest.raises(ModelError, match="arcface.xml in f32 has cosine 0.9998 against f32, at least 0.9999"):
+        gate.check(figures, "f32", "arcface.xml")
+    with pytest.raises(ModelError, match="vectors are"):
+        gate.compare_vectors(wanted, made[:1])

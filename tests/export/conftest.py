@@ -3,13 +3,14 @@
 from dataclasses import asdict
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 import torch
 from edgetalk.train.amnet import save_checkpoint
 from edgetalk.train.networks.amnet import AMNet
 
-from edgetalk.metadata import AudioSpec
+from edgetalk.metadata import AudioSpec, Metadata
 
 SIZE = 64
 
@@ -56,3 +57,9 @@ def onnx_run(path, feeds):
     wanted = {x.name for x in session.get_inputs()}
     values = session.run(None, {name: value for name, value in feeds.items() if name in wanted})
     return {x.name: value for x, value in zip(session.get_outputs(), values, strict=True)}
+
+
+def metadata_of(path):
+    properties = {p.key: p.value for p in onnx.load(path).metadata_props}
+    assert set(properties) == {"edgetalk"}
+    return Metadata.from_json(properties["edgetalk"], path.name)

@@ -13,15 +13,9 @@ from safetensors.torch import load_file, save_file
 from edgetalk import avatar
 from edgetalk.cli import main
 from edgetalk.errors import InputError, ModelError
-from edgetalk.metadata import AudioSpec, Metadata
+from edgetalk.metadata import AudioSpec
 
-from .conftest import SIZE, onnx_run, write_checkpoint
-
-
-def metadata_of(path):
-    properties = {p.key: p.value for p in onnx.load(path).metadata_props}
-    assert set(properties) == {"edgetalk"}
-    return Metadata.from_json(properties["edgetalk"], path.name)
+from .conftest import SIZE, metadata_of, onnx_run, write_checkpoint
 
 
 def in_torch(checkpoint, feeds):

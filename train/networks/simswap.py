@@ -1,7 +1,8 @@
 """SimSwap (Chen et al., 2020): target picture and identity in, identity-swapped picture out; the published arrangement.
 
-At width 1 the generator has the published parameter names and shapes (55 M at 96 and 224, more with `deep`, which
-the 512 checkpoint calls down4/up4). Leaves out its discriminator and the ArcFace that gives the identity.
+At width 1 the generator has the published parameter names and shapes (55 M at 96 and 224). Pictures of 512 take one
+halving more: at the bottom (`deep`, down4 and up4) or at full resolution, with half the channels (`high`, down0 and
+up0). Leaves out its discriminator and the ArcFace that gives the identity.
 """
 
 from __future__ import annotations
@@ -51,11 +52,14 @@ class IdBlock(nn.Module):
 
 
 class SimSwap(nn.Module):
-    """Face swapping generator for any size that is a multiple of 8 (16 with `deep`)."""
+    """Face swapping generator for any size that is a multiple of 8 (of 16 with `deep` or `high`, of 32 with both)."""
 
-    def __init__(self, width: float = 1.0, blocks: int = 9, deep: bool = False, identity: int = 512) -> None:
+    def __init__(
+        self, width: float = 1.0, blocks: int = 9, deep: bool = False, identity: int = 512, high: bool = False
+    ) -> None:
         super().__init__()
         c = [scaled(n, width) for n in (64, 128, 256, 512)]
+        entry = scaled(32, width) if high else c[0]
 
         def down(cin: int, cout: int) -> nn.Sequential:
             return nn.Sequential(nn.Conv2d(cin, cout, 3, 2, 1), nn.BatchNorm2d(cout), nn.ReLU())
@@ -64,22 +68,28 @@ class SimSwap(nn.Module):
             return nn.Sequential(nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False),
                                  nn.Conv2d(cin, cout, 3, 1, 1), nn.BatchNorm2d(cout), nn.ReLU())  # fmt: skip
 
-        self.deep = deep
+        self.deep, self.high = deep, high
         self.first_layer = nn.Sequential(
-            nn.ReflectionPad2d(3), nn.Conv2d(3, c[0], 7), nn.BatchNorm2d(c[0]), nn.ReLU()
+            nn.ReflectionPad2d(3), nn.Conv2d(3, entry, 7), nn.BatchNorm2d(entry), nn.ReLU()
         )
+        if high:
+            self.down0, self.up0 = down(entry, c[0]), up(c[0], entry)
         self.down1, self.down2, self.down3 = down(c[0], c[1]), down(c[1], c[2]), down(c[2], c[3])
         if deep:
             self.down4, self.up4 = down(c[3], c[3]), up(c[3], c[3])
         self.BottleNeck = nn.ModuleList(IdBlock(c[3], identity) for _ in range(blocks))
         self.up3, self.up2, self.up1 = up(c[3], c[2]), up(c[2], c[1]), up(c[1], c[0])
-        self.last_layer = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(c[0], 3, 7), nn.Tanh())
+        self.last_layer = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(entry, 3, 7), nn.Tanh())
 
     def forward(self, target: torch.Tensor, identity: torch.Tensor) -> torch.Tensor:
         """Return (B, 3, S, S) in [0, 1] from `target` of that shape and `identity` (B, 512), L2-normalised."""
-        x = self.down3(self.down2(self.down1(self.first_layer(target))))
+        x = self.first_layer(target)
+        x = self.down0(x) if self.high else x
+        x = self.down3(self.down2(self.down1(x)))
         x = self.down4(x) if self.deep else x
         for block in self.BottleNeck:
             x = block(x, identity)
         x = self.up4(x) if self.deep else x
-        return (self.last_layer(self.up1(self.up2(self.up3(x)))) + 1) / 2
+        x = self.up1(self.up2(self.up3(x)))
+        x = self.up0(x) if self.high else x
+        return (self.last_layer(x) + 1) / 2
