@@ -1,13 +1,12 @@
 """The audio front end: log-mel and MFCC frames in numpy, whole or streaming, and the window of each video frame.
 
 Frame j is centred on sample j * hop; the sound is taken to be zero before its start and after its end. Log-mel
-values are decibels scaled to [-4, 4] as Wav2Lip does, MFCCs (with Δ and ΔΔ) are librosa's. Reading and resampling
-of files is in audio.py.
+values are decibels scaled to [-4, 4] as Wav2Lip does, MFCCs (with Δ and ΔΔ) are those of the released AMNet.
+Reading and resampling of files is in audio.py.
 """
 
 from __future__ import annotations
 
-import math
 from fractions import Fraction
 from functools import lru_cache
 
@@ -77,9 +76,10 @@ def log_mel(pcm: Array, spec: AudioSpec) -> Array:
 
 
 def _mfcc(pcm: Array, spec: AudioSpec) -> Array:
-    """Cepstra with first and second differences, as librosa.feature.mfcc and librosa.feature.delta give them.
+    """Cepstra as librosa.feature.mfcc gives them, with Δ and ΔΔ as the released AMNet was trained with.
 
-    The level is limited to 80 dB below the loudest band of the whole sound, so there is no streaming form.
+    Its authors took the differences along the coefficients, not along time, and a network knows what it was trained
+    with. The level is limited to 80 dB below the loudest band of the whole sound, so there is no streaming form.
     """
     margin = np.zeros(spec.n_fft // 2)
     power = _spectra(np.concatenate([margin, pcm.astype(np.float64), margin]), spec) ** 2
@@ -89,23 +89,16 @@ def _mfcc(pcm: Array, spec: AudioSpec) -> Array:
     cosines = np.cos(np.pi * k * (2 * n + 1) / (2 * spec.n_mels)) * np.sqrt(2.0 / spec.n_mels)
     cosines[0] /= np.sqrt(2.0)
     cepstra = level @ cosines.T
-    return np.concatenate([cepstra, _difference(cepstra, 1), _difference(cepstra, 2)], 1).astype(np.float32)
+    slopes = _difference(cepstra)
+    return np.concatenate([cepstra, slopes, _difference(slopes)], 1).astype(np.float32)
 
 
-def _difference(values: NDArray[np.float64], order: int, width: int = 9) -> NDArray[np.float64]:
-    """The order-th derivative of a polynomial of that order, fitted over `width` frames (Savitzky-Golay).
-
-    The first and last half-widths repeat the derivative of the fit nearest to them; shorter sounds repeat their last
-    frame.
-    """
-    count, half = len(values), width // 2
-    if count < width:
-        values = np.concatenate([values, np.repeat(values[-1:], width - count, 0)])
-    # A polynomial of degree `order` has a constant derivative of that order: one row of the least-squares fit.
-    powers = np.vander(np.arange(-half, half + 1), order + 1, increasing=True)
-    fit = math.factorial(order) * np.linalg.pinv(powers)[order]
-    inner = np.lib.stride_tricks.sliding_window_view(values, width, axis=0) @ fit
-    return np.concatenate([np.repeat(inner[:1], half, 0), inner, np.repeat(inner[-1:], half, 0)])[:count]
+def _difference(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The slope of each row of (M, K) over five neighbours; its first and its last value are repeated beyond the ends."""
+    count = values.shape[1]
+    padded = np.pad(values, ((0, 0), (2, 2)), "edge")
+    slope: NDArray[np.float64] = sum((n * padded[:, 2 + n : 2 + n + count] for n in (-1, 1, 2)), -2 * padded[:, :count])
+    return slope / 10.0
 
 
 @lru_cache(maxsize=8)
