@@ -175,11 +175,11 @@ def five(frames: Tensor, clips: Tensor, starts: Tensor) -> Tensor:
     return pictures(frames[clips[:, None], index]).unflatten(0, (len(clips), syncnet.FRAMES))
 
 
-def louder(mel: Tensor) -> Tensor:
-    """Change the level of mel windows (N, T, F) by up to 8 dB and raise a random noise floor; silence stays."""
+def louder(mel: Tensor, strength: float = 1.0) -> Tensor:
+    """Change the level of mel windows (N, T, F) by up to 8 dB and raise a random noise floor, each by `strength`."""
     shape = (len(mel), 1, 1)
-    gain = 0.64 * (2 * torch.rand(shape, device=mel.device) - 1)
-    floor = -4 + 1.2 * torch.rand(shape, device=mel.device).square() + 0.1 * torch.randn_like(mel)
+    gain = 0.64 * strength * (2 * torch.rand(shape, device=mel.device) - 1)
+    floor = -4 + strength * (1.2 * torch.rand(shape, device=mel.device).square() + 0.1 * torch.randn_like(mel))
     return torch.maximum((mel + gain).clamp(-4, 4), floor)
 
 
@@ -209,8 +209,9 @@ def sync_loss(probability: Tensor, clips: Tensor) -> Tensor:
 def train_sync(data: Swaps, seconds: float, seed: int, width: float, clips: int = 32) -> syncnet.SyncNet:
     """Train the lip-sync expert on target and swapped renderings; a batch holds WINDOWS windows of `clips` clips each.
 
-    Each window is of either rendering and may be mirrored, so that no voice belongs to a face. Two linear heads, which
-    are thrown away, read the drawn mouth's shape off both vectors: it is what sound and picture have in common.
+    Each window is of either rendering, so that no voice belongs to a face. Two linear heads, which are thrown away,
+    read the drawn mouth's shape off both vectors: it is what sound and picture have in common. The first part of the
+    time is theirs alone, then the pairs are compared, and last pictures and sound are varied: so each gets started.
     """
     torch.manual_seed(seed)
     network = syncnet.SyncNet(width).to(data.device, memory_format=torch.channels_last)
@@ -228,24 +229,26 @@ def train_sync(data: Swaps, seconds: float, seed: int, width: float, clips: int 
         if progress < 0.8 and time.monotonic() - looked > 10:
             data.refresh()
             looked = time.monotonic()
+        paired, varied = (min(max((progress - start) / 0.15, 0.0), 1.0) for start in (0.15, 0.4))
         chosen = torch.randperm(data.clips, device=data.device)[:clips]
         index = chosen.repeat_interleave(WINDOWS)
         starts = (spaced + torch.randint(0, free + 1, (len(chosen), 1), device=data.device)).flatten()
-        swapped, mirrored = torch.rand(2, len(index), 1, 1, 1, 1, device=data.device) < 0.5
+        swapped, mirrored = torch.rand(2, len(index), 1, 1, 1, 1, device=data.device)
+        swapped, mirrored = swapped < 0.5, mirrored < 0.5 * varied
         frames = torch.where(swapped, five(data["clip_swap"], index, starts), five(data["clip_own"], index, starts))
         frames = torch.where(mirrored, frames.flip(-1), frames)
         frames = F.pad(frames.flatten(1, 2), (3, 3, 3, 3), mode="replicate")
-        dy, dx = torch.randint(0, 7, (2,)).tolist()
+        dy, dx = torch.randint(3 - round(3 * varied), 4 + round(3 * varied), (2,)).tolist()
         frames = frames[..., dy : dy + SIZE, dx : dx + SIZE].unflatten(1, (syncnet.FRAMES, 3))
-        frames = frames * (1 + 0.15 * (2 * torch.rand(len(frames), 1, 1, 1, 1, device=data.device) - 1))
-        mel = louder(data["clip_sync"][index, starts].float())
+        frames = frames * (1 + 0.15 * varied * (2 * torch.rand(len(frames), 1, 1, 1, 1, device=data.device) - 1))
+        mel = louder(data["clip_sync"][index, starts].float(), varied)
         with autocast(data.device):
             face, audio = network.face(frames), network.audio(mel)
         span = starts[:, None] + torch.arange(syncnet.FRAMES, device=data.device)
         mouth = data["clip_mouth"][index[:, None], span].flatten(1)
         read = sum(F.smooth_l1_loss(head(x * depth**0.5), mouth, beta=0.1)
                    for head, x in zip(heads, (face, audio), strict=True))  # fmt: skip
-        loss = sync_loss(face @ audio.T, index) + contrast_loss(face @ audio.T, index) + 3 * read
+        loss = paired * (sync_loss(face @ audio.T, index) + contrast_loss(face @ audio.T, index)) + 10 * read
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 5.0)

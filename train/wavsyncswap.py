@@ -465,7 +465,7 @@ def run(args: argparse.Namespace) -> None:
     later.append(expert("identity-b", "identity", 2, stretch, "--width", 0.3125, "--size", 96, *people))
     later.append(expert("landmarks", "landmarks", 1, stretch, *clips))
     scoring = max(args.score * total, 20)
-    until = time.time() + end - scoring - time.monotonic() - 8  # saving takes some seconds
+    until = time.time() + end - scoring - time.monotonic() - max(8, 0.02 * total)  # for the last save
     settings = out / "config.json"
     settings.write_text(json.dumps(asdict(config)))
     generator = Part("generator", out, here + "wavsyncswap", settings, data, args.speech, experts, out, until)
