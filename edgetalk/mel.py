@@ -94,7 +94,7 @@ def _mfcc(pcm: Array, spec: AudioSpec) -> Array:
 
 
 def _difference(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The slope of each row of (M, K) over five neighbours; its first and its last value are repeated beyond the ends."""
+    """The slope of each row of (M, K) over five neighbours; the first and the last value are repeated beyond it."""
     count = values.shape[1]
     padded = np.pad(values, ((0, 0), (2, 2)), "edge")
     slope: NDArray[np.float64] = sum((n * padded[:, 2 + n : 2 + n + count] for n in (-1, 1, 2)), -2 * padded[:, :count])
