@@ -10,12 +10,6 @@ namespace {
 constexpr double pi = 3.141592653589793;
 constexpr double reference_db = 20.0, floor_db = -100.0, range = 4.0;
 
-size_t smallest_factor(size_t n) {
-    for (size_t p = 2; p * p <= n; ++p)
-        if (n % p == 0) return p;
-    return n;
-}
-
 double mel_of_hz(double hz) {  // Slaney's scale
     return hz < 1000.0 ? hz * 3.0 / 200.0 : 15.0 + 27.0 * std::log(hz / 1000.0) / std::log(6.4);
 }
@@ -24,33 +18,57 @@ double hz_of_mel(double mel) {
     return mel < 15.0 ? mel * 200.0 / 3.0 : 1000.0 * std::exp(std::log(6.4) * (mel - 15.0) / 27.0);
 }
 
-}  // namespace
-
-Fourier::Fourier(size_t n) : n_(n), turns_(n), scratch_(n) {
-    for (size_t k = 0; k < n; ++k)
-        turns_[k] = std::polar(1.0, -2.0 * pi * static_cast<double>(k) / static_cast<double>(n));
+Fourier::Complex turn(size_t k, size_t n) {
+    return std::polar(1.0, -2.0 * pi * static_cast<double>(k) / static_cast<double>(n));
 }
 
-void Fourier::transform(const Complex *in, Complex *out) { level(n_, 1, in, out); }
+// Without the care for infinities that * takes.
+Fourier::Complex times(Fourier::Complex a, Fourier::Complex b) {
+    return {a.real() * b.real() - a.imag() * b.imag(), a.real() * b.imag() + a.imag() * b.real()};
+}
+
+}  // namespace
+
+Fourier::Fourier(size_t n) : turns_(n), scratch_(n) {
+    for (size_t k = 0; k < n; ++k) turns_[k] = turn(k, n);
+    for (size_t p = 4; n > 1; p = p == 4 ? 2 : p == 2 ? 3 : p + 2)
+        for (; n % p == 0; n /= p) factors_.push_back(p);
+}
+
+void Fourier::transform(const Complex *in, Complex *out) { level(turns_.size(), 1, 0, in, out); }
 
 // n values of `in`, `stride` apart: p transforms of length m = n / p, joined by butterflies of p values.
-void Fourier::level(size_t n, size_t stride, const Complex *in, Complex *out) {
+void Fourier::level(size_t n, size_t stride, size_t factor, const Complex *in, Complex *out) {
     if (n == 1) {
         *out = *in;
         return;
     }
-    const size_t p = smallest_factor(n), m = n / p;
-    for (size_t r = 0; r < p; ++r) level(m, stride * p, in + r * stride, out + r * m);
+    const size_t p = factors_[factor], m = n / p, all = turns_.size();
+    for (size_t r = 0; r < p; ++r) {
+        if (m == 1)
+            out[r] = in[r * stride];
+        else
+            level(m, stride * p, factor + 1, in + r * stride, out + r * m);
+    }
     for (size_t k = 0; k < m; ++k) {
-        for (size_t r = 0; r < p; ++r) scratch_[r] = out[r * m + k];
+        for (size_t r = 0; r < p; ++r) scratch_[r] = times(out[r * m + k], turns_[r * k * stride]);
+        if (p == 4) {
+            const Complex even = scratch_[0] + scratch_[2], odd = scratch_[0] - scratch_[2];
+            const Complex sum = scratch_[1] + scratch_[3], difference = scratch_[1] - scratch_[3];
+            const Complex turned(difference.imag(), -difference.real());  // by -i
+            out[k] = even + sum;
+            out[k + m] = odd + turned;
+            out[k + 2 * m] = even - sum;
+            out[k + 3 * m] = odd - turned;
+            continue;
+        }
         for (size_t q = 0; q < p; ++q) {
             Complex sum = scratch_[0];
-            const size_t step = (k + q * m) * stride;  // below n_
-            size_t turn = 0;
+            const size_t step = q * m * stride;
+            size_t at = 0;
             for (size_t r = 1; r < p; ++r) {
-                if ((turn += step) >= n_) turn -= n_;
-                const Complex a = scratch_[r], w = turns_[turn];
-                sum += Complex(a.real() * w.real() - a.imag() * w.imag(), a.real() * w.imag() + a.imag() * w.real());
+                if ((at += step) >= all) at -= all;
+                sum += times(scratch_[r], turns_[at]);
             }
             out[q * m + k] = sum;
         }
@@ -59,12 +77,13 @@ void Fourier::level(size_t n, size_t stride, const Complex *in, Complex *out) {
 
 MelStream::MelStream(const AudioSpec &spec)
     : spec_(spec),
-      fourier_(static_cast<size_t>(spec.n_fft)),
+      fourier_(static_cast<size_t>(spec.n_fft % 2 ? spec.n_fft : spec.n_fft / 2)),
       packed_(static_cast<size_t>(spec.n_fft)),
       spectrum_(static_cast<size_t>(spec.n_fft)),
       magnitudes_(static_cast<size_t>(spec.n_fft / 2 + 1)),
       samples_(static_cast<size_t>(spec.n_fft / 2)) {
     const auto n = static_cast<size_t>(spec.n_fft);
+    for (size_t k = 0; k <= n / 2; ++k) turns_.push_back(turn(k, n));
     for (size_t k = 0; k < n; ++k)
         hann_.push_back(0.5 - 0.5 * std::cos(2.0 * pi * static_cast<double>(k) / spec.n_fft));
     const double low = mel_of_hz(spec.fmin), high = mel_of_hz(spec.fmax), step = (high - low) / (spec.n_mels + 1);
@@ -108,8 +127,24 @@ void MelStream::complete(std::vector<float> &out, int64_t limit) {
 }
 
 void MelStream::analyse(const double *samples, std::vector<float> &out) {
-    for (size_t k = 0; k < packed_.size(); ++k) packed_[k] = samples[k] * hann_[k];
-    fourier_.transform(packed_.data(), spectrum_.data());
+    const size_t n = packed_.size(), half = n / 2;
+    if (n % 2) {
+        for (size_t k = 0; k < n; ++k) packed_[k] = samples[k] * hann_[k];
+        fourier_.transform(packed_.data(), spectrum_.data());
+    } else {
+        // Two real values are one complex one: half the length, and the two spectra taken apart afterwards.
+        for (size_t k = 0; k < half; ++k)
+            packed_[k] = {samples[2 * k] * hann_[2 * k], samples[2 * k + 1] * hann_[2 * k + 1]};
+        fourier_.transform(packed_.data(), spectrum_.data());
+        spectrum_[half] = spectrum_[0];
+        for (size_t k = 0; k <= half - k; ++k) {
+            const Fourier::Complex a = spectrum_[k], b = std::conj(spectrum_[half - k]), even = 0.5 * (a + b);
+            const Fourier::Complex difference = 0.5 * (a - b), odd(difference.imag(), -difference.real());
+            const Fourier::Complex turned = times(odd, turns_[k]);
+            spectrum_[k] = even + turned;
+            spectrum_[half - k] = std::conj(even - turned);
+        }
+    }
     for (size_t k = 0; k < magnitudes_.size(); ++k) magnitudes_[k] = std::abs(spectrum_[k]);
     for (const Filter &filter : filters_) {
         double sum = 0;

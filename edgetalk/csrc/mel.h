@@ -14,20 +14,20 @@ namespace et {
 
 constexpr float silence = -4.0f;  // every value of a mel frame of digital silence
 
-// Discrete Fourier transform of any length, in double precision: decimation in time over the length's prime factors.
+// Discrete Fourier transform of n values, of any n, in double precision: decimation in time over the factors of n.
 class Fourier {
   public:
     using Complex = std::complex<double>;
 
     explicit Fourier(size_t n);
 
-    void transform(const Complex *in, Complex *out);  // n values each, not the same memory
+    void transform(const Complex *in, Complex *out);  // not the same memory
 
   private:
-    void level(size_t n, size_t stride, const Complex *in, Complex *out);
+    void level(size_t n, size_t stride, size_t factor, const Complex *in, Complex *out);
 
-    size_t n_;
-    std::vector<Complex> turns_;    // exp(-2 pi i k / n)
+    std::vector<Complex> turns_;  // exp(-2 pi i k / n)
+    std::vector<size_t> factors_;
     std::vector<Complex> scratch_;  // one butterfly
 };
 
@@ -52,7 +52,7 @@ class MelStream {
     std::vector<double> hann_;
     std::vector<Filter> filters_;
     Fourier fourier_;
-    std::vector<Fourier::Complex> packed_, spectrum_;
+    std::vector<Fourier::Complex> turns_, packed_, spectrum_;
     std::vector<double> magnitudes_;
     std::vector<double> samples_;     // emphasised, from the start of the next analysis window on
     double last_ = 0;                 // sample, before emphasis

@@ -143,18 +143,19 @@ std::vector<std::string> candidates(const std::string &asked) {
     return found;
 }
 
-// The numbers of element types moved between releases, their order did not: of eight values, f32 is the first type
-// with 32 bytes, and u8 the third with 8, after boolean and i8.
+// The numbers of element types moved between releases, their order did not. Eight values of f32 are the first type
+// with 32 bytes; u8 is the first with 8 bytes after f64 and i64, which have 64. 0 is no type, 1 may be none.
 void find_types(Library &ov) {
     int64_t eight = 8;
-    for (int type = 0, bytes = 0; type < 32; ++type) {
+    for (int type = 2, longs = 0; type < 32 && ov.u8 < 0; ++type) {
         Value *raw = nullptr;
         size_t size = 0;
         if (ov.ov_tensor_create(type, Shape{1, &eight}, &raw) || !raw) continue;
         const Owned<Value> value(raw, ov.ov_tensor_free);
         if (ov.ov_tensor_get_byte_size(raw, &size)) continue;
+        longs += size == 64;
         if (size == 32 && ov.f32 < 0) ov.f32 = type;
-        if (size == 8 && ++bytes == 3) ov.u8 = type;
+        if (size == 8 && longs == 2) ov.u8 = type;
     }
 }
 

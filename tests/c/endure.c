@@ -1,11 +1,23 @@
 /* Opens an engine, runs many steps, and opens it again: for AddressSanitizer, LeakSanitizer, valgrind, and to see
    what the library adds to a step. Usage: endure ENGINE STEPS [OPENS] */
 
+#define _GNU_SOURCE
+#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
 #include "edgetalk.h"
+
+#ifdef __SANITIZE_ADDRESS__
+/* The threads of OpenVINO load a library in a way that AddressSanitizer does not allow. */
+void *dlopen(const char *name, int mode)
+{
+    void *(*next)(const char *, int);
+    *(void **)&next = dlsym(RTLD_NEXT, "dlopen");
+    return next(name, mode & ~RTLD_DEEPBIND);
+}
+#endif
 
 static double now(void)
 {
@@ -48,8 +60,8 @@ int main(int count, char **words)
                 ++steps;
             if (status != ET_WAIT)
                 return fail();
-            if (steps && steps % 1000 == 0)
-                et_step(session, pcm, pcm, NULL, frame); /* an error now and then */
+            if (steps % 1000 == 999 && et_step(session, NULL, NULL, NULL, frame) == ET_OK)
+                return 3; /* an error now and then */
         }
         if (info.gives_landmarks && et_get_landmarks(session, landmarks) != ET_OK)
             return fail();

@@ -34,6 +34,8 @@ int main(void)
     float value = 0;
     unsigned char frame[3];
 
+    remove("tiny.xml"), remove("tiny.bin"), remove("tiny.avatar"); /* of an earlier run */
+
     CHECK(strlen(et_version()) >= 5);
     CHECK(!*et_last_error());
 
