@@ -30,15 +30,10 @@ class Source(nn.Module):
     def __init__(self, network: Wav2Lip):
         super().__init__()
         self.network = network
-        self.register_buffer("upper", (torch.arange(SIZE) < SIZE // 2).float()[:, None])
 
     def forward(self, target: Tensor) -> tuple[Tensor, ...]:
         picture = from_pixels(target, 255.0, 0.0)
-        x, features = torch.cat([picture * self.upper, picture], 1), []
-        for block in self.network.face_encoder_blocks:
-            x = block(x)
-            features.append(x.permute(0, 2, 3, 1))
-        return tuple(features)
+        return tuple(x.permute(0, 2, 3, 1) for x in self.network.prepare(picture, picture))
 
 
 class Step(nn.Module):

@@ -48,10 +48,8 @@ class Wav2Lip(nn.Module):
 
     def prepare(self, target: torch.Tensor, reference: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Encode `target` (its lower half is masked here) with `reference`: seven feature maps, 96×96 … 1×1."""
-        upper = torch.zeros_like(target)
-        half = target.shape[2] // 2
-        upper[:, :, :half] = target[:, :, :half]
-        x, features = torch.cat([upper, reference], 1), []
+        upper = torch.arange(target.shape[2], device=target.device) < target.shape[2] // 2
+        x, features = torch.cat([target * upper[:, None].to(target.dtype), reference], 1), []
         for block in self.face_encoder_blocks:
             x = block(x)
             features.append(x)
