@@ -1,0 +1,567 @@
+"""libedgetalk against the Python runtime: frames, sound, motion and errors must be the same, and nothing may leak.
+
+The library is built once (EDGETALK_C_BUILD names a build folder to take instead). What needs no engine is tested by
+ctest: tests/c.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from ctypes import c_char_p, c_int32, c_int64, c_size_t, c_void_p
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import openvino
+import pytest
+import soundfile
+
+import edgetalk
+from edgetalk import avatar as avatars
+from edgetalk.metadata import AudioSpec, Metadata
+from edgetalk.motion import Idle
+from edgetalk.preprocess import WindowStream
+
+ROOT = Path(__file__).resolve().parents[2]
+OPENVINO = Path(openvino.__file__).parent / "libs"
+OK, WAIT, END = 0, 1, 2
+FILE, MODEL, INPUT, BACKEND = -1, -2, -3, -4
+
+pytestmark = [
+    pytest.mark.skipif(not shutil.which("cmake") or not shutil.which("c++"), reason="needs cmake and a C++ compiler"),
+    pytest.mark.skipif(sys.platform != "linux", reason="libedgetalk is for Linux"),
+]
+
+
+class Options(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("device", c_char_p),
+        ("threads", c_int32),
+        ("motion", c_char_p),
+        ("seed", c_int64),
+        ("fps_num", c_int32),
+        ("fps_den", c_int32),
+        ("use", c_char_p),
+        ("openvino", c_char_p),
+    ]
+
+
+class Info(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("width", c_int32),
+        ("height", c_int32),
+        ("frame_bytes", c_size_t),
+        ("mel_frames", c_int32),
+        ("mel_features", c_int32),
+        ("takes_pose", c_int32),
+        ("takes_blink", c_int32),
+        ("gives_landmarks", c_int32),
+        ("fps_num", c_int32),
+        ("fps_den", c_int32),
+        ("metadata", c_char_p),
+        ("device", c_char_p),
+    ]
+
+
+class Failure(Exception):
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+def pointer(array):
+    if array is None:
+        return None
+    assert array.flags.c_contiguous and array.dtype in (np.float32, np.uint8)
+    return array.ctypes.data_as(c_void_p)
+
+
+class Library:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.c = ctypes.CDLL(str(path))
+        self.c.et_last_error.restype = c_char_p
+        self.c.et_close.restype = None
+        self.c.et_close.argtypes = [c_void_p]
+
+    def __call__(self, name: str, *arguments) -> int:
+        """Call a function; negative answers are raised."""
+        status = getattr(self.c, f"et_{name}")(*arguments)
+        if status < 0:
+            raise Failure(status, self.c.et_last_error().decode())
+        return status
+
+    def open(self, engine, avatar=None, **options) -> Face:
+        return Face(self, engine, avatar, options)
+
+
+class Face:
+    """A C session, with the methods of the Python one."""
+
+    def __init__(self, library, engine, avatar, options) -> None:
+        self.call = library
+        self.at = c_void_p()
+        known = Options(ctypes.sizeof(Options), openvino=str(OPENVINO).encode())
+        for key, value in options.items():
+            setattr(known, key, value.encode() if isinstance(value, str) else value)
+        where = None if avatar is None else str(avatar).encode()
+        library("open", str(engine).encode(), where, ctypes.byref(known), ctypes.byref(self.at))
+        self.info = Info(ctypes.sizeof(Info))
+        library("get_info", self.at, ctypes.byref(self.info))
+        self.frame = np.zeros((self.info.height, self.info.width, 3), np.uint8)
+        assert self.frame.nbytes == self.info.frame_bytes
+
+    def step(self, mel, pose=None, blink=None):
+        self.call("step", self.at, pointer(mel), pointer(pose), pointer(blink), pointer(self.frame))
+        return self.frame.copy()
+
+    def landmarks(self):
+        points = np.zeros((106, 2), np.float32)
+        self.call("get_landmarks", self.at, pointer(points))
+        return points
+
+    def push(self, pcm):
+        self.call("push", self.at, pointer(pcm), c_size_t(len(pcm)))
+
+    def finish(self):
+        self.call("finish", self.at)
+
+    def next(self):
+        """The status, or a frame."""
+        status = self.call("next", self.at, pointer(self.frame))
+        return status if status else self.frame.copy()
+
+    def inputs(self):
+        mel = np.zeros((self.info.mel_frames, self.info.mel_features), np.float32)
+        pose, blink = np.zeros(3, np.float32), np.zeros(2, np.float32)
+        status = self.call("next_inputs", self.at, pointer(mel), pointer(pose), pointer(blink))
+        return status if status else (mel, pose, blink)
+
+    def drain(self, read):
+        results = []
+        while not isinstance(result := read(), int):
+            results.append(result)
+        return results, result
+
+    def talk(self, pcm, cuts=(), read=None):
+        """Everything that comes of a sound, pushed in pieces that end at `cuts`."""
+        results = []
+        for piece in np.split(pcm, list(cuts)):
+            self.push(piece)
+            some, status = self.drain(read or self.next)
+            assert status == WAIT
+            results += some
+        self.finish()
+        some, status = self.drain(read or self.next)
+        assert status == END
+        return results + some
+
+    def reset(self):
+        self.call("reset", self.at)
+
+    def close(self):
+        self.call.c.et_close(self.at)
+        self.at = c_void_p()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def build(folder: Path, *targets: str, **options: str) -> Path:
+    settings = [f"-D{key}={value}" for key, value in {"CMAKE_BUILD_TYPE": "Release", **options}.items()]
+    for command in (["-S", ROOT, "-B", folder, *settings], ["--build", folder, "--target", *targets]):
+        done = subprocess.run(["cmake", *map(str, command)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        assert "warning:" not in done.stderr, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    given = os.environ.get("EDGETALK_C_BUILD")
+    return Path(given).resolve() if given else build(tmp_path_factory.mktemp("c"), "edgetalk", "talk")
+
+
+@pytest.fixture(scope="module")
+def library(built) -> Library:
+    return Library(built / "libedgetalk.so")
+
+
+def sound(seconds: float, seed: int = 0) -> np.ndarray:
+    """Noise that swells and fades, float32 at 16 kHz."""
+    rng = np.random.default_rng(seed)
+    n = int(seconds * 16000)
+    return (rng.normal(size=n) * 0.2 * np.sin(np.arange(n) / 2500) ** 2).astype(np.float32)
+
+
+def difference(ours, theirs) -> int:
+    assert len(ours) == len(theirs)
+    return max(int(np.abs(a.astype(int) - b).max()) for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("name", ["f32", "bf16", "int8", "onnx", "dynamic"])
+def test_speaks_like_python(library, zoo, tmp_path, name):
+    engine = zoo.set(name, tmp_path)
+    pcm = sound(1.3)
+    with edgetalk.Session(engine) as session, library.open(engine, seed=5) as face:
+        theirs = [frame.copy() for frame in session.talk(pcm, seed=5)]
+        assert difference(face.talk(pcm, cuts=(1, 2, 700, 701, 9000)), theirs) <= 1
+        assert face.info.device.decode() == session.device
+        assert Metadata.from_json(face.info.metadata.decode(), "C") == session.metadata
+        assert np.abs(face.landmarks() - session.landmarks).max() < 1e-4
+        face.reset()
+        assert difference(face.talk(pcm), theirs) <= 1
+        assert np.ptp(np.stack(theirs), 0).max() > 50  # it moved
+
+
+@pytest.mark.parametrize("motion", ["idle", "still"])
+def test_speaks_at_another_rate(library, zoo, tmp_path, motion):
+    engine = zoo.set("f32", tmp_path)
+    pcm = sound(1.0, 1)
+    with (
+        edgetalk.Session(engine) as session,
+        library.open(engine, motion=motion, seed=-9, fps_num=30000, fps_den=1001) as face,
+    ):
+        theirs = [frame.copy() for frame in session.talk(pcm, motion=motion, seed=-9, fps="30000/1001")]
+        assert (face.info.fps_num, face.info.fps_den) == (30000, 1001)
+        assert difference(face.talk(pcm), theirs) <= 1
+
+
+def test_steps_like_python(library, zoo, tmp_path, controls):
+    engine = zoo.set("f32", tmp_path)
+    with edgetalk.Session(engine) as session, library.open(engine) as face:
+        frame = face.step(*controls)
+        assert difference([frame], [session.step(*controls)]) <= 1
+        assert (
+            difference([frame], [zoo.reference.step(zoo.reference.appearance(session.avatar.source), *controls)[0]])
+            <= 1
+        )
+        assert np.abs(face.landmarks() - session.landmarks).max() < 1e-5
+
+
+def test_follows_a_film_of_three_frames(library, zoo, tmp_path):
+    """Networks without pose and blink, and avatars of several frames that are walked to and fro."""
+    metadata = dataclasses.replace(zoo.metadata, family="wavsyncswap", audio=AudioSpec(window=16, offset=-6.4))
+    engine = zoo.write("swap", tmp_path / "amnet.onnx", metadata)
+    rng = np.random.default_rng(0)
+    film = rng.normal(size=(3, 8, 8, 8)).astype(np.float16)
+    picture = zoo.face()
+    avatars.save(
+        avatars.Avatar(picture, {"face": film}, np.zeros((3, 4), np.float32), "f", metadata.source),
+        tmp_path / "a.avatar",
+    )
+    pcm = sound(0.4)
+    with edgetalk.Session(engine, avatar=tmp_path / "a.avatar") as session:
+        theirs = [frame.copy() for frame in session.talk(pcm)]
+    with library.open(engine, tmp_path / "a.avatar") as face:
+        assert (face.info.takes_pose, face.info.takes_blink, face.info.gives_landmarks) == (0, 0, 0)
+        assert difference(face.talk(pcm), theirs) <= 1
+        assert difference([theirs[0]], [theirs[1]]) > 20
+        with pytest.raises(Failure, match="pose: got one, .* takes none"):
+            face.step(np.zeros((16, 80), np.float32), np.zeros(3, np.float32))
+
+
+def test_takes_the_picture_itself(library, zoo, tmp_path):
+    engine = zoo.write("step", tmp_path / "amnet.onnx", whole=True)
+    shutil.copy(zoo.root / "onnx/amnet.avatar", tmp_path)
+    pcm = sound(0.3)
+    with edgetalk.Session(engine) as session, library.open(engine) as face:
+        assert difference(face.talk(pcm), [frame.copy() for frame in session.talk(pcm, seed=0)]) <= 1
+
+
+SPECS = [
+    AudioSpec(),
+    AudioSpec(n_fft=512, hop=160, fmin=0.0, fmax=8000.0, preemphasis=0.0, offset=0.0),
+    AudioSpec(n_fft=551, hop=113, fmin=80.0, fmax=7000.0, preemphasis=0.9, offset=2.75),
+    AudioSpec(n_fft=1024, hop=1000, offset=-31.999),
+]
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: str(spec.n_fft))
+@pytest.mark.parametrize("fps", ["25", "30000/1001", "29.97"])
+def test_hears_and_moves_number_by_number(library, zoo, tmp_path, spec, fps):
+    metadata = dataclasses.replace(zoo.metadata, audio=spec, fps=fps)
+    engine = zoo.write("step", tmp_path / "amnet.onnx", metadata)
+    shutil.copy(zoo.root / "onnx/amnet.avatar", tmp_path)
+    rng = np.random.default_rng(3)
+    with library.open(engine, seed=2**40 + 1) as face:
+        idle = Idle(2**40 + 1, Fraction(fps))
+        for length in (0, 1, 639, 640, 641, 21000):
+            pcm = sound(length / 16000, length)
+            face.reset()
+            stream = WindowStream(spec, Fraction(fps))
+            theirs = [window.copy() for window in stream.push(pcm)]
+            early = len(theirs)
+            theirs += [window.copy() for window in stream.flush()]
+            face.push(pcm)
+            ours, status = face.drain(face.inputs)
+            assert (len(ours), status) == (early, WAIT)
+            face.reset()
+            cuts = np.sort(rng.integers(0, length + 1, 7))
+            ours = face.talk(pcm, cuts, face.inputs)
+            assert len(ours) == len(theirs)
+            for i, ((mel, pose, blink), window) in enumerate(zip(ours, theirs, strict=True)):
+                assert np.abs(mel - window).max() <= 1e-5
+                yaw_pitch_roll, lids = idle.pose_blink(i)
+                assert (pose == yaw_pitch_roll).all() and (blink == lids).all()
+
+
+def test_refuses_what_python_refuses(library, zoo, tmp_path, controls):
+    mel, pose, blink = controls
+    engine = zoo.set("f32", tmp_path)
+    with library.open(engine) as face:
+
+        def refused(match, call, *arguments):
+            with pytest.raises(Failure, match=match) as caught:
+                call(*arguments)
+            assert caught.value.status == INPUT
+
+        refused("none before the first frame", face.landmarks)
+        broken = mel.copy()
+        broken[3, 5] = np.nan
+        refused("mel: got -?nan as value 245", face.step, broken, pose, blink)
+        refused("mel: got NULL", face.step, None, pose, blink)
+        refused("pose: got NULL, .* takes one", face.step, mel, None, blink)
+        refused("pose: got 4 as value 0, expected -3.14159 to", face.step, mel, np.float32([4, 0, 0]), blink)
+        refused("blink: got -0.5 as value 1, expected 0 to 1", face.step, mel, pose, np.float32([0, -0.5]))
+        refused("pcm: got NaN or infinite", face.push, np.float32([0, np.inf]))
+        face.push(sound(0.1))
+        face.finish()
+        face.finish()
+        refused("after et_finish; call et_reset", face.push, sound(0.1))
+        assert len(face.drain(face.next)[0]) == 2
+        frame = face.step(mel, np.float32([np.pi, 0, 0]), blink)  # float32 pi is more than pi
+        face.reset()
+        assert face.next() == WAIT
+        assert (face.step(mel, np.float32([np.pi, 0, 0]), blink) == frame).all()
+
+
+def other_metadata(zoo, path, **changes):
+    return zoo.write("step", path, dataclasses.replace(zoo.metadata, **changes))
+
+
+def without_metadata(zoo, path):
+    import onnx
+
+    model = onnx.load(zoo.root / "onnx/amnet.onnx")
+    del model.metadata_props[:]
+    onnx.save(model, path)
+
+
+def cut(name: str, size: int):
+    return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:size])
+
+
+def replaced(name: str, old: bytes, new: bytes):
+    def spoil(folder: Path) -> None:
+        data = (folder / name).read_bytes()
+        assert old in data
+        (folder / name).write_bytes(data.replace(old, new))
+
+    return spoil
+
+
+def other_avatar(**changes):
+    def spoil(folder: Path) -> None:
+        (folder / "amnet-source.xml").unlink()  # with which Python would prepare it again
+        path = folder / "amnet.avatar"
+        avatars.save(dataclasses.replace(avatars.load(path), **changes), path)
+
+    return spoil
+
+
+def source_as_step(folder: Path) -> None:
+    for suffix in ("xml", "bin"):
+        shutil.copy(folder / f"amnet-source.{suffix}", folder / f"amnet.{suffix}")
+
+
+BAD = {
+    "empty.xml": (cut("amnet.xml", 0), "is empty"),
+    "other.xml": (lambda folder: (folder / "amnet.xml").write_bytes(b"<html></html>"), "is no OpenVINO model"),
+    "short.xml": (cut("amnet.xml", -100), "is truncated at"),
+    "no.bin": (lambda folder: (folder / "amnet.bin").unlink(), "has no amnet.bin beside it"),
+    "short.bin": (cut("amnet.bin", -100), "cannot be read"),
+    "newer.xml": (replaced("amnet.xml", b"format&quot;:1", b"format&quot;:9"), "metadata of format 9"),
+    "torn.xml": (replaced("amnet.xml", b"&quot;audio", b"audio"), "metadata that is damaged"),
+    "source.xml": (source_as_step, "no step|expected a step"),
+    "no.avatar": (lambda folder: (folder / "amnet.avatar").unlink(), "has no amnet.avatar beside it"),
+    "empty.avatar": (cut("amnet.avatar", 0), "amnet.avatar is truncated or no avatar"),
+    "short.avatar": (cut("amnet.avatar", -1), "amnet.avatar is truncated or no avatar"),
+    "newer.avatar": (replaced("amnet.avatar", b'format":"1"', b'format":"2"'), "avatar of format 2"),
+    "weights.avatar": (other_avatar(weights="x"), "other weights than those of amnet.xml"),
+    "shape.avatar": (
+        other_avatar(features={"appearance": np.zeros((1, 8, 8, 9), np.float16)}),
+        r"takes appearance \(8, 8, 8\) and the avatar has appearance \(8, 8, 9\)",
+    ),
+    "name.avatar": (other_avatar(features={"face": np.zeros((1, 8), np.float16)}), "the avatar has no appearance"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_refuses_bad_files_as_python_does(library, zoo, tmp_path, bad):
+    engine = zoo.set("f32", tmp_path)
+    spoil, match = BAD[bad]
+    spoil(tmp_path)
+    with pytest.raises(edgetalk.ModelError, match=match):
+        edgetalk.Session(engine)
+    with pytest.raises(Failure, match=match) as caught:
+        library.open(engine)
+    assert caught.value.status == MODEL
+
+
+def test_refuses_bad_onnx_files(library, zoo, tmp_path):
+    def refused(match, path, avatar=zoo.root / "onnx/amnet.avatar", **options):
+        with pytest.raises(edgetalk.ModelError, match=match):
+            edgetalk.Session(path, avatar=avatar, **{k: v for k, v in options.items() if k == "use"})
+        with pytest.raises(Failure, match=match) as caught:
+            library.open(path, avatar, **options)
+        assert caught.value.status == MODEL
+
+    whole = (zoo.root / "onnx/amnet.onnx").read_bytes()
+    path = tmp_path / "a.onnx"
+    for size in (0, 1, 100, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        refused("a.onnx is (empty|truncated)", path)
+    path.write_bytes(b"no model at all")
+    refused("a.onnx is (no ONNX model|truncated)", path)
+    without_metadata(zoo, path)
+    refused("a.onnx has no edgetalk metadata", path)
+    other_metadata(zoo, path, use="non-commercial", licence="CC BY-NC 4.0")
+    refused(r"non-commercial use \(licence: CC BY-NC 4.0\)", path, use="commercial")
+    zoo.write("step", path, batch=2)
+    with pytest.raises(Failure, match="a.onnx takes mel of shape \\(2, 32, 80\\)"):
+        library.open(path, zoo.root / "onnx/amnet.avatar")
+
+
+def test_says_what_is_missing(library, zoo, tmp_path):
+    engine = zoo.set("f32", tmp_path)
+    for options, match in (
+        ({"openvino": "/nowhere"}, "amnet.xml needs OpenVINO's libopenvino_c.so .*EDGETALK_OPENVINO"),
+        ({"openvino": str(library.path)}, "has no ov_get_openvino_version, expected the C interface of OpenVINO"),
+        ({"device": "NPU.7"}, 'device "NPU.7" is missing: OpenVINO sees CPU'),
+    ):
+        with pytest.raises(Failure, match=match) as caught:
+            library.open(engine, **options)
+        assert caught.value.status == BACKEND
+    for missing in ((tmp_path / "no.xml", None), (engine, tmp_path / "no.avatar")):
+        with pytest.raises(Failure, match="no.(xml|avatar): No such file") as caught:
+            library.open(*missing)
+        assert caught.value.status == FILE
+
+
+def test_finds_openvino_through_the_environment(built, zoo, tmp_path):
+    engine = zoo.set("f32", tmp_path)
+    soundfile.write(tmp_path / "a.wav", sound(0.2), 16000)
+    for name in ("EDGETALK_OPENVINO", "LD_LIBRARY_PATH"):
+        environment = {"PATH": os.environ["PATH"], name: str(OPENVINO)}
+        done = subprocess.run([built / "talk", engine, tmp_path / "a.wav"], capture_output=True, env=environment)
+        assert (done.returncode, len(done.stdout)) == (0, 5 * 32 * 32 * 3), done.stderr
+
+
+def test_sessions_speak_at_the_same_time(library, zoo, tmp_path):
+    engine = zoo.set("f32", tmp_path)
+    pcm = sound(2.0)
+    with library.open(engine, seed=1) as face:
+        alone = face.talk(pcm)
+    results: dict[int, list[np.ndarray]] = {}
+
+    def speak(seed):
+        with library.open(engine, seed=seed, threads=1) as face:
+            results[seed] = face.talk(pcm)
+
+    threads = [threading.Thread(target=speak, args=(seed,)) for seed in (1, 2, 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert difference(results[1], alone) <= 1 and difference(results[2], results[3]) > 1
+
+
+def test_examples_write_the_same_frames(built, zoo, tmp_path):
+    engine = zoo.set("f32", tmp_path)
+    wav = tmp_path / "speech.wav"
+    soundfile.write(wav, sound(1.1), 16000, subtype="PCM_16")
+    environment = {**os.environ, "EDGETALK_OPENVINO": str(OPENVINO)}
+    commands = {"c": [built / "talk"], "python": [sys.executable, ROOT / "examples/python/talk.py"]}
+    frames = {}
+    for name, command in commands.items():
+        done = subprocess.run([*command, engine, wav, "3"], capture_output=True, env=environment)
+        assert done.returncode == 0, done.stderr
+        frames[name] = np.frombuffer(done.stdout, np.uint8)
+    assert len(frames["c"]) == 27 * 32 * 32 * 3
+    assert difference([frames["c"]], [frames["python"]]) <= 1
+    with edgetalk.Session(engine) as session:
+        theirs = np.concatenate([frame.ravel().copy() for frame in session.talk(wav, seed=3)])
+    assert difference([frames["c"]], [theirs]) <= 1
+    for command in commands.values():
+        done = subprocess.run([*command, tmp_path / "no.xml", wav], capture_output=True, text=True, env=environment)
+        assert done.returncode == 1 and re.fullmatch(r"talk: .*no\.xml.*\n", done.stderr)
+    assert len((ROOT / "examples/c/talk.c").read_text().splitlines()) < 100
+
+
+def test_is_small_and_keeps_to_itself(built):
+    library = (built / "libedgetalk.so").resolve()
+    assert library.stat().st_size < 300_000
+    needed = subprocess.run(["readelf", "-d", library], capture_output=True, text=True, check=True).stdout
+    names = set(re.findall(r"\(NEEDED\).*\[(.*?)\.so", needed))
+    assert names <= {"libstdc++", "libm", "libc", "libgcc_s", "libdl", "ld-linux-x86-64", "ld-linux-aarch64"}
+    symbols = subprocess.run(["nm", "-D", "--defined-only", library], capture_output=True, text=True, check=True).stdout
+    exported = {line.split()[-1] for line in symbols.splitlines()}
+    header = re.sub(r"/\*.*?\*/", "", (ROOT / "edgetalk/csrc/edgetalk.h").read_text(), flags=re.S)
+    assert exported == set(re.findall(r"\b(et_\w+)\(", header))
+
+
+CONSUMER = """
+cmake_minimum_required(VERSION 3.18)
+project(consumer C)
+find_package(edgetalk 0.1 REQUIRED)
+add_executable(consumer consumer.c)
+target_link_libraries(consumer edgetalk::edgetalk)
+"""
+
+
+def test_is_found_by_cmake_and_pkg_config(built, tmp_path):
+    prefix = tmp_path / "prefix"
+    subprocess.run(["cmake", "--install", built, "--prefix", prefix], check=True, capture_output=True)
+    (tmp_path / "consumer.c").write_text(
+        "#include <edgetalk.h>\n#include <stdio.h>\nint main(void) { puts(et_version()); return 0; }\n"
+    )
+    (tmp_path / "CMakeLists.txt").write_text(CONSUMER)
+    folder = tmp_path / "consumer"
+    for command in (["-S", tmp_path, "-B", folder, f"-DCMAKE_PREFIX_PATH={prefix}"], ["--build", folder]):
+        done = subprocess.run(["cmake", *command], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert subprocess.check_output([folder / "consumer"], text=True).strip() == edgetalk.__version__
+    if shutil.which("pkg-config"):
+        [config] = prefix.rglob("edgetalk.pc")
+        environment = {**os.environ, "PKG_CONFIG_PATH": str(config.parent)}
+        flags = subprocess.check_output(["pkg-config", "--cflags", "--libs", "edgetalk"], text=True, env=environment)
+        program = tmp_path / "by_hand"
+        subprocess.run(["cc", tmp_path / "consumer.c", "-o", program, *flags.split()], check=True)
+        environment["LD_LIBRARY_PATH"] = str(config.parents[1])
+        assert subprocess.check_output([program], text=True, env=environment).strip() == edgetalk.__version__
+
+
+def test_ten_thousand_steps_leak_nothing(zoo, tmp_path):
+    folder = build(tmp_path / "build", "endure", EDGETALK_SANITIZE="ON", CMAKE_BUILD_TYPE="RelWithDebInfo")
+    engine = zoo.set("f32", tmp_path / "f32")
+    environment = {**os.environ, "EDGETALK_OPENVINO": str(OPENVINO), "ASAN_OPTIONS": "detect_leaks=1"}
+    command = [folder / "tests/c/endure", engine]
+    for arguments in (["10000"], ["10", "3"]):
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment, timeout=120)
+        assert done.returncode == 0, done.stderr[-3000:]
+    (tmp_path / "f32/amnet.bin").write_bytes(b"short")
+    done = subprocess.run([*command, "10"], capture_output=True, text=True, env=environment)
+    assert done.returncode == 1 and "amnet.xml cannot be read" in done.stderr and "Sanitizer" not in done.stderr
