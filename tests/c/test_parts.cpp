@@ -230,11 +230,9 @@ static void fourier() {
         Fourier(n).transform(in.data(), out.data());
         double worst = 0;
         for (size_t k = 0; k < n; ++k) {
-            std::complex<long double> sum = 0;
-            for (size_t j = 0; j < n; ++j)
-                sum += std::complex<long double>(in[j]) *
-                       std::polar(1.0L, -2.0L * 3.14159265358979323846L * (j * k % n) / (long double)n);
-            worst = std::max(worst, std::abs(Fourier::Complex(sum) - out[k]));
+            Fourier::Complex sum = 0;
+            for (size_t j = 0; j < n; ++j) sum += in[j] * std::polar(1.0, -2.0 * M_PI * double(j * k % n) / double(n));
+            worst = std::max(worst, std::abs(sum - out[k]));
         }
         CHECK(worst < 1e-12 * double(n));
     }

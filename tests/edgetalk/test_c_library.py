@@ -565,3 +565,24 @@ def test_ten_thousand_steps_leak_nothing(zoo, tmp_path):
     (tmp_path / "f32/amnet.bin").write_bytes(b"short")
     done = subprocess.run([*command, "10"], capture_output=True, text=True, env=environment)
     assert done.returncode == 1 and "amnet.xml cannot be read" in done.stderr and "Sanitizer" not in done.stderr
+
+
+ARM = Path(os.environ.get("EDGETALK_AARCH64", "/nowhere"))
+
+
+@pytest.mark.skipif(not (ARM / "site").is_dir(), reason="needs the folder that tests/engines/aarch64.sh lays out")
+@pytest.mark.skipif(not shutil.which("qemu-aarch64-static"), reason="needs an emulator: apt install qemu-user-static")
+@pytest.mark.skipif(not shutil.which("aarch64-linux-gnu-g++"), reason="needs apt install g++-aarch64-linux-gnu")
+def test_speaks_on_aarch64_as_here(zoo, tmp_path):
+    folder = build(tmp_path / "build", "talk", CMAKE_TOOLCHAIN_FILE=str(ROOT / "cmake/aarch64.cmake"))
+    assert (folder / "libedgetalk.so").stat().st_size < 300_000
+    engine = zoo.set("f32", tmp_path / "f32")
+    soundfile.write(tmp_path / "speech.wav", sound(0.4), 16000, subtype="PCM_16")
+    paths = {"EDGETALK_OPENVINO": ARM / "site/openvino/libs", "LD_LIBRARY_PATH": folder}
+    command = ["qemu-aarch64-static", "-cpu", "cortex-a72", "-L", ARM / "root"]
+    command += [word for name, path in paths.items() for word in ("-E", f"{name}={path}")]
+    done = subprocess.run([*command, folder / "talk", engine, tmp_path / "speech.wav", "3"], capture_output=True)
+    assert done.returncode == 0, done.stderr
+    with edgetalk.Session(engine) as session:
+        theirs = np.concatenate([frame.ravel().copy() for frame in session.talk(tmp_path / "speech.wav", seed=3)])
+    assert difference([np.frombuffer(done.stdout, np.uint8)], [theirs]) <= 1
