@@ -1,8 +1,8 @@
 """ArcFace for export: an aligned portrait in, its identity as a unit vector out.
 
-Reads the residual networks that InsightFace publishes (iresnet18 to iresnet100, told by their names) and their ONNX
-form, whose graph is kept and framed by uint8 input and unit length. Left out: SimSwap's own ArcFace, which is
-another arrangement and is published as a pickled object.
+Reads the residual networks that InsightFace publishes (iresnet18 to iresnet200, told by their names), the state dict
+of the extractor that SimSwap was trained with, and ONNX files of InsightFace's kind, whose graph is kept and framed
+by uint8 input and unit length. Left out: finding and aligning faces.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import onnxruntime as ort
 import torch
 import torch.nn.functional as F
 from edgetalk.train.networks.arcface import ArcFace, Config
+from edgetalk.train.networks.simswap_arcface import SimSwapArcFace
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
@@ -45,7 +46,7 @@ RULES = (
 class Identity(nn.Module):
     """portrait uint8 (B, 112, 112, 3) RGB -> identity (B, 512), L2-normalised."""
 
-    def __init__(self, network: ArcFace):
+    def __init__(self, network: nn.Module):
         super().__init__()
         self.network = network
 
@@ -53,14 +54,18 @@ class Identity(nn.Module):
         return self.network(from_pixels(portrait, 255.0, 0.0))
 
 
-def load(checkpoint: str | Path) -> tuple[ArcFace, str]:
-    """Read a state dict of InsightFace's names; return the network and which of their networks it is.
+def load(checkpoint: str | Path) -> tuple[nn.Module, str, int]:
+    """Read a state dict of InsightFace's or SimSwap's names; return the network, which of theirs it is, and its size.
 
     Raises FileNotFoundError, and ModelError where the file is damaged or no such network.
     """
     tensors = published.state_dict(checkpoint, "arcface")
     stages = [len({name.split(".")[1] for name in tensors if name.startswith(f"layer{i}.")}) for i in range(1, 5)]
     blocks = tuple(max(1, count) for count in stages)
+    if "layer1.0.bn0.weight" in tensors:
+        with torch.device("meta"):
+            other = SimSwapArcFace(blocks, published.width(tensors, "layer4.0.conv2.weight", 512))
+        return published.fill(other, tensors, checkpoint), "simswap", 112
     width = published.width(tensors, "layer4.0.conv1.weight", 512)
     fc = tensors.get("fc.weight", torch.empty(512, round(512 * width) * 49))
     identity, flat = fc.shape if fc.ndim == 2 else (512, round(512 * width) * 49)
@@ -72,7 +77,7 @@ def load(checkpoint: str | Path) -> tuple[ArcFace, str]:
     flat_names = [f"layer{stage + 1}.{i}" for stage, count in enumerate(blocks) for i in range(count)]
     names = {name: _published(name, flat_names) for name in network.state_dict()}
     published.fill(network, tensors, checkpoint, names)
-    return network, VARIANTS.get(blocks, "")
+    return network, VARIANTS.get(blocks, ""), network.config.size
 
 
 def _published(name: str, blocks: list[str]) -> str:
@@ -158,8 +163,8 @@ def prepare(checkpoint: Path, *, form: str, whole: bool, size: int | None, batch
             raise FileNotFoundError(f"no checkpoint at {checkpoint}")
         model, module, side = load_onnx(checkpoint)
     else:
-        network, variant = load(checkpoint)
-        module, side = Identity(network), network.config.size
+        network, variant, side = load(checkpoint)
+        module = Identity(network)
     if size not in (None, side):
         raise InputError(f"size: got {size}, this extractor has {side} alone")
     if model is not None and batch != 1:

@@ -1,7 +1,7 @@
 """SimSwap for export: target picture and identity in, swapped picture out, one graph.
 
 Nothing of it depends on one input alone for long, so there is no source graph. The identity is that of the ArcFace
-that the generator was trained with (export/arcface.py); another's means nothing to it. Left out: finding and
+that the generator was trained with (export/arcface.py reads it); another's means nothing to it. Left out: finding and
 aligning faces, and the generator of the authors' later training code, which has the same names but no tanh.
 """
 

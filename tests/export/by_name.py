@@ -286,6 +286,57 @@ def iresnet(w, portrait, unit=True):
     return x / np.linalg.norm(x, axis=1, keepdims=True) if unit else x
 
 
+# The extractor that SimSwap was trained with
+
+
+def simswap_arcface_shapes(blocks=(3, 4, 23, 3), width=1.0):
+    shapes = Shapes()
+    before, *widths = (int(n * width) for n in (64, 64, 128, 256, 512))
+    shapes.conv("conv1", 3, before, 3, bias=False)
+    shapes.norm("bn1", before)
+    shapes["prelu.weight"] = (1,)
+    for stage, (count, channels) in enumerate(zip(blocks, widths, strict=True), 1):
+        for i in range(count):
+            name = f"layer{stage}.{i}"
+            shapes.norm(f"{name}.bn0", before)
+            shapes.conv(f"{name}.conv1", before, before, 3, bias=False)
+            shapes.norm(f"{name}.bn1", before)
+            shapes[f"{name}.prelu.weight"] = (1,)
+            shapes.conv(f"{name}.conv2", before, channels, 3, bias=False)
+            shapes.norm(f"{name}.bn2", channels)
+            if i == 0 and stage > 1:
+                shapes.conv(f"{name}.downsample.0", before, channels, 1, bias=False)
+                shapes.norm(f"{name}.downsample.1", channels)
+            shapes.linear(f"{name}.se.fc.0", channels, channels // 16)
+            shapes[f"{name}.se.fc.1.weight"] = (1,)
+            shapes.linear(f"{name}.se.fc.2", channels // 16, channels)
+            before = channels
+    shapes.norm("bn2", before)
+    shapes.linear("fc", before * 49, 512)
+    shapes.norm("bn3", 512)
+    return shapes
+
+
+def simswap_arcface(w, portrait):
+    """uint8 (B, 112, 112, 3) RGB to unit vectors (B, 512), pictures normalised as for ImageNet."""
+    x = (portrait / 255.0 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
+    x = torch.from_numpy(x.astype(np.float32)).permute(0, 3, 1, 2)
+    x = F.max_pool2d(F.prelu(norm(w, "bn1", conv(w, "conv1", x)), w["prelu.weight"]), 2)
+    for stage in range(1, 5):
+        for i in range(len({name.split(".")[1] for name in w if name.startswith(f"layer{stage}.")})):
+            name, stride = f"layer{stage}.{i}", 2 if stage > 1 and i == 0 else 1
+            slope = w[f"{name}.prelu.weight"]
+            y = norm(w, f"{name}.bn1", conv(w, f"{name}.conv1", norm(w, f"{name}.bn0", x), 1, 1))
+            y = norm(w, f"{name}.bn2", conv(w, f"{name}.conv2", F.prelu(y, slope), stride, 1))
+            z = F.prelu(linear(w, f"{name}.se.fc.0", y.mean((2, 3))), w[f"{name}.se.fc.1.weight"])
+            y = y * torch.sigmoid(linear(w, f"{name}.se.fc.2", z))[:, :, None, None]
+            if f"{name}.downsample.0.weight" in w:
+                x = norm(w, f"{name}.downsample.1", conv(w, f"{name}.downsample.0", x, stride))
+            x = F.prelu(x + y, slope)
+    x = norm(w, "bn3", linear(w, "fc", norm(w, "bn2", x).flatten(1))).numpy()
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
 # AMNet as its authors released it
 
 CELLS = ("separable", *["basic"] * 4, "separable", *["pointwise"] * 3)

@@ -40,6 +40,30 @@ def test_weights_through_both_files(blocks, variant, portrait, tmp_path):
         variant, "identity", TERMS, "non-commercial")
 
 
+def test_simswaps_own_extractor_through_both_files(portrait, tmp_path):
+    """Its file is a pickled object; what is read is the state dict that the refusal asks for."""
+    tensors = by_name.weights(by_name.simswap_arcface_shapes((2, 1, 2, 1), 0.25))
+    torch.save(tensors, tmp_path / "arcface.pth")
+    to_onnx(tmp_path / "arcface.pth", tmp_path / "arcface.onnx", family="arcface", licence=TERMS)
+    wanted = by_name.simswap_arcface(tensors, portrait)
+    assert np.ptp(wanted) > 0.1
+    made = onnx_run(tmp_path / "arcface.onnx", {"portrait": portrait})["identity"]
+    np.testing.assert_allclose(made, wanted, atol=1e-5)
+    build(tmp_path / "arcface.onnx", tmp_path / "arcface.xml")
+    engine = open_engine(tmp_path / "arcface.xml")
+    np.testing.assert_allclose(engine.run({"portrait": portrait})["identity"], wanted, atol=1e-5)
+    engine.close()
+    assert metadata_of(tmp_path / "arcface.onnx").variant == "simswap"
+
+
+def test_simswaps_own_extractor_has_the_published_names():
+    from edgetalk.train.networks.simswap_arcface import SimSwapArcFace
+
+    with torch.device("meta"):
+        ours = {name: tuple(value.shape) for name, value in SimSwapArcFace().state_dict().items()}
+    assert ours == by_name.simswap_arcface_shapes()
+
+
 def test_parameters_are_the_published_ones():
     from edgetalk.export import arcface
 
