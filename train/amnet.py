@@ -26,7 +26,7 @@ from edgetalk.metadata import AudioSpec
 
 from . import loop
 from .data import Footage
-from .losses import adversarial_loss, content_loss, discriminator_loss, geometry_loss, mouth_weight
+from .losses import adversarial_loss, content_loss, discriminator_loss, geometry_loss, region_weight
 from .networks.amnet import VARIANTS, AMNet
 from .networks.patchgan import PatchGAN
 
@@ -61,6 +61,8 @@ class Config:
     """Whether the discriminator sees the source picture too."""
     mouth: float = 1.0
     """Weight of the mouth's pixels in L_C; 1 is the paper's plain mean."""
+    eyes: float = 1.0
+    """Weight of the eyes' pixels in L_C."""
     neutral: float = 0.5
     """Share of source pictures that are the person's most neutral frame instead of a random one."""
     versions: int = 8
@@ -161,7 +163,9 @@ class AMNetRecipe:
             losses["D"].backward()
             loop.average_gradients(self.critic.parameters())
             self.critic_adam.step()
-        stress = mouth_weight(batch.landmarks, config.size, config.mouth) if config.mouth != 1 else None
+        stress = None
+        if (config.mouth, config.eyes) != (1.0, 1.0):
+            stress = region_weight(batch.landmarks, config.size, config.mouth, config.eyes)
         losses["L_C"] = content_loss(made, batch.true, stress)
         losses["L_G"] = geometry_loss(landmarks, batch.landmarks)
         total = config.content * losses["L_C"] + config.geometry * losses["L_G"]

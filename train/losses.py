@@ -35,13 +35,19 @@ def adversarial_loss(mode: str, critic: PatchGAN, generated: Tensor, source: Ten
     return -fake.mean() if mode == "eq8" else (fake - 1).square().mean()
 
 
-def mouth_weight(landmarks: Tensor, size: int, stress: float) -> Tensor:
-    """Return (B, 1, size, size) weights that are `stress` in a soft box about the mouth and 1 elsewhere, of mean 1."""
-    mouth = landmarks[:, 86:106]
-    centre = mouth.mean(1)
-    reach = (mouth[..., 0].amax(1) - mouth[..., 0].amin(1)).clamp(min=0.1)[:, None]
-    axis = (torch.arange(size, device=landmarks.device) + 0.5) / size
-    near_x = torch.sigmoid((0.75 * reach - (axis - centre[:, :1]).abs()) * 60)
-    near_y = torch.sigmoid((0.75 * reach - (axis - centre[:, 1:]).abs()) * 60)
-    weight = 1 + (stress - 1) * near_y[:, None, :, None] * near_x[:, None, None, :]
+def region_weight(landmarks: Tensor, size: int, mouth: float, eyes: float) -> Tensor:
+    """Return weights (B, 1, size, size) of mean 1 from landmarks (B, 106, 2).
+
+    They are `mouth` in a soft box about the mouth, `eyes` in one about each eye and 1 elsewhere, then scaled.
+    """
+    weight = 1 + (mouth - 1) * _box(landmarks[:, 86:106], size)
+    weight = weight + (eyes - 1) * torch.maximum(_box(landmarks[:, 66:76], size), _box(landmarks[:, 76:86], size))
     return weight / weight.mean((2, 3), keepdim=True)
+
+
+def _box(points: Tensor, size: int) -> Tensor:
+    """1 in a square about points (B, N, 2), half as wide again as they are, falling softly to 0: (B, 1, size, size)."""
+    reach = 0.75 * (points[..., 0].amax(1) - points[..., 0].amin(1)).clamp(min=0.1)[:, None]
+    axis = (torch.arange(size, device=points.device) + 0.5) / size
+    near_x, near_y = (torch.sigmoid((reach - (axis - c[:, None]).abs()) * 60) for c in points.mean(1).unbind(1))
+    return near_y[:, None, :, None] * near_x[:, None, None, :]

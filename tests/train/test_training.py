@@ -186,10 +186,13 @@ def test_least_squares_and_eq8_as_written():
     assert sum(isinstance(m, torch.nn.Conv2d) for m in critic.modules()) == 5  # §III: five convolution layers
 
 
-def test_mouth_weight_stresses_the_mouth_and_keeps_the_mean():
+def test_region_weight_stresses_mouth_and_eyes_and_keeps_the_mean():
     landmarks = torch.full((1, 106, 2), 0.5)
-    landmarks[:, 86:106, 0] = torch.linspace(0.4, 0.6, 20)
-    landmarks[:, 86:106, 1] = 0.75
-    weight = losses.mouth_weight(landmarks, 64, 4.0)[0, 0]
+    for first, last, left, right, y in ((86, 106, 0.4, 0.6, 0.75), (66, 76, 0.25, 0.4, 0.4), (76, 86, 0.6, 0.75, 0.4)):
+        landmarks[:, first:last, 0] = torch.linspace(left, right, last - first)
+        landmarks[:, first:last, 1] = y
+    weight = losses.region_weight(landmarks, 64, 4.0, 8.0)[0, 0]
     assert weight.mean() == pytest.approx(1.0, abs=1e-5)
     assert weight[48, 32] / weight[5, 5] == pytest.approx(4.0, rel=0.02)
+    assert weight[25, 20] / weight[5, 5] == pytest.approx(8.0, rel=0.02)
+    assert weight[25, 43] == pytest.approx(float(weight[25, 20]), rel=0.02)
