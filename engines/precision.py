@@ -54,9 +54,17 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     half = convert_float_to_float16(copy, keep_io_types=True, op_block_list=[])
+    _drop_repeats(half.graph)  # it casts a constant again for each of its readers, under one name
     _sort(half.graph)  # it puts the casts of the inputs last
     onnx.checker.check_model(half, full_check=True)
     return half
+
+
+def _drop_repeats(graph: onnx.GraphProto) -> None:
+    """Keep the first of the nodes that make the same tensor."""
+    kept = {node.output[0]: onnx.NodeProto.FromString(node.SerializeToString()) for node in reversed(graph.node)}
+    graph.ClearField("node")
+    graph.node.extend(reversed(kept.values()))
 
 
 def _sort(graph: onnx.GraphProto) -> None:

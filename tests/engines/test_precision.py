@@ -208,3 +208,17 @@ def test_fp16_runs_in_onnxruntime(step, feeds):
     assert frame.dtype == np.uint8
     assert np.abs(frame.astype(int) - Runner(step)(feeds[0])["frame"]).max() <= 3
     assert half.metadata_props == step.metadata_props
+
+
+def test_fp16_of_a_constant_with_several_readers():
+    """Resize keeps its factors in 32 bits: two that share them once gave a graph with one name made twice."""
+    make = helper.make_node
+    resizes = [make("Resize", [x, "", "factors"], [y], mode="linear") for x, y in (("x", "y"), ("y", "z"))]
+    infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 2, side, side]) for name, side in
+             (("x", 4), ("z", 16))]
+    constant = make("Constant", [], ["factors"], value=numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32)))
+    graph = helper.make_graph([constant, *resizes], "resize", infos[:1], infos[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    x = {"x": np.random.default_rng(0).uniform(-1, 1, (1, 2, 4, 4)).astype(np.float32)}
+    np.testing.assert_allclose(Runner(to_fp16(model))(x)["z"], Runner(model)(x)["z"], atol=2e-3)
