@@ -94,17 +94,18 @@ Owned<T> made(void (*release)(T *), Function make) {
     return {raw, release};
 }
 
+// The library in a folder, "" where this is none. Wheels ship libopenvino_c.so.2641 alone, without the name that a
+// linker would look for.
 std::string search_folder(const std::string &folder) {
-    // Wheels ship libopenvino_c.so.2641 alone, without the name that a linker would look for.
     DIR *listing = opendir(folder.c_str());
     if (!listing) return "";
-    std::string best;
+    std::string best = "libopenvino_c.so";
     while (const dirent *entry = readdir(listing)) {
         const std::string name = entry->d_name;
         if (name.rfind("libopenvino_c.so", 0) == 0) best = std::max(best, name);
     }
     closedir(listing);
-    return best.empty() ? "" : folder + "/" + best;
+    return folder + "/" + best;
 }
 
 // Where to look, the user's word first.
@@ -117,7 +118,7 @@ std::vector<std::string> candidates(const std::string &asked) {
     }
     std::vector<std::string> found = {"libopenvino_c.so"};
     const auto add = [&found](const std::string &folder) {
-        if (const std::string file = search_folder(folder); !file.empty()) found.push_back(file);
+        if (const std::string file = search_folder(folder); is_file(file)) found.push_back(file);
     };
     for (std::string rest = paths ? paths : ""; !rest.empty();) {
         const size_t colon = rest.find(':');
@@ -174,7 +175,7 @@ std::unique_ptr<Library> load(const std::string &name, const std::string &asked)
                      "EDGETALK_OPENVINO");
 #define ET_FIND(symbol)                                                                     \
     if (!(ov->symbol = reinterpret_cast<decltype(ov->symbol)>(dlsym(ov->handle, #symbol)))) \
-    fail_backend(ov->path + " has no " #symbol ", expected the C interface of OpenVINO 2023.1 or newer")
+    fail_backend(ov->path + " has no " #symbol ", expected the C interface of OpenVINO 2024 or newer")
     ET_FIND(ov_get_openvino_version);
     ET_FIND(ov_version_free);
     ET_FIND(ov_free);

@@ -1,4 +1,4 @@
-// OpenVINO through its C interface, found at run time: the same library runs with any release since 2023.
+// OpenVINO through its C interface, found at run time: the same library ran with 2024.6, 2025.0 and 2026.4.
 #pragma once
 
 #include <cstddef>

@@ -110,7 +110,7 @@ class Face:
     def __init__(self, library, engine, avatar, options) -> None:
         self.call = library
         self.at = c_void_p()
-        known = Options(ctypes.sizeof(Options), openvino=str(OPENVINO).encode())
+        known = Options(ctypes.sizeof(Options), threads=1, openvino=str(OPENVINO).encode())
         for key, value in options.items():
             setattr(known, key, value.encode() if isinstance(value, str) else value)
         where = None if avatar is None else str(avatar).encode()
@@ -215,7 +215,7 @@ def difference(ours, theirs) -> int:
 def test_speaks_like_python(library, zoo, tmp_path, name):
     engine = zoo.set(name, tmp_path)
     pcm = sound(1.3)
-    with edgetalk.Session(engine) as session, library.open(engine, seed=5) as face:
+    with edgetalk.Session(engine, threads=1) as session, library.open(engine, seed=5) as face:
         theirs = [frame.copy() for frame in session.talk(pcm, seed=5)]
         assert difference(face.talk(pcm, cuts=(1, 2, 700, 701, 9000)), theirs) <= 1
         assert face.info.device.decode() == session.device
@@ -231,7 +231,7 @@ def test_speaks_at_another_rate(library, zoo, tmp_path, motion):
     engine = zoo.set("f32", tmp_path)
     pcm = sound(1.0, 1)
     with (
-        edgetalk.Session(engine) as session,
+        edgetalk.Session(engine, threads=1) as session,
         library.open(engine, motion=motion, seed=-9, fps_num=30000, fps_den=1001) as face,
     ):
         theirs = [frame.copy() for frame in session.talk(pcm, motion=motion, seed=-9, fps="30000/1001")]
@@ -241,7 +241,7 @@ def test_speaks_at_another_rate(library, zoo, tmp_path, motion):
 
 def test_steps_like_python(library, zoo, tmp_path, controls):
     engine = zoo.set("f32", tmp_path)
-    with edgetalk.Session(engine) as session, library.open(engine) as face:
+    with edgetalk.Session(engine, threads=1) as session, library.open(engine) as face:
         frame = face.step(*controls)
         assert difference([frame], [session.step(*controls)]) <= 1
         assert (
@@ -263,7 +263,7 @@ def test_follows_a_film_of_three_frames(library, zoo, tmp_path):
         tmp_path / "a.avatar",
     )
     pcm = sound(0.4)
-    with edgetalk.Session(engine, avatar=tmp_path / "a.avatar") as session:
+    with edgetalk.Session(engine, threads=1, avatar=tmp_path / "a.avatar") as session:
         theirs = [frame.copy() for frame in session.talk(pcm)]
     with library.open(engine, tmp_path / "a.avatar") as face:
         assert (face.info.takes_pose, face.info.takes_blink, face.info.gives_landmarks) == (0, 0, 0)
@@ -277,7 +277,7 @@ def test_takes_the_picture_itself(library, zoo, tmp_path):
     engine = zoo.write("step", tmp_path / "amnet.onnx", whole=True)
     shutil.copy(zoo.root / "onnx/amnet.avatar", tmp_path)
     pcm = sound(0.3)
-    with edgetalk.Session(engine) as session, library.open(engine) as face:
+    with edgetalk.Session(engine, threads=1) as session, library.open(engine) as face:
         assert difference(face.talk(pcm), [frame.copy() for frame in session.talk(pcm, seed=0)]) <= 1
 
 
@@ -415,7 +415,7 @@ def test_refuses_bad_files_as_python_does(library, zoo, tmp_path, bad):
     spoil, match = BAD[bad]
     spoil(tmp_path)
     with pytest.raises(edgetalk.ModelError, match=match):
-        edgetalk.Session(engine)
+        edgetalk.Session(engine, threads=1)
     with pytest.raises(Failure, match=match) as caught:
         library.open(engine)
     assert caught.value.status == MODEL
@@ -424,7 +424,7 @@ def test_refuses_bad_files_as_python_does(library, zoo, tmp_path, bad):
 def test_refuses_bad_onnx_files(library, zoo, tmp_path):
     def refused(match, path, avatar=zoo.root / "onnx/amnet.avatar", **options):
         with pytest.raises(edgetalk.ModelError, match=match):
-            edgetalk.Session(path, avatar=avatar, **{k: v for k, v in options.items() if k == "use"})
+            edgetalk.Session(path, threads=1, avatar=avatar, **{k: v for k, v in options.items() if k == "use"})
         with pytest.raises(Failure, match=match) as caught:
             library.open(path, avatar, **options)
         assert caught.value.status == MODEL
@@ -449,6 +449,7 @@ def test_says_what_is_missing(library, zoo, tmp_path):
     engine = zoo.set("f32", tmp_path)
     for options, match in (
         ({"openvino": "/nowhere"}, "amnet.xml needs OpenVINO's libopenvino_c.so .*EDGETALK_OPENVINO"),
+        ({"openvino": str(tmp_path)}, f"{tmp_path}/libopenvino_c.so: cannot open"),
         ({"openvino": str(library.path)}, "has no ov_get_openvino_version, expected the C interface of OpenVINO"),
         ({"device": "NPU.7"}, 'device "NPU.7" is missing: OpenVINO sees CPU'),
     ):
@@ -502,7 +503,7 @@ def test_examples_write_the_same_frames(built, zoo, tmp_path):
         frames[name] = np.frombuffer(done.stdout, np.uint8)
     assert len(frames["c"]) == 27 * 32 * 32 * 3
     assert difference([frames["c"]], [frames["python"]]) <= 1
-    with edgetalk.Session(engine) as session:
+    with edgetalk.Session(engine, threads=1) as session:
         theirs = np.concatenate([frame.ravel().copy() for frame in session.talk(wav, seed=3)])
     assert difference([frames["c"]], [theirs]) <= 1
     for command in commands.values():
@@ -583,6 +584,6 @@ def test_speaks_on_aarch64_as_here(zoo, tmp_path):
     command += [word for name, path in paths.items() for word in ("-E", f"{name}={path}")]
     done = subprocess.run([*command, folder / "talk", engine, tmp_path / "speech.wav", "3"], capture_output=True)
     assert done.returncode == 0, done.stderr
-    with edgetalk.Session(engine) as session:
+    with edgetalk.Session(engine, threads=1) as session:
         theirs = np.concatenate([frame.ravel().copy() for frame in session.talk(tmp_path / "speech.wav", seed=3)])
     assert difference([np.frombuffer(done.stdout, np.uint8)], [theirs]) <= 1
