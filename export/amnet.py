@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from edgetalk.train.amnet import load_checkpoint
 from edgetalk.train.networks.amnet import AMNet, GeometricController
+from edgetalk.train.networks.checkpoint import load_checkpoint
 from torch import Tensor, nn
 
 from edgetalk.errors import InputError

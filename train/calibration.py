@@ -16,11 +16,11 @@ from edgetalk.errors import InputError
 from edgetalk.mel import log_mel, windows
 from edgetalk.metadata import AudioSpec
 
-from .amnet import load_checkpoint
 from .announcers import motion, sentences, speech
 from .announcers.identity import CAST
 from .announcers.plan import FPS
 from .announcers.shards import replacing
+from .networks.checkpoint import load_checkpoint
 
 HELD_OUT = 5
 

@@ -78,8 +78,8 @@ def render_of_network(network: AMNet) -> Render:
 
 def render_of_checkpoint(path: str | Path, device: str = "auto") -> tuple[Render, int, AudioSpec]:
     """The callable of a checkpoint, the size of its pictures, and its audio front end."""
-    from .amnet import load_checkpoint
     from .data import pick_device
+    from .networks.checkpoint import load_checkpoint
 
     checkpoint = load_checkpoint(path)
     return render_of_network(checkpoint.network.to(pick_device(device))), checkpoint.size, checkpoint.audio

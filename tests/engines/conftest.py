@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from edgetalk.export import to_onnx
-from edgetalk.train.amnet import save_checkpoint
 from edgetalk.train.networks.amnet import AMNet
+from edgetalk.train.networks.checkpoint import save_checkpoint
 
 from edgetalk.metadata import AudioSpec
 

@@ -14,8 +14,8 @@ import torch
 from edgetalk.engines import tensorrt as engine
 from edgetalk.engines.precision import to_fp16, to_int8
 from edgetalk.export import to_onnx
-from edgetalk.train.amnet import save_checkpoint
 from edgetalk.train.networks.amnet import AMNet
+from edgetalk.train.networks.checkpoint import save_checkpoint
 from onnx import TensorProto, helper, numpy_helper
 
 from edgetalk.backends import cuda, preflight

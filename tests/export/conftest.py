@@ -7,8 +7,8 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
-from edgetalk.train.amnet import save_checkpoint
 from edgetalk.train.networks.amnet import AMNet
+from edgetalk.train.networks.checkpoint import save_checkpoint
 
 from edgetalk.metadata import AudioSpec, Metadata
 
@@ -63,3 +63,14 @@ def metadata_of(path):
     properties = {p.key: p.value for p in onnx.load(path).metadata_props}
     assert set(properties) == {"edgetalk"}
     return Metadata.from_json(properties["edgetalk"], path.name)
+
+
+def assert_plan(path, precision="f32"):
+    """Build the plan of a graph for a card that is not here; what runs it is checked where there is one."""
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install 'edgetalk[rtx]'")
+    from edgetalk.engines import build
+
+    metadata = build(path, path.with_suffix(".plan"), precision=precision, compute_capability=["8.6"])
+    assert path.with_suffix(".plan").stat().st_size > 10_000
+    assert (metadata.engine["name"], metadata.precision) == ("TensorRT-RTX", precision)
+    assert metadata.family == metadata_of(path).family

@@ -7,7 +7,7 @@ import onnx
 import pytest
 import torch
 from edgetalk.export import exporter, onnx_file, to_onnx
-from edgetalk.train.amnet import load_checkpoint
+from edgetalk.train.networks.checkpoint import load_checkpoint
 from safetensors.torch import load_file, save_file
 
 from edgetalk import avatar

@@ -60,8 +60,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from edgetalk.train.amnet import load_checkpoint
     from edgetalk.train.data import Footage, pick_device
+    from edgetalk.train.networks.checkpoint import load_checkpoint
     from edgetalk.train.networks.landmarks import load
     from edgetalk.train.scores.amnet import score
 

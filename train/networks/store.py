@@ -1,6 +1,6 @@
 """Checkpoints of the swap family and its experts: one safetensors file, half precision, what it is in the header.
 
-Leaves out AMNet's checkpoints (networks/amnet.py) and everything published by others (the export part reads those).
+Leaves out AMNet's checkpoints (checkpoint.py) and everything published by others (the export part reads those).
 """
 
 from __future__ import annotations

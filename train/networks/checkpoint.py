@@ -1,0 +1,82 @@
+"""AMNet's checkpoints: one safetensors file of weights, the persons' pictures, and a header that tells the rest.
+
+Header values are JSON: format, variant, size, audio (edgetalk.metadata.AudioSpec), persons, training. Checkpoints of
+the other families are in store.py; published ones of others are read by the export.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from edgetalk.errors import ModelError
+from edgetalk.metadata import AudioSpec
+
+from .amnet import VARIANTS, AMNet
+
+
+def save_checkpoint(path: Path, tensors: dict[str, Tensor], **header: Any) -> None:
+    """Write a checkpoint: tensors by name, and a header of JSON values (`format` 1 first)."""
+    from safetensors.torch import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    told = {"format": "1", **{name: json.dumps(value) for name, value in header.items()}}
+    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, part, told)
+    os.replace(part, path)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained AMNet and what its file says about it."""
+
+    network: AMNet
+    variant: str
+    size: int
+    audio: AudioSpec
+    persons: tuple[str, ...]
+    """Names of the persons that it was trained on; empty where it takes any face."""
+    sources: dict[str, Tensor]
+    """The persons' neutral pictures, uint8 (S, S, 3) RGB."""
+    training: dict[str, Any]
+    """Configuration and data of the training."""
+    sha256: str
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint on the CPU; half-precision weights come back as float32.
+
+    Raises ModelError where the file is no checkpoint of AMNet, FileNotFoundError where there is none.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint at {path}")
+    try:
+        with safe_open(path, "pt") as file:
+            header = {k: json.loads(v) for k, v in (file.metadata() or {}).items()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        if header.get("format") != 1 or header.get("variant") not in VARIANTS:
+            raise KeyError("format")
+        spec = AudioSpec(**header["audio"])
+        size, persons, training = int(header["size"]), tuple(header["persons"]), dict(header["training"])
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise ModelError(f"{path} is not a checkpoint of AMNet; train one with: edgetalk train amnet") from error
+    sources = {name.removeprefix("source."): t for name, t in tensors.items() if name.startswith("source.")}
+    weights = {name: t.float() for name, t in tensors.items() if not name.startswith("source.")}
+    network = AMNet(header["variant"], (spec.window, spec.features))
+    expected = network.state_dict()
+    wrong = [n for n in expected if n not in weights or weights[n].shape != expected[n].shape]
+    wrong += [n for n in weights if n not in expected]
+    if wrong:
+        raise ModelError(f"{path}: {len(wrong)} tensors do not fit AMNet ({', '.join(wrong[:3])}); train it anew")
+    network.load_state_dict(weights)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Checkpoint(network.eval(), header["variant"], size, spec, persons, sources, training, digest)
