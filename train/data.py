@@ -7,10 +7,9 @@ of the files is in announcers/dataset.py.
 from __future__ import annotations
 
 import os
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
-from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,10 +61,6 @@ def _resized(frames: np.ndarray, size: int) -> np.ndarray:
     return out
 
 
-def _versions(job: tuple[np.ndarray, AudioSpec, int, int]) -> np.ndarray:
-    return mel_versions(*job)
-
-
 @dataclass
 class Footage:
     """Frames, labels and sound of a data set on one device."""
@@ -114,8 +109,8 @@ class Footage:
         where = pick_device(device)
         data = load(Path(folder))
         jobs = [(clip.pcm, spec, versions, seed * 100_003 + i) for i, clip in enumerate(data.clips)]
-        with ProcessPoolExecutor(min(os.cpu_count() or 1, 16), get_context("forkserver")) as pool:
-            tracks = list(pool.map(_versions, jobs, chunksize=4))
+        with ThreadPoolExecutor() as pool:  # numpy lets other threads run; processes would ask for a guarded main
+            tracks = list(pool.map(lambda job: mel_versions(*job), jobs))
         counts = np.array([track.shape[1] for track in tracks])
         firsts = 1 + np.cumsum(counts) - counts
         quiet = np.broadcast_to(silence(spec).astype(np.float16), (versions, 1, spec.features))
