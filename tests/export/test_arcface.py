@@ -12,7 +12,7 @@ from edgetalk.backends import open_engine
 from edgetalk.errors import InputError, ModelError
 
 from . import by_name
-from .conftest import metadata_of, onnx_run
+from .conftest import assert_plan, metadata_of, onnx_run
 
 TERMS = "non-commercial research"
 
@@ -35,6 +35,7 @@ def test_weights_through_both_files(blocks, variant, portrait, tmp_path):
     engine = open_engine(tmp_path / "arcface.xml")
     np.testing.assert_allclose(engine.run({"portrait": portrait})["identity"], wanted, atol=1e-5)
     engine.close()
+    assert_plan(tmp_path / "arcface.onnx")
     metadata = metadata_of(tmp_path / "arcface.onnx")
     assert (metadata.variant, metadata.role, metadata.licence, metadata.use) == (
         variant, "identity", TERMS, "non-commercial")
@@ -54,6 +55,7 @@ def test_simswaps_own_extractor_through_both_files(portrait, tmp_path):
     np.testing.assert_allclose(engine.run({"portrait": portrait})["identity"], wanted, atol=1e-5)
     engine.close()
     assert metadata_of(tmp_path / "arcface.onnx").variant == "simswap"
+    assert_plan(tmp_path / "arcface.onnx")
 
 
 def test_simswaps_own_extractor_has_the_published_names():
@@ -117,6 +119,7 @@ def test_onnx_keeps_its_graph(pixels, portrait, tmp_path):
     np.testing.assert_allclose(engine.run({"portrait": portrait})["identity"][0], wanted, atol=1e-5)
     engine.close()
     assert metadata_of(tmp_path / "arcface.onnx").role == "identity"
+    assert_plan(tmp_path / "arcface.onnx")
 
 
 def test_bad_onnx_is_one_line(tmp_path):

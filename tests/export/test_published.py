@@ -82,6 +82,7 @@ BAD = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
 @pytest.mark.parametrize("kind", BAD)
 def test_one_line_and_no_file(kind, good, tmp_path, capfd):
     make, message = BAD[kind]

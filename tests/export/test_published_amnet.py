@@ -11,7 +11,7 @@ from edgetalk.backends import open_engine
 from edgetalk.errors import InputError, ModelError
 
 from . import by_name
-from .conftest import metadata_of, onnx_run
+from .conftest import assert_plan, metadata_of, onnx_run
 
 TERMS = "as agreed with the authors"
 
@@ -62,6 +62,10 @@ def test_engines_make_the_same_frames(model):
     source.close()
     step.close()
     assert_same(made, wanted)
+
+
+def test_plans_are_built(model):
+    assert_plan(model[0] / "amnet.onnx")
 
 
 def test_controls_reach_the_network_unchanged(model):

@@ -10,7 +10,7 @@ from edgetalk.backends import open_engine
 from edgetalk.errors import InputError
 
 from . import by_name
-from .conftest import metadata_of, onnx_run
+from .conftest import assert_plan, metadata_of, onnx_run
 
 
 def save(path, **arrangement):
@@ -64,6 +64,7 @@ def test_the_forms_for_512(arrangement, tmp_path):
     tensors, given = save(tmp_path / "net_G.pth", **arrangement), feeds(128)
     to_onnx(tmp_path / "net_G.pth", tmp_path / "small.onnx", family="simswap", size=128)
     assert_same(onnx_run(tmp_path / "small.onnx", given)["frame"], by_name.simswap(tensors, **given))
+    assert_plan(tmp_path / "small.onnx", "fp16")
     to_onnx(tmp_path / "net_G.pth", tmp_path / "simswap.onnx", family="simswap")
     assert onnx_run(tmp_path / "simswap.onnx", feeds(512))["frame"].shape == (1, 512, 512, 3)
     with pytest.raises(InputError, match="size: got 232, expected a multiple of 16"):

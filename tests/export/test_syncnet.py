@@ -10,7 +10,7 @@ from edgetalk.backends import open_engine
 from edgetalk.errors import InputError
 
 from . import by_name
-from .conftest import metadata_of, onnx_run
+from .conftest import assert_plan, metadata_of, onnx_run
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,10 @@ def test_graph_and_engine_are_the_network(model):
         np.testing.assert_allclose(made["sound"], sound, atol=1e-5)
     engine.close()
     assert mouth.shape == sound.shape == (1, 128) and np.ptp(mouth) > 0.05
+
+
+def test_plan_is_built(model):
+    assert_plan(model[0] / "syncnet.onnx")
 
 
 def test_frames_keep_their_order_and_colours(model):

@@ -17,7 +17,7 @@ from edgetalk.errors import InputError, ModelError
 from edgetalk.metadata import AudioSpec
 
 from . import by_name
-from .conftest import metadata_of, onnx_run
+from .conftest import assert_plan, metadata_of, onnx_run
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +91,11 @@ def test_engines_make_the_same_frames(weights, exported, feeds, tmp_path):
     source.close()
     step.close()
     assert_same(frame, by_name.wav2lip(weights, **feeds))
+
+
+def test_plans_are_built(exported):
+    assert_plan(exported / "wav2lip.onnx")
+    assert (exported / "wav2lip-source.plan").is_file()
 
 
 def test_the_lower_half_reaches_the_network_as_reference_alone(weights, exported, feeds):
