@@ -135,7 +135,7 @@ def test_another_plan_or_size_is_refused(folder):
         dataset.write(folder, "announcers-6", FRAMES, 4, SIZE, "raw")
     with pytest.raises(InputError, match="choose another folder"):
         dataset.write(folder, "announcers-6", FRAMES, 3, 2 * SIZE, "raw")
-    with pytest.raises(InputError, match="expected one of announcers-6, any, wild"):
+    with pytest.raises(InputError, match="expected one of announcers-6, any, wild, calm"):
         dataset.write(folder, "announcers-7")
 
 

@@ -15,17 +15,17 @@ labels.npz, N frames:
     blink float32 (N, 2) subject's left and right, viseme float32 (N, 7) (visemes.AXES), person uint16 (N,),
     clip int32 (N,), frame int32 (N,) number in its clip, split uint8 (N,), voice uint8 (N,), size, codec
 frames.npy (codec raw): uint8 (N, size, size, 3) RGB, to be memory-mapped; clips/NNNNN.mp4 (codec h264): 25 frames/s,
-yuv444p. Sets: "announcers-6" (six persons), "any" (many persons with about 40 frames each, an eleventh of them only
-in the test split), "wild" (40 faces, each as three persons with different clothes, hair, background and light; every
-fourth in the test split as well). The test split says held-out sentences only, every fourth clip with the held-out
-voice.
+yuv444p. Sets: "announcers-6" (six persons), "calm" (the same, heads turning little), "any" (many persons with about 40
+frames each, an eleventh of them only in the test split), "wild" (40 faces, each as three persons with different
+clothes, hair, background and light; every fourth in the test split as well). The test split says held-out sentences
+only, every fourth clip with the held-out voice.
 """
 
 from __future__ import annotations
 
 import functools
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -131,7 +131,8 @@ class _Script:
         span = slice(*(int(n) for n in tables["phones_bounds"][i:i + 2]))
         phones = tuple(Phone(float(start), float(end), VISEMES[viseme]) for (start, end), viseme
                        in zip(tables["phone_times"][span], tables["phone_viseme"][span], strict=True))
-        return motion.controls(Speech(clip.pcm, phones), FPS, clip.motion_seed)
+        controls, turn = motion.controls(Speech(clip.pcm, phones), FPS, clip.motion_seed), self.plan.turn(clip.motion_seed)
+        return controls if turn == 1 else [replace(c, pose=turn * c.pose) for c in controls]
 
 
 @functools.lru_cache(maxsize=8)

@@ -25,7 +25,7 @@ from .visemes import SHAPES
 
 FPS = 25
 SAMPLES = speech.RATE // FPS
-SETS = {"announcers-6": 23_790, "any": 26_400, "wild": 24_000}
+SETS = {"announcers-6": 23_790, "any": 26_400, "wild": 24_000, "calm": 6_000}
 """Sets and their default number of frames."""
 TEST_SHARE = 3_790 / 23_790
 TRAIN, TEST = 0, 1
@@ -63,11 +63,15 @@ class Plan:
 
     def persons(self) -> list[Person]:
         """By person number; in "any" the last eleventh is held out for tests."""
-        if self.name == "announcers-6":
+        if self.name in ("announcers-6", "calm"):
             return [Person(identity, STUDIO) for identity in CAST.values()]
         if self.name == "any":
             return [Person(random_identity(10_000 + i), STUDIO) for i in range(max(self.frames // 40, 11))]
         return [_outdoors(random_identity(50_000 + i // 3), i) for i in range(120)]
+
+    def turn(self, motion_seed: int) -> float:
+        """How far the heads of a clip turn, as a factor: all the way, but in "calm" little, as idle motion does."""
+        return float(np.random.default_rng([motion_seed, 84]).uniform(0.15, 0.6)) if self.name == "calm" else 1.0
 
     def lanes(self) -> list[Lane]:
         """All lanes, training before test; their frames add up to `frames`."""
@@ -76,7 +80,7 @@ class Plan:
             first_test = count - count // 11
             return [Lane(i, int(i >= first_test), n) for i, n in enumerate(_shared(self.frames, count)) if n]
         test = round(self.frames * TEST_SHARE)
-        tested = range(0, count, 1 if self.name == "announcers-6" else 4)
+        tested = range(0, count, 1 if self.name in ("announcers-6", "calm") else 4)
         lanes = [Lane(i, TRAIN, n) for i, n in enumerate(_shared(self.frames - test, count))]
         lanes += [Lane(i, TEST, n) for i, n in zip(tested, _shared(test, len(tested)), strict=True)]
         return [lane for lane in lanes if lane.frames]
