@@ -131,8 +131,9 @@ class _Script:
         span = slice(*(int(n) for n in tables["phones_bounds"][i:i + 2]))
         phones = tuple(Phone(float(start), float(end), VISEMES[viseme]) for (start, end), viseme
                        in zip(tables["phone_times"][span], tables["phone_viseme"][span], strict=True))
-        controls, turn = motion.controls(Speech(clip.pcm, phones), FPS, clip.motion_seed), self.plan.turn(clip.motion_seed)
-        return controls if turn == 1 else [replace(c, pose=turn * c.pose) for c in controls]
+        turn = self.plan.turn(clip.motion_seed)
+        controls = motion.controls(Speech(clip.pcm, phones), FPS, clip.motion_seed)
+        return [replace(c, pose=turn * c.pose) for c in controls]
 
 
 @functools.lru_cache(maxsize=8)

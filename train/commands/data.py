@@ -16,7 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     announcers.set_defaults(make=_announcers)
     announcers.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
     announcers.add_argument("--set", choices=("announcers-6", "any", "wild", "calm"), default=None,
-                            help="six persons (default), many persons, varied looks and light, or the six with calm heads")
+                            help="six persons (default), many, varied looks and light, or the six with calm heads")
     announcers.add_argument("--size", type=int, default=256, help="width and height in pixels (default 256)")
     announcers.add_argument("--frames", type=int, default=None, help="how many frames (default: all that the set has)")
     announcers.add_argument("--seed", type=int, default=None, help="another seed, another set (default 0)")
