@@ -96,17 +96,17 @@ int64_t Tensor::values() const {
     return count;
 }
 
-void Tensor::copy(int64_t index, float *out) const {
-    const auto count = static_cast<size_t>(values());
-    const char *from = bytes.data() + static_cast<size_t>(index) * count * item_sizes[type];
-    if (type == f32) {
-        std::memcpy(out, from, count * sizeof(float));
+void Tensor::copy(int64_t index, void *out) const {
+    const size_t count = static_cast<size_t>(values()), size = count * item_sizes[type];
+    const char *from = bytes.data() + static_cast<size_t>(index) * size;
+    if (type != f16) {
+        std::memcpy(out, from, size);
         return;
     }
     for (size_t k = 0; k < count; ++k) {
         uint16_t half;  // memcpy, for a file may place it at an odd address
         std::memcpy(&half, from + 2 * k, 2);
-        out[k] = from_half(half);
+        static_cast<float *>(out)[k] = from_half(half);
     }
 }
 

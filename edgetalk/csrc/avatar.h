@@ -19,8 +19,8 @@ struct Tensor {
     std::vector<int64_t> shape;
     std::string_view bytes;
 
-    // Writes entry `index` of the first axis as float32; for f16 and f32.
-    void copy(int64_t index, float *out) const;
+    // Writes entry `index` of the first axis, values() numbers: u8 as they are, f16 and f32 as float32.
+    void copy(int64_t index, void *out) const;
     int64_t values() const;  // per entry of the first axis
 };
 

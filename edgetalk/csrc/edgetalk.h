@@ -24,8 +24,8 @@
    Threads: a session may be used by one thread at a time; different sessions may be used at the same time.
 
    Every function that can fail returns an et_status; et_last_error() has the sentence that says what came, what was
-   expected and what to do. A call that fails leaves the session as it was. NULL where something is needed is an
-   error, not a crash. */
+   expected and what to do. ET_ERROR_INPUT leaves the session as it was. NULL where something is needed is an error,
+   not a crash. */
 
 #ifndef EDGETALK_H
 #define EDGETALK_H

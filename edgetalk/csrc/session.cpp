@@ -266,12 +266,7 @@ void et_session::step(const float *mel, const float *pose, const float *blink, u
         if (port) std::memcpy(port->data, values, port->bytes);
     if (frames > 1 || !fed) {
         const int64_t k = ping_pong(steps, frames);
-        for (const auto &[port, tensor] : features) {
-            if (tensor->type == Tensor::u8)
-                std::memcpy(port->data, tensor->bytes.data(), port->bytes);
-            else
-                tensor->copy(std::min(k, tensor->shape[0] - 1), static_cast<float *>(port->data));
-        }
+        for (const auto &[port, tensor] : features) tensor->copy(std::min(k, tensor->shape[0] - 1), port->data);
     }
     engine.run();
     fed = stepped = true;

@@ -149,7 +149,7 @@ static void avatars() {
             const Avatar read = Avatar::parse(file, "a.avatar");
             for (const auto &[name, tensor] : read.features) {
                 std::vector<float> copied(static_cast<size_t>(tensor.values()));
-                if (tensor.type != Tensor::u8) tensor.copy(tensor.shape[0] - 1, copied.data());
+                tensor.copy(tensor.shape[0] - 1, copied.data());
             }
         });
     }

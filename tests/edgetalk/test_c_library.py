@@ -1,7 +1,7 @@
 """libedgetalk against the Python runtime: frames, sound, motion and errors must be the same, and nothing may leak.
 
-The library is built once (EDGETALK_C_BUILD names a build folder to take instead). What needs no engine is tested by
-ctest: tests/c.
+The library is built by its presets, in the folder EDGETALK_C_BUILD where that is set: with `build`, what `cmake --build
+--preset native` made is taken. What needs no engine is tested by ctest: tests/c.
 """
 
 from __future__ import annotations
@@ -179,10 +179,10 @@ class Face:
         self.close()
 
 
-def build(folder: Path, *targets: str, **options: str) -> Path:
-    settings = [f"-D{key}={value}" for key, value in {"CMAKE_BUILD_TYPE": "Release", **options}.items()]
-    for command in (["-S", ROOT, "-B", folder, *settings], ["--build", folder, "--target", *targets]):
-        done = subprocess.run(["cmake", *map(str, command)], capture_output=True, text=True)
+def build(preset: str, root: Path, *targets: str) -> Path:
+    folder = Path(os.environ.get("EDGETALK_C_BUILD", root)).resolve() / preset
+    for command in (["--preset", preset, "-B", folder], ["--build", folder, "--target", *targets]):
+        done = subprocess.run(["cmake", *command], capture_output=True, text=True, cwd=ROOT)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         assert "warning:" not in done.stderr, done.stderr
     return folder
@@ -190,8 +190,7 @@ def build(folder: Path, *targets: str, **options: str) -> Path:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory) -> Path:
-    given = os.environ.get("EDGETALK_C_BUILD")
-    return Path(given).resolve() if given else build(tmp_path_factory.mktemp("c"), "edgetalk", "talk")
+    return build("native", tmp_path_factory.mktemp("c"), "edgetalk", "talk")
 
 
 @pytest.fixture(scope="module")
@@ -556,7 +555,7 @@ def test_is_found_by_cmake_and_pkg_config(built, tmp_path):
 
 
 def test_ten_thousand_steps_leak_nothing(zoo, tmp_path):
-    folder = build(tmp_path / "build", "endure", EDGETALK_SANITIZE="ON", CMAKE_BUILD_TYPE="RelWithDebInfo")
+    folder = build("sanitize", tmp_path, "endure")
     engine = zoo.set("f32", tmp_path / "f32")
     environment = {**os.environ, "EDGETALK_OPENVINO": str(OPENVINO), "ASAN_OPTIONS": "detect_leaks=1"}
     command = [folder / "tests/c/endure", engine]
@@ -575,7 +574,7 @@ ARM = Path(os.environ.get("EDGETALK_AARCH64", "/nowhere"))
 @pytest.mark.skipif(not shutil.which("qemu-aarch64-static"), reason="needs an emulator: apt install qemu-user-static")
 @pytest.mark.skipif(not shutil.which("aarch64-linux-gnu-g++"), reason="needs apt install g++-aarch64-linux-gnu")
 def test_speaks_on_aarch64_as_here(zoo, tmp_path):
-    folder = build(tmp_path / "build", "talk", CMAKE_TOOLCHAIN_FILE=str(ROOT / "cmake/aarch64.cmake"))
+    folder = build("aarch64", tmp_path, "talk")
     assert (folder / "libedgetalk.so").stat().st_size < 300_000
     engine = zoo.set("f32", tmp_path / "f32")
     soundfile.write(tmp_path / "speech.wav", sound(0.4), 16000, subtype="PCM_16")
