@@ -26,6 +26,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", type=lambda text: 0 if text == "dynamic" else int(text), metavar="N",
                         help='samples of a run, or "dynamic" (default: 1, or dynamic with --dynamic-conv shift)')
     parser.add_argument("--avatar", metavar="NAME", help="person in the checkpoint to make the avatar of")
+    parser.add_argument("--every-avatar", action="store_true", help="write PERSON.avatar for each person, too")
     parser.add_argument("--source", type=Path, metavar="PICTURE", help="picture to make the avatar of instead")
     parser.add_argument("--licence", default="", metavar="TEXT",
                         help="licence of the weights (default: that of the published ones, where it is known)")
@@ -36,6 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     written = to_onnx(args.checkpoint, args.out, family=args.family, dynamic_conv=args.dynamic_conv,
                       whole=args.whole, size=args.size, batch=args.batch, avatar=args.avatar, source=args.source,
+                      every_avatar=args.every_avatar,
                       licence=args.licence, use=args.use)
     for path in written:
         print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")

@@ -32,7 +32,7 @@ USES = ("any", "non-commercial")
 
 def to_onnx(checkpoint: str | os.PathLike[str], out: str | os.PathLike[str], *, family: str = "amnet",
             dynamic_conv: str = "conv", whole: bool = False, size: int | None = None, batch: int | None = None,
-            avatar: str | None = None, source: str | os.PathLike[str] | None = None,
+            avatar: str | None = None, source: str | os.PathLike[str] | None = None, every_avatar: bool = False,
             licence: str = "", use: str | None = None) -> list[Path]:
     """Write NAME.onnx, NAME-source.onnx and NAME.avatar for `out` = NAME.onnx and return their paths.
 
@@ -40,7 +40,8 @@ def to_onnx(checkpoint: str | os.PathLike[str], out: str | os.PathLike[str], *, 
     a run, 0 for any number (left alone: 1, and any number in the form "shift"). `whole` writes one graph with all
     inputs instead of two. `size` is the side of the picture, the checkpoint's own where it is not
     given. `avatar` names the person in the checkpoint whose picture the avatar shows (left alone: the first);
-    `source` is a picture to use instead. Without any picture there is no avatar.
+    `source` is a picture to use instead. Without any picture there is no avatar. `every_avatar` writes PERSON.avatar
+    for each person in the checkpoint, too.
 
     `licence` and `use` ("any" or "non-commercial") go into the metadata. Published weights bring the terms that
     their authors set (export/published.py); where these state none, `licence` has to be given, and a wider use
@@ -79,6 +80,8 @@ def to_onnx(checkpoint: str | os.PathLike[str], out: str | os.PathLike[str], *, 
                 (parts / out.name).write_bytes(data)
             if picture is not None and "source" in graph.inputs:
                 save(_avatar(graph, data, metadata, name, picture), parts / f"{out.stem}.avatar")
+                for person, own in export.sources.items() if every_avatar else ():
+                    save(_avatar(graph, data, metadata, person, own), parts / f"{person}.avatar")
         names = sorted(part.name for part in parts.iterdir())
     return [out.with_name(name) for name in names]
 

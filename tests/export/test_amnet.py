@@ -114,6 +114,18 @@ def test_avatar_holds_the_first_persons_features(exported, checkpoint):
     assert made.weights == metadata_of(exported / "amnet.onnx").source
 
 
+def test_every_avatar_shows_its_own_person(checkpoint, tmp_path):
+    from edgetalk.export import to_onnx
+
+    written = to_onnx(checkpoint, tmp_path / "amnet.onnx", every_avatar=True)
+    pictures = {n.removeprefix("source."): p for n, p in load_file(checkpoint).items() if n.startswith("source.")}
+    assert {path.name for path in written} >= {f"{name}.avatar" for name in pictures}
+    for name, picture in pictures.items():
+        made = avatar.load(tmp_path / f"{name}.avatar")
+        assert made.name == name
+        np.testing.assert_array_equal(made.source, picture)
+
+
 def test_same_checkpoint_same_bytes(checkpoint, exported, tmp_path):
     to_onnx(checkpoint, tmp_path / "amnet.onnx", licence="CC0-1.0")
     for file in sorted(exported.iterdir()):
