@@ -34,7 +34,7 @@ PAGE = ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- bench.tables begins -->", "<!-- bench.tables ends -->"
 WARM_UP = 3
 PAUSE = 0.01  # seconds: worker threads of the one before go to sleep and do not eat into the next one's turn
-IDLE = 0.25  # load per core up to which a time means something
+IDLE = 0.1  # share of the processor that other programs may take before times mean nothing
 FPS = 25
 CPU = {"eager": "PyTorch eager", "f32": "OpenVINO f32", "bf16": "OpenVINO bf16", "step-f32": "step, f32",
        "step-bf16": "step, bf16"}
@@ -48,6 +48,14 @@ def processor() -> str:
     text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     found = re.search(r"^model name\s*: (.+)$", text, re.MULTILINE)
     return f"{found[1] if found else os.uname().machine}, {len(os.sched_getaffinity(0))} cores"
+
+
+def busy_seconds() -> tuple[float, float]:
+    """Return the seconds that all cores have worked since the machine started, and those that they worked for us."""
+    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    worked = sum(map(int, fields[:8])) - int(fields[3]) - int(fields[4])  # but idle and waiting for disks
+    own = os.times()
+    return worked / os.sysconf("SC_CLK_TCK"), own.user + own.system
 
 
 def in_torch(network: nn.Module, inputs: Inputs, device: str, compiled: bool = False) -> Contestant:
@@ -126,10 +134,14 @@ def take_turns(runs: dict[tuple[str, str], Contestant], turns: int) -> dict[str,
 
 def measure(systems: list[System], turns: int, threads: int, cpu: bool = True) -> dict[str, Any]:
     """Measure on the CPU or on the GPU; return the figures with the machine that they are of."""
-    load = os.getloadavg()[0]
     torch.set_num_threads(threads)
     with tempfile.TemporaryDirectory() as folder:
-        figures = take_turns(contestants(systems, Path(folder), threads, cpu), turns)
+        runs = contestants(systems, Path(folder), threads, cpu)
+        start, (all_before, own_before) = time.perf_counter(), busy_seconds()
+        figures = take_turns(runs, turns)
+        all_after, own_after = busy_seconds()
+        there = (time.perf_counter() - start) * (os.cpu_count() or 1)
+    others = max(0.0, (all_after - all_before) - (own_after - own_before)) / there
     versions = {"torch": torch.__version__.partition("+")[0]}
     if cpu:
         import openvino
@@ -139,7 +151,7 @@ def measure(systems: list[System], turns: int, threads: int, cpu: bool = True) -
              "ms": figures[s.name]} for s in systems]
     return {"device": processor() if cpu else torch.cuda.get_device_name(), "kind": "cpu" if cpu else "gpu",
             "threads": threads, "date": time.strftime("%Y-%m-%d"), "turns": turns, "versions": versions,
-            "load": round(load, 2), "busy": bool(cpu and load > IDLE * len(os.sched_getaffinity(0))), "rows": rows}
+            "others": round(others, 2), "busy": cpu and others > IDLE, "rows": rows}
 
 
 def save(result: dict[str, Any], folder: Path = RESULTS) -> Path:
@@ -186,7 +198,7 @@ def markdown(results: list[dict[str, Any]]) -> str:
     for i, result in enumerate(results):
         versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
         threads = f"{result['threads']} threads, " if result["kind"] == "cpu" else ""
-        busy = f" **The machine was busy (load {result['load']}): compare columns, do not quote times.**"
+        busy = f" **The machine was busy (other programs took {result['others']:.0%}): do not quote these times.**"
         parts.append(f"- {chr(ord('A') + i)} = {result['device']}; {threads}{versions}; medians of {result['turns']} "
                      f"turns, {result['date']}.{busy if result['busy'] else ''}")
     return "\n".join(parts) + "\n"
@@ -211,7 +223,7 @@ def plot(results: list[dict[str, Any]], path: Path) -> None:
     axes.set(xscale="log", xlabel="milliseconds per frame (median)", yticks=[-n - 0.3 for n in range(len(names))])
     axes.set_yticklabels(names)
     axes.grid(axis="x", alpha=0.3)
-    axes.legend(fontsize=8)
+    figure.legend(loc="outside lower center", ncols=4, fontsize=8)
     part = path.with_name(path.name + ".part")
     figure.savefig(part, format="png", dpi=100, metadata={"Software": None})
     pyplot.close(figure)

@@ -104,7 +104,7 @@ def test_page(tables, systems, tmp_path):
 def test_steps_are_what_the_whole_networks_do_behind_the_face(root):
     from bench.systems import all_systems
 
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     for system in all_systems():
         if system.step is None or "224" in system.name:
             continue
