@@ -98,26 +98,46 @@ def parameters(*networks: nn.Module) -> float:
 
 
 def _peers(generator: torch.Generator) -> list[System]:
-    told = {"Wav2Pix": ("24.771", "29.8", "275.7"), "MakeItTalk": ("74.828", "8.7", "65.6"),
-            "APB2Face": ("16.696", "8.5", "200.4")}  # AMNet, Table II
+    told = {
+        "Wav2Pix": ("24.771", "29.8", "275.7"),
+        "MakeItTalk": ("74.828", "8.7", "65.6"),
+        "APB2Face": ("16.696", "8.5", "200.4"),
+    }  # AMNet, Table II
     rows = []
     for name, peer in PEERS.items():
         network = peer.network()
         paper = dict(zip(("params", "cpu", "gpu"), told[name], strict=True))
-        rows.append(System("II", f"{name}, {peer.SIZE}×{peer.SIZE}", peer.counted(network) / 1e6, network,
-                           peer.inputs(generator), paper=paper))
+        rows.append(
+            System(
+                "II",
+                f"{name}, {peer.SIZE}×{peer.SIZE}",
+                peer.counted(network) / 1e6,
+                network,
+                peer.inputs(generator),
+                paper=paper,
+            )
+        )
     return rows
 
 
 @torch.no_grad()
 def _amnet(size: int, network: AMNet, generator: torch.Generator) -> System:
-    drive = {"mel": torch.rand(1, 32, 80, generator=generator) * 8 - 4,
-             "pose": torch.rand(1, 3, generator=generator), "blink": torch.rand(1, 2, generator=generator)}
+    drive = {
+        "mel": torch.rand(1, 32, 80, generator=generator) * 8 - 4,
+        "pose": torch.rand(1, 3, generator=generator),
+        "blink": torch.rand(1, 2, generator=generator),
+    }
     source = torch.rand(1, 3, size, size, generator=generator) * 2 - 1
     appearance = network.reenactor.source(source)
-    return System("II", f"AMNet, {size}×{size}", parameters(network.reenactor), network, {"source": source, **drive},
-                  (AMNetStep(network), {"appearance": appearance, **drive}),
-                  {"params": "4.085", "cpu": "33.8", "gpu": "158.9"})
+    return System(
+        "II",
+        f"AMNet, {size}×{size}",
+        parameters(network.reenactor),
+        network,
+        {"source": source, **drive},
+        (AMNetStep(network), {"appearance": appearance, **drive}),
+        {"params": "4.085", "cpu": "33.8", "gpu": "158.9"},
+    )
 
 
 @torch.no_grad()
@@ -126,9 +146,15 @@ def _cascade(size: int, lips: Wav2Lip, swap: SimSwap, generator: torch.Generator
     identity = F.normalize(torch.randn(1, 512, generator=generator))
     face = {f"face{i}": value for i, value in enumerate(lips.prepare(target, target))}
     cascade = Cascade(lips, swap, size).eval()
-    return System("3", f"Wav2Lip 96 → SimSwap {size}", parameters(lips, swap), cascade,
-                  {"target": target, "mel": mel, "identity": identity},
-                  (CascadeStep(cascade), {**face, "mel": mel, "identity": identity}), {"rtf": "0.2005"})
+    return System(
+        "3",
+        f"Wav2Lip 96 → SimSwap {size}",
+        parameters(lips, swap),
+        cascade,
+        {"target": target, "mel": mel, "identity": identity},
+        (CascadeStep(cascade), {**face, "mel": mel, "identity": identity}),
+        {"rtf": "0.2005"},
+    )
 
 
 @torch.no_grad()
@@ -137,9 +163,15 @@ def _wavsyncswap(network: WavSyncSwap, generator: torch.Generator) -> System:
     identity = F.normalize(torch.randn(1, 512, generator=generator))
     mel = torch.rand(1, 16, 80, generator=generator) * 8 - 4
     face = {f"face{i}": value for i, value in enumerate(network.prepare(target, reference, identity))}
-    return System("3", "WavSyncSwap 96", parameters(network), network,
-                  {"target": target, "reference": reference, "identity": identity, "mel": mel},
-                  (SwapStep(network), {**face, "mel": mel}), {"rtf": "0.1024"})
+    return System(
+        "3",
+        "WavSyncSwap 96",
+        parameters(network),
+        network,
+        {"target": target, "reference": reference, "identity": identity, "mel": mel},
+        (SwapStep(network), {**face, "mel": mel}),
+        {"rtf": "0.1024"},
+    )
 
 
 def all_systems() -> list[System]:

@@ -36,8 +36,13 @@ WARM_UP = 3
 PAUSE = 0.01  # seconds: worker threads of the one before go to sleep and do not eat into the next one's turn
 IDLE = 0.1  # share of the processor that other programs may take before times mean nothing
 FPS = 25
-CPU = {"eager": "PyTorch eager", "f32": "OpenVINO f32", "bf16": "OpenVINO bf16", "step-f32": "step, f32",
-       "step-bf16": "step, bf16"}
+CPU = {
+    "eager": "PyTorch eager",
+    "f32": "OpenVINO f32",
+    "bf16": "OpenVINO bf16",
+    "step-f32": "step, f32",
+    "step-bf16": "step, bf16",
+}
 GPU = {"cuda": "PyTorch eager", "compiled": "torch.compile"}
 
 Contestant = Callable[[], Any]
@@ -147,11 +152,21 @@ def measure(systems: list[System], turns: int, threads: int, cpu: bool = True) -
         import openvino
 
         versions["openvino"] = openvino.__version__.partition("-")[0]
-    rows = [{"table": s.table, "name": s.name, "millions": round(s.millions, 3), "paper": s.paper,
-             "ms": figures[s.name]} for s in systems]
-    return {"device": processor() if cpu else torch.cuda.get_device_name(), "kind": "cpu" if cpu else "gpu",
-            "threads": threads, "date": time.strftime("%Y-%m-%d"), "turns": turns, "versions": versions,
-            "others": round(others, 2), "busy": cpu and others > IDLE, "rows": rows}
+    rows = [
+        {"table": s.table, "name": s.name, "millions": round(s.millions, 3), "paper": s.paper, "ms": figures[s.name]}
+        for s in systems
+    ]
+    return {
+        "device": processor() if cpu else torch.cuda.get_device_name(),
+        "kind": "cpu" if cpu else "gpu",
+        "threads": threads,
+        "date": time.strftime("%Y-%m-%d"),
+        "turns": turns,
+        "versions": versions,
+        "others": round(others, 2),
+        "busy": cpu and others > IDLE,
+        "rows": rows,
+    }
 
 
 def save(result: dict[str, Any], folder: Path = RESULTS) -> Path:
@@ -175,19 +190,29 @@ def _cell(row: dict[str, Any], column: str) -> str:
 def markdown(results: list[dict[str, Any]]) -> str:
     """Return both tables, with the columns of every device that has been measured."""
     parts = []
-    titles = {"II": ("Table II of AMNet: frames per second", {"params": "params (M)", "cpu": "CPU (i9-10900K)",
-                                                              "gpu": "GPU (2080 Ti)"}),
-              "3": ("Table 3 of WavSyncSwap: seconds for one second of video (RTF)", {"rtf": "RTF (V100)"})}
+    titles = {
+        "II": (
+            "Table II of AMNet: frames per second",
+            {"params": "params (M)", "cpu": "CPU (i9-10900K)", "gpu": "GPU (2080 Ti)"},
+        ),
+        "3": ("Table 3 of WavSyncSwap: seconds for one second of video (RTF)", {"rtf": "RTF (V100)"}),
+    }
     for table, (title, told) in titles.items():
         rows = {row["name"]: row for row in results[0]["rows"] if row["table"] == table}
-        columns = [(i, column) for i, result in enumerate(results)
-                   for column in (CPU if result["kind"] == "cpu" else GPU)
-                   if any(column in row["ms"] for row in result["rows"])]
+        columns = [
+            (i, column)
+            for i, result in enumerate(results)
+            for column in (CPU if result["kind"] == "cpu" else GPU)
+            if any(column in row["ms"] for row in result["rows"])
+        ]
         marks = {i: chr(ord("A") + i) for i in range(len(results))}
         names = [f"{marks[i]}: {(CPU | GPU)[column]}" for i, column in columns]
-        parts += [f"**{title}**", "", "| system | params (M) | " + " | ".join(
-            [f"paper: {text}" for text in told.values()] + names) + " |",
-            "|---" * (2 + len(told) + len(names)) + "|"]
+        parts += [
+            f"**{title}**",
+            "",
+            "| system | params (M) | " + " | ".join([f"paper: {text}" for text in told.values()] + names) + " |",
+            "|---" * (2 + len(told) + len(names)) + "|",
+        ]
         for name, row in rows.items():
             cells = [row["paper"].get(key, "") for key in told]
             for i, column in columns:
@@ -199,8 +224,10 @@ def markdown(results: list[dict[str, Any]]) -> str:
         versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
         threads = f"{result['threads']} threads, " if result["kind"] == "cpu" else ""
         busy = f" **The machine was busy (other programs took {result['others']:.0%}): do not quote these times.**"
-        parts.append(f"- {chr(ord('A') + i)} = {result['device']}; {threads}{versions}; medians of {result['turns']} "
-                     f"turns, {result['date']}.{busy if result['busy'] else ''}")
+        parts.append(
+            f"- {chr(ord('A') + i)} = {result['device']}; {threads}{versions}; medians of {result['turns']} "
+            f"turns, {result['date']}.{busy if result['busy'] else ''}"
+        )
     return "\n".join(parts) + "\n"
 
 
@@ -215,8 +242,10 @@ def plot(results: list[dict[str, Any]], path: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(9, 5.5), layout="constrained")
     series = [(i, column) for i, result in enumerate(results) for column in (CPU if result["kind"] == "cpu" else GPU)]
     for k, (i, column) in enumerate(series):
-        medians = [next((r["ms"][column][1] for r in results[i]["rows"] if r["name"] == name and column in r["ms"]),
-                        np.nan) for name in names]
+        medians = [
+            next((r["ms"][column][1] for r in results[i]["rows"] if r["name"] == name and column in r["ms"]), np.nan)
+            for name in names
+        ]
         label = f"{chr(ord('A') + i)}: {(CPU | GPU)[column]}"
         axes.plot(medians, [-n - k / (len(series) + 2) for n in range(len(names))], "o", label=label)
     axes.axvline(1e3 / FPS, color="grey", linestyle=":", label=f"real time, {FPS} per second")
@@ -245,8 +274,9 @@ def write_page(folder: Path, page: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.tables", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.tables", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--turns", type=int, default=30, help="frames that each contestant makes (default: 30)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: every core")
     parser.add_argument("--only", choices=("cpu", "gpu"), help="default: the CPU, and the GPU where there is one")

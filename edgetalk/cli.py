@@ -27,14 +27,10 @@ class Command(NamedTuple):
 COMMANDS = {
     "demo": Command("edgetalk.commands.demo", "the bundled announcer speaks the bundled sentence into demo.mp4"),
     "talk": Command("edgetalk.commands.talk", "speech and a face in, a video with sound out"),
-    "avatar": Command(
-        "edgetalk.commands.avatar", "prepare a source face once, so that a step needs the engine alone"
-    ),
+    "avatar": Command("edgetalk.commands.avatar", "prepare a source face once, so that a step needs the engine alone"),
     "bench": Command("edgetalk.commands.bench", "milliseconds per stage, memory and real-time factor of an engine"),
     "doctor": Command("edgetalk.commands.doctor", "what this machine can run, and whether an engine fits it"),
-    "data": Command(
-        "edgetalk.train.commands.data", "draw a data set of announcers, or calibration arrays", "train"
-    ),
+    "data": Command("edgetalk.train.commands.data", "draw a data set of announcers, or calibration arrays", "train"),
     "train": Command("edgetalk.train.commands.train", "train a network; the same command resumes", "train"),
     "score": Command("edgetalk.train.commands.score", "score a checkpoint on held-out data", "train"),
     "export": Command("edgetalk.export.command", "checkpoint to ONNX", "export"),

@@ -38,8 +38,15 @@ MADE_UP = 4
 Run = Callable[[Feeds], Feeds]
 
 
-def build(model: str | os.PathLike[str], out: str | os.PathLike[str], *, precision: str = "f32",
-          calibration: str | os.PathLike[str] | None = None, keep: Collection[str] = (), **options: Any) -> Metadata:
+def build(
+    model: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    precision: str = "f32",
+    calibration: str | os.PathLike[str] | None = None,
+    keep: Collection[str] = (),
+    **options: Any,
+) -> Metadata:
     """Build the engines of NAME.onnx as `out`, copy its avatar beside it, and return the step engine's metadata.
 
     The suffix of `out` chooses OpenVINO (.xml) or TensorRT (.plan, whose `options` are those of build_plan in
@@ -90,8 +97,13 @@ def build(model: str | os.PathLike[str], out: str | os.PathLike[str], *, precisi
     return metadata
 
 
-def _check_options(out: Path, precision: str, calibration: str | os.PathLike[str] | None, keep: Collection[str],
-                   options: dict[str, Any]) -> None:
+def _check_options(
+    out: Path,
+    precision: str,
+    calibration: str | os.PathLike[str] | None,
+    keep: Collection[str],
+    options: dict[str, Any],
+) -> None:
     if out.suffix not in SUFFIXES:
         raise InputError(f"out: got {out.name!r}, expected a name that ends in {' or '.join(SUFFIXES)}")
     if precision not in PRECISIONS:
@@ -125,8 +137,10 @@ def _compare(reference: Runner, run: Run, samples: list[Feeds]) -> dict[str, Any
     for feeds in samples:
         made.append({name: value.copy() for name, value in run(feeds).items()})  # engines reuse their outputs
     if "frame" not in reference.outputs:
-        vectors = [np.concatenate([result[name] for result in results for name in reference.outputs])
-                   for results in (wanted, made)]
+        vectors = [
+            np.concatenate([result[name] for result in results for name in reference.outputs])
+            for results in (wanted, made)
+        ]
         return gate.compare_vectors(*vectors)
     frames = [np.concatenate([result["frame"] for result in results]) for results in (wanted, made)]
     if "landmarks" not in reference.outputs:
@@ -137,8 +151,13 @@ def _compare(reference: Runner, run: Run, samples: list[Feeds]) -> dict[str, Any
     return figures
 
 
-def _write_openvino(model: onnx.ModelProto, metadata: Metadata, path: Path,
-                    judged: Callable[[Run, str], dict[str, Any]] | None, options: dict[str, Any]) -> Metadata:
+def _write_openvino(
+    model: onnx.ModelProto,
+    metadata: Metadata,
+    path: Path,
+    judged: Callable[[Run, str], dict[str, Any]] | None,
+    options: dict[str, Any],
+) -> Metadata:
     """Write an .xml; the engine itself passes the gate, and its figures are then written into it."""
     halve = metadata.precision != "f32"
     metadata = dataclasses.replace(metadata, engine={"name": "OpenVINO", "version": openvino.version()})
@@ -155,8 +174,13 @@ def _write_openvino(model: onnx.ModelProto, metadata: Metadata, path: Path,
     return metadata
 
 
-def _write_tensorrt(model: onnx.ModelProto, metadata: Metadata, path: Path,
-                    judged: Callable[[Run, str], dict[str, Any]] | None, options: dict[str, Any]) -> Metadata:
+def _write_tensorrt(
+    model: onnx.ModelProto,
+    metadata: Metadata,
+    path: Path,
+    judged: Callable[[Run, str], dict[str, Any]] | None,
+    options: dict[str, Any],
+) -> Metadata:
     """Write a .plan; its typed graph passes the gate in ONNX Runtime, as the plan's device may be another."""
     from .tensorrt import build_plan
 

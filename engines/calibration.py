@@ -34,8 +34,9 @@ def load(path: str | os.PathLike[str], graph: Runner, source: Runner | None) -> 
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
     except (ValueError, EOFError, zipfile.BadZipFile, AttributeError):
-        raise InputError(f"calibration: {name} is no .npz file or not a whole one; "
-                         "write one with: edgetalk data calibration") from None
+        raise InputError(
+            f"calibration: {name} is no .npz file or not a whole one; write one with: edgetalk data calibration"
+        ) from None
     wanted = dict(graph.inputs)
     if source is not None and not set(source.outputs) <= set(arrays):
         wanted = {key: spec for key, spec in wanted.items() if key not in source.outputs} | source.inputs

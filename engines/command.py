@@ -19,27 +19,45 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL.onnx", help="f32 file that edgetalk export wrote")
     parser.add_argument("-o", "--out", required=True, type=Path, metavar="FILE", help="NAME.xml or NAME.plan to write")
     parser.add_argument("--precision", choices=PRECISIONS, default="f32", help="default: f32")
-    parser.add_argument("--calibration", type=Path, metavar="FILE.npz",
-                        help="samples of the inputs; int8 needs them, and every fifth one judges the engine")
-    parser.add_argument("--keep", action="append", default=[], metavar="LAYER",
-                        help="int8: leave layers whose names begin so in float; may be given several times")
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        metavar="FILE.npz",
+        help="samples of the inputs; int8 needs them, and every fifth one judges the engine",
+    )
+    parser.add_argument(
+        "--keep",
+        action="append",
+        default=[],
+        metavar="LAYER",
+        help="int8: leave layers whose names begin so in float; may be given several times",
+    )
     group = parser.add_argument_group("TensorRT")
-    group.add_argument("--compute-capability", type=lambda text: tuple(text.split(",")), metavar="8.6,8.9",
-                       help="devices to build for (default: this machine's GPU)")
+    group.add_argument(
+        "--compute-capability",
+        type=lambda text: tuple(text.split(",")),
+        metavar="8.6,8.9",
+        help="devices to build for (default: this machine's GPU)",
+    )
     group.add_argument("--batch", type=int, metavar="N", help="largest batch, of a graph that takes any")
     group.add_argument("--workspace", type=int, metavar="MIB", help="memory that a layer may use")
     group.add_argument("--timing-cache", type=Path, metavar="FILE", help="keeps what was measured of kernels")
     group.add_argument("--hardware", choices=("ampere+", "same"), help="let the plan run on other devices too")
-    group.add_argument("--version-compatible", action="store_true", default=None,
-                       help="let newer versions of TensorRT run the plan too")
+    group.add_argument(
+        "--version-compatible",
+        action="store_true",
+        default=None,
+        help="let newer versions of TensorRT run the plan too",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
     options = {name: getattr(args, name) for name in TENSORRT if getattr(args, name) is not None}
     if args.out.suffix == ".plan" and sys.stderr.isatty():
         options["progress"] = show
-    metadata = build(args.model, args.out, precision=args.precision, calibration=args.calibration, keep=args.keep,
-                     **options)
+    metadata = build(
+        args.model, args.out, precision=args.precision, calibration=args.calibration, keep=args.keep, **options
+    )
     if "progress" in options:
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
     print(f"{args.out}  {metadata.engine['name']} {metadata.engine['version']}, {metadata.precision}")

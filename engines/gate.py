@@ -70,8 +70,10 @@ def compare(reference: np.ndarray, frames: np.ndarray, landmarks: np.ndarray | N
     `mouth_psnr`. Raises ModelError where the shapes differ.
     """
     if reference.shape != frames.shape:
-        raise ModelError(f"the engine's frames are {frames.shape}, those of the f32 graph {reference.shape}; "
-                         "build the engine from the ONNX file that it is compared with")
+        raise ModelError(
+            f"the engine's frames are {frames.shape}, those of the f32 graph {reference.shape}; "
+            "build the engine from the ONNX file that it is compared with"
+        )
     likeness = [ssim(a, b) for a, b in zip(reference, frames, strict=True)]
     error = np.abs(reference.astype(np.int16) - frames)
     squared = error.astype(np.float64) ** 2
@@ -96,8 +98,10 @@ def compare_vectors(reference: np.ndarray, made: np.ndarray) -> dict[str, Any]:
     Raises ModelError where the shapes differ.
     """
     if reference.shape != made.shape:
-        raise ModelError(f"the engine's vectors are {made.shape}, those of the f32 graph {reference.shape}; "
-                         "build the engine from the ONNX file that it is compared with")
+        raise ModelError(
+            f"the engine's vectors are {made.shape}, those of the f32 graph {reference.shape}; "
+            "build the engine from the ONNX file that it is compared with"
+        )
     lengths = np.linalg.norm(reference, axis=1) * np.linalg.norm(made, axis=1)
     cosines = (reference.astype(np.float64) * made).sum(axis=1) / np.maximum(lengths, 1e-12)
     return {"cosine": round(float(cosines.min()), 6), "vectors": len(cosines)}
@@ -107,5 +111,7 @@ def check(figures: dict[str, Any], precision: str, name: str) -> None:
     """Raise ModelError, naming figure and floor, where the engine `name` kept too little of the f32 graph."""
     for figure, floor in FLOORS[precision].items():
         if figure in figures and not figures[figure] >= floor:
-            raise ModelError(f"{name} in {precision} has {figure} {figures[figure]} against f32, at least "
-                             f"{floor} is needed; build it in a higher precision or with more calibration data")
+            raise ModelError(
+                f"{name} in {precision} has {figure} {figures[figure]} against f32, at least "
+                f"{floor} is needed; build it in a higher precision or with more calibration data"
+            )

@@ -73,8 +73,10 @@ class Runner:
         options.log_severity_level = 3
         self._session = ort.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
         self.inputs = {
-            x.name: Spec(helper.tensor_dtype_to_np_dtype(x.type.tensor_type.elem_type),
-                         tuple(d.dim_value or -1 for d in x.type.tensor_type.shape.dim))
+            x.name: Spec(
+                helper.tensor_dtype_to_np_dtype(x.type.tensor_type.elem_type),
+                tuple(d.dim_value or -1 for d in x.type.tensor_type.shape.dim),
+            )
             for x in model.graph.input
         }
         self.outputs = [x.name for x in model.graph.output]

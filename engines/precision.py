@@ -84,8 +84,13 @@ def _sort(graph: onnx.GraphProto) -> None:
     graph.node.extend(ordered)
 
 
-def to_int8(model: onnx.ModelProto, samples: Sequence[Feeds], keep: Collection[str] = (),
-            rest: str = "f32", unsigned: bool = False) -> onnx.ModelProto:
+def to_int8(
+    model: onnx.ModelProto,
+    samples: Sequence[Feeds],
+    keep: Collection[str] = (),
+    rest: str = "f32",
+    unsigned: bool = False,
+) -> onnx.ModelProto:
     """Return the graph with all `layers` but those whose names begin with one of `keep` quantised to int8 as Q/DQ.
 
     `rest` is the precision of all else: "fp16" for engines that take it as it is written, "f32" for those that
@@ -129,8 +134,10 @@ def scales(model: onnx.ModelProto, samples: Sequence[Feeds], unsigned: bool = Fa
         for name in names:
             seen = np.abs(values[name][values[name] != 0])
             counts[name] += np.histogram(seen, BINS, (0.0, peaks[name]))[0]
-    return {name: _best_scale(counts[name], peaks[name], np.uint8 if unsigned and lows[name] >= 0 else np.int8)
-            for name in names}
+    return {
+        name: _best_scale(counts[name], peaks[name], np.uint8 if unsigned and lows[name] >= 0 else np.int8)
+        for name in names
+    }
 
 
 def _best_scale(counts: np.ndarray, peak: float, dtype: type[np.signedinteger] | type[np.unsignedinteger]) -> Scale:
@@ -164,16 +171,21 @@ def quantize(model: onnx.ModelProto, scale: dict[str, Scale], names: Collection[
                 step, kind = scale[data]
                 pair = [constant(f"{data}/scale", dtype.type(step)), constant(f"{data}/zero", kind(0))]
                 nodes.append(helper.make_node("QuantizeLinear", [data, *pair], [f"{data}/q"], f"{data}/Quantize"))
-                nodes.append(helper.make_node("DequantizeLinear", [f"{data}/q", *pair], [f"{data}/dq"],
-                                              f"{data}/Dequantize"))
+                nodes.append(
+                    helper.make_node("DequantizeLinear", [f"{data}/q", *pair], [f"{data}/dq"], f"{data}/Dequantize")
+                )
             if weight not in done:
                 done.add(weight)
                 axis = _output_axis(node)
                 whole, per_channel = _quantized(numpy_helper.to_array(weights[weight]), axis)
-                parts = [constant(f"{weight}/q", whole), constant(f"{weight}/scale", per_channel),
-                         constant(f"{weight}/zero", np.zeros(len(per_channel), np.int8))]
-                nodes.append(helper.make_node("DequantizeLinear", parts, [f"{weight}/dq"], f"{weight}/Dequantize",
-                                              axis=axis))
+                parts = [
+                    constant(f"{weight}/q", whole),
+                    constant(f"{weight}/scale", per_channel),
+                    constant(f"{weight}/zero", np.zeros(len(per_channel), np.int8)),
+                ]
+                nodes.append(
+                    helper.make_node("DequantizeLinear", parts, [f"{weight}/dq"], f"{weight}/Dequantize", axis=axis)
+                )
             node.input[0], node.input[1] = f"{data}/dq", f"{weight}/dq"
         nodes.append(node)
     used = {name for node in nodes for name in node.input}
@@ -199,9 +211,13 @@ def _quantized(weight: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
     return whole.astype(np.int8), scale.ravel()
 
 
-def sensitivity(model: onnx.ModelProto, samples: Sequence[Feeds], only: Sequence[str] | None = None,
-                unsigned: bool = False,
-                progress: Callable[[Sequence[str]], Iterable[str]] = iter) -> list[Loss]:
+def sensitivity(
+    model: onnx.ModelProto,
+    samples: Sequence[Feeds],
+    only: Sequence[str] | None = None,
+    unsigned: bool = False,
+    progress: Callable[[Sequence[str]], Iterable[str]] = iter,
+) -> list[Loss]:
     """Return what quantising each of `layers` (or `only` those) alone costs in `frame`, the costliest first.
 
     It runs the graph once per layer and sample, so a few samples are enough. `progress` may wrap the walk over

@@ -50,7 +50,7 @@ class Graph:
 
     def replace(self, old: onnx.NodeProto, new: Sequence[onnx.NodeProto]) -> None:
         at = next(i for i, node in enumerate(self.nodes) if node is old)
-        self.nodes[at:at + 1] = new
+        self.nodes[at : at + 1] = new
 
     def finish(self) -> onnx.ModelProto:
         used = {name for node in self.nodes for name in node.input} | {o.name for o in self.model.graph.output}
@@ -90,12 +90,17 @@ def sub_pixel(model: onnx.ModelProto) -> onnx.ModelProto:
                         kernel[a, b, :, :, i, j] = weight[:, :, row, column].T
         name = graph.constant(f"{node.input[1]}/phases", kernel.reshape(4 * outputs, inputs, 2, 2))
         phases = f"{node.output[0]}/phases"
-        graph.replace(node, [
-            helper.make_node("Conv", [node.input[0], name], [phases], node.name, kernel_shape=[2, 2],
-                             pads=[0, 0, 1, 1]),
-            helper.make_node("DepthToSpace", [phases], [node.output[0]], f"{node.name}/Shuffle", blocksize=2,
-                             mode="DCR"),
-        ])
+        graph.replace(
+            node,
+            [
+                helper.make_node(
+                    "Conv", [node.input[0], name], [phases], node.name, kernel_shape=[2, 2], pads=[0, 0, 1, 1]
+                ),
+                helper.make_node(
+                    "DepthToSpace", [phases], [node.output[0]], f"{node.name}/Shuffle", blocksize=2, mode="DCR"
+                ),
+            ],
+        )
     return graph.finish()
 
 
@@ -126,8 +131,9 @@ def phase_grid(model: onnx.ModelProto) -> onnx.ModelProto:
                 graph.replace(node, [copy])
             name = out
         at = next(i for i, node in enumerate(graph.nodes) if name in node.output) + 1
-        graph.nodes.insert(at, helper.make_node("DepthToSpace", [name], [chain[-1].output[0]], shuffle.name,
-                                                blocksize=2, mode="DCR"))
+        graph.nodes.insert(
+            at, helper.make_node("DepthToSpace", [name], [chain[-1].output[0]], shuffle.name, blocksize=2, mode="DCR")
+        )
     return graph.finish()
 
 
@@ -142,7 +148,8 @@ def _chain(graph: Graph, shuffle: onnx.NodeProto) -> list[onnx.NodeProto]:
         others = [graph.constants.get(other) for other in node.input if other not in (name, "")]
         scalar = all(other is not None and other.size == 1 for other in others)
         norm = node.op_type == "InstanceNormalization" and all(
-            other is not None and (other == value).all() for other, value in zip(others, (1, 0), strict=True))
+            other is not None and (other == value).all() for other, value in zip(others, (1, 0), strict=True)
+        )
         conv = node.op_type == "Conv" and others[0] is not None and _same_size(node, others[0])
         if not (norm or conv or (node.op_type in FOLLOWERS and scalar)):
             break
@@ -153,9 +160,14 @@ def _chain(graph: Graph, shuffle: onnx.NodeProto) -> list[onnx.NodeProto]:
 
 def _same_size(node: onnx.NodeProto, weight: np.ndarray) -> bool:
     told, k = attributes(node), weight.shape[-1]
-    return (told.get("group", 1) == 1 and weight.shape[2:] == (k, k) and k % 2 == 1
-            and told.get("strides", [1, 1]) == [1, 1] and told.get("dilations", [1, 1]) == [1, 1]
-            and told.get("pads", [0] * 4) == [k // 2] * 4)
+    return (
+        told.get("group", 1) == 1
+        and weight.shape[2:] == (k, k)
+        and k % 2 == 1
+        and told.get("strides", [1, 1]) == [1, 1]
+        and told.get("dilations", [1, 1]) == [1, 1]
+        and told.get("pads", [0] * 4) == [k // 2] * 4
+    )
 
 
 def _narrows(graph: Graph, node: onnx.NodeProto) -> bool:
@@ -229,11 +241,15 @@ def channels_last(model: onnx.ModelProto) -> onnx.ModelProto:
         channels, name = fed[node.input[0]].shape.dim[3].dim_value, node.input[0]
         ones = graph.constant(f"{name}/ones", np.ones((channels, 1, 1, 1), np.float32))
         turned = f"{name}/channels_first"
-        graph.replace(node, [
-            helper.make_node("Transpose", [name], [turned], node.name, perm=[0, 3, 1, 2]),
-            helper.make_node("Conv", [turned, ones], [node.output[0]], f"{name}/Identity", group=channels,
-                             kernel_shape=[1, 1]),
-        ])
+        graph.replace(
+            node,
+            [
+                helper.make_node("Transpose", [name], [turned], node.name, perm=[0, 3, 1, 2]),
+                helper.make_node(
+                    "Conv", [turned, ones], [node.output[0]], f"{name}/Identity", group=channels, kernel_shape=[1, 1]
+                ),
+            ],
+        )
     return graph.finish()
 
 
@@ -258,8 +274,11 @@ def late_bias(model: onnx.ModelProto) -> onnx.ModelProto:
         product, plain = helper.make_node("Gemm", gemm.input[:2], gemm.output, gemm.name), f"{output.name}/plain"
         product.attribute.extend(gemm.attribute)
         graph.replace(gemm, [product])
-        graph.replace(reshape, [
-            helper.make_node("Reshape", reshape.input, [plain], reshape.name),
-            helper.make_node("Add", [plain, late], [output.name], f"{output.name}/Bias"),
-        ])
+        graph.replace(
+            reshape,
+            [
+                helper.make_node("Reshape", reshape.input, [plain], reshape.name),
+                helper.make_node("Add", [plain, late], [output.name], f"{output.name}/Bias"),
+            ],
+        )
     return graph.finish()

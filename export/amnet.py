@@ -82,21 +82,27 @@ def prepare(checkpoint: Path, *, form: str, whole: bool, size: int | None, batch
         raise InputError(f"size: got {size}, expected a multiple of 4 of at least 32")
     if form == "shift":
         dynamic_conv.unroll(network, GeometricController)
-    metadata = Metadata(family="amnet", variant=read.variant, audio=audio, units=units, checkpoint=read.sha256,
-                        persons=read.persons)
+    metadata = Metadata(
+        family="amnet", variant=read.variant, audio=audio, units=units, checkpoint=read.sha256, persons=read.persons
+    )
     generator = torch.Generator().manual_seed(0)
 
     def values(*shape: int, low: float, high: float) -> Tensor:
         return torch.rand(batch, *shape, generator=generator) * (high - low) + low
 
     source = values(size, size, 3, low=0, high=256).to(torch.uint8)
-    drive = {"mel": values(audio.window, audio.features, low=-4, high=4), "pose": values(3, low=-0.4, high=0.4),
-             "blink": values(2, low=0, high=1)}
+    drive = {
+        "mel": values(audio.window, audio.features, low=-4, high=4),
+        "pose": values(3, low=-0.4, high=0.4),
+        "blink": values(2, low=0, high=1),
+    }
     if whole:
         graphs = [Graph("whole", Whole(network), {"source": source, **drive}, ["frame", "landmarks"])]
     else:
         with torch.no_grad():
             appearance = Source(network)(source)
-        graphs = [Graph("source", Source(network), {"source": source}, ["appearance"]),
-                  Graph("step", Step(network), {"appearance": appearance, **drive}, ["frame", "landmarks"])]
+        graphs = [
+            Graph("source", Source(network), {"source": source}, ["appearance"]),
+            Graph("step", Step(network), {"appearance": appearance, **drive}, ["frame", "landmarks"]),
+        ]
     return Export(metadata, graphs, {name: picture.numpy() for name, picture in read.sources.items()}, terms)

@@ -28,17 +28,29 @@ from . import published
 from .graph import Export, Graph
 from .onnx_file import from_pixels
 
-VARIANTS = {(2, 2, 2, 2): "iresnet18", (3, 4, 6, 3): "iresnet34", (3, 4, 14, 3): "iresnet50",
-            (3, 13, 30, 3): "iresnet100", (6, 26, 60, 6): "iresnet200"}
+VARIANTS = {
+    (2, 2, 2, 2): "iresnet18",
+    (3, 4, 6, 3): "iresnet34",
+    (3, 4, 14, 3): "iresnet50",
+    (3, 13, 30, 3): "iresnet100",
+    (6, 26, 60, 6): "iresnet200",
+}
 """Blocks of the four stages to the published name."""
 UNITS = {"portrait": "aligned as for ArcFace", "identity": "unit vector"}
 RULES = (
-    (r"stem\.0\.", "conv1."), (r"stem\.1\.", "bn1."), (r"stem\.2\.", "prelu."),
-    (r"stages\.(\S+)\.body\.0\.", r"\1.bn1."), (r"stages\.(\S+)\.body\.1\.", r"\1.conv1."),
-    (r"stages\.(\S+)\.body\.2\.", r"\1.bn2."), (r"stages\.(\S+)\.body\.3\.", r"\1.prelu."),
-    (r"stages\.(\S+)\.body\.4\.", r"\1.conv2."), (r"stages\.(\S+)\.body\.5\.", r"\1.bn3."),
+    (r"stem\.0\.", "conv1."),
+    (r"stem\.1\.", "bn1."),
+    (r"stem\.2\.", "prelu."),
+    (r"stages\.(\S+)\.body\.0\.", r"\1.bn1."),
+    (r"stages\.(\S+)\.body\.1\.", r"\1.conv1."),
+    (r"stages\.(\S+)\.body\.2\.", r"\1.bn2."),
+    (r"stages\.(\S+)\.body\.3\.", r"\1.prelu."),
+    (r"stages\.(\S+)\.body\.4\.", r"\1.conv2."),
+    (r"stages\.(\S+)\.body\.5\.", r"\1.bn3."),
     (r"stages\.(\S+)\.shortcut\.", r"\1.downsample."),
-    (r"norm\.", "bn2."), (r"project\.", "fc."), (r"project_norm\.", "features."),
+    (r"norm\.", "bn2."),
+    (r"project\.", "fc."),
+    (r"project_norm\.", "features."),
 )
 """Our names to the published ones; our stages are one list, theirs four."""
 
@@ -143,8 +155,10 @@ def _framed(model: onnx.ModelProto, name: str, vector: str, size: int, scale: fl
     nodes = list(graph.node)
     del graph.node[:]
     graph.node.extend([*before, *nodes, *after])
-    graph.initializer.extend(numpy_helper.from_array(np.float32(value), f"edgetalk/{key}")
-                             for key, value in (("scale", scale), ("shift", shift)))
+    graph.initializer.extend(
+        numpy_helper.from_array(np.float32(value), f"edgetalk/{key}")
+        for key, value in (("scale", scale), ("shift", shift))
+    )
     others = [value for value in graph.input if value.name != name]
     del graph.input[:], graph.output[:], framed.metadata_props[:]
     width = helper.make_tensor_value_info("identity", TensorProto.FLOAT, [1, None])

@@ -15,29 +15,57 @@ from .exporter import FAMILIES, USES, to_onnx
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("family", choices=FAMILIES, help="what kind of network it is")
-    parser.add_argument("--checkpoint", required=True, type=Path, metavar="FILE",
-                        help="file to read: ours (.safetensors), or as its authors published it (.pth, .tar, .onnx)")
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help="file to read: ours (.safetensors), or as its authors published it (.pth, .tar, .onnx)",
+    )
     parser.add_argument("-o", "--out", required=True, type=Path, metavar="FILE", help="NAME.onnx to write")
-    parser.add_argument("--dynamic-conv", choices=FORMS, default="conv",
-                        help="the predicted convolution as a grouped convolution (default, fastest on a CPU) or as "
-                             "shifted multiply-adds, which any batch and any engine can take")
+    parser.add_argument(
+        "--dynamic-conv",
+        choices=FORMS,
+        default="conv",
+        help="the predicted convolution as a grouped convolution (default, fastest on a CPU) or as "
+        "shifted multiply-adds, which any batch and any engine can take",
+    )
     parser.add_argument("--whole", action="store_true", help="one graph with all inputs instead of two")
     parser.add_argument("--size", type=int, metavar="PIXELS", help="side of the picture (default: as trained)")
-    parser.add_argument("--batch", type=lambda text: 0 if text == "dynamic" else int(text), metavar="N",
-                        help='samples of a run, or "dynamic" (default: 1, or dynamic with --dynamic-conv shift)')
+    parser.add_argument(
+        "--batch",
+        type=lambda text: 0 if text == "dynamic" else int(text),
+        metavar="N",
+        help='samples of a run, or "dynamic" (default: 1, or dynamic with --dynamic-conv shift)',
+    )
     parser.add_argument("--avatar", metavar="NAME", help="person in the checkpoint to make the avatar of")
     parser.add_argument("--every-avatar", action="store_true", help="write PERSON.avatar for each person, too")
     parser.add_argument("--source", type=Path, metavar="PICTURE", help="picture to make the avatar of instead")
-    parser.add_argument("--licence", default="", metavar="TEXT",
-                        help="licence of the weights (default: that of the published ones, where it is known)")
-    parser.add_argument("--use", choices=USES,
-                        help="what the weights may be used for (default: as published; any for one's own)")
+    parser.add_argument(
+        "--licence",
+        default="",
+        metavar="TEXT",
+        help="licence of the weights (default: that of the published ones, where it is known)",
+    )
+    parser.add_argument(
+        "--use", choices=USES, help="what the weights may be used for (default: as published; any for one's own)"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
-    written = to_onnx(args.checkpoint, args.out, family=args.family, dynamic_conv=args.dynamic_conv,
-                      whole=args.whole, size=args.size, batch=args.batch, avatar=args.avatar, source=args.source,
-                      every_avatar=args.every_avatar,
-                      licence=args.licence, use=args.use)
+    written = to_onnx(
+        args.checkpoint,
+        args.out,
+        family=args.family,
+        dynamic_conv=args.dynamic_conv,
+        whole=args.whole,
+        size=args.size,
+        batch=args.batch,
+        avatar=args.avatar,
+        source=args.source,
+        every_avatar=args.every_avatar,
+        licence=args.licence,
+        use=args.use,
+    )
     for path in written:
         print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")

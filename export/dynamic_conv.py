@@ -26,13 +26,14 @@ def shifted(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     total = bias[:, :, None, None]
     for row in range(k):
         for column in range(k):
-            part = padded[:, :, row:row + height, column:column + width]
+            part = padded[:, :, row : row + height, column : column + width]
             tap = weight[..., row, column]
             if per_group == 1:
                 total = total + part * tap[..., None]
             else:
-                product = torch.matmul(tap.reshape(-1, groups, per_group, per_group),
-                                       part.reshape(-1, groups, per_group, height * width))
+                product = torch.matmul(
+                    tap.reshape(-1, groups, per_group, per_group), part.reshape(-1, groups, per_group, height * width)
+                )
                 total = total + product.reshape(-1, channels, height, width)
     return total
 

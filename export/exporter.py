@@ -30,10 +30,21 @@ FAMILIES = {name: name for name in ("amnet", "wav2lip", "simswap", "arcface", "s
 USES = ("any", "non-commercial")
 
 
-def to_onnx(checkpoint: str | os.PathLike[str], out: str | os.PathLike[str], *, family: str = "amnet",
-            dynamic_conv: str = "conv", whole: bool = False, size: int | None = None, batch: int | None = None,
-            avatar: str | None = None, source: str | os.PathLike[str] | None = None, every_avatar: bool = False,
-            licence: str = "", use: str | None = None) -> list[Path]:
+def to_onnx(
+    checkpoint: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    family: str = "amnet",
+    dynamic_conv: str = "conv",
+    whole: bool = False,
+    size: int | None = None,
+    batch: int | None = None,
+    avatar: str | None = None,
+    source: str | os.PathLike[str] | None = None,
+    every_avatar: bool = False,
+    licence: str = "",
+    use: str | None = None,
+) -> list[Path]:
     """Write NAME.onnx, NAME-source.onnx and NAME.avatar for `out` = NAME.onnx and return their paths.
 
     `dynamic_conv` is the form of the predicted convolution, "conv" or "shift"; `batch` the number of samples of
@@ -91,11 +102,15 @@ def _terms(terms: Licence | None, name: str, licence: str, use: str | None) -> t
     if terms is None:
         return licence, use or "any"
     if not (licence or terms.text):
-        raise InputError(f"licence: {name} is published without one that we know; say under which terms you may use "
-                         "it with --licence, and --use any where these allow every use")
+        raise InputError(
+            f"licence: {name} is published without one that we know; say under which terms you may use "
+            "it with --licence, and --use any where these allow every use"
+        )
     if use == "any" and terms.use != "any" and not licence:
-        raise InputError(f"use: {name} is for {terms.use} use ({terms.text}), got any; name the licence that allows "
-                         "it with --licence")
+        raise InputError(
+            f"use: {name} is for {terms.use} use ({terms.text}), got any; name the licence that allows "
+            "it with --licence"
+        )
     return licence or terms.text, use or terms.use
 
 
@@ -107,8 +122,9 @@ def _picture(export: Export, avatar: str | None, source: str | os.PathLike[str] 
         return next(iter(export.sources.items()), ("", None))
     if avatar not in export.sources:
         there = ", ".join(export.sources) or "nobody"
-        raise InputError(f"avatar: the checkpoint has no picture of {avatar!r}, it has {there}; "
-                         "give a picture with --source")
+        raise InputError(
+            f"avatar: the checkpoint has no picture of {avatar!r}, it has {there}; give a picture with --source"
+        )
     return avatar, export.sources[avatar]
 
 

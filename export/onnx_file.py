@@ -40,8 +40,9 @@ def to_pixels(image: torch.Tensor, scale: float = 127.5, shift: float = 1.0) -> 
     return ((image + shift) * scale).clamp(0, 255).round().permute(0, 2, 3, 1).to(torch.uint8)
 
 
-def trace(module: nn.Module, inputs: Mapping[str, torch.Tensor], outputs: Sequence[str], *,
-          dynamic_batch: bool = False) -> onnx.ModelProto:
+def trace(
+    module: nn.Module, inputs: Mapping[str, torch.Tensor], outputs: Sequence[str], *, dynamic_batch: bool = False
+) -> onnx.ModelProto:
     """Return the simplified ONNX graph of `module(*inputs.values())`, inputs and outputs named, no metadata yet.
 
     With `dynamic_batch` the first axis of every input and output is free; the batch of the examples must be
@@ -52,8 +53,16 @@ def trace(module: nn.Module, inputs: Mapping[str, torch.Tensor], outputs: Sequen
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the tracer warns of every shape that it takes as a constant
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        torch.onnx.export(module.eval(), tuple(inputs.values()), buffer, input_names=list(inputs),
-                          output_names=list(outputs), opset_version=OPSET, dynamic_axes=axes, dynamo=False)
+        torch.onnx.export(
+            module.eval(),
+            tuple(inputs.values()),
+            buffer,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            opset_version=OPSET,
+            dynamic_axes=axes,
+            dynamo=False,
+        )
     model, same = onnxsim.simplify(onnx.load_model_from_string(buffer.getvalue()))
     if not same:
         raise ModelError("the simplified graph does not compute what the exported one does; report this as a bug")
@@ -87,10 +96,14 @@ def check_parity(got: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarra
     for output, want in expected.items():
         have = got[output]
         if have.shape != want.shape or have.dtype != want.dtype:
-            raise ModelError(f"{name}: {output} is {have.dtype} {have.shape} in ONNX, {want.dtype} {want.shape} "
-                             "in torch; nothing was written")
+            raise ModelError(
+                f"{name}: {output} is {have.dtype} {have.shape} in ONNX, {want.dtype} {want.shape} "
+                "in torch; nothing was written"
+            )
         error = float(np.abs(have.astype(np.float64) - want).max())
         allowed = PIXEL_ERROR if want.dtype == np.uint8 else VALUE_ERROR * max(1.0, float(np.abs(want).max()))
         if not error <= allowed:
-            raise ModelError(f"{name}: {output} differs by {error:.3g} between ONNX and torch, at most "
-                             f"{allowed:.3g} is allowed; nothing was written")
+            raise ModelError(
+                f"{name}: {output} differs by {error:.3g} between ONNX and torch, at most "
+                f"{allowed:.3g} is allowed; nothing was written"
+            )

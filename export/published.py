@@ -81,8 +81,9 @@ def read(path: str | Path) -> Any:
     if head[8:9] == b"{":  # a header of JSON behind its length: nothing that torch writes begins so
         return _read_safetensors(path)
     if head and not is_torch(path):
-        raise ModelError(f"{path.name} is no checkpoint that PyTorch wrote, it begins with {head[:8]!r}; "
-                         "look at what it is")
+        raise ModelError(
+            f"{path.name} is no checkpoint that PyTorch wrote, it begins with {head[:8]!r}; look at what it is"
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what is refused below
@@ -96,8 +97,10 @@ def read(path: str | Path) -> Any:
         ) from None
     except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, OSError) as error:
         if "TorchScript" in str(error):
-            raise ModelError(f"{path.name} is a TorchScript archive, which holds code; where you trust it, save its "
-                             "weights alone: torch.save(torch.jit.load(FILE).state_dict(), NEW)") from None
+            raise ModelError(
+                f"{path.name} is a TorchScript archive, which holds code; where you trust it, save its "
+                "weights alone: torch.save(torch.jit.load(FILE).state_dict(), NEW)"
+            ) from None
         reason = re.split(r"\.?\s*\n|\. ", str(error).strip())[0] or "it ends early"
         raise ModelError(f"{path.name} is damaged or no checkpoint ({reason.rstrip('.')}); copy it again") from None
 
@@ -134,8 +137,10 @@ def state_dict(path: str | Path, family: str) -> Tensors:
     if not isinstance(held, Mapping) or not _tensors(held):
         names = list(map(str, held))[:SHOWN] if isinstance(held, Mapping) else [f"a {type(held).__name__}"]
         what = ", ".join(names) or "nothing"
-        raise ModelError(f"{path.name} holds {what}, expected the weights of {family} by their names; "
-                         "give the file that its authors publish, or its state_dict()")
+        raise ModelError(
+            f"{path.name} holds {what}, expected the weights of {family} by their names; "
+            "give the file that its authors publish, or its state_dict()"
+        )
     tensors = clean(held)
     if SIGNATURES[family] not in tensors:
         _refuse_family(path, tensors, family)
@@ -144,8 +149,7 @@ def state_dict(path: str | Path, family: str) -> Tensors:
 
 def clean(held: Mapping[str, Any]) -> Tensors:
     """Return the tensors of a state dict without DataParallel's prefix and batch norm's counters, halves as float32."""
-    tensors = {name: value for name, value in held.items()
-               if isinstance(value, Tensor) and not name.endswith(COUNTER)}
+    tensors = {name: value for name, value in held.items() if isinstance(value, Tensor) and not name.endswith(COUNTER)}
     while tensors and all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
     return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
@@ -163,14 +167,20 @@ def fill(network: nn.Module, tensors: Tensors, path: str | Path, names: Mapping[
     problems = [
         *_named("missing", [name for name in wanted if name not in tensors]),
         *_named("not expected", [name for name in tensors if name not in wanted]),
-        *_named("of another shape", [
-            f"{name} {tuple(tensors[name].shape)} for {tuple(value.shape)}" for name, value in wanted.items()
-            if name in tensors and tensors[name].shape != value.shape
-        ]),
+        *_named(
+            "of another shape",
+            [
+                f"{name} {tuple(tensors[name].shape)} for {tuple(value.shape)}"
+                for name, value in wanted.items()
+                if name in tensors and tensors[name].shape != value.shape
+            ],
+        ),
     ]
     if problems:
-        raise ModelError(f"{Path(path).name} does not fit {type(network).__name__}: {'; '.join(problems)}; "
-                         "give the checkpoint of the published arrangement")
+        raise ModelError(
+            f"{Path(path).name} does not fit {type(network).__name__}: {'; '.join(problems)}; "
+            "give the checkpoint of the published arrangement"
+        )
     broken = [name for name in wanted if not torch.isfinite(tensors[name]).all()]
     if broken:
         raise ModelError(f"{Path(path).name} is damaged: {_named('not finite', broken)[0]}; copy it again")
@@ -193,7 +203,7 @@ def _tensors(held: Mapping[str, Any]) -> bool:
 
 
 def _named(what: str, names: Sequence[str]) -> list[str]:
-    """"3 missing (a, b, c)", or nothing for no names."""
+    """ "3 missing (a, b, c)", or nothing for no names."""
     if not names:
         return []
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
@@ -204,5 +214,7 @@ def _refuse_family(path: Path, tensors: Tensors, family: str) -> None:
     """Raise ModelError where the names are those of another family that we know."""
     for other, name in SIGNATURES.items():
         if other != family and name in tensors:
-            raise ModelError(f"{path.name} is a checkpoint of {other} (it has {name}), expected {family}; "
-                             f"use: edgetalk export {other}")
+            raise ModelError(
+                f"{path.name} is a checkpoint of {other} (it has {name}), expected {family}; "
+                f"use: edgetalk export {other}"
+            )

@@ -22,8 +22,19 @@ from . import published
 
 SIZE = 256
 """Pixels of the crops that they trained on, and the unit of their landmarks."""
-AUDIO = AudioSpec(kind="mfcc", sample_rate=44100, n_fft=2048, hop=512, n_mels=128, fmin=0.0, fmax=22050.0,
-                  preemphasis=0.0, n_mfcc=20, window=64, offset=-32.0)
+AUDIO = AudioSpec(
+    kind="mfcc",
+    sample_rate=44100,
+    n_fft=2048,
+    hop=512,
+    n_mels=128,
+    fmin=0.0,
+    fmax=22050.0,
+    preemphasis=0.0,
+    n_mfcc=20,
+    window=64,
+    offset=-32.0,
+)
 UNITS = {
     "pose": "as in AnnVI: pitch, roll, yaw, about -0.6 to 0.6",
     "blink": "as in AnnVI: left, right, about -1 to 1",
@@ -61,8 +72,10 @@ def load(path: str | Path) -> Checkpoint:
         published.state_dict(path, "amnet")  # says what else the file may be
     if len(parts) < 2:
         got = f"{parts[0]} of AMNet alone" if parts else "neither half of AMNet"
-        raise ModelError(f"{path.name} has {got}, expected netG and netA as its authors save them; "
-                         "give their file that ends in _G.pth")
+        raise ModelError(
+            f"{path.name} has {got}, expected netG and netA as its authors save them; "
+            "give their file that ends in _G.pth"
+        )
     halves = {part: published.clean(held[part]) for part in ("netG", "netA")}
     tensors = {f"{part}.{name}": value for part, half in halves.items() for name, value in half.items()}
     for name, value in tensors.items():

@@ -91,6 +91,8 @@ def prepare(checkpoint: Path, *, form: str, whole: bool, size: int | None, batch
     else:
         with torch.no_grad():
             features = {f"face{i}": value for i, value in enumerate(Source(network)(target))}
-        graphs = [Graph("source", Source(network), {"target": target}, list(features)),
-                  Graph("step", Step(network), {**features, "mel": mel}, ["frame"])]
+        graphs = [
+            Graph("source", Source(network), {"target": target}, list(features)),
+            Graph("step", Step(network), {**features, "mel": mel}, ["frame"]),
+        ]
     return Export(metadata, graphs, {}, published.LICENCES["wav2lip"])

@@ -35,14 +35,20 @@ def write(checkpoint: Path, out: Path, count: int = 60, seed: int = 0) -> None:
     if not read.sources:
         raise InputError(f"{checkpoint.name} has no pictures of its persons to calibrate with; train it anew")
     if count < HELD_OUT or count % len(read.sources):
-        raise InputError(f"samples: got {count}, expected a multiple of its {len(read.sources)} persons, "
-                         f"at least {HELD_OUT}")
+        raise InputError(
+            f"samples: got {count}, expected a multiple of its {len(read.sources)} persons, at least {HELD_OUT}"
+        )
     persons = list(read.sources)
     drive = [sample(i, persons[i % len(persons)], read.audio, seed) for i in range(count)]
     mel, pose, blink = (np.stack(values) for values in zip(*drive, strict=True))
     with replacing(out) as file:
-        np.savez_compressed(file, source=np.stack([picture.numpy() for picture in read.sources.values()]),
-                            mel=mel.astype(np.float16), pose=pose.astype(np.float32), blink=blink.astype(np.float32))
+        np.savez_compressed(
+            file,
+            source=np.stack([picture.numpy() for picture in read.sources.values()]),
+            mel=mel.astype(np.float16),
+            pose=pose.astype(np.float32),
+            blink=blink.astype(np.float32),
+        )
 
 
 def sample(number: int, person: str, audio: AudioSpec, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -51,7 +57,8 @@ def sample(number: int, person: str, audio: AudioSpec, seed: int) -> tuple[np.nd
     texts = sentences.training() if number % HELD_OUT else sentences.held_out()
     sex = CAST[person].sex if person in CAST else None
     voices = [  # espeak-ng's noise depends on what it has said before
-        name for name in speech.TRAINING_VOICES
+        name
+        for name in speech.TRAINING_VOICES
         if speech.VOICES[name].tool == "flite" and sex in (None, speech.VOICES[name].sex)
     ]
     said = speech.synthesize(texts[rng.integers(len(texts))], voices[rng.integers(len(voices))])

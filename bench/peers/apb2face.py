@@ -24,8 +24,12 @@ class Block(nn.Module):
         def conv(padding: int) -> nn.Conv2d:
             return nn.Conv2d(channels, channels, 3, padding=padding, bias=False)
 
-        self.body = nn.Sequential(nn.ReflectionPad2d(1), *normed(conv(0), channels),
-                                  nn.ReflectionPad2d(1), *normed(conv(0), channels, relu=False))
+        self.body = nn.Sequential(
+            nn.ReflectionPad2d(1),
+            *normed(conv(0), channels),
+            nn.ReflectionPad2d(1),
+            *normed(conv(0), channels, relu=False),
+        )
         self.beside = nn.Sequential(*normed(conv(1), channels, relu=False))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -43,9 +47,16 @@ class Generator(nn.Sequential):
             return normed(nn.ConvTranspose2d(cin, cout, 3, 2, 1, 1, bias=False), cout)
 
         super().__init__(
-            nn.ReflectionPad2d(3), *normed(nn.Conv2d(3, 64, 7, bias=False), 64), *down(64, 128), *down(128, 256),
+            nn.ReflectionPad2d(3),
+            *normed(nn.Conv2d(3, 64, 7, bias=False), 64),
+            *down(64, 128),
+            *down(128, 256),
             *(Block(256) for _ in range(9)),
-            *up(256, 128), *up(128, 64), nn.ReflectionPad2d(3), nn.Conv2d(64, 3, 7), nn.Tanh(),
+            *up(256, 128),
+            *up(128, 64),
+            nn.ReflectionPad2d(3),
+            nn.Conv2d(64, 3, 7),
+            nn.Tanh(),
         )
 
 

@@ -21,8 +21,11 @@ class Residual(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True),
-            nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels),
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(channels),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -30,8 +33,13 @@ class Residual(nn.Module):
 
 
 def stage(convolution: nn.Module, channels: int, norm: bool) -> nn.Sequential:
-    return nn.Sequential(convolution, *([nn.BatchNorm2d(channels)] if norm else []), nn.ReLU(inplace=True),
-                         Residual(channels), Residual(channels))
+    return nn.Sequential(
+        convolution,
+        *([nn.BatchNorm2d(channels)] if norm else []),
+        nn.ReLU(inplace=True),
+        Residual(channels),
+        Residual(channels),
+    )
 
 
 class Picture(nn.Module):
@@ -88,11 +96,15 @@ class Speaker(nn.Module):
         self.hear = nn.LSTM(80, 256, 3, batch_first=True)
         self.voice = perceptron(256, 256, 128, 128)
         self.embed = nn.Linear(256 + 128 + 128, 64)
-        self.encode = nn.TransformerEncoder(nn.TransformerEncoderLayer(**kind), 2, nn.LayerNorm(64),
-                                            enable_nested_tensor=False)
-        self.never_called = nn.ModuleList([
-            nn.Linear(POINTS, 64), nn.TransformerDecoder(nn.TransformerDecoderLayer(**kind), 2, nn.LayerNorm(64)),
-        ])
+        self.encode = nn.TransformerEncoder(
+            nn.TransformerEncoderLayer(**kind), 2, nn.LayerNorm(64), enable_nested_tensor=False
+        )
+        self.never_called = nn.ModuleList(
+            [
+                nn.Linear(POINTS, 64),
+                nn.TransformerDecoder(nn.TransformerDecoderLayer(**kind), 2, nn.LayerNorm(64)),
+            ]
+        )
         self.move = perceptron(64 + 128, 512, 256, POINTS)
 
     def forward(self, sound: Tensor, voice: Tensor, noise: Tensor) -> Tensor:
@@ -122,8 +134,13 @@ def inputs(generator: torch.Generator) -> dict[str, Tensor]:
     def normal(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator)
 
-    return {"sound": normal(1, WINDOW, 80), "voice": normal(1, 256), "noise": normal(1, 128), "face": normal(1, POINTS),
-            "drawing": torch.rand(1, 7, SIZE, SIZE, generator=generator)}
+    return {
+        "sound": normal(1, WINDOW, 80),
+        "voice": normal(1, 256),
+        "noise": normal(1, 128),
+        "face": normal(1, POINTS),
+        "drawing": torch.rand(1, 7, SIZE, SIZE, generator=generator),
+    }
 
 
 def counted(network: nn.Module) -> int:

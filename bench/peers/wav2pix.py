@@ -49,6 +49,9 @@ def inputs(generator: torch.Generator) -> dict[str, Tensor]:
 
 def counted(network: nn.Module) -> int:
     """The parameters and, for each transposed convolution, a vector as long as its rows and one as its columns."""
-    vectors = sum(layer.in_channels + layer.weight[0].numel() for layer in network.modules()
-                  if isinstance(layer, nn.ConvTranspose2d))
+    vectors = sum(
+        layer.in_channels + layer.weight[0].numel()
+        for layer in network.modules()
+        if isinstance(layer, nn.ConvTranspose2d)
+    )
     return sum(p.numel() for p in network.parameters()) + vectors

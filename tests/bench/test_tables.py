@@ -40,8 +40,15 @@ def systems(tables):
     source, mel = torch.rand(1, 3, 16, 16), torch.rand(1, 4)
     with torch.no_grad():
         step = (Step(whole), {"face": whole.face(source), "mel": mel})
-    row = tables.System("II", "tiny, 16×16", 0.3, whole, {"source": source, "mel": mel}, step,
-                        {"params": "0.3", "cpu": "33.8", "gpu": "158.9"})
+    row = tables.System(
+        "II",
+        "tiny, 16×16",
+        0.3,
+        whole,
+        {"source": source, "mel": mel},
+        step,
+        {"params": "0.3", "cpu": "33.8", "gpu": "158.9"},
+    )
     other = tables.System("3", "other 16", 0.2, whole, {"source": source, "mel": mel}, paper={"rtf": "0.1024"})
     return [row, other]
 
@@ -79,8 +86,12 @@ def test_page(tables, systems, tmp_path):
     result["rows"][0]["ms"] = {"eager": [90, 100, 110], "f32": [40, 50, 60], "step-f32": [20, 25, 30]}
     result["rows"][1]["ms"] = {"eager": [9, 10, 11]}
     result["busy"] = True
-    gpu = result | {"device": "NVIDIA Card", "kind": "gpu", "busy": False, "rows": [
-        row | {"ms": {"cuda": [4, 5, 6], "compiled": [1, 2, 3]}} for row in result["rows"]]}
+    gpu = result | {
+        "device": "NVIDIA Card",
+        "kind": "gpu",
+        "busy": False,
+        "rows": [row | {"ms": {"cuda": [4, 5, 6], "compiled": [1, 2, 3]}} for row in result["rows"]],
+    }
     for one in (gpu, result):
         tables.save(one, tmp_path / "results")
     assert len(list((tmp_path / "results").glob("*.json"))) == 2

@@ -23,8 +23,15 @@ def exported(tmp_path_factory):
     torch.manual_seed(11)
     tensors = AMNet().state_dict()
     tensors["source.ada"] = torch.from_numpy(pictures(1)[0])
-    save_checkpoint(folder / "amnet.safetensors", tensors, variant="amnet", size=SIZE, audio=asdict(AudioSpec()),
-                    persons=["ada"], training={})
+    save_checkpoint(
+        folder / "amnet.safetensors",
+        tensors,
+        variant="amnet",
+        size=SIZE,
+        audio=asdict(AudioSpec()),
+        persons=["ada"],
+        training={},
+    )
     to_onnx(folder / "amnet.safetensors", folder / "amnet.onnx")
     return folder
 

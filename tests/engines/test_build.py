@@ -32,8 +32,12 @@ def feeds_of(folder, exported):
     """One sample in the form that the engine takes."""
     features = avatar.load(folder / "amnet.avatar").features["appearance"].astype(np.float32)
     arrays = samples()
-    return {"appearance": features, "mel": arrays["mel"][:1].astype(np.float32), "pose": arrays["pose"][:1],
-            "blink": arrays["blink"][:1].astype(np.float32)}
+    return {
+        "appearance": features,
+        "mel": arrays["mel"][:1].astype(np.float32),
+        "pose": arrays["pose"][:1],
+        "blink": arrays["blink"][:1].astype(np.float32),
+    }
 
 
 @pytest.mark.parametrize(("precision", "error"), [("f32", 0.01), ("bf16", 2.0), ("fp16", 2.0), ("int8", 10.0)])
@@ -62,8 +66,9 @@ def test_a_session_speaks_with_what_was_built(exported, calibration, tmp_path):
     arrays, frames = samples(), {}
     for path in (tmp_path / "amnet.xml", exported / "amnet.onnx"):
         with Session(path) as session:
-            frames[path.suffix] = session.step(arrays["mel"][0].astype(np.float32), arrays["pose"][0],
-                                               arrays["blink"][0].astype(np.float32)).copy()
+            frames[path.suffix] = session.step(
+                arrays["mel"][0].astype(np.float32), arrays["pose"][0], arrays["blink"][0].astype(np.float32)
+            ).copy()
     assert frames[".xml"].shape == (64, 64, 3)
     assert np.abs(frames[".xml"].astype(int) - frames[".onnx"]).mean() < 10
 
@@ -149,8 +154,13 @@ def test_a_plan_is_judged_by_its_typed_graph(exported, tmp_path):
 
 def test_an_int8_plan_has_the_rest_in_fp16(exported, calibration, tmp_path):
     pytest.importorskip("tensorrt_rtx")
-    built = build(exported / "amnet.onnx", tmp_path / "amnet.plan", precision="int8", calibration=calibration,
-                  compute_capability=["8.6"])
+    built = build(
+        exported / "amnet.onnx",
+        tmp_path / "amnet.plan",
+        precision="int8",
+        calibration=calibration,
+        compute_capability=["8.6"],
+    )
     assert (built.precision, built.gate["on"]) == ("int8", "ONNX Runtime")
 
 
@@ -172,20 +182,25 @@ def fails_in_one_line(arguments, message, folder, capfd):
     assert list((folder / "out").iterdir()) == []
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (["nowhere.onnx", "-o", "out/a.xml"], "nowhere.onnx"),
-    (["calibration.npz", "-o", "out/a.xml"], "is no ONNX file"),
-    (["amnet.onnx", "-o", "out/a.engine"], "expected a name that ends in .xml or .plan"),
-    (["amnet.onnx", "-o", "nowhere/a.xml"], "No such folder"),
-    (["amnet.onnx", "-o", "out/a.xml", "--precision", "int8"], "int8 needs a calibration file"),
-    (["amnet.onnx", "-o", "out/a.xml", "--keep", "x"], "kept in float in int8 alone"),
-    (["amnet.onnx", "-o", "out/a.xml", "--workspace", "5"], "is an option of TensorRT"),
-    (["amnet.onnx", "-o", "out/a.plan", "--precision", "bf16"], "bf16 is for OpenVINO"),
-    (["amnet.onnx", "-o", "out/a.xml", "--precision", "int8", "--calibration", "calibration.npz", "--keep", "x"],
-     "no layer of the graph begins with 'x'"),
-    (["amnet.onnx", "-o", "out/a.xml", "--calibration", "nowhere.npz"], "nowhere.npz"),
-    (["amnet.onnx", "-o", "out/a.xml", "--calibration", "amnet.onnx"], "is no .npz file"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere.onnx", "-o", "out/a.xml"], "nowhere.onnx"),
+        (["calibration.npz", "-o", "out/a.xml"], "is no ONNX file"),
+        (["amnet.onnx", "-o", "out/a.engine"], "expected a name that ends in .xml or .plan"),
+        (["amnet.onnx", "-o", "nowhere/a.xml"], "No such folder"),
+        (["amnet.onnx", "-o", "out/a.xml", "--precision", "int8"], "int8 needs a calibration file"),
+        (["amnet.onnx", "-o", "out/a.xml", "--keep", "x"], "kept in float in int8 alone"),
+        (["amnet.onnx", "-o", "out/a.xml", "--workspace", "5"], "is an option of TensorRT"),
+        (["amnet.onnx", "-o", "out/a.plan", "--precision", "bf16"], "bf16 is for OpenVINO"),
+        (
+            ["amnet.onnx", "-o", "out/a.xml", "--precision", "int8", "--calibration", "calibration.npz", "--keep", "x"],
+            "no layer of the graph begins with 'x'",
+        ),
+        (["amnet.onnx", "-o", "out/a.xml", "--calibration", "nowhere.npz"], "nowhere.npz"),
+        (["amnet.onnx", "-o", "out/a.xml", "--calibration", "amnet.onnx"], "is no .npz file"),
+    ],
+)
 def test_bad_options_are_one_line(arguments, message, workplace, capfd):
     fails_in_one_line(arguments, message, workplace, capfd)
 
@@ -198,15 +213,19 @@ def changed_metadata(**fields):
     def change(model):
         (told,) = model.metadata_props
         told.value = json.dumps(json.loads(told.value) | fields)
+
     return change
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    (without_metadata, "has no edgetalk metadata"),
-    (changed_metadata(format=99), "metadata of format 99"),
-    (changed_metadata(precision="int8"), "is in int8 already"),
-    (changed_metadata(source="0" * 64), "is not of the same export"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (without_metadata, "has no edgetalk metadata"),
+        (changed_metadata(format=99), "metadata of format 99"),
+        (changed_metadata(precision="int8"), "is in int8 already"),
+        (changed_metadata(source="0" * 64), "is not of the same export"),
+    ],
+)
 def test_bad_onnx_files_are_one_line(change, message, workplace, capfd):
     model = onnx.load("amnet.onnx")
     change(model)
@@ -221,29 +240,37 @@ def test_a_truncated_or_lonely_onnx_file_is_one_line(workplace, capfd):
     fails_in_one_line(["amnet.onnx", "-o", "out/a.xml"], "is no ONNX file or not a whole one", workplace, capfd)
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"mel": None}, "has no array 'mel'"),
-    ({"source": None}, "has no array 'source'"),
-    ({"mel": np.zeros((6, 80, 32), np.float32)}, "mel in calibration.npz is float32 (6, 80, 32), expected float32"),
-    ({"mel": np.zeros((6, 32, 80), np.int32)}, "is int32 (6, 32, 80)"),
-    ({"mel": np.full((6, 32, 80), np.nan, np.float32)}, "no finite numbers"),
-    ({"mel": np.zeros((0, 32, 80), np.float32)}, "is float32 (0, 32, 80)"),
-    ({"pose": np.zeros((5, 3), np.float32)}, "expected equally many or a part that divides 6"),
-    ({"source": np.zeros((1, 32, 32, 3), np.uint8)}, "source in calibration.npz is uint8 (1, 32, 32, 3)"),
-    ({"pose": np.array([{}] * 6)}, "is no .npz file"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mel": None}, "has no array 'mel'"),
+        ({"source": None}, "has no array 'source'"),
+        ({"mel": np.zeros((6, 80, 32), np.float32)}, "mel in calibration.npz is float32 (6, 80, 32), expected float32"),
+        ({"mel": np.zeros((6, 32, 80), np.int32)}, "is int32 (6, 32, 80)"),
+        ({"mel": np.full((6, 32, 80), np.nan, np.float32)}, "no finite numbers"),
+        ({"mel": np.zeros((0, 32, 80), np.float32)}, "is float32 (0, 32, 80)"),
+        ({"pose": np.zeros((5, 3), np.float32)}, "expected equally many or a part that divides 6"),
+        ({"source": np.zeros((1, 32, 32, 3), np.uint8)}, "source in calibration.npz is uint8 (1, 32, 32, 3)"),
+        ({"pose": np.array([{}] * 6)}, "is no .npz file"),
+    ],
+)
 def test_bad_calibration_is_one_line(change, message, workplace, capfd):
     arrays = {name: value for name, value in (samples() | change).items() if value is not None}
     np.savez(workplace / "calibration.npz", **arrays)
-    fails_in_one_line(["amnet.onnx", "-o", "out/a.xml", "--precision", "int8", "--calibration", "calibration.npz"],
-                      message, workplace, capfd)
+    fails_in_one_line(
+        ["amnet.onnx", "-o", "out/a.xml", "--precision", "int8", "--calibration", "calibration.npz"],
+        message,
+        workplace,
+        capfd,
+    )
 
 
 def test_truncated_calibration_is_one_line(workplace, capfd):
     data = (workplace / "calibration.npz").read_bytes()
     (workplace / "calibration.npz").write_bytes(data[:-200])
-    fails_in_one_line(["amnet.onnx", "-o", "out/a.xml", "--calibration", "calibration.npz"], "is no .npz file",
-                      workplace, capfd)
+    fails_in_one_line(
+        ["amnet.onnx", "-o", "out/a.xml", "--calibration", "calibration.npz"], "is no .npz file", workplace, capfd
+    )
 
 
 def test_a_damaged_avatar_is_one_line(workplace, capfd):
@@ -265,8 +292,21 @@ def test_features_may_come_in_the_calibration_file(exported, tmp_path):
 
 
 def test_command_says_what_was_built(exported, calibration, tmp_path, capsys):
-    assert main(["build", str(exported / "amnet.onnx"), "-o", str(tmp_path / "amnet.xml"), "--precision", "int8",
-                 "--calibration", str(calibration)]) == 0
+    assert (
+        main(
+            [
+                "build",
+                str(exported / "amnet.onnx"),
+                "-o",
+                str(tmp_path / "amnet.xml"),
+                "--precision",
+                "int8",
+                "--calibration",
+                str(calibration),
+            ]
+        )
+        == 0
+    )
     told = capsys.readouterr().out
     assert "int8" in told
     assert "ssim" in told

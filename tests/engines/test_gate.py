@@ -20,8 +20,9 @@ def pair(noise, side=72, count=1):
 @pytest.mark.parametrize("noise", [0.0, 2.0, 15.0, 80.0])
 def test_ssim_is_that_of_scikit_image(noise):
     (a,), (b,) = pair(noise)
-    wanted = structural_similarity(a, b, channel_axis=2, gaussian_weights=True, sigma=1.5,
-                                   use_sample_covariance=False, data_range=255)
+    wanted = structural_similarity(
+        a, b, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255
+    )
     assert gate.ssim(a, b) == pytest.approx(wanted, abs=1e-9)
 
 

@@ -80,10 +80,17 @@ def test_weights_are_those_of_onnxruntimes_quantiser(step, feeds, tmp_path):
             return next(self.left, None)
 
     onnx.save(step, tmp_path / "step.onnx")
-    quantize_static(tmp_path / "step.onnx", tmp_path / "int8.onnx", Reader(), quant_format=QuantFormat.QDQ,
-                    op_types_to_quantize=["Conv"], per_channel=True, activation_type=QuantType.QInt8,
-                    weight_type=QuantType.QInt8,
-                    extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False})
+    quantize_static(
+        tmp_path / "step.onnx",
+        tmp_path / "int8.onnx",
+        Reader(),
+        quant_format=QuantFormat.QDQ,
+        op_types_to_quantize=["Conv"],
+        per_channel=True,
+        activation_type=QuantType.QInt8,
+        weight_type=QuantType.QInt8,
+        extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
+    )
     theirs = onnx.load(tmp_path / "int8.onnx")
     values, compared = constants(theirs), 0
     ours = constants(quantize(step, scales(step, feeds[:1]), layers(step)))
@@ -111,9 +118,12 @@ def test_scale_clips_a_lone_outlier_and_keeps_an_even_range():
     def scale_of(values, unsigned=False):
         weight = numpy_helper.from_array(np.ones((1, 1, 1, 1), np.float32), "w")
         graph = helper.make_graph(
-            [helper.make_node("Conv", ["x", "w"], ["frame"], "conv")], "g",
+            [helper.make_node("Conv", ["x", "w"], ["frame"], "conv")],
+            "g",
             [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 1, 1, len(values)])],
-            [helper.make_tensor_value_info("frame", TensorProto.FLOAT, None)], [weight])
+            [helper.make_tensor_value_info("frame", TensorProto.FLOAT, None)],
+            [weight],
+        )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
         model.ir_version = 8
         return scales(model, [{"x": np.float32(values).reshape(1, 1, 1, -1)}], unsigned)["x"]
@@ -163,7 +173,8 @@ def test_kept_layers_stay_as_they_were(step, feeds):
     assert changed == names[:3]
     by_prefix = to_int8(step, feeds[:1], keep=["/fuser", "/cells"])
     assert {n.name for n in by_prefix.graph.node if n.name in names and n.input[1].endswith("/dq")} == {
-        name for name in names if name.startswith("/header")}
+        name for name in names if name.startswith("/header")
+    }
     nothing = to_int8(step, feeds[:1], keep=names)
     np.testing.assert_array_equal(Runner(nothing)(feeds[0])["frame"], Runner(step)(feeds[0])["frame"])
     with pytest.raises(InputError, match="no layer of the graph begins with 'nonesuch'"):
@@ -177,10 +188,14 @@ def test_no_sample_is_an_error(step):
 
 def test_a_predicted_convolution_stays_in_float():
     graph = helper.make_graph(
-        [helper.make_node("Conv", ["x", "w"], ["frame"], "predicted", group=4, pads=[1] * 4)], "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 8, 8]),
-         helper.make_tensor_value_info("w", TensorProto.FLOAT, [4, 1, 3, 3])],
-        [helper.make_tensor_value_info("frame", TensorProto.FLOAT, None)])
+        [helper.make_node("Conv", ["x", "w"], ["frame"], "predicted", group=4, pads=[1] * 4)],
+        "g",
+        [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 8, 8]),
+            helper.make_tensor_value_info("w", TensorProto.FLOAT, [4, 1, 3, 3]),
+        ],
+        [helper.make_tensor_value_info("frame", TensorProto.FLOAT, None)],
+    )
     assert layers(helper.make_model(graph)) == []
 
 
@@ -214,8 +229,10 @@ def test_fp16_of_a_constant_with_several_readers():
     """Resize keeps its factors in 32 bits: two that share them once gave a graph with one name made twice."""
     make = helper.make_node
     resizes = [make("Resize", [x, "", "factors"], [y], mode="linear") for x, y in (("x", "y"), ("y", "z"))]
-    infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 2, side, side]) for name, side in
-             (("x", 4), ("z", 16))]
+    infos = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 2, side, side])
+        for name, side in (("x", 4), ("z", 16))
+    ]
     constant = make("Constant", [], ["factors"], value=numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32)))
     graph = helper.make_graph([constant, *resizes], "resize", infos[:1], infos[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])

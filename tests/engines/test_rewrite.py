@@ -39,13 +39,16 @@ def test_transposed_convolution_becomes_a_convolution_and_a_shuffle():
     assert_equal(rewritten, example, wanted)
 
 
-@pytest.mark.parametrize("other", [
-    nn.ConvTranspose2d(4, 6, 3, 2, padding=1, bias=False),
-    nn.ConvTranspose2d(4, 6, 4, 2, padding=1, bias=False),
-    nn.ConvTranspose2d(4, 6, 3, 1, padding=1, bias=False),
-    nn.ConvTranspose2d(4, 6, 3, 2, padding=1, output_padding=1, groups=2, bias=False),
-    nn.ConvTranspose2d(4, 6, 3, 2, padding=1, output_padding=1),
-])
+@pytest.mark.parametrize(
+    "other",
+    [
+        nn.ConvTranspose2d(4, 6, 3, 2, padding=1, bias=False),
+        nn.ConvTranspose2d(4, 6, 4, 2, padding=1, bias=False),
+        nn.ConvTranspose2d(4, 6, 3, 1, padding=1, bias=False),
+        nn.ConvTranspose2d(4, 6, 3, 2, padding=1, output_padding=1, groups=2, bias=False),
+        nn.ConvTranspose2d(4, 6, 3, 2, padding=1, output_padding=1),
+    ],
+)
 def test_other_transposed_convolutions_stay(other):
     model, _ = graph_of(other, torch.randn(1, 4, 8, 8))
     assert kinds(sub_pixel(model)) == ["ConvTranspose"]
@@ -80,15 +83,21 @@ def test_statistics_far_from_zero_keep_their_variance():
     assert np.abs(Runner(phase_grid(sub_pixel(model)))({"x": example.numpy()})["frame"] - wanted).max() < 1e-3
 
 
-@pytest.mark.parametrize("tail", [
-    [nn.Conv2d(8, 16, 3, padding=1)],  # not narrow: the small grid would cost more
-    [nn.Conv2d(8, 3, 3)],  # another size
-    [nn.Conv2d(8, 3, 3, stride=2, padding=1)],
-    [nn.Conv2d(8, 2, 3, padding=1, groups=2)],
-    [nn.Conv2d(8, 3, 2, padding=1)],
-    [nn.ReLU()],
-    [nn.InstanceNorm2d(8, affine=True, track_running_stats=False).requires_grad_(False), nn.Conv2d(8, 3, 3, padding=1)],
-])
+@pytest.mark.parametrize(
+    "tail",
+    [
+        [nn.Conv2d(8, 16, 3, padding=1)],  # not narrow: the small grid would cost more
+        [nn.Conv2d(8, 3, 3)],  # another size
+        [nn.Conv2d(8, 3, 3, stride=2, padding=1)],
+        [nn.Conv2d(8, 2, 3, padding=1, groups=2)],
+        [nn.Conv2d(8, 3, 2, padding=1)],
+        [nn.ReLU()],
+        [
+            nn.InstanceNorm2d(8, affine=True, track_running_stats=False).requires_grad_(False),
+            nn.Conv2d(8, 3, 3, padding=1),
+        ],
+    ],
+)
 def test_other_stages_keep_their_shuffle(tail):
     if isinstance(tail[0], nn.InstanceNorm2d):
         nn.init.normal_(tail[0].weight)
@@ -155,13 +164,20 @@ def test_openvino_turns_no_feature_map_round(exported, tmp_path):
     compiled = core.compile_model(core.read_model(tmp_path / "amnet.xml"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     turned = []
     for node in compiled.get_runtime_model().get_ordered_ops():
-        told = {key: str(value.astype(str)) for key, value in node.get_rt_info().items()
-                if key in ("layerType", "outputLayouts")}
+        told = {
+            key: str(value.astype(str))
+            for key, value in node.get_rt_info().items()
+            if key in ("layerType", "outputLayouts")
+        }
         before = node.input_values()[0].get_node().get_rt_info() if node.get_input_size() else {}
         layout = str(before["outputLayouts"].astype(str)) if "outputLayouts" in before else ""
         shape = node.output(0).get_partial_shape() if node.get_output_size() else None
-        if (told.get("layerType") == "Reorder" and {layout, told["outputLayouts"]} == {"abcd", "acdb"}
-                and not node.get_friendly_name().endswith("_fake")
-                and shape[1].get_length() > 1 and shape[2].get_length() * shape[3].get_length() >= 256):
+        if (
+            told.get("layerType") == "Reorder"
+            and {layout, told["outputLayouts"]} == {"abcd", "acdb"}
+            and not node.get_friendly_name().endswith("_fake")
+            and shape[1].get_length() > 1
+            and shape[2].get_length() * shape[3].get_length() >= 256
+        ):
             turned.append(node.get_friendly_name())
     assert turned == []

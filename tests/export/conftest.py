@@ -25,8 +25,9 @@ def write_checkpoint(path, variant, size=SIZE):
     tensors = AMNet(variant).state_dict()
     for name, colour in (("ada", 40), ("dan", 200)):
         tensors[f"source.{name}"] = torch.full((size, size, 3), colour, dtype=torch.uint8)
-    save_checkpoint(path, tensors, variant=variant, size=size, audio=asdict(AudioSpec()),
-                    persons=["ada", "dan"], training={})
+    save_checkpoint(
+        path, tensors, variant=variant, size=size, audio=asdict(AudioSpec()), persons=["ada", "dan"], training={}
+    )
     return path
 
 

@@ -80,8 +80,12 @@ def test_another_size(tmp_path):
     for name, side in (("trained", 128), ("small", 64)):
         made = avatar.load(tmp_path / f"{name}.avatar")
         assert made.source.shape == (side, side, 3)
-        feeds = {"mel": np.zeros((1, 32, 80), np.float32), "pose": np.zeros((1, 3), np.float32),
-                 "blink": np.zeros((1, 2), np.float32), "appearance": made.features["appearance"].astype(np.float32)}
+        feeds = {
+            "mel": np.zeros((1, 32, 80), np.float32),
+            "pose": np.zeros((1, 3), np.float32),
+            "blink": np.zeros((1, 2), np.float32),
+            "appearance": made.features["appearance"].astype(np.float32),
+        }
         assert onnx_run(tmp_path / f"{name}.onnx", feeds)["frame"].shape == (1, side, side, 3)
 
 
@@ -182,12 +186,18 @@ BAD = {
     "empty": (lambda path, good: path.write_bytes(b""), "is not a checkpoint of AMNet"),
     "no header": (lambda path, good: spoil(good, path, lambda t, h: h.clear()), "is not a checkpoint of AMNet"),
     "newer": (lambda path, good: spoil(good, path, lambda t, h: h.update(format="2")), "is not a checkpoint"),
-    "tensor missing": (lambda path, good: spoil(good, path, lambda t, h: t.pop("landmark_layer.bias")),
-                       "1 tensors do not fit AMNet (landmark_layer.bias)"),
-    "tensor misshapen": (lambda path, good: spoil(good, path, lambda t, h: t.update(
-        {"landmark_layer.bias": torch.zeros(3)})), "1 tensors do not fit AMNet (landmark_layer.bias)"),
-    "other variant": (lambda path, good: spoil(good, path, lambda t, h: h.update(variant='"amnet-k3"')),
-                      "do not fit AMNet"),
+    "tensor missing": (
+        lambda path, good: spoil(good, path, lambda t, h: t.pop("landmark_layer.bias")),
+        "1 tensors do not fit AMNet (landmark_layer.bias)",
+    ),
+    "tensor misshapen": (
+        lambda path, good: spoil(good, path, lambda t, h: t.update({"landmark_layer.bias": torch.zeros(3)})),
+        "1 tensors do not fit AMNet (landmark_layer.bias)",
+    ),
+    "other variant": (
+        lambda path, good: spoil(good, path, lambda t, h: h.update(variant='"amnet-k3"')),
+        "do not fit AMNet",
+    ),
 }
 
 
@@ -206,15 +216,18 @@ def test_bad_checkpoints_are_one_line(kind, checkpoint, tmp_path, capfd):
     assert list(out.iterdir()) == []
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    (["-o", "amnet.pt"], "expected a name that ends in .onnx"),
-    (["-o", "nowhere/amnet.onnx"], "No such folder"),
-    (["-o", "amnet.onnx", "--size", "66"], "expected a multiple of 4"),
-    (["-o", "amnet.onnx", "--batch", "dynamic"], "for any batch use"),
-    (["-o", "amnet.onnx", "--batch", "-2"], "expected at least 1"),
-    (["-o", "amnet.onnx", "--avatar", "zoe"], "no picture of 'zoe', it has ada, dan"),
-    (["-o", "amnet.onnx", "--source", "amnet.txt"], "amnet.txt"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["-o", "amnet.pt"], "expected a name that ends in .onnx"),
+        (["-o", "nowhere/amnet.onnx"], "No such folder"),
+        (["-o", "amnet.onnx", "--size", "66"], "expected a multiple of 4"),
+        (["-o", "amnet.onnx", "--batch", "dynamic"], "for any batch use"),
+        (["-o", "amnet.onnx", "--batch", "-2"], "expected at least 1"),
+        (["-o", "amnet.onnx", "--avatar", "zoe"], "no picture of 'zoe', it has ada, dan"),
+        (["-o", "amnet.onnx", "--source", "amnet.txt"], "amnet.txt"),
+    ],
+)
 def test_bad_options_are_one_line(options, message, checkpoint, tmp_path, capfd, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["export", "amnet", "--checkpoint", str(checkpoint), *options]) == 1
@@ -231,8 +244,25 @@ def test_unknown_names_are_refused(checkpoint, tmp_path):
 
 
 def test_command_writes_all_files(checkpoint, tmp_path, capsys):
-    assert main(["export", "amnet", "--checkpoint", str(checkpoint), "-o", str(tmp_path / "a.onnx"),
-                 "--dynamic-conv", "shift", "--avatar", "dan", "--use", "non-commercial"]) == 0
+    assert (
+        main(
+            [
+                "export",
+                "amnet",
+                "--checkpoint",
+                str(checkpoint),
+                "-o",
+                str(tmp_path / "a.onnx"),
+                "--dynamic-conv",
+                "shift",
+                "--avatar",
+                "dan",
+                "--use",
+                "non-commercial",
+            ]
+        )
+        == 0
+    )
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a-source.onnx", "a.avatar", "a.onnx"]
     assert len(capsys.readouterr().out.splitlines()) == 3
     assert metadata_of(tmp_path / "a.onnx").use == "non-commercial"

@@ -38,7 +38,11 @@ def test_weights_through_both_files(blocks, variant, portrait, tmp_path):
     assert_plan(tmp_path / "arcface.onnx")
     metadata = metadata_of(tmp_path / "arcface.onnx")
     assert (metadata.variant, metadata.role, metadata.licence, metadata.use) == (
-        variant, "identity", TERMS, "non-commercial")
+        variant,
+        "identity",
+        TERMS,
+        "non-commercial",
+    )
 
 
 def test_simswaps_own_extractor_through_both_files(portrait, tmp_path):
@@ -71,8 +75,9 @@ def test_parameters_are_the_published_ones():
 
     for blocks, millions in (((3, 4, 14, 3), 43.59), ((3, 13, 30, 3), 65.16)):
         shapes = by_name.iresnet_shapes(blocks)
-        counted = sum(int(np.prod(shape)) for name, shape in shapes.items()
-                      if "running" not in name and "num_" not in name)
+        counted = sum(
+            int(np.prod(shape)) for name, shape in shapes.items() if "running" not in name and "num_" not in name
+        )
         assert counted / 1e6 == pytest.approx(millions, abs=0.01)
         assert blocks in arcface.VARIANTS
 
@@ -89,12 +94,17 @@ def write_onnx(path, weights, pixels=False, size=112, outputs=1):
     """A tiny extractor as converters write it: planes in, vectors of any length out."""
     make = helper.make_node
     nodes = [make("Sub", ["input.1", "mean"], ["x0"]), make("Mul", ["x0", "factor"], ["x1"])] if pixels else []
-    nodes += [make("Conv", ["x1" if pixels else "input.1", "kernel"], ["x2"], strides=[16, 16]),
-              make("Flatten", ["x2"], ["x3"]), make("MatMul", ["x3", "matrix"], ["683"])]
+    nodes += [
+        make("Conv", ["x1" if pixels else "input.1", "kernel"], ["x2"], strides=[16, 16]),
+        make("Flatten", ["x2"], ["x3"]),
+        make("MatMul", ["x3", "matrix"], ["683"]),
+    ]
     constants = {"kernel": weights[0], "matrix": weights[1]}
     constants |= {"mean": np.float32(127.5), "factor": np.float32(1 / 127.5)} if pixels else {}
     graph = helper.make_graph(
-        nodes, "tiny", [helper.make_tensor_value_info("input.1", TensorProto.FLOAT, ["None", 3, size, size])],
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("input.1", TensorProto.FLOAT, ["None", 3, size, size])],
         [helper.make_tensor_value_info("683", TensorProto.FLOAT, ["None", 32])] * outputs,
         [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in constants.items()],
     )
@@ -112,8 +122,9 @@ def test_onnx_keeps_its_graph(pixels, portrait, tmp_path):
     patches = (portrait[0].astype(np.float64) / 127.5 - 1).reshape(7, 16, 7, 16, 3)
     vector = np.einsum("iajbc,ocab->oij", patches, kernel).reshape(-1) @ matrix
     wanted = vector / np.linalg.norm(vector)
-    np.testing.assert_allclose(onnx_run(tmp_path / "arcface.onnx", {"portrait": portrait})["identity"][0], wanted,
-                               atol=1e-5)
+    np.testing.assert_allclose(
+        onnx_run(tmp_path / "arcface.onnx", {"portrait": portrait})["identity"][0], wanted, atol=1e-5
+    )
     build(tmp_path / "arcface.onnx", tmp_path / "arcface.xml")
     engine = open_engine(tmp_path / "arcface.xml")
     np.testing.assert_allclose(engine.run({"portrait": portrait})["identity"][0], wanted, atol=1e-5)
@@ -130,8 +141,11 @@ def test_bad_onnx_is_one_line(tmp_path):
     model = onnx.load(tmp_path / "good.onnx")
     model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 6
     onnx.save(model, tmp_path / "wide.onnx")
-    for name, message in (("cut", "no ONNX file or not a whole one"), ("text", "no ONNX file or not a whole one"),
-                          ("wide", r"takes input.1 \[0, 6, 80, 80\], expected one picture")):
+    for name, message in (
+        ("cut", "no ONNX file or not a whole one"),
+        ("text", "no ONNX file or not a whole one"),
+        ("wide", r"takes input.1 \[0, 6, 80, 80\], expected one picture"),
+    ):
         with pytest.raises(ModelError, match=message):
             to_onnx(tmp_path / f"{name}.onnx", tmp_path / "out.onnx", family="arcface", licence=TERMS)
     with pytest.raises(FileNotFoundError, match="no checkpoint at"):

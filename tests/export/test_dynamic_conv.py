@@ -15,10 +15,14 @@ CHANNELS, GEOMETRY, SIDE = 16, 8, 10
 def naive(controller, x, f_geo):
     """One convolution per sample, with that sample's weights."""
     weight, bias = controller.predict(f_geo)
-    return torch.cat([
-        nn.functional.conv2d(x[i:i + 1], weight[i], bias[i], padding=controller.kernel // 2, groups=controller.groups)
-        for i in range(len(x))
-    ])
+    return torch.cat(
+        [
+            nn.functional.conv2d(
+                x[i : i + 1], weight[i], bias[i], padding=controller.kernel // 2, groups=controller.groups
+            )
+            for i in range(len(x))
+        ]
+    )
 
 
 @pytest.mark.parametrize("batch", [1, 4])
@@ -34,10 +38,13 @@ def test_both_forms_are_the_per_sample_convolution(form, kernel, groups, batch):
     if form == "shift":
         dynamic_conv.unroll(net, GeometricController)
     dynamic = form == "shift"
-    example = {"x": torch.randn(2 if dynamic else batch, CHANNELS, SIDE, SIDE),
-               "f_geo": torch.randn(2 if dynamic else batch, GEOMETRY)}
-    data = onnx_file.to_bytes(onnx_file.trace(net["controller"], example, ["y"], dynamic_batch=dynamic),
-                              Metadata(family="test"))
+    example = {
+        "x": torch.randn(2 if dynamic else batch, CHANNELS, SIDE, SIDE),
+        "f_geo": torch.randn(2 if dynamic else batch, GEOMETRY),
+    }
+    data = onnx_file.to_bytes(
+        onnx_file.trace(net["controller"], example, ["y"], dynamic_batch=dynamic), Metadata(family="test")
+    )
     x, f_geo = torch.randn(batch, CHANNELS, SIDE, SIDE), torch.randn(batch, GEOMETRY)
     with torch.no_grad():
         wanted = naive(controller, x, f_geo).numpy()

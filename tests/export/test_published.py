@@ -36,49 +36,82 @@ def without(tensors, *names):
 LAST = "output_block.1.bias"
 FIRST = "face_encoder_blocks.0.0.conv_block.0.weight"
 BAD = {
-    "a trap": (lambda path, good: torch.save({"state_dict": good, "hook": Trap(path.parent / "sprung")}, path),
-               "holds Python objects (posix.mkdir) and not weights alone, and reading them would run code"),
-    "a trap of old": (lambda path, good: path.write_bytes(pickle.dumps(Trap(path.parent / "sprung"), 4)),
-                      "holds Python objects and not weights alone"),
-    "a pickled network": (lambda path, good: torch.save(nn.Linear(2, 2), path),
-                          "(torch.nn.modules.linear.Linear) and not weights alone, and reading them would run code "
-                          "from the file; where you trust it, load it with torch and the code it came with, and save "
-                          "its state_dict()"),
-    "TorchScript": (lambda path, good: torch.jit.script(nn.Linear(2, 2)).save(str(path)),
-                    "is a TorchScript archive, which holds code; where you trust it, save its weights alone: "
-                    "torch.save(torch.jit.load(FILE).state_dict(), NEW)"),
+    "a trap": (
+        lambda path, good: torch.save({"state_dict": good, "hook": Trap(path.parent / "sprung")}, path),
+        "holds Python objects (posix.mkdir) and not weights alone, and reading them would run code",
+    ),
+    "a trap of old": (
+        lambda path, good: path.write_bytes(pickle.dumps(Trap(path.parent / "sprung"), 4)),
+        "holds Python objects and not weights alone",
+    ),
+    "a pickled network": (
+        lambda path, good: torch.save(nn.Linear(2, 2), path),
+        "(torch.nn.modules.linear.Linear) and not weights alone, and reading them would run code "
+        "from the file; where you trust it, load it with torch and the code it came with, and save "
+        "its state_dict()",
+    ),
+    "TorchScript": (
+        lambda path, good: torch.jit.script(nn.Linear(2, 2)).save(str(path)),
+        "is a TorchScript archive, which holds code; where you trust it, save its weights alone: "
+        "torch.save(torch.jit.load(FILE).state_dict(), NEW)",
+    ),
     "none": (None, "no checkpoint at"),
     "empty": (lambda path, good: path.write_bytes(b""), "is damaged or no checkpoint (it ends early)"),
-    "text": (lambda path, good: path.write_text("hello"),
-             "is no checkpoint that PyTorch wrote, it begins with b'hello'"),
-    "cut": (lambda path, good: torch.save({"state_dict": good}, path) or os.truncate(path, 9000),
-            "is damaged or no checkpoint"),
-    "safetensors, cut": (lambda path, good: path.write_bytes((99).to_bytes(8, "little") + b'{"a":'),
-                         "is no whole safetensors file"),
-    "a tensor": (lambda path, good: torch.save(torch.zeros(3), path),
-                 "holds a Tensor, expected the weights of wav2lip"),
+    "text": (
+        lambda path, good: path.write_text("hello"),
+        "is no checkpoint that PyTorch wrote, it begins with b'hello'",
+    ),
+    "cut": (
+        lambda path, good: torch.save({"state_dict": good}, path) or os.truncate(path, 9000),
+        "is damaged or no checkpoint",
+    ),
+    "safetensors, cut": (
+        lambda path, good: path.write_bytes((99).to_bytes(8, "little") + b'{"a":'),
+        "is no whole safetensors file",
+    ),
+    "a tensor": (
+        lambda path, good: torch.save(torch.zeros(3), path),
+        "holds a Tensor, expected the weights of wav2lip",
+    ),
     "nothing": (lambda path, good: torch.save({}, path), "holds nothing, expected the weights of wav2lip"),
-    "an optimiser": (lambda path, good: torch.save({"optimizer": {"lr": 1}, "epoch": 3}, path),
-                     "holds optimizer, epoch, expected the weights of wav2lip by their names"),
-    "another family": (lambda path, good: torch.save(by_name.weights(by_name.simswap_shapes(0.25, blocks=1)), path),
-                       "is a checkpoint of simswap (it has BottleNeck.0.style1.linear.weight), expected wav2lip; "
-                       "use: edgetalk export simswap"),
-    "AMNet's": (lambda path, good: torch.save({"netG": {"ada_convs.0.weight_conv.0.weight": torch.zeros(1)}}, path),
-                "is a checkpoint of amnet"),
-    "a tensor missing": (lambda path, good: torch.save(without(good, LAST), path),
-                         "does not fit Wav2Lip: 1 missing (output_block.1.bias); give the checkpoint of the published"),
-    "tensors missing": (lambda path, good: torch.save({k: v for k, v in good.items() if "decoder" not in k}, path),
-                        "(face_decoder_blocks.0.0.conv_block.0.weight, face_decoder_blocks.0.0.conv_block.0.bias, "
-                        "face_decoder_blocks.0.0.conv_block.1.weight and 105 more)"),
-    "a tensor too many": (lambda path, good: torch.save(good | {"more.weight": torch.zeros(1)}, path),
-                          "1 not expected (more.weight)"),
-    "a shape": (lambda path, good: torch.save(good | {LAST: torch.zeros(4)}, path),
-                "1 of another shape (output_block.1.bias (4,) for (3,))"),
+    "an optimiser": (
+        lambda path, good: torch.save({"optimizer": {"lr": 1}, "epoch": 3}, path),
+        "holds optimizer, epoch, expected the weights of wav2lip by their names",
+    ),
+    "another family": (
+        lambda path, good: torch.save(by_name.weights(by_name.simswap_shapes(0.25, blocks=1)), path),
+        "is a checkpoint of simswap (it has BottleNeck.0.style1.linear.weight), expected wav2lip; "
+        "use: edgetalk export simswap",
+    ),
+    "AMNet's": (
+        lambda path, good: torch.save({"netG": {"ada_convs.0.weight_conv.0.weight": torch.zeros(1)}}, path),
+        "is a checkpoint of amnet",
+    ),
+    "a tensor missing": (
+        lambda path, good: torch.save(without(good, LAST), path),
+        "does not fit Wav2Lip: 1 missing (output_block.1.bias); give the checkpoint of the published",
+    ),
+    "tensors missing": (
+        lambda path, good: torch.save({k: v for k, v in good.items() if "decoder" not in k}, path),
+        "(face_decoder_blocks.0.0.conv_block.0.weight, face_decoder_blocks.0.0.conv_block.0.bias, "
+        "face_decoder_blocks.0.0.conv_block.1.weight and 105 more)",
+    ),
+    "a tensor too many": (
+        lambda path, good: torch.save(good | {"more.weight": torch.zeros(1)}, path),
+        "1 not expected (more.weight)",
+    ),
+    "a shape": (
+        lambda path, good: torch.save(good | {LAST: torch.zeros(4)}, path),
+        "1 of another shape (output_block.1.bias (4,) for (3,))",
+    ),
     "the shape that tells the width": (
         lambda path, good: torch.save(good | {"face_encoder_blocks.6.1.conv_block.0.weight": torch.zeros(5)}, path),
-        "of another shape"),
-    "not finite": (lambda path, good: torch.save(good | {FIRST: good[FIRST] / 0}, path),
-                   f"is damaged: 1 not finite ({FIRST})"),
+        "of another shape",
+    ),
+    "not finite": (
+        lambda path, good: torch.save(good | {FIRST: good[FIRST] / 0}, path),
+        f"is damaged: 1 not finite ({FIRST})",
+    ),
 }
 
 
@@ -108,8 +141,12 @@ def test_traps_would_spring(tmp_path):
 
 def test_every_family_has_terms_and_a_signature():
     assert set(published.LICENCES) == set(published.SIGNATURES) == set(FAMILIES)
-    shapes = {"wav2lip": by_name.wav2lip_shapes(), "syncnet": by_name.syncnet_shapes(), "arcface":
-              by_name.iresnet_shapes((3, 4, 14, 3)), "simswap": by_name.simswap_shapes(), "amnet":
-              by_name.amnet_shapes()[0]}
+    shapes = {
+        "wav2lip": by_name.wav2lip_shapes(),
+        "syncnet": by_name.syncnet_shapes(),
+        "arcface": by_name.iresnet_shapes((3, 4, 14, 3)),
+        "simswap": by_name.simswap_shapes(),
+        "amnet": by_name.amnet_shapes()[0],
+    }
     for family, name in published.SIGNATURES.items():
         assert [other for other, names in shapes.items() if name in names] == [family]

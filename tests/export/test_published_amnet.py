@@ -29,13 +29,18 @@ def halves():
 def model(halves, tmp_path_factory):
     folder = tmp_path_factory.mktemp("published")
     generator, audio = halves
-    torch.save({"netG": {f"module.{name}": value for name, value in generator.items()}, "netA": audio, "epoch": 110},
-               folder / "latest_256_G.pth")
+    torch.save(
+        {"netG": {f"module.{name}": value for name, value in generator.items()}, "netA": audio, "epoch": 110},
+        folder / "latest_256_G.pth",
+    )
     to_onnx(folder / "latest_256_G.pth", folder / "amnet.onnx", size=64, licence=TERMS)
     random = np.random.default_rng(10)
-    given = {"source": random.integers(0, 256, (1, 64, 64, 3), np.uint8),
-             "mel": (20 * random.normal(size=(1, 64, 60))).astype(np.float32),
-             "pose": np.array([[-0.5, 0.1, 0.6]], np.float32), "blink": np.array([[-0.9, 0.4]], np.float32)}
+    given = {
+        "source": random.integers(0, 256, (1, 64, 64, 3), np.uint8),
+        "mel": (20 * random.normal(size=(1, 64, 60))).astype(np.float32),
+        "pose": np.array([[-0.5, 0.1, 0.6]], np.float32),
+        "blink": np.array([[-0.9, 0.4]], np.float32),
+    }
     return folder, given, by_name.amnet(generator, audio, **given)
 
 
@@ -57,8 +62,10 @@ def test_engines_make_the_same_frames(model):
     build(folder / "amnet.onnx", folder / "amnet.xml")
     source, step = open_engine(folder / "amnet-source.xml"), open_engine(folder / "amnet.xml")
     features = source.run({"source": given["source"]})["appearance"].copy()
-    made = {k: v.copy() for k, v in step.run({"appearance": features, **{k: given[k] for k in step.inputs
-                                                                        if k in given}}).items()}
+    made = {
+        k: v.copy()
+        for k, v in step.run({"appearance": features, **{k: given[k] for k in step.inputs if k in given}}).items()
+    }
     source.close()
     step.close()
     assert_same(made, wanted)
@@ -81,10 +88,20 @@ def test_controls_reach_the_network_unchanged(model):
 def test_metadata(model):
     metadata = metadata_of(model[0] / "amnet.onnx")
     assert (metadata.family, metadata.variant, metadata.licence, metadata.use) == (
-        "amnet", "amnet", TERMS, "non-commercial")
+        "amnet",
+        "amnet",
+        TERMS,
+        "non-commercial",
+    )
     audio = metadata.audio
     assert (audio.kind, audio.sample_rate, audio.n_fft, audio.hop, audio.window, audio.features) == (
-        "mfcc", 44100, 2048, 512, 64, 60)
+        "mfcc",
+        44100,
+        2048,
+        512,
+        64,
+        60,
+    )
     assert audio.offset == -32  # half of the window before the frame's start
     assert "AnnVI" in metadata.units["pose"]
 
@@ -106,8 +123,11 @@ def test_files_that_are_not_both_halves(halves, tmp_path):
         ("no_audio", "no_audio.pth has netG of AMNet alone, expected netG and netA"),
         ("bare", "bare.pth has neither half of AMNet, expected netG and netA"),
         ("latest_256_D", "latest_256_D.pth holds netD, expected the weights of amnet"),
-        ("short", r"6 missing \(netA.trans_eye.0.weight, .* and 3 more\); 1 of another shape "
-                  r"\(netG.stem.0._op.conv.weight \(2,\) for \(24, 3, 7, 7\)\)"),
+        (
+            "short",
+            r"6 missing \(netA.trans_eye.0.weight, .* and 3 more\); 1 of another shape "
+            r"\(netG.stem.0._op.conv.weight \(2,\) for \(24, 3, 7, 7\)\)",
+        ),
         ("arcface", "is a checkpoint of arcface .* expected amnet"),
     ):
         with pytest.raises(ModelError, match=message):

@@ -23,8 +23,10 @@ def save(path, **arrangement):
 def feeds(size, identity=512):
     random = np.random.default_rng(6)
     vector = random.normal(size=(1, identity))
-    return {"target": random.integers(0, 256, (1, size, size, 3), np.uint8),
-            "identity": (vector / np.linalg.norm(vector)).astype(np.float32)}
+    return {
+        "target": random.integers(0, 256, (1, size, size, 3), np.uint8),
+        "identity": (vector / np.linalg.norm(vector)).astype(np.float32),
+    }
 
 
 def assert_same(frame, wanted):
@@ -56,7 +58,11 @@ def test_224_through_both_files(tmp_path):
     assert np.abs(other.astype(int) - wanted).max() > 8  # the identity matters
     metadata = metadata_of(tmp_path / "simswap.onnx")
     assert (metadata.family, metadata.role, metadata.licence, metadata.use) == (
-        "simswap", "step", "CC BY-NC 4.0", "non-commercial")
+        "simswap",
+        "step",
+        "CC BY-NC 4.0",
+        "non-commercial",
+    )
 
 
 @pytest.mark.parametrize("arrangement", [{"deep": True}, {"high": True}])
@@ -65,7 +71,8 @@ def test_the_forms_for_512(arrangement, tmp_path):
     to_onnx(tmp_path / "net_G.pth", tmp_path / "small.onnx", family="simswap", size=128)
     assert_same(onnx_run(tmp_path / "small.onnx", given)["frame"], by_name.simswap(tensors, **given))
     assert_plan(tmp_path / "small.onnx", "fp16")
-    assert simswap.prepare(tmp_path / "net_G.pth", form="conv", whole=False, size=None, batch=1
-                           ).graphs[0].inputs["target"].shape == (1, 512, 512, 3)
+    assert simswap.prepare(tmp_path / "net_G.pth", form="conv", whole=False, size=None, batch=1).graphs[0].inputs[
+        "target"
+    ].shape == (1, 512, 512, 3)
     with pytest.raises(InputError, match="size: got 232, expected a multiple of 16"):
         to_onnx(tmp_path / "net_G.pth", tmp_path / "s.onnx", family="simswap", size=232)

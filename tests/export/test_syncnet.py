@@ -20,8 +20,10 @@ def model(tmp_path_factory):
     torch.save({"state_dict": tensors, "global_step": 1}, folder / "lipsync_expert.pth")
     to_onnx(folder / "lipsync_expert.pth", folder / "syncnet.onnx", family="syncnet")
     random = np.random.default_rng(7)
-    given = {"frames": random.integers(0, 256, (1, 5, 96, 96, 3), np.uint8),
-             "mel": random.uniform(-4, 4, (1, 16, 80)).astype(np.float32)}
+    given = {
+        "frames": random.integers(0, 256, (1, 5, 96, 96, 3), np.uint8),
+        "mel": random.uniform(-4, 4, (1, 16, 80)).astype(np.float32),
+    }
     return folder, given, by_name.syncnet(tensors, given["frames"], given["mel"])
 
 

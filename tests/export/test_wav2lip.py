@@ -31,8 +31,15 @@ def weights():
 def checkpoint(weights, tmp_path_factory):
     """As the authors save it, from several GPUs."""
     path = tmp_path_factory.mktemp("wav2lip") / "wav2lip_gan.pth"
-    torch.save({"state_dict": {f"module.{name}": value for name, value in weights.items()}, "optimizer": None,
-                "global_step": 3, "global_epoch": 1}, path)
+    torch.save(
+        {
+            "state_dict": {f"module.{name}": value for name, value in weights.items()},
+            "optimizer": None,
+            "global_step": 3,
+            "global_epoch": 1,
+        },
+        path,
+    )
     return path
 
 
@@ -46,8 +53,10 @@ def exported(checkpoint, tmp_path_factory):
 @pytest.fixture(scope="module")
 def feeds():
     random = np.random.default_rng(5)
-    return {"target": random.integers(0, 256, (1, 96, 96, 3), np.uint8),
-            "mel": random.uniform(-4, 4, (1, 16, 80)).astype(np.float32)}
+    return {
+        "target": random.integers(0, 256, (1, 96, 96, 3), np.uint8),
+        "mel": random.uniform(-4, 4, (1, 16, 80)).astype(np.float32),
+    }
 
 
 def assert_same(frame, wanted):
@@ -108,8 +117,9 @@ def test_the_lower_half_reaches_the_network_as_reference_alone(weights, exported
     other[:, :40] = 255 - other[:, :40]
     seen = [by_name.wav2lip(w, target, feeds["mel"]) for w in (weights, spoilt) for target in (feeds["target"], other)]
     assert np.abs(seen[0].astype(int) - seen[2]).max() > 8  # the upper half matters
-    made = onnx_run(exported / "wav2lip.onnx",
-                    feeds | onnx_run(exported / "wav2lip-source.onnx", {"target": other}))["frame"]
+    made = onnx_run(exported / "wav2lip.onnx", feeds | onnx_run(exported / "wav2lip-source.onnx", {"target": other}))[
+        "frame"
+    ]
     assert_same(made, seen[1])
 
 

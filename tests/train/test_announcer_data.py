@@ -57,10 +57,10 @@ def test_clips_and_sound_fit(folder):
         assert (data.clip[own] == i).all() and np.array_equal(data.frame[own], np.arange(clip.frames))
         assert (data.person[own] == clip.person).all() and (data.split[own] == clip.split).all()
         assert (data.voice[own] == clip.voice).all()
-    loud = [np.sqrt(np.mean(clip.pcm[:clip.frames * 640].reshape(-1, 640) ** 2, 1)) for clip in data.clips]
+    loud = [np.sqrt(np.mean(clip.pcm[: clip.frames * 640].reshape(-1, 640) ** 2, 1)) for clip in data.clips]
     gap = lip_gap(data.landmarks)
     quiet = np.concatenate(loud) < 1e-4
-    assert np.median(gap[quiet]) < .3 * np.median(gap[~quiet])
+    assert np.median(gap[quiet]) < 0.3 * np.median(gap[~quiet])
 
 
 def test_splits_share_no_sentence_and_the_held_out_voice_is_only_in_the_test(tmp_path):
@@ -86,8 +86,9 @@ def test_sets_have_the_sizes_that_were_asked_for():
         plan = Plan(name, SETS[name], 0)
         assert sum(lane.frames for lane in plan.lanes()) == SETS[name]
         assert len({person.identity for person in plan.persons()}) == len(plan.persons())
-    persons = [{lane.person for lane in Plan("any", SETS["any"], 0).lanes() if lane.split == part}
-               for part in (TRAIN, TEST)]
+    persons = [
+        {lane.person for lane in Plan("any", SETS["any"], 0).lanes() if lane.split == part} for part in (TRAIN, TEST)
+    ]
     assert [len(part) for part in persons] == [600, 60] and not persons[0] & persons[1]
 
 
@@ -100,13 +101,15 @@ def test_same_seed_same_bytes_and_another_seed_others(folder, tmp_path):
 
 
 def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(folder, tmp_path):
-    script = ("import sys; from pathlib import Path; from edgetalk.train.announcers import dataset; "
-              f"dataset.write(Path(sys.argv[1]), 'announcers-6', {FRAMES}, 3, {SIZE}, 'raw', 1)")
+    script = (
+        "import sys; from pathlib import Path; from edgetalk.train.announcers import dataset; "
+        f"dataset.write(Path(sys.argv[1]), 'announcers-6', {FRAMES}, 3, {SIZE}, 'raw', 1)"
+    )
     command = [sys.executable, "-c", script, str(tmp_path)]
     parts = tmp_path / f"draw-{SIZE}-raw.parts"
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     while process.poll() is None and len(list(parts.glob("*.npy")) if parts.exists() else []) < 3:
-        time.sleep(.01)
+        time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert process.returncode == -signal.SIGKILL
@@ -142,10 +145,16 @@ def test_another_plan_or_size_is_refused(folder):
 def test_drawing_needs_neither_pyav_nor_soxr_nor_flite(folder, tmp_path):
     (tmp_path / "speech.npz").write_bytes((folder / "speech.npz").read_bytes())
     blocked = "import sys; sys.modules.update(dict.fromkeys(['av', 'soundfile', 'soxr', 'torch', 'librosa']))"
-    script = (f"{blocked}; from pathlib import Path; from edgetalk.train.announcers import dataset; "
-              f"dataset.write(Path(sys.argv[1]), size={SIZE}, codec='raw', workers=2)")
-    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, env={**os.environ, "PATH": ""},
-                   stderr=subprocess.DEVNULL)
+    script = (
+        f"{blocked}; from pathlib import Path; from edgetalk.train.announcers import dataset; "
+        f"dataset.write(Path(sys.argv[1]), size={SIZE}, codec='raw', workers=2)"
+    )
+    subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        check=True,
+        env={**os.environ, "PATH": ""},
+        stderr=subprocess.DEVNULL,
+    )
     assert digest(tmp_path / "frames.npy") == digest(folder / "frames.npy")
 
 

@@ -13,22 +13,27 @@ TEXT = "Bob prefers pepper, but Pam prefers the vivid film."
 @pytest.mark.parametrize("voice", speech.VOICES)
 def test_phones_cover_the_sound_and_rest_where_it_is_silent(voice):
     said = speech.synthesize(TEXT, voice)
-    assert said.pcm.dtype == np.float32 and .2 < np.abs(said.pcm).max() <= 1 and 2 < said.seconds < 7
+    assert said.pcm.dtype == np.float32 and 0.2 < np.abs(said.pcm).max() <= 1 and 2 < said.seconds < 7
     starts, ends = (np.array([phone[k] for phone in said.phones]) for k in (0, 1))
     assert starts[0] == 0 and ends[-1] == pytest.approx(said.seconds) and (ends > starts).all()
     assert np.array_equal(starts[1:], ends[:-1])
     assert {"mbp", "fv", "er"} <= {phone.viseme for phone in said.phones}
 
     def loudness(visemes):
-        return np.mean([np.sqrt(np.mean(said.pcm[int(a * 16000):int(b * 16000)] ** 2))
-                        for a, b, viseme in said.phones if viseme in visemes and b - a > .03])
+        return np.mean(
+            [
+                np.sqrt(np.mean(said.pcm[int(a * 16000) : int(b * 16000)] ** 2))
+                for a, b, viseme in said.phones
+                if viseme in visemes and b - a > 0.03
+            ]
+        )
 
     assert loudness({"ae", "ah", "eh", "er", "ih", "aa"}) > 1.5 * loudness({"mbp", "fv", "tdn", "sil"})
 
 
 def test_shift_moves_sound_and_phones_alike():
     plain, low = speech.synthesize(TEXT, "slt"), speech.synthesize(TEXT, "slt-low")
-    assert low.seconds == pytest.approx(plain.seconds / .92, rel=.01)
+    assert low.seconds == pytest.approx(plain.seconds / 0.92, rel=0.01)
     assert [phone.viseme for phone in low.phones] == [phone.viseme for phone in plain.phones]
 
 
@@ -81,16 +86,21 @@ def test_every_phone_has_a_shape():
 
 
 def test_the_mouth_leads_closes_and_rests():
-    phones = (speech.Phone(0, 1, "sil"), speech.Phone(1, 1.4, "aa"), speech.Phone(1.4, 1.48, "mbp"),
-              speech.Phone(1.48, 1.9, "aa"), speech.Phone(1.9, 3, "sil"))
+    phones = (
+        speech.Phone(0, 1, "sil"),
+        speech.Phone(1, 1.4, "aa"),
+        speech.Phone(1.4, 1.48, "mbp"),
+        speech.Phone(1.48, 1.9, "aa"),
+        speech.Phone(1.9, 3, "sil"),
+    )
     track = motion.viseme_track(phones, 75, 25)
     assert track.shape == (75, 7)
     jaw, press = track[:, 0], track[:, 4]
-    assert jaw[:20].max() < .05 and jaw[-20:].max() < .05
-    assert jaw[26:33].min() > .5
+    assert jaw[:20].max() < 0.05 and jaw[-20:].max() < 0.05
+    assert jaw[26:33].min() > 0.5
     closed = int((1.44 - motion.LEAD) * 25)
-    assert press[closed] == 1 and jaw[closed] < .2
-    opening, sound = int(np.argmax(jaw > .5)), 25
+    assert press[closed] == 1 and jaw[closed] < 0.2
+    opening, sound = int(np.argmax(jaw > 0.5)), 25
     assert -3 <= opening - sound <= 0  # 60 ms before the sound, within a frame
 
 
@@ -109,12 +119,12 @@ def test_motion_is_seeded_wide_and_deaf():
     assert all(np.array_equal(np.r_[a.pose, a.blink], np.r_[b.pose, b.blink]) for a, b in zip(one, two, strict=True))
     still = motion.controls(speech.silence(said.seconds), 25, 1)  # the same seed moves the head alike whatever is said
     assert all(np.array_equal(np.r_[a.pose, a.blink], np.r_[b.pose, b.blink]) for a, b in zip(one, still, strict=True))
-    assert max(c.mouth[0] for c in motion.controls(quiet, 25, 1)) < .01
+    assert max(c.mouth[0] for c in motion.controls(quiet, 25, 1)) < 0.01
     moves = [motion.controls(quiet, 25, seed) for seed in range(60)]
     pose = np.degrees([c.pose for clip in moves for c in clip])
     for axis, (reached, limit) in enumerate(zip((25, 14, 9), (28, 15.5, 10), strict=True)):
-        assert np.percentile(pose[:, axis], 92) > .8 * reached and pose[:, axis].max() > reached
-        assert np.percentile(pose[:, axis], 8) < -.8 * reached and np.abs(pose[:, axis]).max() <= limit
+        assert np.percentile(pose[:, axis], 92) > 0.8 * reached and pose[:, axis].max() > reached
+        assert np.percentile(pose[:, axis], 8) < -0.8 * reached and np.abs(pose[:, axis]).max() <= limit
     lids = np.array([c.blink for clip in moves for c in clip])
-    assert 0 <= lids.min() and lids.max() <= 1 and .05 < (lids > .5).mean() < .3
-    assert (np.abs(lids[:, 0] - lids[:, 1]) > .5).mean() > .01
+    assert 0 <= lids.min() and lids.max() <= 1 and 0.05 < (lids > 0.5).mean() < 0.3
+    assert (np.abs(lids[:, 0] - lids[:, 1]) > 0.5).mean() > 0.01

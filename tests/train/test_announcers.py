@@ -47,14 +47,16 @@ def test_landmarks_are_fractions_in_the_documented_order(ada):
     assert points.shape == (106, 2) and points.dtype == np.float32
     assert 0 < points.min() and points.max() < 1
     contour = points[CONTOUR]
-    assert contour[CHIN, 1] == contour[:, 1].max() and abs(contour[CHIN, 0] - .5) < .02
-    assert contour[0, 0] < .3 and contour[-1, 0] > .7 and (np.diff(contour[:, 0]) > -.01).all()
+    assert contour[CHIN, 1] == contour[:, 1].max() and abs(contour[CHIN, 0] - 0.5) < 0.02
+    assert contour[0, 0] < 0.3 and contour[-1, 0] > 0.7 and (np.diff(contour[:, 0]) > -0.01).all()
     brow_left, brow_right = points[33:38], points[42:47]
-    assert brow_left[:, 0].max() < .5 < brow_right[:, 0].min()
+    assert brow_left[:, 0].max() < 0.5 < brow_right[:, 0].min()
     assert (np.diff(brow_left[:, 0]) > 0).all() and (np.diff(brow_right[:, 0]) > 0).all()
-    assert points[EYE_LEFT, 0].max() < .5 < points[EYE_RIGHT, 0].min()
+    assert points[EYE_LEFT, 0].max() < 0.5 < points[EYE_RIGHT, 0].min()
     for first in (EYE_LEFT.start, EYE_RIGHT.start):
-        assert (np.diff(points[first:first + 5, 0]) > 0).all() and (np.diff(points[first + 5:first + 8, 0]) < 0).all()
+        assert (np.diff(points[first : first + 5, 0]) > 0).all() and (
+            np.diff(points[first + 5 : first + 8, 0]) < 0
+        ).all()
         assert points[first + 2, 1] < points[first + 8, 1] < points[first + 6, 1]
     mouth = points[MOUTH]
     assert mouth[0, 0] == mouth[:, 0].min() and mouth[6, 0] == mouth[:, 0].max()
@@ -71,10 +73,10 @@ def test_landmarks_do_not_depend_on_the_size_of_the_picture(ada):
 def test_yaw_turns_right_pitch_up_roll_clockwise(name):
     announcer = Announcer(CAST[name], SIZE)
     still = announcer.landmarks(controls())
-    assert nose_over_eyes(announcer.landmarks(controls(yaw=20)))[0] > nose_over_eyes(still)[0] + .1
-    assert nose_over_eyes(announcer.landmarks(controls(pitch=12)))[1] < nose_over_eyes(still)[1] - .05
+    assert nose_over_eyes(announcer.landmarks(controls(yaw=20)))[0] > nose_over_eyes(still)[0] + 0.1
+    assert nose_over_eyes(announcer.landmarks(controls(pitch=12)))[1] < nose_over_eyes(still)[1] - 0.05
     left, right = (announcer.landmarks(controls(roll=9))[eye][8] for eye in (EYE_LEFT, EYE_RIGHT))
-    assert np.degrees(np.arctan2(*(right - left)[::-1])) == pytest.approx(9, abs=.5)  # y down: the right eye sinks
+    assert np.degrees(np.arctan2(*(right - left)[::-1])) == pytest.approx(9, abs=0.5)  # y down: the right eye sinks
 
 
 def test_pictures_turn_as_landmarks_do():
@@ -84,7 +86,7 @@ def test_pictures_turn_as_landmarks_do():
     for yaw in (-15, 15):
         picture, points = finn.draw(controls(yaw=yaw)), finn.landmarks(controls(yaw=yaw))
         column, row = np.round(points[NOSE_TIP] * 128).astype(int)
-        nostrils = picture[row:row + 8, column - 12:column + 12].astype(int).sum(2)
+        nostrils = picture[row : row + 8, column - 12 : column + 12].astype(int).sum(2)
         centres.append(column - 12 + int(nostrils.min(0).argmin()))
         assert nostrils.min() < 250  # the nostrils are dark and lie below the tip
     assert centres[1] > centres[0] + 8
@@ -94,19 +96,19 @@ def test_blink_0_closes_the_subjects_left_eye(ada):
     open_picture, points = ada.draw(controls()).astype(int), ada.landmarks(controls())
     for blink, closed, other in (((1, 0), EYE_RIGHT, EYE_LEFT), ((0, 1), EYE_LEFT, EYE_RIGHT)):
         gaps = lid_gap(ada.landmarks(controls(blink=blink)))
-        assert gaps[blink.index(1)] < .005 < .02 < gaps[blink.index(0)]
+        assert gaps[blink.index(1)] < 0.005 < 0.02 < gaps[blink.index(0)]
         change = np.abs(ada.draw(controls(blink=blink)).astype(int) - open_picture).sum(2)
 
         def changed(eye, change=change):
             x, y = (points[eye][8] * SIZE).astype(int)
-            return change[y - 2:y + 3, x - 4:x + 5].mean()
+            return change[y - 2 : y + 3, x - 4 : x + 5].mean()
 
         assert changed(closed) > 60 and changed(other) < 2
 
 
 def test_lips_touch_on_closures_and_open_on_vowels(dan):
     gap = {viseme: float(lip_gap(dan.landmarks(controls(viseme)))) * 256 for viseme in SHAPES}
-    assert gap["mbp"] < .5 and gap["fv"] < .5 and gap["sil"] < 1  # pixels of a 256 picture
+    assert gap["mbp"] < 0.5 and gap["fv"] < 0.5 and gap["sil"] < 1  # pixels of a 256 picture
     assert gap["aa"] > 15 and gap["ae"] > 10 and gap["ah"] > 6
     assert gap["uw"] < gap["ow"] < gap["aa"]
 
@@ -115,17 +117,17 @@ def test_the_mouth_is_dark_when_it_is_open(dan):
     def darkest(viseme):
         points = dan.landmarks(controls(viseme))
         x, y = (points[[100, 104]].mean(0) * SIZE).astype(int)
-        return dan.draw(controls(viseme))[y - 1:y + 2, x - 2:x + 3].astype(int).sum(2).min()
+        return dan.draw(controls(viseme))[y - 1 : y + 2, x - 2 : x + 3].astype(int).sum(2).min()
 
-    assert darkest("aa") < .6 * darkest("sil")
+    assert darkest("aa") < 0.6 * darkest("sil")
 
 
 def test_same_controls_same_bytes(ada):
-    frame = ada.draw(controls("eh", 5, 5, 5, (.3, .6)))
+    frame = ada.draw(controls("eh", 5, 5, 5, (0.3, 0.6)))
     assert frame.shape == (SIZE, SIZE, 3) and frame.dtype == np.uint8
     ada.draw(controls("aa", -20))
-    assert np.array_equal(frame, ada.draw(controls("eh", 5, 5, 5, (.3, .6))))
-    assert np.array_equal(frame, Announcer(CAST["ada"], SIZE).draw(controls("eh", 5, 5, 5, (.3, .6))))
+    assert np.array_equal(frame, ada.draw(controls("eh", 5, 5, 5, (0.3, 0.6))))
+    assert np.array_equal(frame, Announcer(CAST["ada"], SIZE).draw(controls("eh", 5, 5, 5, (0.3, 0.6))))
 
 
 def test_only_what_is_told_moves_the_eyes_and_brows(ada):
@@ -145,7 +147,7 @@ def test_a_swap_has_the_sources_face_and_the_targets_picture():
     assert np.abs(picture[crown] - source_picture[crown]).mean() > 60  # not cleo's red
     points = announcers[2].landmarks(controls())
     x, y = (points[EYE_LEFT][9] * 128).astype(int)
-    iris = picture[y + 1:y + 3, x - 4:x + 5]
+    iris = picture[y + 1 : y + 3, x - 4 : x + 5]
     assert (iris[..., 2] - iris[..., 0]).max() > 15  # cleo's blue, where bea's iris is brown
     x, y = (points[61] * 128 + [9, 4]).astype(int)
     assert picture[y, x].mean() > target_picture[y, x].mean() + 40  # cleo's light cheek
@@ -154,7 +156,7 @@ def test_a_swap_has_the_sources_face_and_the_targets_picture():
 def test_framings_show_more_and_less():
     portrait, face = (Announcer(CAST["eli"], SIZE, framing).landmarks(controls()) for framing in (PORTRAIT, FACE))
     assert np.ptp(face[MOUTH, 0]) == pytest.approx(np.ptp(portrait[MOUTH, 0]) * FACE.zoom / PORTRAIT.zoom, rel=1e-3)
-    assert .8 < face[CHIN, 1] < .95 and 0 < face[33:51, 1].min()
+    assert 0.8 < face[CHIN, 1] < 0.95 and 0 < face[33:51, 1].min()
 
 
 def test_dressed_keeps_the_face():
@@ -174,8 +176,9 @@ def test_random_identities_differ_and_repeat():
 
 def test_light_from_the_other_side_lights_the_other_cheek():
     person = replace(CAST["dan"], beard=0.0)
-    left, right = (Announcer(person, SIZE, light=Light((x, .3, .6))).draw(controls()).astype(int).sum(2)
-                   for x in (-1.0, 1.0))
+    left, right = (
+        Announcer(person, SIZE, light=Light((x, 0.3, 0.6))).draw(controls()).astype(int).sum(2) for x in (-1.0, 1.0)
+    )
     row = slice(34, 40)
     assert left[row, 18:28].mean() > left[row, 36:46].mean() + 15
     assert right[row, 36:46].mean() > right[row, 18:28].mean() + 15

@@ -17,10 +17,12 @@ from edgetalk.metadata import AudioSpec
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     path = tmp_path_factory.mktemp("checkpoint") / "amnet.safetensors"
-    tensors = AMNet().state_dict() | {f"source.{name}": torch.full((64, 64, 3), 9, dtype=torch.uint8)
-                                      for name in ("ada", "dan")}
-    save_checkpoint(path, tensors, variant="amnet", size=64, audio=asdict(AudioSpec()), persons=["ada", "dan"],
-                    training={})
+    tensors = AMNet().state_dict() | {
+        f"source.{name}": torch.full((64, 64, 3), 9, dtype=torch.uint8) for name in ("ada", "dan")
+    }
+    save_checkpoint(
+        path, tensors, variant="amnet", size=64, audio=asdict(AudioSpec()), persons=["ada", "dan"], training={}
+    )
     return path
 
 
@@ -32,7 +34,11 @@ def test_samples_are_speech_of_the_persons(checkpoint, tmp_path, monkeypatch):
     with np.load(tmp_path / "c.npz") as file:
         arrays = dict(file)
     assert {name: array.shape for name, array in arrays.items()} == {
-        "source": (2, 64, 64, 3), "mel": (6, 32, 80), "pose": (6, 3), "blink": (6, 2)}
+        "source": (2, 64, 64, 3),
+        "mel": (6, 32, 80),
+        "pose": (6, 3),
+        "blink": (6, 2),
+    }
     assert arrays["mel"].min() >= -4
     assert arrays["mel"].std() > 0.5
     assert np.abs(arrays["pose"]).max() < 0.6
@@ -50,11 +56,14 @@ def test_same_seed_same_bytes(checkpoint, tmp_path):
     assert a == b != c
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    (["--samples", "7"], "expected a multiple of its 2 persons"),
-    (["--samples", "2"], "at least 5"),
-    (["--checkpoint", "nowhere"], "no checkpoint at nowhere"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--samples", "7"], "expected a multiple of its 2 persons"),
+        (["--samples", "2"], "at least 5"),
+        (["--checkpoint", "nowhere"], "no checkpoint at nowhere"),
+    ],
+)
 def test_what_is_refused_is_one_line(checkpoint, options, message, tmp_path, capfd):
     assert main(["data", "calibration", "--checkpoint", str(checkpoint), "-o", str(tmp_path / "c.npz"), *options]) == 1
     lines = capfd.readouterr().err.splitlines()

@@ -87,7 +87,9 @@ def test_a_schedule_by_the_clock_ends_with_the_clock(tmp_path, monkeypatch):
     monkeypatch.setattr("edgetalk.train.amnet.time", SimpleNamespace(monotonic=lambda: next(ticks)))
     recipe = AMNetRecipe(replace(SMALL, clock=1 / 60), footage())
     assert loop.train(recipe, tmp_path) == recipe.steps == 4
-    assert recipe.adam.param_groups[0]["lr"] == pytest.approx(0.5 * SMALL.lr)  # of the last step, three quarters through
+    assert recipe.adam.param_groups[0]["lr"] == pytest.approx(
+        0.5 * SMALL.lr
+    )  # of the last step, three quarters through
 
 
 def test_train_writes_its_folder_and_stops_at_the_end(tmp_path):

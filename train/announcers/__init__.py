@@ -15,5 +15,17 @@ from .camera import FACE, PORTRAIT, Framing
 from .features import Controls
 from .identity import CAST, Identity, dressed, random_identity, swapped
 
-__all__ = ["CAST", "FACE", "PORTRAIT", "STUDIO", "Announcer", "Controls", "Framing", "Identity", "Light", "dressed",
-           "random_identity", "swapped"]
+__all__ = [
+    "CAST",
+    "FACE",
+    "PORTRAIT",
+    "STUDIO",
+    "Announcer",
+    "Controls",
+    "Framing",
+    "Identity",
+    "Light",
+    "dressed",
+    "random_identity",
+    "swapped",
+]

@@ -19,7 +19,7 @@ from .landmarks import landmarks
 class Light:
     """The lamp: where it stands (x to the image's right, y up, z to the viewer) and its colour."""
 
-    direction: tuple[float, float, float] = (-.45, .5, .75)
+    direction: tuple[float, float, float] = (-0.45, 0.5, 0.75)
     colour: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
 
@@ -38,13 +38,13 @@ class Announcer:
         cells = 150 if self.canvas >= 384 else 100
         head = grid(identity, cells)
         self.shape = head.shape
-        below = head.y[:, 0] < .35
+        below = head.y[:, 0] < 0.35
         self.lower_head = Shape(*(array[below] for array in head.shape))
         self.skin = paint.skin(identity, -(-round(3 * framing.zoom / 256 * self.canvas) // 16) * 16)
         self.clothes = body.clothes(identity)
         self.backdrop = body.backdrop(identity, self.canvas)
 
-        surface = body.part(head.shape.rest, gloss=.8, kind=body.FACE_PAINT, uv=head.uv)
+        surface = body.part(head.shape.rest, gloss=0.8, kind=body.FACE_PAINT, uv=head.uv)
         parts = [surface, *body.parts(identity, head)]
         starts = np.cumsum([0] + [len(p.points) for p in parts])
         self.faces = np.concatenate([p.faces + start for p, start in zip(parts, starts, strict=False)]).astype(np.int32)
@@ -62,8 +62,8 @@ class Announcer:
         matrix = rotation(controls.pose)
         points, normals = self.rest.copy(), self.rest_normals.copy()
         surface = self.shape.under(controls.mouth)
-        points[:self.head_points] = surface.reshape(-1, 3)
-        normals[:self.head_points] = raster.grid_normals(surface).reshape(-1, 3)
+        points[: self.head_points] = surface.reshape(-1, 3)
+        normals[: self.head_points] = raster.grid_normals(surface).reshape(-1, 3)
         turned, turned_normals = turn(points, matrix), normals @ matrix.T
         for moved, still in ((turned, points), (turned_normals, normals)):
             moved[self.loose] = still[self.loose] + (moved[self.loose] - still[self.loose]) * self.follow
@@ -74,12 +74,23 @@ class Announcer:
         weights = np.empty((self.canvas, self.canvas, 2), np.float32)
         out = self.backdrop.copy()
         raster.rasterise(project(turned, self.framing, self.canvas), self.faces, self.two_sided, depth, index, weights)
-        raster.shade(index, weights, self.faces, turned_normals.astype(np.float32), self.material, texture,
-                     self.clothes, self.light, self.tint, out)
+        raster.shade(
+            index,
+            weights,
+            self.faces,
+            turned_normals.astype(np.float32),
+            self.material,
+            texture,
+            self.clothes,
+            self.light,
+            self.tint,
+            out,
+        )
         small = cv2.resize(out, (self.size, self.size), interpolation=cv2.INTER_AREA)
-        return (np.clip(small, 0, 1) * 255 + .5).astype(np.uint8)
+        return (np.clip(small, 0, 1) * 255 + 0.5).astype(np.uint8)
 
     def landmarks(self, controls: Controls) -> np.ndarray:
         """float32 (106, 2), fractions of width and height; order in landmarks.py."""
-        return landmarks(self.identity, self.lower_head, features(self.identity, controls), controls, self.framing,
-                         self.size)
+        return landmarks(
+            self.identity, self.lower_head, features(self.identity, controls), controls, self.framing, self.size
+        )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-PIVOT = np.array([0, -.7, -.1])
+PIVOT = np.array([0, -0.7, -0.1])
 """The point about which the head turns: the top of the neck."""
 
 

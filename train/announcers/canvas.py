@@ -49,20 +49,23 @@ class Canvas:
             bottom = min(y + cover.shape[0], inside.y + inside.cover.shape[0])
             if right <= left or bottom <= top:
                 return
-            cover = (cover[top - y:bottom - y, left - x:right - x]
-                     * inside.cover[top - inside.y:bottom - inside.y, left - inside.x:right - inside.x])
+            cover = (
+                cover[top - y : bottom - y, left - x : right - x]
+                * inside.cover[top - inside.y : bottom - inside.y, left - inside.x : right - inside.x]
+            )
             x, y = left, top
-        part = self.image[y:y + cover.shape[0], x:x + cover.shape[1]]
+        part = self.image[y : y + cover.shape[0], x : x + cover.shape[1]]
         part += (np.asarray(colour, np.float32) - part) * (cover * np.float32(alpha))[..., None]
 
-    def stroke(self, curve, width: float, colour, alpha: float = 1.0, blur: float = 0.0,
-               inside: Stencil | None = None) -> None:
+    def stroke(
+        self, curve, width: float, colour, alpha: float = 1.0, blur: float = 0.0, inside: Stencil | None = None
+    ) -> None:
         """Paint a line along a curve, thick in the middle and thin at its ends."""
         curve = np.asarray(curve, float)
         along = np.gradient(curve, axis=0)
         across = np.stack([-along[:, 1], along[:, 0]], 1)
         across /= np.hypot(*across.T)[:, None] + 1e-9
-        half = across * (width / 2 * np.sin(np.linspace(.25, np.pi - .25, len(curve))))[:, None]
+        half = across * (width / 2 * np.sin(np.linspace(0.25, np.pi - 0.25, len(curve))))[:, None]
         self.fill(np.r_[curve + half, (curve - half)[::-1]], colour, alpha, blur, inside)
 
 

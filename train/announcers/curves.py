@@ -8,10 +8,10 @@ import numpy as np
 def spline(points, steps: int = 8, closed: bool = False) -> np.ndarray:
     """Catmull-Rom curve through `points` (m, d), `steps` samples per span; float64 (n, d)."""
     points = np.asarray(points, float)
-    padded = points[np.r_[-1, :len(points), 0, 1]] if closed else points[np.r_[0, :len(points), -1]]
-    a, b, c, d = (padded[i:len(padded) - 3 + i, None] for i in range(4))
+    padded = points[np.r_[-1, : len(points), 0, 1]] if closed else points[np.r_[0, : len(points), -1]]
+    a, b, c, d = (padded[i : len(padded) - 3 + i, None] for i in range(4))
     t = (np.arange(steps) / steps)[:, None]
-    curve = .5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
+    curve = 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
     curve = curve.reshape(-1, points.shape[1])
     return curve if closed else np.vstack([curve, points[-1:]])
 
@@ -24,7 +24,7 @@ def along(curve: np.ndarray, fractions) -> np.ndarray:
 
 def bump(x, y, cx: float, cy: float, sx: float, sy: float):
     """Gaussian hill of height 1 at (cx, cy)."""
-    return np.exp(-((x - cx) / sx) ** 2 - ((y - cy) / sy) ** 2)
+    return np.exp(-(((x - cx) / sx) ** 2) - ((y - cy) / sy) ** 2)
 
 
 def ramp(x, low: float, high: float):

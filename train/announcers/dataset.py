@@ -121,16 +121,22 @@ class _Script:
         return cls(read_plan(path), tables["samples_bounds"] // SAMPLES, tables)
 
     def clip(self, i: int) -> Clip:
-        first, last = (int(n) for n in self.start[i:i + 2])
-        pcm = self.tables["pcm"][first * SAMPLES:last * SAMPLES].astype(np.float32) / np.float32(32767)
-        return Clip(first, last - first, pcm, *(int(self.tables[name][i]) for name in (
-            "person", "split", "sentence", "voice", "motion_seed")))
+        first, last = (int(n) for n in self.start[i : i + 2])
+        pcm = self.tables["pcm"][first * SAMPLES : last * SAMPLES].astype(np.float32) / np.float32(32767)
+        return Clip(
+            first,
+            last - first,
+            pcm,
+            *(int(self.tables[name][i]) for name in ("person", "split", "sentence", "voice", "motion_seed")),
+        )
 
     def controls(self, i: int) -> list[Controls]:
         clip, tables = self.clip(i), self.tables
-        span = slice(*(int(n) for n in tables["phones_bounds"][i:i + 2]))
-        phones = tuple(Phone(float(start), float(end), VISEMES[viseme]) for (start, end), viseme
-                       in zip(tables["phone_times"][span], tables["phone_viseme"][span], strict=True))
+        span = slice(*(int(n) for n in tables["phones_bounds"][i : i + 2]))
+        phones = tuple(
+            Phone(float(start), float(end), VISEMES[viseme])
+            for (start, end), viseme in zip(tables["phone_times"][span], tables["phone_viseme"][span], strict=True)
+        )
         turn = self.plan.turn(clip.motion_seed)
         controls = motion.controls(Speech(clip.pcm, phones), FPS, clip.motion_seed)
         return [replace(c, pose=turn * c.pose) for c in controls]
@@ -141,8 +147,16 @@ def _announcer(identity: Identity, light: Light, size: int) -> Announcer:
     return Announcer(identity, size, light=light)
 
 
-def write(folder: Path, name: str | None = None, frames: int | None = None, seed: int | None = None, size: int = 256,
-          codec: str = "h264", workers: int | None = None, speech_only: bool = False) -> None:
+def write(
+    folder: Path,
+    name: str | None = None,
+    frames: int | None = None,
+    seed: int | None = None,
+    size: int = 256,
+    codec: str = "h264",
+    workers: int | None = None,
+    speech_only: bool = False,
+) -> None:
     """Write a set to `folder`, or go on with one; name, frames and seed default to those of its speech.npz.
 
     With `speech_only` the second stage is left to another call, perhaps on another machine.
@@ -157,8 +171,10 @@ def write(folder: Path, name: str | None = None, frames: int | None = None, seed
         plan = Plan(name, SETS[name], 0)
     plan = Plan(name, plan.frames if frames is None else frames, plan.seed if seed is None else seed)
     if codec not in CODECS or plan.frames < 1 or size < 16:
-        raise InputError(f"data set: got codec {codec!r}, {plan.frames} frames, size {size}; expected codec raw or "
-                         "h264, at least one frame, size 16 or more")
+        raise InputError(
+            f"data set: got codec {codec!r}, {plan.frames} frames, size {size}; expected codec raw or "
+            "h264, at least one frame, size 16 or more"
+        )
     workers = workers or len(os.sched_getaffinity(0))
     write_speech(folder, plan, workers)
     if not speech_only:
@@ -193,7 +209,7 @@ def _draw(folder: Path, size: int, codec: str, workers: int) -> None:
         pictures = np.stack([announcer.draw(c) for c in controls])
         if codec == "raw":
             frames = np.lib.format.open_memmap(picture_path, "r+")
-            frames[start[clip]:start[clip + 1]] = pictures
+            frames[start[clip] : start[clip + 1]] = pictures
             frames.flush()
         else:
             _encode(folder / "clips" / f"{clip:05d}.mp4", pictures)
@@ -211,13 +227,17 @@ def _draw(folder: Path, size: int, codec: str, workers: int) -> None:
     lengths = np.diff(start)
     with replacing(target) as file:
         np.savez_compressed(
-            file, landmarks=_packed(np.concatenate([np.load(path) for path in paths])),
+            file,
+            landmarks=_packed(np.concatenate([np.load(path) for path in paths])),
             pose=np.array([c.pose for c in controls], np.float32),
             blink=np.array([c.blink for c in controls], np.float32),
             viseme=np.array([c.mouth for c in controls], np.float32),
             **{name: np.repeat(script.tables[name], lengths) for name in ("person", "split", "voice")},
             clip=np.repeat(np.arange(len(paths), dtype=np.int32), lengths),
-            frame=np.concatenate([np.arange(n, dtype=np.int32) for n in lengths]), size=size, codec=codec)
+            frame=np.concatenate([np.arange(n, dtype=np.int32) for n in lengths]),
+            size=size,
+            codec=codec,
+        )
     if codec == "raw":
         os.replace(picture_path, folder / "frames.npy")
     for path in paths:
@@ -226,11 +246,11 @@ def _draw(folder: Path, size: int, codec: str, workers: int) -> None:
 
 
 def _packed(landmarks: np.ndarray) -> np.ndarray:
-    return np.clip((landmarks + .5) * 32768, 0, 65535).round().astype(np.uint16)
+    return np.clip((landmarks + 0.5) * 32768, 0, 65535).round().astype(np.uint16)
 
 
 def _unpacked(landmarks: np.ndarray) -> np.ndarray:
-    return landmarks.astype(np.float32) / np.float32(32768) - np.float32(.5)
+    return landmarks.astype(np.float32) / np.float32(32768) - np.float32(0.5)
 
 
 def _encode(path: Path, pictures: np.ndarray) -> None:
@@ -263,8 +283,9 @@ def load(folder: Path | str) -> Dataset:
     """Read a set that `write` has completed; H.264 clips are decoded into frames.npy at the first call."""
     folder = Path(folder)
     if not (folder / "labels.npz").exists():
-        raise FileNotFoundError(f"{folder}/labels.npz: no complete data set here; "
-                                f"make it with `edgetalk data announcers -o {folder}`")
+        raise FileNotFoundError(
+            f"{folder}/labels.npz: no complete data set here; make it with `edgetalk data announcers -o {folder}`"
+        )
     script = _Script.read(folder / "speech.npz")
     with np.load(folder / "labels.npz") as file:
         labels = dict(file)
@@ -273,13 +294,19 @@ def load(folder: Path | str) -> Dataset:
         _decode(folder, script.start, size)
     frames = np.load(folder / "frames.npy", mmap_mode="c")
     labels["landmarks"] = _unpacked(labels["landmarks"])
-    return Dataset(frames=frames, **labels, clips=tuple(script.clip(i) for i in range(len(script.start) - 1)),
-                   persons=tuple(person.identity.name for person in script.plan.persons()), voices=VOICE_NAMES,
-                   plan=script.plan)
+    return Dataset(
+        frames=frames,
+        **labels,
+        clips=tuple(script.clip(i) for i in range(len(script.start) - 1)),
+        persons=tuple(person.identity.name for person in script.plan.persons()),
+        voices=VOICE_NAMES,
+        plan=script.plan,
+    )
 
 
-def sample_clip(identity: Identity, text: str, voice: str = "slt", fps: float = FPS, seed: int = 0,
-                size: int = 256) -> tuple[np.ndarray, Speech, list[Controls]]:
+def sample_clip(
+    identity: Identity, text: str, voice: str = "slt", fps: float = FPS, seed: int = 0, size: int = 256
+) -> tuple[np.ndarray, Speech, list[Controls]]:
     """Someone says something: frames uint8 (n, size, size, 3) RGB, the speech, and the controls of each frame."""
     said = speech.synthesize(text, voice)
     controls = motion.controls(said, fps, seed)
@@ -292,6 +319,8 @@ def describe(folder: Path) -> str:
     script = _Script.read(folder / "speech.npz")
     lengths, test = np.diff(script.start), script.tables["split"] == TEST
     unheard = np.isin(script.tables["voice"], [VOICE_NAMES.index(name) for name in HELD_OUT_VOICES])
-    return (f"{script.plan.name}: {lengths[~test].sum()} training frames, {lengths[test].sum()} test frames "
-            f"({lengths[unheard].sum()} with the held-out voice), {len(lengths)} clips, "
-            f"{len(np.unique(script.tables['person']))} persons")
+    return (
+        f"{script.plan.name}: {lengths[~test].sum()} training frames, {lengths[test].sum()} test frames "
+        f"({lengths[unheard].sum()} with the held-out voice), {len(lengths)} clips, "
+        f"{len(np.unique(script.tables['person']))} persons"
+    )

@@ -22,9 +22,16 @@ class _EventId(ctypes.Union):
 
 
 class _Event(ctypes.Structure):  # espeak_EVENT of speak_lib.h
-    _fields_ = [("type", ctypes.c_int), ("unique", ctypes.c_uint), ("position", ctypes.c_int),
-                ("length", ctypes.c_int), ("milliseconds", ctypes.c_int), ("sample", ctypes.c_int),
-                ("user", ctypes.c_void_p), ("id", _EventId)]
+    _fields_ = [
+        ("type", ctypes.c_int),
+        ("unique", ctypes.c_uint),
+        ("position", ctypes.c_int),
+        ("length", ctypes.c_int),
+        ("milliseconds", ctypes.c_int),
+        ("sample", ctypes.c_int),
+        ("user", ctypes.c_void_p),
+        ("id", _EventId),
+    ]
 
 
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
@@ -37,12 +44,14 @@ def say(text: bytes, voice: str, words_per_minute: int, pitch: int) -> tuple[int
     try:
         library = ctypes.CDLL(ctypes.util.find_library("espeak-ng") or LIBRARY)
     except OSError:
-        raise RuntimeError(f"libespeak-ng: not installed, expected {LIBRARY}; install the package libespeak-ng1 "
-                           "or use a flite voice") from None
+        raise RuntimeError(
+            f"libespeak-ng: not installed, expected {LIBRARY}; install the package libespeak-ng1 or use a flite voice"
+        ) from None
     rate = library.espeak_Initialize(_SYNCHRONOUS, 0, None, _PHONEME_EVENTS_IN_IPA)
     if rate <= 0:
-        raise RuntimeError(f"libespeak-ng: starting it gave {rate}, expected a sample rate; "
-                           "install the package espeak-ng-data")
+        raise RuntimeError(
+            f"libespeak-ng: starting it gave {rate}, expected a sample rate; install the package espeak-ng-data"
+        )
     sound: list[bytes] = []
     phones: list[tuple[float, str]] = []
 
@@ -59,8 +68,9 @@ def say(text: bytes, voice: str, words_per_minute: int, pitch: int) -> tuple[int
     callback = _CALLBACK(receive)
     library.espeak_SetSynthCallback(callback)
     if library.espeak_SetVoiceByName(voice.encode()):
-        raise RuntimeError(f"libespeak-ng: no voice {voice}, expected in espeak-ng-data; "
-                           "install the package espeak-ng-data")
+        raise RuntimeError(
+            f"libespeak-ng: no voice {voice}, expected in espeak-ng-data; install the package espeak-ng-data"
+        )
     library.espeak_SetParameter(_RATE_PARAMETER, words_per_minute, 0)
     library.espeak_SetParameter(_PITCH_PARAMETER, pitch, 0)
     library.espeak_Synth(text + b"\0", len(text) + 1, 0, 0, 0, _UTF8, None, None)

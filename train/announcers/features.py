@@ -28,15 +28,15 @@ class Controls:
     """Right and up, about ±1; by default the eyes stay on the camera."""
     brow: float | None = None
     """Brows raised; by default they follow the pitch."""
-    smile: float = .5
+    smile: float = 0.5
 
     def looking(self) -> tuple[float, float]:
         """Gaze, or what follows from the pose."""
-        return (-.55 * float(self.pose[0]), -1.1 * float(self.pose[1])) if self.gaze is None else self.gaze
+        return (-0.55 * float(self.pose[0]), -1.1 * float(self.pose[1])) if self.gaze is None else self.gaze
 
     def raised(self) -> float:
         """Brow, or what follows from the pose."""
-        return .3 + 1.2 * float(self.pose[1]) if self.brow is None else self.brow
+        return 0.3 + 1.2 * float(self.pose[1]) if self.brow is None else self.brow
 
 
 class Eye(NamedTuple):
@@ -94,47 +94,78 @@ def features(identity: Identity, controls: Controls) -> Features:
 
 
 def _eye(identity: Identity, side: int, blink: float, gaze: tuple[float, float]) -> Eye:
-    x, y = side * (.325 + identity.eye_dx), .045
-    width, tilt = .155 * identity.eye_s, .012 * side
-    up, down = .088 * identity.eye_s * (1 - .25 * identity.age), .047 * identity.eye_s
-    middle, flank = up * (1 - blink) - down * blink, up * .765 * (1 - blink) - down * .7 * blink
-    top = spline([(x - width, y - tilt), (x - width * .55, y + flank), (x, y + middle), (x + width * .55, y + flank),
-                  (x + width, y + tilt)])
-    bottom = spline([(x + width, y + tilt), (x + width * .5, y - down * .85), (x, y - down * 1.05),
-                     (x - width * .5, y - down * .85), (x - width, y - tilt)])
-    fold = y + up * 1.25 - .03 * blink
-    crease = spline([(x - width * .95, y + .04), (x - width * .4, fold), (x + width * .4, fold),
-                     (x + width * .95, y + .04)])
-    return Eye(side, x, y, width, blink, top, bottom, crease, (x + gaze[0] * .3, y + .02 + gaze[1] * .15))
+    x, y = side * (0.325 + identity.eye_dx), 0.045
+    width, tilt = 0.155 * identity.eye_s, 0.012 * side
+    up, down = 0.088 * identity.eye_s * (1 - 0.25 * identity.age), 0.047 * identity.eye_s
+    middle, flank = up * (1 - blink) - down * blink, up * 0.765 * (1 - blink) - down * 0.7 * blink
+    top = spline(
+        [
+            (x - width, y - tilt),
+            (x - width * 0.55, y + flank),
+            (x, y + middle),
+            (x + width * 0.55, y + flank),
+            (x + width, y + tilt),
+        ]
+    )
+    bottom = spline(
+        [
+            (x + width, y + tilt),
+            (x + width * 0.5, y - down * 0.85),
+            (x, y - down * 1.05),
+            (x - width * 0.5, y - down * 0.85),
+            (x - width, y - tilt),
+        ]
+    )
+    fold = y + up * 1.25 - 0.03 * blink
+    crease = spline(
+        [(x - width * 0.95, y + 0.04), (x - width * 0.4, fold), (x + width * 0.4, fold), (x + width * 0.95, y + 0.04)]
+    )
+    return Eye(side, x, y, width, blink, top, bottom, crease, (x + gaze[0] * 0.3, y + 0.02 + gaze[1] * 0.15))
 
 
 def _brow(identity: Identity, side: int, blink: float, raised: float) -> Brow:
-    y = .235 + identity.brow_y + .05 * raised - .01 * blink
-    half = .024 * identity.brow_t
-    middle = [(side * .14, y - .012), (side * .26, y + .03), (side * .40, y + .048), (side * .53, y - .005)]
-    return Brow(spline([(px, py + half * (1.2 - .25 * i)) for i, (px, py) in enumerate(middle)], 6),
-                spline([(px, py - half * (1.2 - .3 * i)) for i, (px, py) in enumerate(middle)], 6))
+    y = 0.235 + identity.brow_y + 0.05 * raised - 0.01 * blink
+    half = 0.024 * identity.brow_t
+    middle = [(side * 0.14, y - 0.012), (side * 0.26, y + 0.03), (side * 0.40, y + 0.048), (side * 0.53, y - 0.005)]
+    return Brow(
+        spline([(px, py + half * (1.2 - 0.25 * i)) for i, (px, py) in enumerate(middle)], 6),
+        spline([(px, py - half * (1.2 - 0.3 * i)) for i, (px, py) in enumerate(middle)], 6),
+    )
 
 
 def _mouth(identity: Identity, shape: np.ndarray, smile: float) -> Mouth:
     jaw, spread, raised, tuck, press, _, protrude = (float(value) for value in shape)
     roundness = max(-spread, 0.0)
-    half = .23 * identity.mouth_w * (1 + .20 * spread - .12 * jaw - .04 * jaw * roundness + .06 * smile)
-    y = -.575
-    opening = .15 * jaw * (1 - press)
-    upper = .058 * identity.lip_t * (1 - .5 * press) * (1 + .2 * protrude)
-    lower = .07 * identity.lip_t * (1 - .5 * press) * (1 - .75 * tuck) * (1 + .2 * protrude)
-    corner = y - opening * .35 + .075 * smile * (1 - .6 * roundness)
-    top = y + .002 + .05 * raised * (1 - press) * (1 - .4 * tuck) + .03 * opening
-    bottom = min(y - opening * .9 + .05 * tuck, top - .002)
+    half = 0.23 * identity.mouth_w * (1 + 0.20 * spread - 0.12 * jaw - 0.04 * jaw * roundness + 0.06 * smile)
+    y = -0.575
+    opening = 0.15 * jaw * (1 - press)
+    upper = 0.058 * identity.lip_t * (1 - 0.5 * press) * (1 + 0.2 * protrude)
+    lower = 0.07 * identity.lip_t * (1 - 0.5 * press) * (1 - 0.75 * tuck) * (1 + 0.2 * protrude)
+    corner = y - opening * 0.35 + 0.075 * smile * (1 - 0.6 * roundness)
+    top = y + 0.002 + 0.05 * raised * (1 - press) * (1 - 0.4 * tuck) + 0.03 * opening
+    bottom = min(y - opening * 0.9 + 0.05 * tuck, top - 0.002)
     return Mouth(
-        half, y + .03 * roundness, corner, top - bottom, bottom, lower,
-        upper_outer=spline([(-half, corner), (-half * .55, top + upper * .72), (-half * .16, top + upper * 1.08),
-                            (0, top + upper * .86), (half * .16, top + upper * 1.08),
-                            (half * .55, top + upper * .72), (half, corner)]),
-        upper_inner=_arc(half * .93, corner, top, .75),
-        lower_inner=_arc(half * .93, corner, bottom, .85),
-        lower_outer=_arc(half, corner, bottom - lower * 1.05, .9))
+        half,
+        y + 0.03 * roundness,
+        corner,
+        top - bottom,
+        bottom,
+        lower,
+        upper_outer=spline(
+            [
+                (-half, corner),
+                (-half * 0.55, top + upper * 0.72),
+                (-half * 0.16, top + upper * 1.08),
+                (0, top + upper * 0.86),
+                (half * 0.16, top + upper * 1.08),
+                (half * 0.55, top + upper * 0.72),
+                (half, corner),
+            ]
+        ),
+        upper_inner=_arc(half * 0.93, corner, top, 0.75),
+        lower_inner=_arc(half * 0.93, corner, bottom, 0.85),
+        lower_outer=_arc(half, corner, bottom - lower * 1.05, 0.9),
+    )
 
 
 _HALF_TURN = np.linspace(np.pi, 0, 33)

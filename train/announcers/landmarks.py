@@ -29,7 +29,7 @@ CONTOUR, BROW_LEFT, BROW_RIGHT, NOSE = slice(0, 33), slice(33, 42), slice(42, 51
 EYE_LEFT, EYE_RIGHT, MOUTH = slice(66, 76), slice(76, 86), slice(86, 106)
 UPPER_INNER_LIP, LOWER_INNER_LIP, NOSE_TIP, CHIN = 100, 104, 54, 16
 
-_ANGLES = np.linspace(-.06, np.pi + .06, 33)
+_ANGLES = np.linspace(-0.06, np.pi + 0.06, 33)
 
 
 def lip_gap(landmarks: np.ndarray) -> np.ndarray:
@@ -39,13 +39,15 @@ def lip_gap(landmarks: np.ndarray) -> np.ndarray:
 
 def lid_gap(landmarks: np.ndarray) -> np.ndarray:
     """Opening of the subject's left and right eye (…, 2) as fractions of the picture's height."""
-    gaps = [np.abs(landmarks[..., eye.start + 6, 1] - landmarks[..., eye.start + 2, 1])
-            for eye in (EYE_RIGHT, EYE_LEFT)]
+    gaps = [
+        np.abs(landmarks[..., eye.start + 6, 1] - landmarks[..., eye.start + 2, 1]) for eye in (EYE_RIGHT, EYE_LEFT)
+    ]
     return np.stack(gaps, -1)
 
 
-def landmarks(identity: Identity, lower_head: Shape, shapes: Features, controls: Controls, framing: Framing,
-              size: int) -> np.ndarray:
+def landmarks(
+    identity: Identity, lower_head: Shape, shapes: Features, controls: Controls, framing: Framing, size: int
+) -> np.ndarray:
     """float32 (106, 2); `lower_head` is the part of the head's grid below the hair."""
     matrix = rotation(controls.pose)
 
@@ -53,26 +55,39 @@ def landmarks(identity: Identity, lower_head: Shape, shapes: Features, controls:
         return project(turn(points, matrix), framing, size)[:, :2].astype(float)
 
     nose = identity.nose_w
-    wing = np.array([(.06, .03), (.075, -.12), (.13, -.26), (.14, -.33), (.08, -.37)]) * [nose, 1]
+    wing = np.array([(0.06, 0.03), (0.075, -0.12), (0.13, -0.26), (0.14, -0.33), (0.08, -0.37)]) * [nose, 1]
     painted = []
     for brow, order in zip(shapes.brows, (-1, 1), strict=True):
-        painted += [along(brow.upper[::order], np.linspace(0, 1, 5)), along(brow.lower[::order], [.05, .35, .65, .95])]
-    painted += [np.array([(0, .05), (0, -.06), (0, -.17), (0, -.27)]), wing * [-1, 1], wing, np.array([(0, -.39)])]
+        painted += [
+            along(brow.upper[::order], np.linspace(0, 1, 5)),
+            along(brow.lower[::order], [0.05, 0.35, 0.65, 0.95]),
+        ]
+    painted += [np.array([(0, 0.05), (0, -0.06), (0, -0.17), (0, -0.27)]), wing * [-1, 1], wing, np.array([(0, -0.39)])]
     for eye in shapes.eyes:
-        painted += [along(eye.top, np.linspace(0, 1, 5)), along(eye.bottom, [.25, .5, .75]),
-                    np.array([(eye.x, eye.y), eye.pupil])]
+        painted += [
+            along(eye.top, np.linspace(0, 1, 5)),
+            along(eye.bottom, [0.25, 0.5, 0.75]),
+            np.array([(eye.x, eye.y), eye.pupil]),
+        ]
     mouth = shapes.mouth
-    painted += [along(mouth.upper_outer, np.linspace(0, 1, 7)), along(mouth.lower_outer, np.linspace(1, 0, 7)[1:-1]),
-                along(mouth.upper_inner, np.linspace(0, 1, 5)), along(mouth.lower_inner, [.75, .5, .25])]
+    painted += [
+        along(mouth.upper_outer, np.linspace(0, 1, 7)),
+        along(mouth.lower_outer, np.linspace(1, 0, 7)[1:-1]),
+        along(mouth.upper_inner, np.linspace(0, 1, 5)),
+        along(mouth.lower_inner, [0.75, 0.5, 0.25]),
+    ]
     points = seen(at(identity, np.vstack(painted)).under(controls.mouth))
-    outline = _outline(seen(lower_head.under(controls.mouth).reshape(-1, 3)),
-                       seen(at(identity, [(0, -.05)]).rest * [1, 1, 0])[0], float(controls.pose[2]))
+    outline = _outline(
+        seen(lower_head.under(controls.mouth).reshape(-1, 3)),
+        seen(at(identity, [(0, -0.05)]).rest * [1, 1, 0])[0],
+        float(controls.pose[2]),
+    )
     return (np.vstack([outline, points]) / size).astype(np.float32)
 
 
 def _outline(points: np.ndarray, centre: np.ndarray, roll: float) -> np.ndarray:
     """The farthest point of the head in 33 directions about its centre, from the left over the chin to the right."""
-    radius = np.convolve(np.pad(_farthest(points - centre, roll, _ANGLES), 1, mode="edge"), [.25, .5, .25], "valid")
+    radius = np.convolve(np.pad(_farthest(points - centre, roll, _ANGLES), 1, mode="edge"), [0.25, 0.5, 0.25], "valid")
     angle = _ANGLES - roll
     return centre + np.stack([-np.cos(angle) * radius, np.sin(angle) * radius], 1)
 

@@ -20,15 +20,17 @@ def spread(work: Callable[[int], int], tasks: Sequence[int], workers: int, label
     An error in a worker ends all of them and is raised here as an EdgetalkError.
     """
     cv2.setNumThreads(1)
-    with tqdm(total=total, desc=label, unit=unit, mininterval=.5) as bar:
+    with tqdm(total=total, desc=label, unit=unit, mininterval=0.5) as bar:
         if workers <= 1 or len(tasks) <= 1:
             for task in tasks:
                 bar.update(work(task))
             return
         context = multiprocessing.get_context("fork")
         reports = context.Queue()
-        processes = [context.Process(target=_worker, args=(work, tasks[i::workers], reports, os.getpid()), daemon=True)
-                     for i in range(min(workers, len(tasks)))]
+        processes = [
+            context.Process(target=_worker, args=(work, tasks[i::workers], reports, os.getpid()), daemon=True)
+            for i in range(min(workers, len(tasks)))
+        ]
         for process in processes:
             process.start()
         try:
@@ -49,8 +51,10 @@ def _next(reports, processes: list) -> int:
         except queue.Empty:
             died = [process.exitcode for process in processes if process.exitcode]
             if died:
-                raise EdgetalkError(f"worker: died with exit code {died[0]}, expected it to finish; run the same "
-                                    "command again, perhaps with fewer --workers") from None
+                raise EdgetalkError(
+                    f"worker: died with exit code {died[0]}, expected it to finish; run the same "
+                    "command again, perhaps with fewer --workers"
+                ) from None
             continue
         if isinstance(report, str):
             raise EdgetalkError(report)

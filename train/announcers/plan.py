@@ -89,8 +89,8 @@ class Plan:
 def _outdoors(identity: Identity, seed: int) -> Person:
     """Someone in other clothes, hair, surroundings and light."""
     rng = np.random.default_rng([seed, 82])
-    angle, height = rng.uniform(-1.2, 1.2), rng.uniform(.1, .8)
-    tint = 1 + rng.uniform(-1, 1) * np.array([.14, 0, -.16]) + rng.uniform(-.12, .12)
+    angle, height = rng.uniform(-1.2, 1.2), rng.uniform(0.1, 0.8)
+    tint = 1 + rng.uniform(-1, 1) * np.array([0.14, 0, -0.16]) + rng.uniform(-0.12, 0.12)
     light = Light((float(np.sin(angle)), float(height), float(np.cos(angle))), tuple(tint.tolist()))
     return Person(dressed(identity, seed), light)
 
@@ -102,9 +102,12 @@ def _shared(total: int, count: int) -> list[int]:
 def cut(said: Speech, first: int, frames: int) -> Speech:
     """`frames` whole frames of a speech from frame `first` on."""
     start, end = first / FPS, (first + frames) / FPS
-    phones = tuple(Phone(max(a, start) - start, min(b, end) - start, viseme)
-                   for a, b, viseme in said.phones if b > start and a < end)
-    return Speech(said.pcm[first * SAMPLES:(first + frames) * SAMPLES], phones)
+    phones = tuple(
+        Phone(max(a, start) - start, min(b, end) - start, viseme)
+        for a, b, viseme in said.phones
+        if b > start and a < end
+    )
+    return Speech(said.pcm[first * SAMPLES : (first + frames) * SAMPLES], phones)
 
 
 def _clips(plan: Plan, lane: Lane) -> list[tuple[Speech, int, str, int]]:
@@ -118,19 +121,19 @@ def _clips(plan: Plan, lane: Lane) -> list[tuple[Speech, int, str, int]]:
     order: list[str] = []
     while left:
         motion_seed = int(rng.integers(1 << 31))
-        if lane.split == TRAIN and rng.random() < .04:
+        if lane.split == TRAIN and rng.random() < 0.04:
             said, sentence, voice = speech.silence(rng.uniform(2, 3.5)), -1, SILENCE
         else:
             turn += 1
             voice = voices[turn % len(voices)]
             if lane.split == TEST and (turn + lane.person) % 4 == 0:
                 voice = speech.HELD_OUT_VOICES[0]
-            pieces = [speech.silence(rng.uniform(.04, .5))]
-            for _ in range(2 if rng.random() < .25 else 1):
+            pieces = [speech.silence(rng.uniform(0.04, 0.5))]
+            for _ in range(2 if rng.random() < 0.25 else 1):
                 order = order or [texts[i] for i in rng.permutation(len(texts))]
                 text = order.pop()
-                pieces += [speech.synthesize(text, voice), speech.silence(rng.uniform(.5, 1.5))]
-            pieces[-1] = speech.silence(rng.uniform(.04, .6))
+                pieces += [speech.synthesize(text, voice), speech.silence(rng.uniform(0.5, 1.5))]
+            pieces[-1] = speech.silence(rng.uniform(0.04, 0.6))
             said, sentence = speech.joined(pieces), number[text]
         whole = len(said.pcm) // SAMPLES
         frames = min(whole, left)
@@ -159,14 +162,17 @@ def write_speech(folder: Path, plan: Plan, workers: int) -> None:
         clips = _clips(plan, lanes[i])
         phones = [phone for said, *_ in clips for phone in said.phones]
         with replacing(paths[i]) as file:
-            np.savez(file, pcm=np.concatenate([(said.pcm * 32767).round().astype(np.int16) for said, *_ in clips]),
-                     samples=np.array([len(said.pcm) for said, *_ in clips], np.int64),
-                     phones=np.array([len(said.phones) for said, *_ in clips], np.int64),
-                     phone_times=np.array([phone[:2] for phone in phones], np.float32),
-                     phone_viseme=np.array([VISEMES.index(phone.viseme) for phone in phones], np.uint8),
-                     sentence=np.array([sentence for _, sentence, _, _ in clips], np.int32),
-                     voice=np.array([VOICE_NAMES.index(voice) for _, _, voice, _ in clips], np.uint8),
-                     motion_seed=np.array([seed for *_, seed in clips], np.int64))
+            np.savez(
+                file,
+                pcm=np.concatenate([(said.pcm * 32767).round().astype(np.int16) for said, *_ in clips]),
+                samples=np.array([len(said.pcm) for said, *_ in clips], np.int64),
+                phones=np.array([len(said.phones) for said, *_ in clips], np.int64),
+                phone_times=np.array([phone[:2] for phone in phones], np.float32),
+                phone_viseme=np.array([VISEMES.index(phone.viseme) for phone in phones], np.uint8),
+                sentence=np.array([sentence for _, sentence, _, _ in clips], np.int32),
+                voice=np.array([VOICE_NAMES.index(voice) for _, _, voice, _ in clips], np.uint8),
+                motion_seed=np.array([seed for *_, seed in clips], np.int64),
+            )
         return lanes[i].frames
 
     missing = [i for i, path in enumerate(paths) if not path.exists()]
@@ -182,9 +188,21 @@ def write_speech(folder: Path, plan: Plan, workers: int) -> None:
     joined["person"] = np.repeat(np.array([lane.person for lane in lanes], np.uint16), clips)
     joined["split"] = np.repeat(np.array([lane.split for lane in lanes], np.uint8), clips)
     with replacing(target) as file:
-        np.savez_compressed(file, plan=json.dumps({"format": 1, "name": plan.name, "frames": plan.frames,
-                                                   "seed": plan.seed, "fps": FPS, "visemes": VISEMES,
-                                                   "voices": VOICE_NAMES}), **joined)
+        np.savez_compressed(
+            file,
+            plan=json.dumps(
+                {
+                    "format": 1,
+                    "name": plan.name,
+                    "frames": plan.frames,
+                    "seed": plan.seed,
+                    "fps": FPS,
+                    "visemes": VISEMES,
+                    "voices": VOICE_NAMES,
+                }
+            ),
+            **joined,
+        )
     for path in paths:
         path.unlink()
     shards.rmdir()

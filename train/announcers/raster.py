@@ -107,16 +107,21 @@ def shade(index, weights, faces, normals, material, face_texture, body_texture, 
             kind = material[a, 2]
             texture = face_texture if kind < 1.5 else body_texture
             edge_texel = texture.shape[0] - 1
-            fx = min(max((w0 * material[a, 0] + w1 * material[b, 0] + w2 * material[c, 0]) * edge_texel, 0.0),
-                     edge_texel - 0.001)
-            fy = min(max((w0 * material[a, 1] + w1 * material[b, 1] + w2 * material[c, 1]) * edge_texel, 0.0),
-                     edge_texel - 0.001)
+            fx = min(
+                max((w0 * material[a, 0] + w1 * material[b, 0] + w2 * material[c, 0]) * edge_texel, 0.0),
+                edge_texel - 0.001,
+            )
+            fy = min(
+                max((w0 * material[a, 1] + w1 * material[b, 1] + w2 * material[c, 1]) * edge_texel, 0.0),
+                edge_texel - 0.001,
+            )
             ix, iy = int(fx), int(fy)
             dx, dy = fx - ix, fy - iy
             for k in range(3):
                 if kind > 0.5:
-                    colour = ((texture[iy, ix, k] * (1 - dx) + texture[iy, ix + 1, k] * dx) * (1 - dy)
-                              + (texture[iy + 1, ix, k] * (1 - dx) + texture[iy + 1, ix + 1, k] * dx) * dy)
+                    colour = (texture[iy, ix, k] * (1 - dx) + texture[iy, ix + 1, k] * dx) * (1 - dy) + (
+                        texture[iy + 1, ix, k] * (1 - dx) + texture[iy + 1, ix + 1, k] * dx
+                    ) * dy
                 else:
                     colour = w0 * material[a, 3 + k] + w1 * material[b, 3 + k] + w2 * material[c, 3 + k]
                 lit = colour * ((0.30 + 0.10 * ny + fill) * cool[k] + 0.68 * wrapped * warm[k] * tint[k])

@@ -24,7 +24,7 @@ from edgetalk.errors import BackendError, InputError
 from .visemes import from_arpabet, from_ipa
 
 RATE = 16_000
-LOUDNESS = .08
+LOUDNESS = 0.08
 """Root mean square of the spoken parts after levelling."""
 
 
@@ -66,9 +66,12 @@ class Voice:
 
 
 VOICES: dict[str, Voice] = {
-    "slt": Voice("f", "flite", "slt"), "rms": Voice("m", "flite", "rms"), "kal": Voice("m", "flite", "kal16"),
+    "slt": Voice("f", "flite", "slt"),
+    "rms": Voice("m", "flite", "rms"),
+    "kal": Voice("m", "flite", "kal16"),
     "awb": Voice("m", "flite", "awb"),
-    "slt-low": Voice("f", "flite", "slt", .92), "rms-high": Voice("f", "flite", "rms", 1.17),
+    "slt-low": Voice("f", "flite", "slt", 0.92),
+    "rms-high": Voice("f", "flite", "rms", 1.17),
     "anna": Voice("f", "espeak", "en-us+f2", pitch=55),
     "joan": Voice("f", "espeak", "en-gb-x-rp+f4", pitch=50, rate=150),
     "paul": Voice("m", "espeak", "en-us+m3", pitch=40),
@@ -106,9 +109,9 @@ def synthesize(text: str, voice: str = "slt") -> Speech:
     if not starts or starts[0] > 0:
         starts, names = [0.0, *starts], ["sil", *names]
     timed = tuple(Phone(a, b, v) for a, b, v in zip(starts, [*starts[1:], end], names, strict=True) if b > a)
-    spoken = np.abs(pcm) > .02 * np.abs(pcm).max(initial=1e-9)
+    spoken = np.abs(pcm) > 0.02 * np.abs(pcm).max(initial=1e-9)
     level = np.sqrt(np.mean(pcm[spoken] ** 2)) if spoken.any() else 1.0
-    return Speech(np.clip(pcm * (LOUDNESS / level), -.98, .98).astype(np.float32), timed)
+    return Speech(np.clip(pcm * (LOUDNESS / level), -0.98, 0.98).astype(np.float32), timed)
 
 
 def _resampled(pcm: np.ndarray, rate: float) -> np.ndarray:
@@ -122,12 +125,18 @@ def _resampled(pcm: np.ndarray, rate: float) -> np.ndarray:
 def _flite(text: str, voice: Voice) -> tuple[np.ndarray, int, list[tuple[float, str]]]:
     """Sound, its rate, and (start, viseme) of each phone; `flite -psdur` prints `name:end` for each."""
     if shutil.which("flite") is None:
-        raise BackendError(f"voice {voice.name}: the program flite is not installed, expected on PATH; "
-                           "install the package flite or use an espeak-ng voice")
+        raise BackendError(
+            f"voice {voice.name}: the program flite is not installed, expected on PATH; "
+            "install the package flite or use an espeak-ng voice"
+        )
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "speech.raw")
-        run = subprocess.run(["flite", "-voice", voice.name, "-psdur", "-t", text, "-o", path],
-                             capture_output=True, text=True, check=False)
+        run = subprocess.run(
+            ["flite", "-voice", voice.name, "-psdur", "-t", text, "-o", path],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if run.returncode or not os.path.exists(path):
             raise BackendError(f"flite: exit status {run.returncode} for {text!r}, expected 0: {run.stderr.strip()}")
         with wave.open(path) as sound:
@@ -143,8 +152,20 @@ def _flite(text: str, voice: Voice) -> tuple[np.ndarray, int, list[tuple[float, 
 
 def _espeak(text: str, voice: Voice) -> tuple[np.ndarray, int, list[tuple[float, str]]]:
     """Sound, its rate, and (start, viseme) of each phoneme; see espeak.py for why it is a process of its own."""
-    run = subprocess.run([sys.executable, "-I", "-S", str(Path(__file__).with_name("espeak.py")), voice.name,
-                          str(voice.rate), str(voice.pitch)], input=text.encode(), capture_output=True, check=False)
+    run = subprocess.run(
+        [
+            sys.executable,
+            "-I",
+            "-S",
+            str(Path(__file__).with_name("espeak.py")),
+            voice.name,
+            str(voice.rate),
+            str(voice.pitch),
+        ],
+        input=text.encode(),
+        capture_output=True,
+        check=False,
+    )
     if run.returncode:
         raise BackendError(" ".join(run.stderr.decode(errors="replace").split()))
     header, _, sound = run.stdout.partition(b"\n")

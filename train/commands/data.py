@@ -15,16 +15,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
     announcers = kinds.add_parser("announcers", help="talking heads with exact labels")
     announcers.set_defaults(make=_announcers)
     announcers.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
-    announcers.add_argument("--set", choices=("announcers-6", "any", "wild", "calm"), default=None,
-                            help="six persons (default), many, varied looks and light, or the six with calm heads")
+    announcers.add_argument(
+        "--set",
+        choices=("announcers-6", "any", "wild", "calm"),
+        default=None,
+        help="six persons (default), many, varied looks and light, or the six with calm heads",
+    )
     announcers.add_argument("--size", type=int, default=256, help="width and height in pixels (default 256)")
     announcers.add_argument("--frames", type=int, default=None, help="how many frames (default: all that the set has)")
     announcers.add_argument("--seed", type=int, default=None, help="another seed, another set (default 0)")
     announcers.add_argument("--workers", type=int, default=None, help="processes (default: one for each core)")
-    announcers.add_argument("--codec", choices=("h264", "raw"), default="h264",
-                            help="h264: small clips; raw: one large frames.npy that training maps into memory")
-    announcers.add_argument("--speech-only", action="store_true",
-                            help="stop after speech.npz, to draw it on another machine")
+    announcers.add_argument(
+        "--codec",
+        choices=("h264", "raw"),
+        default="h264",
+        help="h264: small clips; raw: one large frames.npy that training maps into memory",
+    )
+    announcers.add_argument(
+        "--speech-only", action="store_true", help="stop after speech.npz, to draw it on another machine"
+    )
     calibration = kinds.add_parser("calibration", help="samples for edgetalk build --precision int8")
     calibration.set_defaults(make=_calibration)
     calibration.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="AMNet to calibrate")

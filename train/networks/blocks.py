@@ -15,9 +15,7 @@ class Conv(nn.Module):
 
     def __init__(self, cin: int, cout: int, kernel, stride=1, padding=0, residual: bool = False) -> None:
         super().__init__()
-        self.conv_block = nn.Sequential(
-            nn.Conv2d(cin, cout, kernel, stride, padding), nn.BatchNorm2d(cout)
-        )
+        self.conv_block = nn.Sequential(nn.Conv2d(cin, cout, kernel, stride, padding), nn.BatchNorm2d(cout))
         self.residual = residual
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

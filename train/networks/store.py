@@ -59,8 +59,10 @@ def load(path: Path, family: str) -> tuple[nn.Module, dict[str, Any]]:
     except SafetensorError as error:
         raise ModelError(f"{path} is no whole safetensors file ({error}); train it again") from error
     if header.get("format") != FORMAT or header.get("family") != family:
-        raise ModelError(f"{path} holds {header.get('family', 'no family')!r} of format {header.get('format')}, "
-                         f"expected {family!r} of format {FORMAT}; give another file")
+        raise ModelError(
+            f"{path} holds {header.get('family', 'no family')!r} of format {header.get('format')}, "
+            f"expected {family!r} of format {FORMAT}; give another file"
+        )
     network = _build(family, json.loads(header["config"]))
     network.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
     record = {key: json.loads(value) for key, value in header.items() if key not in ("format", "family")}

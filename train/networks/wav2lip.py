@@ -42,9 +42,7 @@ class Wav2Lip(nn.Module):
             up(2 * c[512], c[512]), up(c[512] + c[256], c[384]), up(c[384] + c[128], c[256]),
             up(c[256] + c[64], c[128]), up(c[128] + c[32], c[64]),
         ])  # fmt: skip
-        self.output_block = nn.Sequential(
-            Conv(c[64] + c[16], c[32], 3, 1, 1), nn.Conv2d(c[32], 3, 1), nn.Sigmoid()
-        )
+        self.output_block = nn.Sequential(Conv(c[64] + c[16], c[32], 3, 1, 1), nn.Conv2d(c[32], 3, 1), nn.Sigmoid())
 
     def prepare(self, target: torch.Tensor, reference: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Encode `target` (its lower half is masked here) with `reference`: seven feature maps, 96×96 … 1×1."""
