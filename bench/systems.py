@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
 from edgetalk.train.networks.amnet import AMNet
 from edgetalk.train.networks.simswap import SimSwap
 from edgetalk.train.networks.wav2lip import Wav2Lip
 from edgetalk.train.networks.wavsyncswap import WavSyncSwap
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .peers import PEERS
 

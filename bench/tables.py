@@ -81,11 +81,11 @@ def in_torch(network: nn.Module, inputs: Inputs, device: str, compiled: bool = F
 def in_openvino(network: nn.Module, inputs: Inputs, folder: Path, threads: int) -> dict[str, Contestant]:
     """Return the network as an engine in each arithmetic, written as `edgetalk build` writes it."""
     import openvino
+
+    from edgetalk.backends import open_engine
     from edgetalk.engines.openvino import write
     from edgetalk.engines.rewrite import phase_grid, sub_pixel
     from edgetalk.export.onnx_file import to_bytes, trace
-
-    from edgetalk.backends import open_engine
     from edgetalk.metadata import Metadata
 
     path = folder / f"{len(list(folder.iterdir()))}.xml"

@@ -25,6 +25,7 @@ def eager(request, avatar, threads):
     if not checkpoint.is_file():
         pytest.skip(f"there is no {checkpoint}")
     import torch
+
     from edgetalk.train.amnet import load_checkpoint
 
     network = load_checkpoint(checkpoint).network.eval()

@@ -9,12 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from edgetalk.train.networks.amnet import AMNet, GeometricController
-from edgetalk.train.networks.checkpoint import load_checkpoint
 from torch import Tensor, nn
 
 from edgetalk.errors import InputError
 from edgetalk.metadata import Metadata
+from edgetalk.train.networks.amnet import AMNet, GeometricController
+from edgetalk.train.networks.checkpoint import load_checkpoint
 
 from . import dynamic_conv, published, published_amnet
 from .graph import Export, Graph

@@ -15,14 +15,14 @@ import onnx
 import onnxruntime as ort
 import torch
 import torch.nn.functional as F
-from edgetalk.train.networks.arcface import ArcFace, Config
-from edgetalk.train.networks.simswap_arcface import SimSwapArcFace
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from edgetalk.errors import InputError, ModelError
 from edgetalk.metadata import Metadata
+from edgetalk.train.networks.arcface import ArcFace, Config
+from edgetalk.train.networks.simswap_arcface import SimSwapArcFace
 
 from . import published
 from .graph import Export, Graph

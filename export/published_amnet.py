@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from edgetalk.train.networks.amnet import AMNet
-from edgetalk.train.networks.checkpoint import Checkpoint
 
 from edgetalk.errors import ModelError
 from edgetalk.metadata import AudioSpec
+from edgetalk.train.networks.amnet import AMNet
+from edgetalk.train.networks.checkpoint import Checkpoint
 
 from . import published
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from edgetalk.train.networks.simswap import SimSwap
 from torch import Tensor, nn
 
 from edgetalk.errors import InputError
 from edgetalk.metadata import Metadata
+from edgetalk.train.networks.simswap import SimSwap
 
 from . import published
 from .graph import Export, Graph

@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from edgetalk.train.networks.syncnet import FRAMES, SyncNet
 from torch import Tensor, nn
 
 from edgetalk.errors import InputError
 from edgetalk.metadata import Metadata
+from edgetalk.train.networks.syncnet import FRAMES, SyncNet
 
 from . import published
 from .graph import Export, Graph

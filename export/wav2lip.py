@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from edgetalk.train.networks.wav2lip import Wav2Lip
 from torch import Tensor, nn
 
 from edgetalk.errors import InputError
 from edgetalk.metadata import AudioSpec, Metadata
+from edgetalk.train.networks.wav2lip import Wav2Lip
 
 from . import published
 from .graph import Export, Graph

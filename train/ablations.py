@@ -60,6 +60,7 @@ class Job(NamedTuple):
 def train_row(job: Job) -> Path | None:
     """Train and score one row, and write OUT/NAME.json; None where it is too late to start."""
     import torch
+
     from edgetalk.train import amnet, loop, sheets
     from edgetalk.train.commands.score import write_json
     from edgetalk.train.networks.landmarks import load
@@ -119,6 +120,7 @@ def _footage(data: Path, versions: int, device: str) -> Any:
 def collect(out: Path, data: Path, device: str) -> None:
     """Write OUT/ablations.json from the rows' files, and OUT/ablations.jpg from the pictures of the first seed."""
     import cv2
+
     from edgetalk.train import sheets
     from edgetalk.train.commands.score import command, write_json
 

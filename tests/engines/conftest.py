@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
+
 from edgetalk.export import to_onnx
+from edgetalk.metadata import AudioSpec
 from edgetalk.train.networks.amnet import AMNet
 from edgetalk.train.networks.checkpoint import save_checkpoint
-
-from edgetalk.metadata import AudioSpec
 
 SIZE, SAMPLES = 64, 6
 

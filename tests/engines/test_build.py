@@ -7,13 +7,13 @@ import shutil
 import numpy as np
 import onnx
 import pytest
-from edgetalk.engines import build, builder, gate
-from edgetalk.engines.onnx_file import Runner, read
-from edgetalk.engines.precision import layers
 
 from edgetalk import Session, avatar
 from edgetalk.backends import open_engine
 from edgetalk.cli import main
+from edgetalk.engines import build, builder, gate
+from edgetalk.engines.onnx_file import Runner, read
+from edgetalk.engines.precision import layers
 from edgetalk.errors import InputError, ModelError
 from edgetalk.metadata import Metadata
 

@@ -3,9 +3,9 @@
 import cv2
 import numpy as np
 import pytest
-from edgetalk.engines import gate
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from edgetalk.engines import gate
 from edgetalk.errors import ModelError
 
 

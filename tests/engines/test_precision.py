@@ -4,12 +4,12 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from onnx import TensorProto, helper, numpy_helper
+
 from edgetalk.engines.balance import balance
 from edgetalk.engines.calibration import load
 from edgetalk.engines.onnx_file import Runner, read, with_outputs
 from edgetalk.engines.precision import layers, quantize, scales, sensitivity, to_fp16, to_int8
-from onnx import TensorProto, helper, numpy_helper
-
 from edgetalk.errors import InputError
 
 

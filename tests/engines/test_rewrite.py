@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
+
 from edgetalk.engines.onnx_file import Runner, read
 from edgetalk.engines.rewrite import channels_last, late_bias, phase_grid, sub_pixel
 from edgetalk.export.onnx_file import trace
-from torch import nn
 
 torch.manual_seed(0)
 
@@ -157,6 +158,7 @@ def test_the_whole_step_is_what_it_was(exported):
 def test_openvino_turns_no_feature_map_round(exported, tmp_path):
     """Reorders of whole feature maps cost a fifth of the step before the rewrites; only tiny ones may be left."""
     import openvino as ov
+
     from edgetalk.engines import build
 
     build(exported / "amnet.onnx", tmp_path / "amnet.xml", precision="bf16")

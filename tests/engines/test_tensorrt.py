@@ -11,18 +11,18 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from edgetalk.engines import tensorrt as engine
-from edgetalk.engines.precision import to_fp16, to_int8
-from edgetalk.export import to_onnx
-from edgetalk.train.networks.amnet import AMNet
-from edgetalk.train.networks.checkpoint import save_checkpoint
 from onnx import TensorProto, helper, numpy_helper
 
 from edgetalk.backends import cuda, preflight
 from edgetalk.backends import plan as plans
 from edgetalk.cli import main
+from edgetalk.engines import tensorrt as engine
+from edgetalk.engines.precision import to_fp16, to_int8
 from edgetalk.errors import BackendError, InputError, ModelError
+from edgetalk.export import to_onnx
 from edgetalk.metadata import TENSORRT_LIMIT, AudioSpec, Metadata
+from edgetalk.train.networks.amnet import AMNet
+from edgetalk.train.networks.checkpoint import save_checkpoint
 
 trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install 'edgetalk[rtx]'")
 

@@ -7,10 +7,10 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
-from edgetalk.train.networks.amnet import AMNet
-from edgetalk.train.networks.checkpoint import save_checkpoint
 
 from edgetalk.metadata import AudioSpec, Metadata
+from edgetalk.train.networks.amnet import AMNet
+from edgetalk.train.networks.checkpoint import save_checkpoint
 
 SIZE = 64
 

@@ -6,14 +6,14 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from edgetalk.export import exporter, onnx_file, to_onnx
-from edgetalk.train.networks.checkpoint import load_checkpoint
 from safetensors.torch import load_file, save_file
 
 from edgetalk import avatar
 from edgetalk.cli import main
 from edgetalk.errors import InputError, ModelError
+from edgetalk.export import exporter, onnx_file, to_onnx
 from edgetalk.metadata import AudioSpec
+from edgetalk.train.networks.checkpoint import load_checkpoint
 
 from .conftest import SIZE, metadata_of, onnx_run, write_checkpoint
 

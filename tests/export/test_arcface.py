@@ -4,12 +4,12 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from edgetalk.engines import build
-from edgetalk.export import to_onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edgetalk.backends import open_engine
+from edgetalk.engines import build
 from edgetalk.errors import InputError, ModelError
+from edgetalk.export import to_onnx
 
 from . import by_name
 from .conftest import assert_plan, metadata_of, onnx_run

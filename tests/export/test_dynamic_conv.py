@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from edgetalk.export import dynamic_conv, onnx_file
-from edgetalk.train.networks.amnet import GeometricController
 from torch import nn
 
+from edgetalk.export import dynamic_conv, onnx_file
 from edgetalk.metadata import Metadata
+from edgetalk.train.networks.amnet import GeometricController
 
 CHANNELS, GEOMETRY, SIDE = 16, 8, 10
 

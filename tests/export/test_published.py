@@ -5,11 +5,11 @@ import pickle
 
 import pytest
 import torch
-from edgetalk.export import published
-from edgetalk.export.exporter import FAMILIES
 from torch import nn
 
 from edgetalk.cli import main
+from edgetalk.export import published
+from edgetalk.export.exporter import FAMILIES
 
 from . import by_name
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from edgetalk.engines import build
-from edgetalk.export import to_onnx
 
 from edgetalk.backends import open_engine
+from edgetalk.engines import build
 from edgetalk.errors import InputError
+from edgetalk.export import to_onnx
 
 from . import by_name
 from .conftest import assert_plan, metadata_of, onnx_run

@@ -6,14 +6,14 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from edgetalk.engines import build
-from edgetalk.export import to_onnx
 from safetensors.torch import save_file
 
 from edgetalk import Session
 from edgetalk.backends import open_engine
 from edgetalk.cli import main
+from edgetalk.engines import build
 from edgetalk.errors import InputError, ModelError
+from edgetalk.export import to_onnx
 from edgetalk.metadata import AudioSpec
 
 from . import by_name

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
+
+from edgetalk.metadata import AudioSpec
 from edgetalk.train.announcers import CAST, Announcer, Controls
 from edgetalk.train.announcers.visemes import SHAPES
 from edgetalk.train.data import Footage
-
-from edgetalk.metadata import AudioSpec
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+
 from edgetalk.train.networks.amnet import AMNet, Fuser, GeometricController
 
 

@@ -9,12 +9,12 @@ import time
 
 import numpy as np
 import pytest
+
+from edgetalk.errors import EdgetalkError, InputError
 from edgetalk.train.announcers import CAST, Announcer, Controls, dataset, sentences, speech
 from edgetalk.train.announcers.landmarks import lip_gap
 from edgetalk.train.announcers.parallel import spread
 from edgetalk.train.announcers.plan import SETS, TEST, TRAIN, Plan, write_speech
-
-from edgetalk.errors import EdgetalkError, InputError
 
 FRAMES, SIZE = 150, 16
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from edgetalk.train.announcers import espeak, motion, sentences, speech
-from edgetalk.train.announcers.visemes import ARPABET, IPA, SHAPES, from_ipa
 
 from edgetalk.errors import BackendError, InputError
+from edgetalk.train.announcers import espeak, motion, sentences, speech
+from edgetalk.train.announcers.visemes import ARPABET, IPA, SHAPES, from_ipa
 
 TEXT = "Bob prefers pepper, but Pam prefers the vivid film."
 

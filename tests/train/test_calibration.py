@@ -5,13 +5,13 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 import torch
+
+from edgetalk.cli import main
+from edgetalk.metadata import AudioSpec
 from edgetalk.train import calibration
 from edgetalk.train.amnet import save_checkpoint
 from edgetalk.train.announcers import sentences, speech
 from edgetalk.train.networks.amnet import AMNet
-
-from edgetalk.cli import main
-from edgetalk.metadata import AudioSpec
 
 
 @pytest.fixture(scope="module")

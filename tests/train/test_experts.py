@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from edgetalk.train import experts, swap_data, swap_scores
-from edgetalk.train.networks import arcface, landmarks, store, syncnet, wavsyncswap
 
 from edgetalk.errors import InputError
 from edgetalk.mel import log_mel, windows
+from edgetalk.train import experts, swap_data, swap_scores
+from edgetalk.train.networks import arcface, landmarks, store, syncnet, wavsyncswap
 
 
 def test_margin_is_added_to_the_angle_of_the_true_class():

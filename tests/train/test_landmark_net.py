@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
+
+from edgetalk.errors import ModelError
 from edgetalk.train import landmarks
 from edgetalk.train.announcers import CAST, Announcer, Controls
 from edgetalk.train.announcers.visemes import SHAPES
 from edgetalk.train.networks.landmarks import LandmarkNet, load, resized
-
-from edgetalk.errors import ModelError
 
 
 def drawn(count, seed):

@@ -6,6 +6,11 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 import torch
+from scipy.linalg import sqrtm
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from edgetalk import cli
+from edgetalk.errors import InputError
 from edgetalk.train import amnet
 from edgetalk.train.announcers import CAST, Announcer, Controls
 from edgetalk.train.announcers.visemes import SHAPES
@@ -17,11 +22,6 @@ from edgetalk.train.networks.landmarks import load as load_judge
 from edgetalk.train.networks.landmarks import save as save_judge
 from edgetalk.train.scores import amnet as amnet_scores
 from edgetalk.train.scores import measures, perceptual
-from scipy.linalg import sqrtm
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
-
-from edgetalk import cli
-from edgetalk.errors import InputError
 
 
 @pytest.fixture(scope="module")

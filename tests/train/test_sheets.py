@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
+
+from edgetalk.metadata import AudioSpec
 from edgetalk.train import results, sheets
 from edgetalk.train.networks.amnet import AMNet
 from edgetalk.train.networks.landmarks import LandmarkNet, Measured
-
-from edgetalk.metadata import AudioSpec
 
 SPEC = AudioSpec()
 

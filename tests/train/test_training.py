@@ -8,15 +8,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+
+from edgetalk.errors import ModelError
+from edgetalk.mel import windows
+from edgetalk.metadata import AudioSpec
 from edgetalk.train import loop, losses
 from edgetalk.train.amnet import AMNetRecipe, Config
 from edgetalk.train.data import Footage
 from edgetalk.train.networks.checkpoint import load_checkpoint
 from edgetalk.train.networks.patchgan import PatchGAN
-
-from edgetalk.errors import ModelError
-from edgetalk.mel import windows
-from edgetalk.metadata import AudioSpec
 
 SMALL = Config(size=32, batch=2, images=12, mouth=3.0)
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+
+from edgetalk.errors import InputError, ModelError
 from edgetalk.train import experts, loop, swap_data, wavsyncswap
 from edgetalk.train.networks import arcface, simswap, store, syncnet, wav2lip
 from edgetalk.train.networks.wavsyncswap import AdaIn, Config, Discriminator, IdBlock, WavSyncSwap
-
-from edgetalk.errors import InputError, ModelError
 
 
 def count(network):

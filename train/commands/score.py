@@ -60,12 +60,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    from edgetalk.errors import InputError
     from edgetalk.train.data import Footage, pick_device
     from edgetalk.train.networks.checkpoint import load_checkpoint
     from edgetalk.train.networks.landmarks import load
     from edgetalk.train.scores.amnet import score
-
-    from edgetalk.errors import InputError
 
     if args.limit is not None and args.limit < 2:
         raise InputError(f"--limit: got {args.limit}, expected at least 2 frames")

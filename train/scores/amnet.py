@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn import functional as F
+
 from edgetalk.train.data import Footage
 from edgetalk.train.networks.amnet import AMNet
 from edgetalk.train.networks.landmarks import LandmarkNet, inner_opening, resized
-from torch import Tensor
-from torch.nn import functional as F
 
 from . import measures
 
