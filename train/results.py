@@ -92,7 +92,8 @@ def missing(what: str, command: str) -> str:
 def training_of(report: Report) -> str:
     """One sentence on what was trained: variant, size, images seen, hours where the record has them."""
     training = report["training"]
-    seen = training.get("images_seen", training.get("images"))
+    stretches = training.get("history") or [training]  # a checkpoint may come from several runs in a row
+    seen = sum(run.get("images_seen", 0) for run in stretches) or training.get("images")
     hours = f", {training['hours']:.2f} hours" if "hours" in training else ""
     return (
         f"Variant {report['variant']}, {report['size']}×{report['size']}, {seen:,} images seen{hours}; checkpoint "
