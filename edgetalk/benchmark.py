@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -159,14 +158,18 @@ def run(
             sound_s=timings.sound,
             wall_s=timings.wall,
             real_time_factor=timings.real_time_factor,
-            rss_mb=resident() / 1e6,
-            peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
+            rss_mb=memory("VmRSS") / 1e6,
+            peak_rss_mb=memory("VmHWM") / 1e6,
         )
 
 
-def resident() -> int:
-    """Return the bytes of memory that this process holds now."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+def memory(field: str) -> int:
+    """Return bytes of memory of this process: "VmRSS" held now, "VmHWM" at its peak.
+
+    getrusage would tell the peak of whoever started us, too.
+    """
+    status = Path("/proc/self/status").read_text()
+    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith(field))
 
 
 def table(stages: dict[str, Stage]) -> str:
