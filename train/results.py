@@ -358,7 +358,8 @@ def document(folder: Path, link: str) -> str:
         "command below it. **The paper's figures are of other data (AnnVI, Youtubers: real announcers) and other "
         "measuring tools; they stand beside ours for orientation and are not comparable with them.** Nothing here "
         "was measured on real faces. This page is written by `python -m edgetalk.train.results docs/results -o "
-        "docs/results.md`.",
+        "docs/results.md`. A data set called NAMEk in a command is `edgetalk data announcers -o NAMEk --codec raw` "
+        "with so many thousand `--frames`.",
         "The landmark judge": judge_of(score["judge"] if score else load_judge(JUDGE)[1]),
         "Table I: quality per person": table_1(score),
         "Lips": lips(score),

@@ -174,6 +174,7 @@ def test_interrupt_leaves_nothing(engine, tmp_path):
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # whoever runs us in the background ignores it
     )
     deadline = time.monotonic() + 30
     while not (tmp_path / "o.mp4.part").exists() and time.monotonic() < deadline:
