@@ -120,7 +120,7 @@ class AMNetRecipe:
         first = number < self.settings.geometry_first
         losses = self._geometry_step(number) if first else self._picture_step(number)
         if self.settings.clock and not first:
-            self.elapsed += min(20.0, time.monotonic() - start)  # compilation is not training
+            self.elapsed += min(20.0, loop.agreed(time.monotonic() - start))  # compilation is not training
             if self._progress(number) >= 1:
                 self.steps = number + 1
         return losses

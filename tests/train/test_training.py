@@ -1,8 +1,12 @@
 """The recipe and the loop: exact resume, equations of the losses, checkpoints, batches by index."""
 
 import itertools
+import subprocess
+import sys
+import threading
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -70,6 +74,62 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path):
         assert losses_now == pytest.approx(expected[i], rel=1e-5)
     for name, tensor in whole.tensors().items():
         torch.testing.assert_close(second.tensors()[name], tensor, atol=1e-6, rtol=1e-4)
+
+
+PROCESS = """
+import sys, torch
+from dataclasses import replace
+sys.path.insert(0, {tests!r})
+from test_training import SMALL, footage
+from edgetalk.train import loop
+from edgetalk.train.amnet import AMNetRecipe
+torch.set_num_threads(1)
+recipe = AMNetRecipe(replace(SMALL, mixed=False), footage())
+recipe.steps = 2
+loop.train(recipe, __import__("pathlib").Path({run!r}), minutes=5)
+torch.save(dict(recipe.tensors()), {run!r} + f"/{{loop.worker()[0]}}.pt")
+"""
+
+
+def test_two_processes_train_one_network(tmp_path, monkeypatch):
+    """torchrun against two threads that hand each other their gradients and take the mean."""
+    script = tmp_path / "process.py"
+    script.write_text(PROCESS.format(tests=str(Path(__file__).parent), run=str(tmp_path)))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+
+    here, meeting, slots = threading.local(), threading.Barrier(2), [[], []]
+
+    def exchange(parameters):
+        mine = [p for p in parameters if p.grad is not None]
+        slots[here.rank] = [p.grad.clone() for p in mine]
+        meeting.wait()
+        for p, a, b in zip(mine, *slots, strict=True):
+            p.grad.copy_((a + b) / 2)
+        meeting.wait()
+
+    monkeypatch.setattr(loop, "worker", lambda: (getattr(here, "rank", 0), 2))
+    monkeypatch.setattr(loop, "average_gradients", exchange)
+    recipes = [AMNetRecipe(replace(SMALL, mixed=False), footage()) for _ in range(2)]
+
+    def work(rank):
+        here.rank = rank
+        for i in range(2):
+            recipes[rank].step(i)
+
+    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    largest = max(float(t.norm()) for name, t in first.items() if name.endswith("exp_avg"))
+    for name, tensor in recipes[0].tensors().items():  # the weights themselves follow the sign of rounding noise, too
+        if name.endswith("exp_avg"):
+            assert float((first[name] - tensor).norm()) < 0.01 * float(tensor.norm()) + 1e-4 * largest, name
 
 
 def test_landmarks_first_train_the_fuser_alone():
