@@ -28,7 +28,7 @@ UNITS = {
 
 
 class Source(nn.Module):
-    """source uint8 (B, S, S, 3) -> appearance (B, S/4, S/4, 152)."""
+    """source uint8 (B, S, S, 3) -> appearance (B, S/4, S/4, 152) as released, of other sizes in other architectures."""
 
     def __init__(self, network: AMNet):
         super().__init__()
@@ -78,8 +78,9 @@ def prepare(checkpoint: Path, *, form: str, whole: bool, size: int | None, batch
         read, units, terms = load_checkpoint(checkpoint), UNITS, None
     network, audio = read.network, read.audio
     size = read.size if size is None else size
-    if size < 32 or size % 4:
-        raise InputError(f"size: got {size}, expected a multiple of 4 of at least 32")
+    reduction = network.reenactor.architecture.reduction
+    if size < 32 or size % reduction:
+        raise InputError(f"size: got {size}, expected a multiple of {reduction} of at least 32")
     if form == "shift":
         dynamic_conv.unroll(network, GeometricController)
     metadata = Metadata(

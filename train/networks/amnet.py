@@ -1,17 +1,22 @@
 """AMNet: audio, head pose and eye blink move a source face ("Real-Time Audio-Guided Multi-Face Reenactment").
 
 Fuser φ (audio, pose, blink → f_Geo → landmarks) and Reenactor ψ (source picture + f_Geo → picture), joined by the
-Geometric Controller, a convolution whose weights are predicted from f_Geo. The Reenactor's channels are those of
-the authors' released, searched network; the paper's text leaves them open. Left out: losses and the discriminator
-(train/losses.py, train/networks/patchgan.py) and what turns uint8 frames into tensors (export/amnet.py).
+Geometric Controller, a convolution whose weights are predicted from f_Geo. The Reenactor's layers are an
+`Architecture`; the paper's text leaves its channels open, so the default is the authors' released, searched network.
+Left out: losses and the discriminator (train/losses.py, train/networks/patchgan.py) and what turns uint8 frames into
+tensors (export/amnet.py).
 
-Two variants differ in the Geometric Controller alone:
-    amnet      k = 1, groups = channels: the released network, 4.085 M parameters in ψ (Table II), the default
-    amnet-k3   k = 3, groups = channels: the paper's text (§III), 6.848 M parameters in ψ
-and "amnet-adain" is the rival of Table IV: instance normalisation before the predicted scale and shift.
+Variants:
+    amnet        k = 1, groups = channels: the released network, 4.085 M parameters in ψ (Table II), the default
+    amnet-k3     k = 3, groups = channels: the paper's text (§III), 6.848 M parameters in ψ
+    amnet-adain  the rival of Table IV: instance normalisation before the predicted scale and shift
 """
 
 from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +24,6 @@ from torch import Tensor, nn
 
 GEOMETRY = 256  # width of f_Geo
 LANDMARKS = 106  # points
-VARIANTS = {"amnet": 1, "amnet-k3": 3, "amnet-adain": 1}  # kernel of the predicted convolution
 
 
 class Convolution(nn.Sequential):
@@ -56,26 +60,93 @@ class Residual(nn.Module):
         return F.relu(self.body(x) + self.skip(x))
 
 
-def basic_cell(inputs: int, outputs: int) -> Residual:
+def basic_cell(inputs: int, inner: int, outputs: int) -> Residual:
     """Two 3×3 convolutions with a residual connection."""
-    body = nn.Sequential(Convolution(inputs, outputs, 3), Convolution(outputs, outputs, 3, relu=False))
+    body = nn.Sequential(Convolution(inputs, inner, 3), Convolution(inner, outputs, 3, relu=False))
     return Residual(body, inputs, outputs)
 
 
-def separable_cell(inputs: int, outputs: int, expansion: int = 4) -> Residual:
+def separable_cell(inputs: int, inner: int, outputs: int) -> Residual:
     """1×1 expansion, depthwise 3×3, 1×1 projection, with a residual connection."""
-    wide = expansion * inputs
     body = nn.Sequential(
-        Convolution(inputs, wide, 1),
-        Convolution(wide, wide, 3, groups=wide),
-        Convolution(wide, outputs, 1, relu=False),
+        Convolution(inputs, inner, 1),
+        Convolution(inner, inner, 3, groups=inner),
+        Convolution(inner, outputs, 1, relu=False),
     )
     return Residual(body, inputs, outputs)
 
 
-def pointwise_cell(inputs: int, outputs: int) -> Convolution:
+def pointwise_cell(inputs: int, inner: int, outputs: int) -> Convolution:
     """One 1×1 convolution."""
     return Convolution(inputs, outputs, 1)
+
+
+CELLS = {"basic": basic_cell, "separable": separable_cell, "pointwise": pointwise_cell}
+
+
+class Cell(NamedTuple):
+    """One cell of the Reenactor."""
+
+    kind: str
+    """One of CELLS."""
+    channels: int
+    """That it makes."""
+    inner: int = 0
+    """Channels between its convolutions; a pointwise cell has none."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The layers of the Reenactor; the default is the released network."""
+
+    stem: tuple[int, ...] = (24, 40, 88)
+    """Channels of its convolutions: 7×7, then 3×3 that each halve the size."""
+    cells: tuple[Cell, ...] = (
+        Cell("separable", 152, 352),
+        *[Cell("basic", 152, 152)] * 4,
+        Cell("separable", 152, 608),
+        *[Cell("pointwise", 152)] * 2,
+        Cell("pointwise", 128),
+    )
+    """The first belongs to the source, each is followed by a Geometric Controller."""
+    header: tuple[int, ...] = (104, 24)
+    """Channels of the convolutions that each double the size."""
+    last: int = 7
+    """Kernel of the last convolution."""
+    shuffle: int = 1
+    """The last convolution makes shuffle × shuffle pixels at each place."""
+    kernel: int = 1
+    """Of the predicted convolution, whose groups are the channels."""
+    normalised: bool = False
+    """Whether the map is normalised before the predicted convolution."""
+
+    def __post_init__(self) -> None:
+        if self.reduction != self.shuffle * 2 ** len(self.header) or not self.cells:
+            raise ValueError(f"{self}: the header does not undo the stem's reduction by {self.reduction}")
+        if unknown := {cell.kind for cell in self.cells} - CELLS.keys():
+            raise ValueError(f"no cell {min(unknown)!r}; one of {', '.join(CELLS)}")
+
+    @property
+    def reduction(self) -> int:
+        """How many times smaller than the picture the appearance is, per side."""
+        return int(2 ** (len(self.stem) - 1))
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as plain values for JSON; `of` reads them."""
+        return dataclasses.asdict(self) | {"cells": [list(cell) for cell in self.cells]}
+
+    @classmethod
+    def of(cls, plain: dict[str, Any]) -> Architecture:
+        """Return what `plain` wrote; raises TypeError or ValueError where these are not its values."""
+        lists = {"stem": tuple(plain["stem"]), "header": tuple(plain["header"])}
+        return cls(**plain | lists | {"cells": tuple(Cell(*cell) for cell in plain["cells"])})
+
+
+VARIANTS = {
+    "amnet": Architecture(),
+    "amnet-k3": Architecture(kernel=3),
+    "amnet-adain": Architecture(normalised=True),
+}
 
 
 class GeometricController(nn.Module):
@@ -171,52 +242,59 @@ class Fuser(nn.Module):
 
 
 class Reenactor(nn.Module):
-    """ψ: encoder, nine cells each followed by a Geometric Controller, decoder (§III, Eq. 3, L = 9).
+    """ψ: encoder, cells each followed by a Geometric Controller, decoder (§III, Eq. 3; nine cells, L = 9, as released).
 
     It is cut behind the first cell: `source` sees the picture alone, once per source; `step` runs per frame.
     """
 
-    def __init__(self, variant: str = "amnet"):
+    def __init__(self, architecture: Architecture = VARIANTS["amnet"]):
         super().__init__()
-        self.stem = nn.Sequential(Convolution(3, 24, 7), Convolution(24, 40, 3, 2), Convolution(40, 88, 3, 2))
-        self.cells = nn.ModuleList(
-            [
-                separable_cell(88, 152),
-                *(basic_cell(152, 152) for _ in range(4)),
-                separable_cell(152, 152),
-                pointwise_cell(152, 152),
-                pointwise_cell(152, 152),
-                pointwise_cell(152, 128),
-            ]
-        )
-        controller = NormalisedController if variant == "amnet-adain" else GeometricController
-        self.controllers = nn.ModuleList(controller(c, VARIANTS[variant]) for c in [152] * 8 + [128])
-        self.header = nn.Sequential(
-            Upsampling(128, 104), Upsampling(104, 24), nn.Conv2d(24, 3, 7, padding=3, bias=False)
-        )
+        self.architecture = architecture
+        first, *halving = architecture.stem
+        self.stem = nn.Sequential(Convolution(3, first, 7))
+        for inputs, outputs in zip(architecture.stem, halving, strict=False):
+            self.stem.append(Convolution(inputs, outputs, 3, 2))
+        self.cells, channels = nn.ModuleList(), architecture.stem[-1]
+        for cell in architecture.cells:
+            self.cells.append(CELLS[cell.kind](channels, cell.inner, cell.channels))
+            channels = cell.channels
+        controller = NormalisedController if architecture.normalised else GeometricController
+        self.controllers = nn.ModuleList(controller(c.channels, architecture.kernel) for c in architecture.cells)
+        self.header = nn.Sequential()
+        for outputs in architecture.header:
+            self.header.append(Upsampling(channels, outputs))
+            channels = outputs
+        pixels, last = 3 * architecture.shuffle**2, architecture.last
+        self.header.append(nn.Conv2d(channels, pixels, last, padding=last // 2, bias=False))
 
     def source(self, picture: Tensor) -> Tensor:
-        """Return the appearance (B, 152, S/4, S/4) of pictures (B, 3, S, S) in [-1, 1]."""
+        """Return the appearance (B, 152, S/4, S/4) of pictures (B, 3, S, S) in [-1, 1].
+
+        Channels and size are those of the released network; others have their first cell's and `reduction`.
+        """
         return self.cells[0](self.stem(picture))
 
     def step(self, appearance: Tensor, f_geo: Tensor) -> Tensor:
-        """Return pictures (B, 3, S, S) in [-1, 1] from appearance (B, 152, S/4, S/4) and f_Geo (B, 256)."""
+        """Return pictures (B, 3, S, S) in [-1, 1] from the appearance and f_Geo (B, 256)."""
         x = self.controllers[0](appearance, f_geo)
         for cell, controller in zip(self.cells[1:], self.controllers[1:], strict=True):
             x = controller(cell(x), f_geo)
-        return torch.tanh(self.header(x))
+        x = torch.tanh(self.header(x))
+        return F.pixel_shuffle(x, self.architecture.shuffle) if self.architecture.shuffle > 1 else x
 
 
 class AMNet(nn.Module):
-    """Fuser and Reenactor; `variant` names the Geometric Controller, `audio` is the (T, F) of the mel window."""
+    """Fuser and Reenactor; `audio` is the (T, F) of the mel window, `architecture` another one than the variant's."""
 
-    def __init__(self, variant: str = "amnet", audio: tuple[int, int] = (32, 80)):
+    def __init__(
+        self, variant: str = "amnet", audio: tuple[int, int] = (32, 80), architecture: Architecture | None = None
+    ):
         super().__init__()
         if variant not in VARIANTS:
             raise ValueError(f"no variant {variant!r} of AMNet; one of {', '.join(VARIANTS)}")
         self.variant = variant
         self.fuser = Fuser(audio)
-        self.reenactor = Reenactor(variant)
+        self.reenactor = Reenactor(architecture or VARIANTS[variant])
         self.landmark_layer = nn.Linear(GEOMETRY, 2 * LANDMARKS)
 
     def landmarks(self, f_geo: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """AMNet's checkpoints: one safetensors file of weights, the persons' pictures, and a header that tells the rest.
 
-Header values are JSON: format, variant, size, audio (edgetalk.metadata.AudioSpec), persons, training. Checkpoints of
-the other families are in store.py; published ones of others are read by the export.
+Header values are JSON: format, variant, size, audio (edgetalk.metadata.AudioSpec), persons, training, and
+architecture (networks.amnet.Architecture) where it is not the variant's own. Checkpoints of the other families are
+in store.py; published ones of others are read by the export.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor
 from edgetalk.errors import ModelError
 from edgetalk.metadata import AudioSpec
 
-from .amnet import VARIANTS, AMNet
+from .amnet import VARIANTS, AMNet, Architecture
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], **header: Any) -> None:
@@ -66,12 +67,13 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         if header.get("format") != 1 or header.get("variant") not in VARIANTS:
             raise KeyError("format")
         spec = AudioSpec(**header["audio"])
+        architecture = Architecture.of(header["architecture"]) if "architecture" in header else None
         size, persons, training = int(header["size"]), tuple(header["persons"]), dict(header["training"])
     except (SafetensorError, KeyError, ValueError, TypeError) as error:
         raise ModelError(f"{path} is not a checkpoint of AMNet; train one with: edgetalk train amnet") from error
     sources = {name.removeprefix("source."): t for name, t in tensors.items() if name.startswith("source.")}
     weights = {name: t.float() for name, t in tensors.items() if not name.startswith("source.")}
-    network = AMNet(header["variant"], (spec.window, spec.features))
+    network = AMNet(header["variant"], (spec.window, spec.features), architecture)
     expected = network.state_dict()
     wrong = [n for n in expected if n not in weights or weights[n].shape != expected[n].shape]
     wrong += [n for n in weights if n not in expected]
