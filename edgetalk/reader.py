@@ -1,0 +1,248 @@
+"""Films in: upright pictures at a constant rate, from any file that FFmpeg reads.
+
+The film's rate and resolution are kept, exactly. Where a file shows its pictures for unequal times, each index shows
+the picture whose time is nearest: some are given twice, some not at all. Colours follow what the file says of itself;
+where it says nothing, films of 720 and more rows are taken for BT.709 and smaller ones for BT.601, as players do.
+Interlaced films are not deinterlaced, high dynamic range is not mapped to the screen's.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .clock import MAX_FPS
+from .errors import InputError
+from .planes import BT709, FULL, LIMITED, even, of_rgb
+
+Image = NDArray[np.uint8]
+
+HD = 720  # rows from which on an untold colour space is BT.709
+BT601 = 5  # FFmpeg's number
+SPACES = (1, 4, 5, 6, 7, 9)  # matrices that FFmpeg's scaler knows by the same numbers
+HDR = {16: "PQ", 18: "HLG"}  # FFmpeg's numbers of transfer curves
+VARIES = Fraction(3, 2)  # a nominal rate that many times the mean one is that of the clock, not of the pictures
+MEMORY = 1 << 28  # bytes of pictures that walking backwards may hold
+SLACK = Fraction(3, 20)  # seconds by which a film may miss its promised length
+
+
+class Reader:
+    """A film. Every iteration starts anew and gives RGB pictures, uint8 (height, width, 3).
+
+    Raises FileNotFoundError, and InputError where the file is no film, has no picture stream or is cut short; what
+    only shows on the way raises while the pictures are read.
+
+    >>> film = Reader("target.mp4")
+    >>> film.size, film.fps, film.length
+    ((1280, 720), Fraction(30000, 1001), 240)
+    >>> for frame in film: ...
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        with open(path, "rb") as file:  # the system's own words where it cannot be opened
+            if not file.read(1):
+                raise InputError(f"{path} is empty (0 bytes); expected a film")
+        self._turn = 0
+        self._origin: Fraction | None = None
+        with self._open() as (film, stream):
+            self._check_whole(stream)
+            self.fps: Fraction = _rate(stream)
+            """Pictures per second, exact."""
+            first = next(self._decode(film, stream), None)
+            if first is None:
+                raise InputError(f"{path} has a picture stream without a picture; expected a film")
+            self._origin = _time(first)
+            self._turn = first.rotation // 90 % 4
+            self._plain = first.format.name == "yuv420p" and not (
+                self._turn or first.width % 2 or first.height % 2 or _colours(first) != (BT709, LIMITED)
+            )
+            upright = (first.width, first.height) if self._turn % 2 == 0 else (first.height, first.width)
+            self.size: tuple[int, int] = upright
+            """Width, height in pixels, upright."""
+            aspect = Fraction(stream.sample_aspect_ratio or 1) or Fraction(1)
+            self.pixel_aspect: Fraction = aspect if self._turn % 2 == 0 else 1 / aspect
+            """Width of a pixel as it is to be shown, by its height."""
+            if first.color_trc in HDR:
+                warnings.warn(
+                    f"{self.path.name} has high dynamic range ({HDR[first.color_trc]}), which is read as if it had "
+                    "not and will look pale; convert it first for right colours",
+                    stacklevel=2,
+                )
+            seconds = _promised(stream) or Fraction(film.duration or 0, 1_000_000)
+            self.length: int = round(seconds * self.fps)
+            """How many pictures the file promises, 0 where it does not; how many there are, only reading tells."""
+
+    def __iter__(self) -> Iterator[Image]:
+        return map(self._rgb, self._constant(0))
+
+    def planes(self, start: int = 0) -> Iterator[Image]:
+        """Yield the pictures from index `start` on as planes, see planes.py; sides that are odd get one pixel more."""
+        return map(self._planes, self._constant(start))
+
+    def backwards(self, stop: int) -> Iterator[Image]:
+        """Yield the planes of the pictures stop - 1, stop - 2, … 0, holding few of them at a time."""
+        width, height = self.size
+        at_once = max(8, MEMORY // (width * height * 3 // 2))
+        for end in range(stop, 0, -at_once):
+            start = max(0, end - at_once)
+            pictures = [picture for picture, _ in zip(self.planes(start), range(start, end), strict=False)]
+            yield from reversed(pictures)
+
+    def _rgb(self, frame: Any) -> Image:
+        space, span = _colours(frame)
+        rgb = frame.reformat(
+            format="rgb24", src_colorspace=space, dst_colorspace=space, src_color_range=span, dst_color_range=FULL
+        )
+        return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), self._turn))
+
+    def _planes(self, frame: Any) -> Image:
+        # A film may change its format on the way: what is not as the first picture takes the long way.
+        if self._plain and frame.format.name == "yuv420p" and _colours(frame) == (BT709, LIMITED):
+            return np.asarray(frame.to_ndarray())
+        return of_rgb(even(self._rgb(frame)))
+
+    def _constant(self, start: int) -> Iterator[Any]:
+        """Yield the decoded picture that every index from `start` on shows."""
+        held, at, index = None, start, 0
+        for index, frame in self._indexed(start):
+            while held is not None and at < index:
+                yield held
+                at += 1
+            held = frame
+        if held is None:
+            return
+        duration = Fraction(held.duration or 0) * (held.time_base or 0)
+        end = index + max(1, round(duration * self.fps))
+        while at < end:
+            yield held
+            at += 1
+
+    def _indexed(self, start: int) -> Iterator[tuple[int, Any]]:
+        """Yield decoded pictures with the index at which each begins, from one at or before `start` on."""
+        if start and (origin := self._origin) is not None:
+            with self._open() as (film, stream):
+                try:
+                    film.seek(int((origin + start / self.fps) / stream.time_base), stream=stream)
+                except OSError:  # a kind of file that cannot
+                    pass
+                else:
+                    pictures = self._numbered(film, stream, start)
+                    first = next(pictures, None)
+                    if first is not None and first[0] <= start:
+                        yield first
+                        yield from pictures
+                        return
+        with self._open() as (film, stream):
+            yield from self._numbered(film, stream, 0)
+
+    def _numbered(self, film: Any, stream: Any, index: int) -> Iterator[tuple[int, Any]]:
+        for frame in self._decode(film, stream):
+            time = _time(frame)
+            if time is not None and self._origin is not None:
+                index = max(0, ((time - self._origin) * self.fps + Fraction(1, 2)).__floor__())
+            yield index, frame
+            index += 1
+
+    def _decode(self, film: Any, stream: Any) -> Iterator[Any]:
+        """Yield the pictures of a stream in the order in which they are shown; what precedes a key frame is skipped."""
+        import av
+
+        count, last = 0, None
+        try:
+            for packet in film.demux(stream):
+                try:
+                    pictures = packet.decode()
+                except av.InvalidDataError:
+                    if count:
+                        raise
+                    continue
+                for picture in pictures:
+                    count, last = count + 1, picture
+                    yield picture
+        except av.FFmpegError as error:
+            place = f" at {float(last.time):.2f} s" if last is not None and last.time is not None else ""
+            raise InputError(f"{self.path} is damaged{place} ({error.strerror}); copy or convert it again") from None
+        promised = _promised(stream)
+        if last is not None and promised and last.time is not None and self._origin is not None:
+            if Fraction(last.pts * last.time_base) - self._origin + 1 / self.fps < promised - SLACK:
+                raise self._truncated()
+
+    def _open(self) -> Any:
+        return _Opened(self.path)
+
+    def _check_whole(self, stream: Any) -> None:
+        """An mp4 lists where each picture lies: beyond the end of a file that was cut short."""
+        entries = stream.index_entries
+        if len(entries):
+            last = max((entry.pos + entry.size for entry in entries), default=0)
+            if last > self.path.stat().st_size:
+                raise self._truncated()
+
+    def _truncated(self) -> InputError:
+        return InputError(f"{self.path} is truncated: its header promises more pictures than it holds; copy it again")
+
+
+class _Opened:
+    """A file and its picture stream, opened for one pass."""
+
+    def __init__(self, path: Path) -> None:
+        import av
+
+        try:
+            self._film = av.open(os.fspath(path))
+        except av.FFmpegError as error:
+            raise InputError(f"{path} is no film that FFmpeg can read ({error.strerror}), or it is damaged") from None
+        covers = int(av.stream.Disposition.attached_pic)
+        streams = [stream for stream in self._film.streams.video if not int(stream.disposition) & covers]
+        if not streams:
+            self._film.close()
+            raise InputError(f"{path} has no picture stream; expected a film")
+        self._stream = streams[0]
+        self._stream.thread_type = "AUTO"
+
+    def __enter__(self) -> tuple[Any, Any]:
+        return self._film, self._stream
+
+    def __exit__(self, *error: object) -> None:
+        self._film.close()
+
+
+def _rate(stream: Any) -> Fraction:
+    mean = stream.average_rate
+    for rate in (stream.guessed_rate, mean and Fraction(mean).limit_denominator(1001)):
+        if rate and 1 <= rate <= MAX_FPS and (not mean or rate <= VARIES * mean):
+            return Fraction(rate)
+    return Fraction(25)
+
+
+def _time(frame: Any) -> Fraction | None:
+    return None if frame.pts is None else Fraction(frame.pts) * frame.time_base
+
+
+def _promised(stream: Any) -> Fraction:
+    """Seconds of pictures by the file's header, 0 where it tells none of this stream."""
+    if stream.duration:
+        return Fraction(stream.duration * stream.time_base)
+    text = stream.metadata.get("DURATION", "")  # Matroska: 00:00:08.008000000
+    try:
+        hours, minutes, seconds = text.split(":")
+        return Fraction(int(hours) * 3600 + int(minutes) * 60) + Fraction(seconds)
+    except ValueError:
+        return Fraction(0)
+
+
+def _colours(frame: Any) -> tuple[int, int]:
+    """Matrix and range of a picture, in FFmpeg's numbers."""
+    space = int(frame.colorspace)
+    if space not in SPACES:
+        space = BT709 if frame.height >= HD else BT601
+    full = int(frame.color_range) == FULL or frame.format.name.startswith("yuvj")
+    return space, FULL if full else LIMITED
