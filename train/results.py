@@ -365,7 +365,7 @@ def document(folder: Path, link: str) -> str:
         "can ask for.\n\n" + table_1(score),
         "Lips": lips(score),
         "Table I with calm heads": "The same six with the small head turns of an announcer at a desk "
-        "(`--set calm`), which is nearer to AnnVI and what `idle` motion asks for.\n\n"
+        "(`--set calm --frames 3000`), which is nearer to AnnVI and what `idle` motion asks for.\n\n"
         + table_1(reports["calm"], "calm"),
         "Lips with calm heads": lips(reports["calm"], "calm"),
         "Smaller model, enlarged": upscaled(reports),
