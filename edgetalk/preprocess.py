@@ -248,6 +248,42 @@ def similarity(points: NDArray[Any], template: NDArray[Any]) -> NDArray[np.float
     return np.concatenate([linear, (target - linear @ centre)[:, None]], 1)
 
 
+_FRONTAL = (np.array([(39.73, 51.138), (72.27, 51.138), (56, 68.493), (42.463, 87.01), (69.537, 87.01)]) + 0.5) / 112
+TEMPLATES: dict[str, NDArray[np.float64]] = {
+    "arcface": (
+        np.array([(38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041)])
+        + 0.5
+    )
+    / 112,  # InsightFace's
+    "simswap": _FRONTAL,  # InsightFace's older one, by which the crops of the 224-pixel generator were cut
+    "simswap-arcface": _FRONTAL,  # and those of its extractor of identities
+    "simswap-512": (
+        np.array([(192.981, 239.947), (318.903, 240.194), (256.634, 314.019), (201.261, 371.410), (313.089, 371.151)])
+        + 0.5
+    )
+    / 512,  # FFHQ's
+    # The face detector's box, from the hairline to a little under the chin and from ear to ear, brought to a square.
+    # Its authors give no points: these are the proportions of "arcface" in such a box.
+    "wav2lip": np.array([(0.278, 0.370), (0.722, 0.370), (0.5, 0.558), (0.316, 0.750), (0.684, 0.750)]),
+    # The mean over drawn faces that turn and speak.
+    "wavsyncswap": np.array([(0.3543, 0.3449), (0.6457, 0.3449), (0.5, 0.4943), (0.3995, 0.6283), (0.6005, 0.6283)]),
+}
+"""Where the five points of a face (eyes, tip of the nose, corners of the mouth; those on the viewer's left first) lie
+in the crops that a family was trained on, float64 (5, 2), fractions of the crop's width and height."""
+ASPECTS = {"wav2lip": 0.74}
+"""Width by height of what a crop shows in the frame, where that is no square."""
+
+
+def crop_matrix(family: str, points: NDArray[Any], size: int) -> NDArray[np.float64]:
+    """Return the 2x3 matrix from the frame to a family's crop of `size` pixels, which `align` and `paste` take.
+
+    `points` are the five points of the face, (5, 2) pixels. Raises InputError where they lie in one place.
+    """
+    stretch = np.array([ASPECTS.get(family, 1.0), 1.0])
+    matrix = similarity(points, TEMPLATES[family] * stretch * size - 0.5)
+    return np.asarray((matrix + [[0, 0, 0.5]]) / stretch[:, None] - [[0, 0, 0.5]])
+
+
 def align(picture: Picture, matrix: NDArray[np.float64], size: int) -> Picture:
     """Return the crop that `matrix` (2x3, picture to crop) cuts out, uint8 (size, size, 3).
 
