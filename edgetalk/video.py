@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from . import __version__
 from .clock import SAMPLE_RATE, first_sample
 from .errors import InputError
+from .planes import BT709, FULL, LIMITED, even
 
 if TYPE_CHECKING:
     import av
@@ -57,7 +58,6 @@ CONTAINERS = {
         "webm", "libvpx-vp9", "libopus", 30, {"deadline": "realtime", "cpu-used": "8", "row-mt": "1"}, {}
     ),
 }
-_BT709, _LIMITED, _FULL = 1, 1, 2  # FFmpeg's numbers; players assume the first two of such files
 
 
 def container(path: str | os.PathLike[str]) -> Container:
@@ -71,10 +71,11 @@ def container(path: str | os.PathLike[str]) -> Container:
 class Writer:
     """Writes frames, and the sound that goes with them, into a file; a context manager.
 
-    size is (width, height) in pixels, both even. fps is exact: Fraction(30000, 1001) stays that. audio is
-    (N,) float32 PCM at 16 kHz. crf is the constant quality of H.264 (default 18) or VP9 (default 30), less is
-    better. Leaving the block by an exception, Ctrl-C included, removes what was written; so does leaving it without
-    a frame.
+    size is (width, height) in pixels; these codecs keep pairs of pixels, so an odd width or height gets its last
+    column or row twice. fps is exact: Fraction(30000, 1001) stays that. audio is (N,) float32 PCM at 16 kHz.
+    crf is the constant quality of H.264 (default 18) or VP9 (default 30), less is better. pixel_aspect is how wide a
+    pixel is to be shown, by its height; tags is what the file says of itself. Leaving the block by an exception,
+    Ctrl-C included, removes what was written; so does leaving it without a frame.
 
     >>> with Writer("out.mp4", (256, 256), Fraction(25), audio=pcm) as writer:
     ...     writer.write(frame)  # uint8 (256, 256, 3) RGB
@@ -87,6 +88,9 @@ class Writer:
         fps: Fraction,
         audio: Sound | None = None,
         crf: int | None = None,
+        *,
+        pixel_aspect: Fraction = Fraction(1),
+        tags: Mapping[str, str] = TAGS,
     ) -> None:
         import av
 
@@ -95,16 +99,17 @@ class Writer:
         self.size = size
         self.fps = fps
         self.frames = 0
-        if size[0] % 2 or size[1] % 2:
-            raise InputError(f"video: got {size[0]}x{size[1]} pixels, expected even numbers; crop a row or column")
         if not self.path.parent.is_dir():
             raise FileNotFoundError(errno.ENOENT, "No such folder", str(self.path.parent))
         self._part = self.path.with_name(self.path.name + ".part")
         self._part.write_bytes(b"")  # FFmpeg opens it at the first frame: too late to hear that it cannot
+        self._converter = av.video.reformatter.VideoReformatter()  # one for all: making one costs as much as encoding
         self._output = av.open(str(self._part), "w", format=kind.format, options=dict(kind.muxer))
         try:
-            self._output.metadata.update(TAGS)
+            self._output.metadata.update(tags)
             self._video = self._add_video(kind, kind.crf if crf is None else crf)
+            if pixel_aspect != 1:
+                self._video.codec_context.sample_aspect_ratio = pixel_aspect
             self._audio = self._add_audio(kind) if audio is not None else None
         except BaseException:
             self._discard()
@@ -114,15 +119,15 @@ class Writer:
 
     def _add_video(self, kind: Container, crf: int) -> av.VideoStream:
         stream: Any = self._output.add_stream(kind.video, rate=self.fps)
-        stream.width, stream.height = self.size
+        stream.width, stream.height = (side + side % 2 for side in self.size)
         stream.pix_fmt = "yuv420p"
         stream.time_base = stream.codec_context.time_base = 1 / self.fps
         stream.options = {"crf": str(crf), **kind.options}
         if kind.video == "libvpx-vp9":
             stream.bit_rate = 0  # else crf is only an upper bound of quality
         context = stream.codec_context
-        context.colorspace = context.color_primaries = context.color_trc = _BT709
-        context.color_range = _LIMITED
+        context.colorspace = context.color_primaries = context.color_trc = BT709
+        context.color_range = LIMITED
         return stream  # type: ignore[no-any-return]
 
     def _add_audio(self, kind: Container) -> av.AudioStream:
@@ -140,9 +145,21 @@ class Writer:
         width, height = self.size
         if frame.shape != (height, width, 3) or frame.dtype != np.uint8:
             raise InputError(f"frame: got {frame.dtype} {frame.shape}, expected uint8 ({height}, {width}, 3)")
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24").reformat(
-            format="yuv420p", dst_colorspace=_BT709, dst_color_range=_LIMITED
+        picture = self._converter.reformat(
+            av.VideoFrame.from_ndarray(np.ascontiguousarray(even(frame)), format="rgb24"),
+            format="yuv420p",
+            dst_colorspace=BT709,
+            dst_color_range=LIMITED,
         )
+        self._append(picture)
+
+    def write_planes(self, planes: Image) -> None:
+        """Append a picture as planes.py has it, its sides even, and the sound that belongs to it; see `write`."""
+        import av
+
+        self._append(av.VideoFrame.from_ndarray(planes, format="yuv420p"))
+
+    def _append(self, picture: Any) -> None:
         picture.pts, picture.time_base = self.frames, 1 / self.fps
         self.frames += 1
         self._output.mux(self._video.encode(picture))
@@ -208,8 +225,8 @@ def frames(path: str | os.PathLike[str]) -> Iterator[Image]:
                 raise InputError(f"{path} has no picture; expected a film")
             for frame in film.decode(video=0):
                 # Said outright: PyAV 14 takes the range of RGB for that of the film, and hardens it.
-                full = frame.color_range == _FULL or frame.format.name.startswith("yuvj")
-                rgb = frame.reformat(format="rgb24", src_color_range=_FULL if full else _LIMITED, dst_color_range=_FULL)
+                full = frame.color_range == FULL or frame.format.name.startswith("yuvj")
+                rgb = frame.reformat(format="rgb24", src_color_range=FULL if full else LIMITED, dst_color_range=FULL)
                 yield rgb.to_ndarray().astype(np.uint8, copy=False)
     except av.FFmpegError as error:
         raise InputError(f"{path} is no film that FFmpeg can read ({error.strerror}), or it is damaged") from None
