@@ -1,12 +1,15 @@
 """A session: one engine and one avatar, and a frame for every step of sound, pose and blink.
 
 What differs between families is read from the graph's inputs and from the metadata, so this file knows none of
-them. Playing, writing video and finding faces are left out. One thread at a time may use a session.
+them. Playing, writing video and finding faces are left out. One thread at a time may use a session; for several
+faces or threads open several: sessions of one file that ask for the same share the engine and its memory.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import functools
 import os
 import warnings
 from collections.abc import Iterable, Iterator
@@ -50,7 +53,9 @@ class Session:
     taken or else NAME.onnx. `avatar` is an .avatar file or an Avatar, STEM.avatar beside the engine where none is
     given; `source` instead prepares a picture, a square crop of an aligned face. `device` is "auto" or a device by
     its engine's name; `use="commercial"` refuses models that may not be used so; `threads` is the number of CPU
-    threads, None for the engine's choice.
+    threads, None for the engine's choice. `streams` is how many steps of different sessions on this engine the CPU
+    does side by side: 1 gives each step all threads, the least latency; 2 give more frames per second to films and
+    to many faces.
 
     Raises FileNotFoundError, ModelError, InputError or BackendError.
 
@@ -67,6 +72,7 @@ class Session:
         device: str = "auto",
         use: str = "any",
         threads: int | None = None,
+        streams: int = 1,
     ) -> None:
         if use not in ("any", "commercial"):
             raise InputError(f'use: got {use!r}, expected "any" or "commercial"')
@@ -74,8 +80,11 @@ class Session:
             raise InputError("avatar and source were both given, expected one of them: which face shall speak?")
         self._path = find_engine(engine)
         self._threads = threads
+        self.streams = streams
+        """How many steps the engine does side by side."""
         self._closed = False
-        self._backend = open_engine(self._path, device=device, threads=threads)
+        self._reopen = functools.partial(open_engine, self._path, device=device, threads=threads, streams=streams)
+        self._backend = self._reopen()
         try:
             self._open(avatar, source, use)
         except BaseException:
@@ -123,7 +132,8 @@ class Session:
         """The face, with its licence, the consent to its use and the person's name."""
         self._features = self._of_avatar()
         self._frames = max((len(values) for values in self._features.values()), default=1)
-        self._at = 0  # step, which an avatar of several frames follows
+        self.at = 0
+        """The frame of an avatar of several that the next step shows, counted on by every step."""
         self._fed = False
 
     def _prepare(self, avatar: Any, source: Any) -> Avatar:
@@ -214,11 +224,11 @@ class Session:
                 if name in self._ranges:
                     check_range(name, array, *self._ranges[name])
         if self._frames > 1 or not self._fed:
-            k = _ping_pong(self._at, self._frames)
+            k = _ping_pong(self.at, self._frames)
             feeds |= {key: values[k : k + 1] for key, values in self._features.items()}
         results = self._backend.run(feeds)
         self._fed = True
-        self._at += 1
+        self.at += 1
         if "landmarks" in results:
             self.landmarks = results["landmarks"][0]
         frame: Frame = results["frame"][0]
@@ -268,7 +278,7 @@ class Session:
         return self._animate(cut(), motions.named(motion, seed, rate))
 
     def _animate(self, cut: Iterable[NDArray[np.float32]], move: motions.Motion) -> Iterator[Frame]:
-        self._at = 0
+        self.at = 0
         for i, window in enumerate(cut):
             yield self.step(window, *(move.pose_blink(i) if "pose" in self.inputs else ()))
 
@@ -283,6 +293,14 @@ class Session:
     def _check_open(self) -> None:
         if self._closed:
             raise BackendError(f"the session of {self._path.name} is closed; open a new one")
+
+    def twin(self) -> Session:
+        """Return another session with the same face on the same engine, to be used in another thread and closed."""
+        self._check_open()
+        other = copy.copy(self)
+        other._backend = self._reopen()
+        other.at, other._fed, other.landmarks = 0, False, None
+        return other
 
     def close(self) -> None:
         """Free the engine; may be called twice. Frames stay readable."""

@@ -1,6 +1,6 @@
 """The seam between a session and what runs its network; the suffix of an engine's file chooses the module.
 
-A backend is one module with two functions, `open(path, *, device, precision, threads) -> Backend` and
+A backend is one module with two functions, `open(path, *, device, precision, threads, streams) -> Backend` and
 `preflight(path) -> list[str]`, imported when a file of its kind is opened. Checks of what the caller passes
 stand in session.py, once; a backend may take its feeds as they are.
 """
@@ -16,10 +16,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetalk.errors import ModelError
+from edgetalk.errors import InputError, ModelError
 from edgetalk.metadata import Metadata
 
-SUFFIXES = {".xml": "openvino", ".onnx": "openvino", ".plan": "tensorrt"}
+SUFFIXES = {".xml": "openvino", ".onnx": "openvino", ".plan": "tensorrt", ".tflite": "openvino"}
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -62,14 +62,24 @@ def open_engine(
     device: str = "auto",
     precision: str | None = None,
     threads: int | None = None,
+    streams: int = 1,
 ) -> Backend:
     """Open the engine in the file `path`.
 
+    Backends of one file that were opened with the same arguments share the engine and its memory; each has its own
+    inputs and outputs, and may run in a thread of its own while the others run.
+
     `device` is "auto" or a device by its engine's name ("CPU", "GPU.1", "cuda:0"); one that is missing is an error.
     `precision` overrides what the metadata says ("f32", "bf16"); `threads` is the number of CPU threads, None for
-    the engine's choice. Raises FileNotFoundError, ModelError or BackendError.
+    the engine's choice. `streams` is how many runs the CPU does side by side: 1 gives each run all threads, the
+    least latency; 2 and more share the threads out, for the most runs per second. On a GPU every backend has a
+    stream of its own. Raises FileNotFoundError, ModelError, InputError or BackendError.
     """
-    backend: Backend = _module(path).open(Path(path), device=device, precision=precision, threads=threads)
+    if streams < 1:
+        raise InputError(f"streams: got {streams}, expected at least 1")
+    backend: Backend = _module(path).open(
+        Path(path), device=device, precision=precision, threads=threads, streams=streams
+    )
     return backend
 
 

@@ -1,15 +1,17 @@
-"""OpenVINO: runs .xml (with its .bin) and .onnx files on CPUs, and on Intel GPUs and NPUs where one is named.
+"""OpenVINO: runs .xml (with its .bin), .onnx and .tflite files on CPUs, and on Intel GPUs and NPUs by name.
 
 The precision is always set, never left to the plugin, whose silent default on CPUs with bf16 is bf16. Input and
 output arrays are bound to the request once: feeding copies into them, results are views of them. With the
-environment variable EDGETALK_CACHE set to a folder, compiled networks are kept there and open faster. Batch is 1;
-throughput modes and asynchronous requests are left out.
+environment variable EDGETALK_CACHE set to a folder, compiled networks are kept there and open faster. Backends of
+the same file that ask for the same share the compiled network; each has its own request and arrays. Batch is 1.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +28,9 @@ ARITHMETIC = {"f32": ("f32", "FP32"), "bf16": ("bf16", "BF16"), "int8": ("bf16",
 ALIGNMENT = 64  # bytes; the widest vector registers
 
 
-def open(path: Path, *, device: str, precision: str | None, threads: int | None) -> OpenVINO:
+def open(path: Path, *, device: str, precision: str | None, threads: int | None, streams: int) -> OpenVINO:
     """Open an .xml or .onnx file; see edgetalk.backends.open_engine."""
-    return OpenVINO(path, device=device, precision=precision, threads=threads)
+    return OpenVINO(path, device=device, precision=precision, threads=threads, streams=streams)
 
 
 def preflight(path: Path) -> list[str]:
@@ -46,18 +48,13 @@ def preflight(path: Path) -> list[str]:
     return lines
 
 
-class OpenVINO:
-    """A network compiled for one device; implements edgetalk.backends.Backend."""
+class Network:
+    """A network compiled for one device, shared by the backends of a file."""
 
-    def __init__(self, path: Path, *, device: str, precision: str | None, threads: int | None) -> None:
-        if precision is not None and precision not in ARITHMETIC:
-            raise InputError(f"precision: got {precision!r}, expected one of {', '.join(ARITHMETIC)}")
-        if threads is not None and threads < 1:
-            raise InputError(f"threads: got {threads}, expected at least 1, or None for OpenVINO's choice")
+    def __init__(self, path: Path, device: str, precision: str | None, threads: int | None, streams: int) -> None:
         ov = _package(path)
         core = ov.Core()
         model = _read(core, path)  # the compiled network would not have the metadata any more
-        self._name = path.name
         self.metadata = _metadata(model)
         if precision is None:
             precision = Metadata.from_json(self.metadata, path.name).precision if self.metadata else "f32"
@@ -67,20 +64,52 @@ class OpenVINO:
             f"{target} ({core.get_property(target, 'FULL_DEVICE_NAME')}), OpenVINO {_version(ov)}, "
             f"{arithmetic}{why}{chosen}"
         )
-        config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": arithmetic}
+        config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": arithmetic}
+        config |= {"PERFORMANCE_HINT": "LATENCY"} if streams == 1 else {"NUM_STREAMS": streams}
         if threads is not None:
             config["INFERENCE_NUM_THREADS"] = threads
         if cache := os.environ.get("EDGETALK_CACHE"):
             config["CACHE_DIR"] = cache
         try:
             _fix_batch(model)
-            compiled = core.compile_model(model, target, config)
-            self._request = compiled.create_infer_request()
+            self.compiled = core.compile_model(model, target, config)
         except RuntimeError as error:
             raise BackendError(f"{path.name} does not run on {target}: {_reason(error)}") from error
-        self.inputs, self.outputs = _specs(compiled.inputs), _specs(compiled.outputs)
-        self._feeds = self._bind(compiled.inputs, self.inputs, ov.Tensor)
-        self._results = self._bind(compiled.outputs, self.outputs, ov.Tensor)
+        self.inputs, self.outputs = _specs(self.compiled.inputs), _specs(self.compiled.outputs)
+
+
+_networks: weakref.WeakValueDictionary[tuple[Any, ...], Network] = weakref.WeakValueDictionary()
+_lock = threading.Lock()
+
+
+def shared_network(path: Path, *wanted: Any) -> Network:
+    """Return the network of this file for what is wanted, compiled once as long as somebody uses it."""
+    files = [file.stat() for file in (path, path.with_suffix(".bin")) if file.is_file()]
+    key = (*wanted, os.environ.get("EDGETALK_CACHE"), *((f.st_dev, f.st_ino, f.st_mtime_ns, f.st_size) for f in files))
+    with _lock:
+        network = _networks.get(key)
+        if network is None:
+            network = _networks[key] = Network(path, *wanted)
+        return network
+
+
+class OpenVINO:
+    """A request to a compiled network, with its arrays; implements edgetalk.backends.Backend."""
+
+    def __init__(self, path: Path, *, device: str, precision: str | None, threads: int | None, streams: int) -> None:
+        if precision is not None and precision not in ARITHMETIC:
+            raise InputError(f"precision: got {precision!r}, expected one of {', '.join(ARITHMETIC)}")
+        if threads is not None and threads < 1:
+            raise InputError(f"threads: got {threads}, expected at least 1, or None for OpenVINO's choice")
+        network = shared_network(path, device, precision, threads, streams)
+        self._name = path.name
+        self.metadata, self.device = network.metadata, network.device
+        self.inputs, self.outputs = network.inputs, network.outputs
+        self._network: Network | None = network
+        self._request: Any = network.compiled.create_infer_request()
+        tensor = _package(path).Tensor
+        self._feeds = self._bind(network.compiled.inputs, self.inputs, tensor)
+        self._results = self._bind(network.compiled.outputs, self.outputs, tensor)
 
     def _bind(self, ports: Any, specs: dict[str, TensorSpec], tensor: Any) -> Arrays:
         """Let the request read or write arrays that we own, so that they outlive it."""
@@ -105,7 +134,7 @@ class OpenVINO:
         return self._results
 
     def close(self) -> None:
-        self._request = None
+        self._request = self._network = None
 
 
 def _package(path: Path) -> Any:
@@ -125,6 +154,8 @@ def _read(core: Any, path: Path) -> Any:
     # and these write to stderr.
     if path.suffix == ".onnx":
         _check_onnx(path)
+    elif path.suffix == ".tflite":
+        _check_tflite(path)
     else:
         _check_ir(path)
     try:
@@ -134,7 +165,7 @@ def _read(core: Any, path: Path) -> Any:
 
 
 def _cure(path: Path) -> str:
-    return "copy it again" if path.suffix == ".onnx" else f"copy it and {path.stem}.bin again"
+    return f"copy it and {path.stem}.bin again" if path.suffix == ".xml" else "copy it again"
 
 
 def _check_ir(path: Path) -> None:
@@ -146,6 +177,12 @@ def _check_ir(path: Path) -> None:
         raise ModelError(f"{path.name} is truncated at {len(text)} bytes; {_cure(path)}")
     if not path.with_suffix(".bin").is_file():
         raise ModelError(f"{path.name} has no {path.stem}.bin beside it; copy both files of the model")
+
+
+def _check_tflite(path: Path) -> None:
+    with path.open("rb") as file:
+        if file.read(8)[4:] != b"TFL3":  # OpenVINO itself verifies the tables behind the flatbuffer's name
+            raise ModelError(f"{path.name} is no TensorFlow Lite model; copy it again")
 
 
 def _check_onnx(path: Path) -> None:

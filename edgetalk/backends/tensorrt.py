@@ -34,8 +34,11 @@ from .cuda import Device, Graph, can_capture, open_device
 DTYPES = {"FLOAT": "f4", "HALF": "f2", "UINT8": "u1", "INT8": "i1", "INT32": "i4", "INT64": "i8", "BOOL": "?"}
 
 
-def open(path: Path, *, device: str, precision: str | None, threads: int | None) -> TensorRT:
-    """Open a .plan file; see edgetalk.backends.open_engine. Its precision is fixed, and it takes no CPU threads."""
+def open(path: Path, *, device: str, precision: str | None, threads: int | None, streams: int) -> TensorRT:
+    """Open a .plan file; see edgetalk.backends.open_engine.
+
+    Its precision is fixed; it takes no CPU threads, and each backend has its own stream in any case.
+    """
     plan = plans.read(path)
     if precision not in (None, plan.metadata.precision):
         raise InputError(

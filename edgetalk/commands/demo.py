@@ -7,7 +7,7 @@ import argparse
 from edgetalk import audio, benchmark, motion, session, speech, video
 from edgetalk.errors import InputError
 from edgetalk.progress import Progress
-from edgetalk.render import STAGES, render
+from edgetalk.render import STAGES, render, streams
 
 MODEL = "amnet"
 
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
             raise InputError(f"announcer: got {args.announcer!r}, expected one of {there}")
         avatar = session.MODELS / f"{args.announcer}.avatar"
     pcm = speech.say(args.text) if args.text is not None else audio.read(args.audio or benchmark.SENTENCE)
-    with session.Session(MODEL, avatar=avatar) as face:
+    with session.Session(MODEL, avatar=avatar, streams=streams(None)) as face:
         life = motion.Idle(args.seed, face.fps)
         with Progress("demo") as progress:
             timings = render(face, pcm, args.output, life, face.fps, progress=progress)

@@ -8,7 +8,7 @@ from fractions import Fraction
 from edgetalk import audio, motion, video
 from edgetalk.clock import frame_rate
 from edgetalk.progress import Progress
-from edgetalk.render import render
+from edgetalk.render import render, streams
 from edgetalk.session import Session
 
 
@@ -32,7 +32,12 @@ def run(args: argparse.Namespace) -> None:
     fps: Fraction | None = frame_rate(args.fps) if args.fps else None
     pcm = audio.read(args.audio)
     with Session(
-        args.engine, avatar=args.avatar, source=args.source, device=args.device, threads=args.threads
+        args.engine,
+        avatar=args.avatar,
+        source=args.source,
+        device=args.device,
+        threads=args.threads,
+        streams=streams(args.threads),
     ) as session:
         fps = fps or session.fps
         life = motion.named(args.motion, args.seed, fps)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -62,6 +63,10 @@ def test_what_does_not_fit_the_graph_is_refused(zoo, feeds):
             backend.run(wrong)
 
 
+def _compiled(backend) -> int:
+    return id(backend._network.compiled)
+
+
 def _arithmetic(backend) -> str:
     return backend._request.get_compiled_model().get_property("INFERENCE_PRECISION_HINT").to_string()
 
@@ -115,12 +120,44 @@ def test_threads_and_precision_are_checked(zoo):
 def test_compiled_networks_are_kept_where_the_environment_says(zoo, feeds, tmp_path, monkeypatch):
     want = open_engine(zoo.root / "f32/amnet.xml").run(feeds)["frame"]
     monkeypatch.setenv("EDGETALK_CACHE", str(tmp_path))
+    backend = None
     for _ in range(2):
+        if backend is not None:
+            backend.close()  # or the second would be the first's twin
         backend = open_engine(zoo.root / "f32/amnet.xml")
         np.testing.assert_array_equal(backend.run(feeds)["frame"], want)
         assert backend.metadata
     assert list(tmp_path.glob("*.blob"))
     assert backend._request.get_compiled_model().get_property("LOADED_FROM_CACHE")
+
+
+def test_backends_of_a_file_share_the_network_and_nothing_else(zoo, feeds, tmp_path):
+    path = zoo.set("f32", tmp_path / "model")
+    first, second = (open_engine(path, threads=2, streams=2) for _ in range(2))
+    assert _compiled(first) == _compiled(second)
+    assert _compiled(open_engine(path, threads=2)) != _compiled(first)
+    assert _compiled(open_engine(path, threads=2, precision="bf16", streams=2)) != _compiled(first)
+    turned = feeds | {"pose": feeds["pose"] + 0.5}
+    want = {id(f): open_engine(path, threads=1).run(f)["frame"].copy() for f in (feeds, turned)}
+    assert not np.array_equal(want[id(feeds)], want[id(turned)])
+
+    def many(backend, mine):
+        return [np.abs(backend.run(mine)["frame"].astype(int) - want[id(mine)]).max() for _ in range(50)]
+
+    with ThreadPoolExecutor(2) as pool:
+        runs = pool.submit(many, first, feeds), pool.submit(many, second, turned)
+    assert max(runs[0].result() + runs[1].result()) <= 1
+    first.close()
+    assert second.run(feeds) is not None  # who goes leaves the network to the others
+    with pytest.raises(InputError, match="streams: got 0, expected at least 1"):
+        open_engine(path, streams=0)
+
+
+def test_a_rebuilt_file_is_another_network(zoo, tmp_path):
+    path = zoo.set("f32", tmp_path / "model")
+    old = open_engine(path)
+    path.write_bytes(path.read_bytes() + b"\n")
+    assert _compiled(open_engine(path)) != _compiled(old)
 
 
 def damage(zoo, folder, what):

@@ -235,8 +235,8 @@ def test_a_device_that_refuses_to_record_runs_without_a_graph(machine, caplog):
 
 def test_a_precision_that_the_plan_has_not_is_refused(machine):
     with pytest.raises(InputError, match="got 'f32', but amnet.plan was built in fp16"):
-        backend.open(machine.path, device="auto", precision="f32", threads=None)
-    backend.open(machine.path, device="auto", precision="fp16", threads=2).close()
+        backend.open(machine.path, device="auto", precision="f32", threads=None, streams=1)
+    backend.open(machine.path, device="auto", precision="fp16", threads=2, streams=1).close()
 
 
 def test_devices_by_name():

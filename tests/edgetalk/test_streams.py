@@ -1,0 +1,130 @@
+"""Several sessions on one engine: twins, and films whose frames are stepped side by side."""
+
+import dataclasses
+import sys
+import threading
+import time
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from edgetalk import BackendError, Session, motion, render, video
+from edgetalk import avatar as avatars
+from edgetalk.metadata import AudioSpec, Metadata
+
+FPS = Fraction(25)
+
+
+def speech(seconds):
+    rng = np.random.default_rng(0)
+    envelope = np.clip(np.sin(np.arange(round(seconds * 16000)) / 1500), 0, 1)
+    return (0.3 * envelope * rng.normal(size=len(envelope))).astype(np.float32)
+
+
+@pytest.fixture
+def film(zoo, tmp_path):
+    """A step that takes mel alone, and an avatar of four frames, which it walks to and fro."""
+    spec = AudioSpec(window=16, offset=-6.4)
+    path = zoo.write("swap", tmp_path / "swap.onnx", Metadata(family="wavsyncswap", audio=spec, source="f" * 64))
+    faces = np.random.default_rng(0).normal(size=(4, 8, 8, 8)).astype(np.float16)
+    return path, avatars.Avatar(zoo.face(), {"face": faces}, np.zeros((4, 4), np.float32), "wavsyncswap", "f" * 64)
+
+
+def test_a_twin_has_the_face_and_its_own_time(film):
+    path, face = film
+    mel = np.zeros((16, 80), np.float32)
+    with Session(path, avatar=face) as session:
+        frames = [session.step(mel).copy() for _ in range(4)]
+        with session.twin() as twin:
+            assert twin.avatar is session.avatar and (twin.at, session.at) == (0, 4)
+            for frame in frames:
+                assert np.array_equal(twin.step(mel), frame)
+            twin.at = 2
+            assert np.array_equal(twin.step(mel), frames[2]) and twin.at == 3
+        assert np.array_equal(session.step(mel), frames[2])  # on its way back, whatever the twin did
+    with pytest.raises(BackendError, match="swap.onnx is closed"):
+        session.twin()
+
+
+@pytest.mark.parametrize("streams", [1, 2, 3])
+def test_a_film_made_side_by_side_is_the_film_made_in_turn(film, zoo, tmp_path, streams):
+    """Every frame in its place, of the right moment of sound, pose and avatar; threads come and go as they like."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    pcm = speech(1.6)
+    path, face = film
+    amnet = zoo.set("f32", tmp_path / "model")
+    try:
+        for engine, avatar in ((path, face), (amnet, None)):
+            with Session(engine, avatar=avatar, threads=2, streams=streams) as session:
+                want = [frame.copy() for frame in session.talk(pcm, seed=3)]
+                with Caught() as caught:
+                    timings = render.render(session, pcm, tmp_path / "a.mp4", motion.Idle(3, FPS), FPS)
+            assert len(timings.step) == len(want) == 40 and timings.rate == 40 / timings.wall
+            for got, expected in zip(caught.frames, want, strict=True):
+                assert np.abs(got.astype(int) - expected).max() <= 1
+    finally:
+        sys.setswitchinterval(interval)
+
+
+class Caught:
+    """Keeps what the writer is given."""
+
+    def __enter__(self):
+        self.frames, self.write = [], video.Writer.write
+        video.Writer.write = lambda writer, frame: (self.frames.append(frame.copy()), self.write(writer, frame))
+        return self
+
+    def __exit__(self, *_):
+        video.Writer.write = self.write
+
+
+def test_as_many_steps_at_once_as_there_are_streams(zoo, tmp_path, monkeypatch):
+    running, most, lock = set(), [], threading.Lock()
+    step = Session.step
+
+    def watched(session, *inputs):
+        with lock:
+            assert id(session) not in running  # one thread at a time may use a session
+            running.add(id(session))
+            most.append(len(running))
+        time.sleep(0.001)
+        try:
+            return step(session, *inputs)
+        finally:
+            with lock:
+                running.remove(id(session))
+
+    monkeypatch.setattr(Session, "step", watched)
+    with Session(zoo.set("f32", tmp_path / "model"), threads=2, streams=2) as session:
+        render.render(session, speech(4.0), tmp_path / "a.mp4", motion.still(), FPS)
+        session.step(*(np.zeros(shape, np.float32) for shape in session.inputs.values()))  # is as usable as before
+    assert max(most) == 2
+
+
+def test_a_failing_step_among_several_leaves_nothing(zoo, tmp_path):
+    class Leaning:
+        def pose_blink(self, i):
+            return np.array([4.0 if i == 20 else 0.0, 0, 0], np.float32), np.zeros(2, np.float32)
+
+    engine = zoo.set("f32", tmp_path / "model")
+    before = threading.active_count()
+    with Session(engine, streams=2) as session, pytest.raises(ValueError, match="pose"):
+        render.render(session, speech(2.0), tmp_path / "a.mp4", Leaning(), FPS)
+    assert not list(tmp_path.glob("a.*")) and threading.active_count() == before
+
+
+def test_streams_of_a_film(monkeypatch):
+    assert render.streams(1) == 1 and render.streams(8) == render.STREAMS
+    monkeypatch.setattr(render.os, "sched_getaffinity", lambda _: {0})
+    assert render.streams(None) == 1
+
+
+def test_avatars_differ_on_one_engine(film):
+    path, face = film
+    mel = np.ones((16, 80), np.float32)
+    other = dataclasses.replace(face, features={"face": face.features["face"][::-1].copy()})
+    with Session(path, avatar=face) as one, Session(path, avatar=other) as two:
+        frames = [one.step(mel).copy() for _ in range(4)]
+        assert np.array_equal(two.step(mel), frames[3]) and not np.array_equal(two.step(mel), frames[3])
