@@ -77,6 +77,8 @@ class Metadata:
     """sha256 of the ONNX file that an engine was built from; empty in the ONNX itself."""
     source: str = ""
     """sha256 of the source ONNX whose features this step takes; avatars carry the same."""
+    identity: str = ""
+    """sha256 of the identity ONNX whose vectors the source graph beside this step takes."""
     persons: tuple[str, ...] = ()
     """Names of the persons that the network knows; empty where it takes any face."""
     licence: str = ""

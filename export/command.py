@@ -1,5 +1,5 @@
 """Turn a checkpoint into ONNX: NAME.onnx, the step of one frame; NAME-source.onnx, what sees the picture alone;
-and NAME.avatar, a picture prepared with it.
+and NAME.avatar, a picture prepared with it. WavSyncSwap gets NAME-identity.onnx, too.
 
 The files get their names only after ONNX Runtime has reproduced torch with them, all or none.
 """
@@ -42,6 +42,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--every-avatar", action="store_true", help="write PERSON.avatar for each person, too")
     parser.add_argument("--source", type=Path, metavar="PICTURE", help="picture to make the avatar of instead")
     parser.add_argument(
+        "--identity",
+        type=Path,
+        metavar="FILE",
+        help="wavsyncswap: the identity extractor that it was trained with (default: identity.safetensors beside it)",
+    )
+    parser.add_argument(
         "--licence",
         default="",
         metavar="TEXT",
@@ -64,6 +70,7 @@ def run(args: argparse.Namespace) -> None:
         avatar=args.avatar,
         source=args.source,
         every_avatar=args.every_avatar,
+        identity=args.identity,
         licence=args.licence,
         use=args.use,
     )

@@ -25,7 +25,7 @@ from .graph import Export, Graph
 from .onnx_file import check_parity, run, to_bytes, trace
 from .published import Licence
 
-FAMILIES = {name: name for name in ("amnet", "wav2lip", "simswap", "arcface", "syncnet")}
+FAMILIES = {name: name for name in ("amnet", "wavsyncswap", "wav2lip", "simswap", "arcface", "syncnet")}
 """Family to module in this folder, imported when asked for."""
 USES = ("any", "non-commercial")
 
@@ -42,6 +42,7 @@ def to_onnx(
     avatar: str | None = None,
     source: str | os.PathLike[str] | None = None,
     every_avatar: bool = False,
+    identity: str | os.PathLike[str] | None = None,
     licence: str = "",
     use: str | None = None,
 ) -> list[Path]:
@@ -52,7 +53,8 @@ def to_onnx(
     inputs instead of two. `size` is the side of the picture, the checkpoint's own where it is not
     given. `avatar` names the person in the checkpoint whose picture the avatar shows (left alone: the first);
     `source` is a picture to use instead. Without any picture there is no avatar. `every_avatar` writes PERSON.avatar
-    for each person in the checkpoint, too.
+    for each person in the checkpoint, too. `identity` is the extractor that a WavSyncSwap was trained with, which
+    becomes NAME-identity.onnx (left alone: what lies beside the checkpoint).
 
     `licence` and `use` ("any" or "non-commercial") go into the metadata. Published weights bring the terms that
     their authors set (export/published.py); where these state none, `licence` has to be given, and a wider use
@@ -77,16 +79,19 @@ def to_onnx(
         raise InputError(f'batch: got {batch}, expected at least 1; for any batch use dynamic_conv="shift"')
     module = importlib.import_module(f".{FAMILIES[family]}", __package__)
     # Two samples, where any number is to be allowed, keep the tracer from taking a batch of one for granted.
-    export: Export = module.prepare(checkpoint, form=dynamic_conv, whole=whole, size=size, batch=batch or 2)
+    also = {} if identity is None else {"identity": Path(identity)}
+    if also and family != "wavsyncswap":
+        raise InputError(f"identity: got {identity}, {family} has no identity extractor beside it; leave that out")
+    export: Export = module.prepare(checkpoint, form=dynamic_conv, whole=whole, size=size, batch=batch or 2, **also)
     name, picture = _picture(export, avatar, source)
     licence, use = _terms(export.terms, checkpoint.name, licence, use)
     metadata = dataclasses.replace(export.metadata, licence=licence, use=use)
     with together(out.parent) as parts:
         for graph in export.graphs:
             data = _checked(graph, dataclasses.replace(metadata, role=graph.role), dynamic_batch=batch == 0)
-            if graph.role == "source":
-                metadata = dataclasses.replace(metadata, source=hashlib.sha256(data).hexdigest())
-                (parts / f"{out.stem}-source.onnx").write_bytes(data)
+            if graph.role in ("source", "identity") and len(export.graphs) > 1:
+                metadata = dataclasses.replace(metadata, **{graph.role: hashlib.sha256(data).hexdigest()})
+                (parts / f"{out.stem}-{graph.role}.onnx").write_bytes(data)
             else:
                 (parts / out.name).write_bytes(data)
             if picture is not None and "source" in graph.inputs:

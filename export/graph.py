@@ -17,7 +17,8 @@ class Graph(NamedTuple):
     """One ONNX file to be."""
 
     role: str
-    """"source", "step", "whole" …: what `Metadata.role` will say; a source graph's file ends in -source."""
+    """"source", "step", "whole" …: what `Metadata.role` will say. Beside a step, the files of source and identity
+    graphs end in -source and -identity."""
     module: nn.Module
     inputs: dict[str, Tensor]
     """An example of each input, in the order of `module.forward`."""
@@ -32,7 +33,7 @@ class Export(NamedTuple):
     metadata: Metadata
     """What all graphs share."""
     graphs: list[Graph]
-    """The source graph, where there is one, first."""
+    """What others carry the hash of comes first: the identity graph, the source graph, the step."""
     sources: dict[str, np.ndarray]
     """Pictures that came with the checkpoint, uint8 (S, S, 3) RGB, by the person's name."""
     terms: Licence | None = None
