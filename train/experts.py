@@ -80,12 +80,16 @@ def schedule(optimiser: torch.optim.Optimizer, peak: float, progress: float) -> 
 
 
 def steps(seconds: float, label: str) -> Iterator[tuple[int, float]]:
-    """Yield step numbers and the share of `seconds` that has passed, with a progress bar, until they are over."""
+    """Yield step numbers and the share of `seconds` that has passed, with a progress bar, until they are over.
+
+    Without a GPU they are seconds of the processor, so that whoever shares the machine costs time, not quality.
+    """
     from tqdm import tqdm
 
-    began, number = time.monotonic(), 0
+    clock = time.monotonic if torch.cuda.is_available() else time.process_time
+    began, number = clock(), 0
     with tqdm(total=round(seconds), unit="s", desc=label, mininterval=5) as bar:
-        while (passed := time.monotonic() - began) < seconds:
+        while (passed := clock() - began) < seconds:
             yield number, passed / seconds
             number += 1
             bar.update(int(passed) - bar.n)
@@ -102,10 +106,27 @@ def wait_for(data: Swaps, ready, patience: float) -> None:
 # Identity
 
 
+def some_faces(data: Swaps, count: int) -> tuple[Tensor, Tensor]:
+    """Draw pictures of known persons: uint8 (count, 96, 96, 3) and who they are; half are frames of clips, if any.
+
+    Clips show a person in clothes that its stills lack.
+    """
+    device = data.device
+    rows = torch.randint(len(data["still_person"]), (count - count // 2 if data.clips else count,), device=device)
+    frames, persons = [data["still_frames"][rows]], [data["still_person"][rows]]
+    if data.clips:
+        clip, frame = (torch.randint(n, (count // 2,), device=device) for n in (data.clips, FRAMES))
+        half = count // 4
+        for name, column, part in (("own", 0, slice(half)), ("swap", 1, slice(half, None))):
+            frames.append(data[f"clip_{name}"][clip[part], frame[part]])
+            persons.append(data["clip_meta"][clip[part], column])
+    return torch.cat(frames), torch.cat(persons)
+
+
 def train_identity(
     data: Swaps, seconds: float, seed: int, config: arcface.Config, people: int, batch: int = 256
 ) -> arcface.ArcFace:
-    """Train an extractor on the stills of `people` persons; the additive angular margin plus known face parameters."""
+    """Train an extractor on pictures of `people` persons; the additive angular margin plus known face parameters."""
     torch.manual_seed(seed)
     network = arcface.ArcFace(config).to(data.device, memory_format=torch.channels_last)
     margin = arcface.Margin(config.identity, -(-people // STILLS_PER_JOB) * STILLS_PER_JOB).to(data.device)
@@ -114,22 +135,23 @@ def train_identity(
     looked = time.monotonic()
     for number, progress in steps(seconds, f"identity {seed}"):
         schedule(optimiser, 1e-3, progress)
-        if progress < 0.6 and time.monotonic() - looked > 8:  # drawing may still go on
+        if progress < 0.6 and time.monotonic() - looked > 30:  # drawing may still go on
             data.refresh()
             looked = time.monotonic()
-        rows = torch.randint(len(data["still_person"]), (batch,), device=data.device)
-        faces = aligned(pictures(data["still_frames"][rows]), config.size, jitter=1.0)
+        frames, labels = some_faces(data, batch)
+        faces = aligned(pictures(frames), config.size, jitter=1.0)
         with autocast(data.device):
             vectors = network.features(faces.contiguous(memory_format=torch.channels_last))
-        labels = data["still_person"][rows]
         loss = F.cross_entropy(margin(F.normalize(vectors, dim=1), labels), labels)
         if network.parameters_head is not None:
-            loss = loss + 3 * F.smooth_l1_loss(network.parameters_head(vectors), data["still_parameters"][rows])
+            known = torch.zeros(len(margin.weight), config.parameters, device=data.device)
+            known[data["still_person"]] = data["still_parameters"]
+            loss = loss + 3 * F.smooth_l1_loss(network.parameters_head(vectors), known[labels])
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 5.0)
         optimiser.step()
-        if number % 200 == 0:
+        if number % 50 == 0:
             stills = len(data["still_person"])
             print(f"identity {seed}: step {number} loss {float(loss.detach()):.3f} stills {stills}", flush=True)
     return network.eval()
@@ -226,7 +248,7 @@ def train_sync(data: Swaps, seconds: float, seed: int, width: float, clips: int 
     free = FRAMES - syncnet.FRAMES - 5 * (WINDOWS - 1)
     for number, progress in steps(seconds, f"sync {seed}"):
         schedule(optimiser, 4e-4, progress)  # at 1e-3 and above the face encoder does not start to learn
-        if progress < 0.8 and time.monotonic() - looked > 10:
+        if progress < 0.8 and time.monotonic() - looked > 30:
             data.refresh()
             looked = time.monotonic()
         paired, varied = (min(max((progress - start) / 0.15, 0.0), 1.0) for start in (0.15, 0.4))
@@ -253,7 +275,7 @@ def train_sync(data: Swaps, seconds: float, seed: int, width: float, clips: int 
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 5.0)
         optimiser.step()
-        if number % 200 == 0:
+        if number % 50 == 0:
             shape = float(read.detach()) / 2
             print(f"sync {seed}: step {number} loss {float(loss.detach()):.3f} mouth {shape:.4f} clips {data.clips}",
                   flush=True)  # fmt: skip
@@ -346,7 +368,7 @@ def main(arguments=None) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cudnn.benchmark = True
     kinds = {"clips": args.kind != "identity", "stills": args.kind == "identity"}
-    data = Swaps(args.data, args.speech, device, **kinds)
+    data = Swaps(args.data, args.speech, device, stills=kinds["stills"])
     if args.kind == "identity":
         wait_for(data, lambda d: "still_person" in d and len(d.rows) >= args.enough, args.patience)
         config = arcface.Config(width=args.width, size=args.size, parameters=data["still_parameters"].shape[1])

@@ -4,7 +4,7 @@
 `python -m edgetalk.train.swap_data draw --speech speech.npz -o DIR --seconds 120` draws from it on any machine with
 numba. Drawing stops at its time limit: stills and test clips come first, training clips go on until the end.
 `Swaps` keeps a folder of them on a device. The same motion drawn under the source's face is the truth of a swap, which
-no filmed data has.
+no filmed data has. `python -m edgetalk.train.swap_data scene -o DIR` draws a film to dub (swap_scene.py).
 """
 
 from __future__ import annotations
@@ -24,9 +24,13 @@ from edgetalk.errors import InputError
 from edgetalk.mel import RANGE, windows
 from edgetalk.metadata import AudioSpec
 
+from .crops import apply, tracked
+
 SIZE = 96
 FPS = Fraction(25)
 FRAMES = 50  # frames per clip: two seconds
+CALM = 0.75
+"""Share of motion.POSE_LIMIT that heads turn here, at most 21° aside: people who are dubbed look at the camera."""
 SPEC = AudioSpec(window=16, offset=-6.4)
 """What the generator hears: 200 ms about the frame's middle."""
 SYNC_SPEC = AudioSpec(window=16, offset=0.0)
@@ -156,18 +160,24 @@ def face_parameters(identity) -> np.ndarray:
     return np.array([*plain, *(4 * colours - 2)], np.float32)
 
 
+def _announcer(identity):
+    from .announcers.announcer import Announcer
+    from .announcers.camera import FACE
+
+    return Announcer(identity, SIZE, FACE, finer=2)
+
+
 def _motion(utterance: Utterance, seed: int):
     from .announcers.motion import controls
     from .announcers.speech import Speech
 
     silent = np.zeros(utterance.samples, np.float32)  # motion takes phones and length, not the sound itself
-    return controls(Speech(silent, utterance.phones), float(FPS), seed)
+    moves = controls(Speech(silent, utterance.phones), float(FPS), seed)
+    return [replace(c, pose=CALM * c.pose) for c in moves]
 
 
 def _draw_stills(number: int, split: str) -> dict[str, np.ndarray]:
     """Stills of STILLS_PER_JOB persons, each face in LOOKS other people's hair and clothes."""
-    from .announcers.announcer import Announcer
-    from .announcers.camera import FACE
     from .announcers.features import Controls
     from .announcers.identity import dressed, random_identity, swapped
     from .announcers.visemes import SHAPES
@@ -179,12 +189,13 @@ def _draw_stills(number: int, split: str) -> dict[str, np.ndarray]:
         identity = random_identity(person)
         for _ in range(LOOKS):
             other = dressed(random_identity(2_000_000 + int(rng.integers(1 << 30))), int(rng.integers(1 << 30)))
-            announcer = Announcer(swapped(identity, other), SIZE, FACE)
+            announcer = _announcer(swapped(identity, other))
             for _ in range(POSES):
                 shape = SHAPES[rng.choice(list(SHAPES))] * rng.uniform(0.2, 1)
                 pose = rng.normal(0, 1, 3) * (0.16, 0.09, 0.06)
                 blink = np.full(2, float(rng.random() < 0.06))
-                pictures.append(announcer.draw(Controls(shape, pose, blink)))
+                controls = Controls(shape, pose, blink)
+                pictures.append(announcer.draw(controls, tracked(announcer.landmarks(controls)[None], rng)[0]))
                 persons.append(person)
                 parameters.append(face_parameters(identity))
     return {"frames": np.stack(pictures), "person": np.array(persons), "parameters": np.stack(parameters)}
@@ -192,8 +203,6 @@ def _draw_stills(number: int, split: str) -> dict[str, np.ndarray]:
 
 def _draw_clip(number: int, split: str, speech: list[Utterance], people: int) -> dict[str, np.ndarray]:
     """One clip: the target, the source's face on it, and (test only) that with another sentence's mouth."""
-    from .announcers.announcer import Announcer
-    from .announcers.camera import FACE
     from .announcers.identity import dressed, random_identity, swapped
 
     rng = np.random.default_rng([number, FIRST[split], 92])
@@ -209,9 +218,12 @@ def _draw_clip(number: int, split: str, speech: list[Utterance], people: int) ->
     first = int(rng.integers(len(motion) - FRAMES + 1)) if len(motion) > FRAMES else 0
     shown = motion[first : first + FRAMES]
     worn = dressed(random_identity(target), int(rng.integers(1 << 30)))
-    own, swap = Announcer(worn, SIZE, FACE), Announcer(swapped(random_identity(source), worn), SIZE, FACE)
+    own, swap = _announcer(worn), _announcer(swapped(random_identity(source), worn))
+    marks = np.stack([own.landmarks(c) for c in shown])
+    views = tracked(marks, rng)  # of the target's face, whoever is drawn in its place
     out = {
-        "own": np.stack([own.draw(c) for c in shown]), "swap": np.stack([swap.draw(c) for c in shown]),
+        "own": np.stack([own.draw(c, v) for c, v in zip(shown, views, strict=True)]),
+        "swap": np.stack([swap.draw(c, v) for c, v in zip(shown, views, strict=True)]),
         "pose": np.stack([c.pose for c in shown]).astype(np.float32),
         "blink": np.stack([c.blink for c in shown]).astype(np.float32),
         "mouth": np.stack([c.mouth for c in shown]).astype(np.float32),
@@ -219,13 +231,14 @@ def _draw_clip(number: int, split: str, speech: list[Utterance], people: int) ->
     }  # fmt: skip
     labelled = range(FRAMES) if split == "test" else range(number % 5, FRAMES, 5)
     out["labelled"] = np.array(labelled)
-    out["own_landmarks"] = np.stack([own.landmarks(shown[i]) for i in labelled])
-    out["swap_landmarks"] = np.stack([swap.landmarks(shown[i]) for i in labelled])
+    label = lambda shown, i: apply(views[i], swap.landmarks(shown[i])).astype(np.float32)  # noqa: E731
+    out["own_landmarks"] = np.stack([apply(views[i], marks[i]).astype(np.float32) for i in labelled])
+    out["swap_landmarks"] = np.stack([label(shown, i) for i in labelled])
     if split == "test":
         mouths = _motion(speech[other], seed)[:FRAMES]
         mixed = [replace(c, mouth=m.mouth) for c, m in zip(shown, mouths, strict=True)]
-        out["other"] = np.stack([swap.draw(c) for c in mixed])
-        out["other_landmarks"] = np.stack([swap.landmarks(c) for c in mixed])
+        out["other"] = np.stack([swap.draw(c, v) for c, v in zip(mixed, views, strict=True)])
+        out["other_landmarks"] = np.stack([label(mixed, i) for i in labelled])
     return out
 
 
@@ -239,8 +252,10 @@ def _work(job: tuple[str, int, str], folder: Path, speech: list[Utterance], peop
     os.replace(part, path)
 
 
-def _worker(jobs: list, taken, folder: Path, speech: list[Utterance], people: dict[str, int], until: float) -> None:
-    os.nice(10)  # training that shares the machine goes first
+def _worker(
+    jobs: list, taken, folder: Path, speech: list[Utterance], people: dict[str, int], until: float, nice: int
+) -> None:
+    os.nice(nice)
     while time.time() < until:
         with taken.get_lock():
             number = taken.value
@@ -259,10 +274,12 @@ def draw(
     valid_clips: int,
     clips: int,
     workers: int,
+    nice: int = 10,
 ) -> None:
     """Draw into `folder` for at most `seconds`: stills of all persons, test clips, then up to `clips` for training.
 
-    A test clip has two persons of its own. Files that are there already are kept, so the same call goes on.
+    A test clip has two persons of its own. Files that are there already are kept, so the same call goes on. At
+    niceness `nice` training that shares the machine goes first.
     """
     import cv2
 
@@ -283,7 +300,7 @@ def draw(
     context = multiprocessing.get_context("fork")
     taken = context.Value("l", 0)
     counts = {"train": people, "valid": 2 * valid_clips, "test": 2 * test_clips}
-    arguments = (jobs, taken, folder, speech, counts, until)
+    arguments = (jobs, taken, folder, speech, counts, until, nice)
     processes = [context.Process(target=_worker, args=arguments) for _ in range(workers)]
     for process in processes:
         process.start()
@@ -390,13 +407,22 @@ def main(arguments=None) -> None:
     drawing.add_argument("--valid-clips", type=int, default=48)
     drawing.add_argument("--clips", type=int, default=4000)
     drawing.add_argument("--workers", type=int, default=os.cpu_count())
+    drawing.add_argument("--nice", type=int, default=10, help="niceness of the drawing processes")
+    scene = commands.add_parser("scene", help="a film, its track, a portrait and a sentence, to dub")
+    scene.add_argument("-o", type=Path, required=True)
+    scene.add_argument("--target", default="dan", help="announcer who is filmed")
+    scene.add_argument("--portrait", default="finn", help="announcer whose face it gets")
+    scene.add_argument("--seconds", type=float, help="length of the film (default: of its sentence)")
     args = parser.parse_args(arguments)
-    if args.command == "speech":
+    if args.command == "scene":
+        from .swap_scene import write_scene
+
+        write_scene(args.o, args.target, args.portrait, args.seconds)
+    elif args.command == "speech":
         write_speech(args.o, args.sentences, args.held_out)
     else:
-        draw(
-            args.o, args.speech, args.seconds, args.people, args.test_clips, args.valid_clips, args.clips, args.workers
-        )
+        draw(args.o, args.speech, args.seconds, args.people, args.test_clips, args.valid_clips, args.clips,
+             args.workers, args.nice)  # fmt: skip
 
 
 if __name__ == "__main__":

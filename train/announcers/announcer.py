@@ -30,11 +30,18 @@ class Announcer:
     """Draws one identity. Setting up takes about 0.2 s; nothing of it changes afterwards, so drawing is a pure
     function of the controls."""
 
-    def __init__(self, identity: Identity, size: int = 256, framing: Framing = PORTRAIT, light: Light = STUDIO):
+    def __init__(
+        self,
+        identity: Identity,
+        size: int = 256,
+        framing: Framing = PORTRAIT,
+        light: Light = STUDIO,
+        finer: int | None = None,
+    ):
         self.identity, self.size, self.framing = identity, size, framing
         self.light = np.array(light.direction) / np.linalg.norm(light.direction)
         self.tint = np.array(light.colour, float)
-        self.canvas = size * max(2, round(256 / size))  # drawn larger, then averaged: no jagged edges
+        self.canvas = size * (finer or max(2, round(256 / size)))  # drawn larger, then averaged: no jagged edges
         cells = 150 if self.canvas >= 384 else 100
         head = grid(identity, cells)
         self.shape = head.shape
@@ -57,8 +64,11 @@ class Announcer:
         self.follow = follow[self.loose]
         self.head_points = len(surface.points)
 
-    def draw(self, controls: Controls) -> np.ndarray:
-        """The picture, uint8 (size, size, 3) RGB."""
+    def draw(self, controls: Controls, view: np.ndarray | None = None) -> np.ndarray:
+        """The picture, uint8 (size, size, 3) RGB.
+
+        `view` (2, 3) moves everything in it, background included, as a crop does; in fractions of the picture.
+        """
         matrix = rotation(controls.pose)
         points, normals = self.rest.copy(), self.rest_normals.copy()
         surface = self.shape.under(controls.mouth)
@@ -72,8 +82,14 @@ class Announcer:
         depth = np.full((self.canvas, self.canvas), -100, np.float32)
         index = np.full((self.canvas, self.canvas), -1, np.int32)
         weights = np.empty((self.canvas, self.canvas, 2), np.float32)
-        out = self.backdrop.copy()
-        raster.rasterise(project(turned, self.framing, self.canvas), self.faces, self.two_sided, depth, index, weights)
+        seen = project(turned, self.framing, self.canvas)
+        if view is None:
+            out = self.backdrop.copy()
+        else:
+            matrix = np.c_[view[:, :2], view[:, 2] * self.canvas]
+            seen[:, :2] = seen[:, :2] @ matrix[:, :2].T + matrix[:, 2]
+            out = cv2.warpAffine(self.backdrop, matrix, (self.canvas, self.canvas), borderMode=cv2.BORDER_REFLECT)
+        raster.rasterise(seen, self.faces, self.two_sided, depth, index, weights)
         raster.shade(
             index,
             weights,
