@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from .errors import BackendError, EdgetalkError, InputError, ModelError
 
 if TYPE_CHECKING:
+    from .dubbing import dub
     from .session import Session
 
 __version__ = "0.1.0"
-__all__ = ["BackendError", "EdgetalkError", "InputError", "ModelError", "Session"]
+__all__ = ["BackendError", "EdgetalkError", "InputError", "ModelError", "Session", "dub"]
 
 
 def __getattr__(name: str) -> Any:
@@ -22,4 +23,8 @@ def __getattr__(name: str) -> Any:
         from .session import Session
 
         return Session
+    if name == "dub":
+        from .dubbing import dub
+
+        return dub
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

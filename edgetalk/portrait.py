@@ -1,0 +1,92 @@
+"""Whose face a swap paints: a portrait's identity, by the extractor that the network was trained with."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .backends import SUFFIXES, open_engine
+from .consent import check_use
+from .errors import InputError, ModelError
+from .face import read_track, track_beside
+from .metadata import Metadata
+from .preprocess import Picture, align, crop_matrix, read_picture
+
+FAMILIES = ("arcface", "wavsyncswap")
+EXTRACTOR = "arcface"
+"""Stem of the extractor that is taken where a network has no STEM-identity beside it."""
+
+
+def extractor(engine: Path) -> Path:
+    """Return the extractor beside a network: STEM-identity, else arcface, of the same kind or else .xml or .onnx.
+
+    Raises ModelError where there is none.
+    """
+    for stem in (f"{engine.stem}-identity", EXTRACTOR):
+        for suffix in dict.fromkeys((engine.suffix, *SUFFIXES)):
+            path = engine.with_name(stem + suffix)
+            if path.is_file():
+                return path
+    raise ModelError(
+        f"{engine.name} takes an identity, and there is neither {engine.stem}-identity{engine.suffix} nor "
+        f"{EXTRACTOR}{engine.suffix} beside it that tells a portrait's; name the extractor with --identity"
+    )
+
+
+def points(portrait: str | os.PathLike[str] | Picture, picture: Picture) -> NDArray[Any]:
+    """Return the five points of the largest face of a portrait, (5, 2) pixels.
+
+    PORTRAIT-stem.track.npz beside the file is taken where it is there, else the face is looked for. Raises InputError
+    where there is no face, BackendError where the tracker's models are missing.
+    """
+    name = "the portrait"
+    if not isinstance(portrait, np.ndarray):
+        name = Path(portrait).name
+        track = track_beside(portrait)
+        if track is not None:
+            faces = [face for face in read_track(track) if face is not None]
+            if not faces:
+                raise InputError(f"{track.name} has no face in it; take it away to have {name} looked at")
+            return faces[0].points
+    from .face import find
+
+    found = find(picture)
+    if not found:
+        raise InputError(f"{name} shows no face; take a portrait from the front with the whole head in the picture")
+    return max(found, key=lambda face: float(np.prod(face.box[2:] - face.box[:2]))).points
+
+
+def identity(
+    engine: str | os.PathLike[str],
+    portrait: str | os.PathLike[str] | Picture,
+    *,
+    use: str = "any",
+) -> NDArray[np.float32]:
+    """Return the identity of a portrait's largest face, float32 (1, D), of unit length, by the extractor `engine`.
+
+    Raises FileNotFoundError, ModelError, InputError or BackendError.
+    """
+    path = Path(engine)
+    picture = read_picture(portrait)
+    backend = open_engine(path)
+    try:
+        metadata = Metadata.from_json(backend.metadata, path.name)
+        check_use(metadata, path.name, use)
+        if set(backend.inputs) != {"portrait"} or "identity" not in backend.outputs or metadata.family not in FAMILIES:
+            raise ModelError(
+                f"{path.name} is {metadata.family} {metadata.role} that takes {', '.join(backend.inputs)}, expected an "
+                "extractor that makes identity from portrait"
+            )
+        variant = f"{metadata.variant}-{metadata.family}" if metadata.variant == "simswap" else metadata.family
+        size = backend.inputs["portrait"].shape[1]
+        crop = align(picture, crop_matrix(variant, points(portrait, picture), size), size)
+        vector: NDArray[np.float32] = backend.run({"portrait": crop[None]})["identity"].astype(np.float32)
+    finally:
+        backend.close()
+    if not np.isfinite(vector).all():
+        raise ModelError(f"{path.name} makes no finite identity; its weights are damaged, export it again")
+    return vector

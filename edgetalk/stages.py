@@ -1,0 +1,213 @@
+"""The stages of dubbing: each crops a face as its network wants it, repaints the crop and pastes it back.
+
+What a stage needs (sound, an identity, another frame of the film) is read from its graphs' inputs, and how a family
+crops from its name in the metadata, so one class serves Wav2Lip, SimSwap and WavSyncSwap. Whatever the source graph
+makes, the step takes by the same name. Decoding, tracking and encoding are in dubbing.py.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .avatar import source_engine
+from .backends import Arrays, Backend, open_engine
+from .consent import check_use
+from .errors import InputError, ModelError
+from .metadata import AudioSpec, Metadata
+from .postprocess import feather, match_colour, paste
+from .preprocess import Array, Picture, align, check_array, crop_matrix
+from .session import find_engine
+
+MASKS: dict[str, dict[str, Any]] = {
+    "wav2lip": {"border": 0.07, "top": 0.57},  # it repaints what is below the eyes: the upper half stays the frame's
+    "simswap": {"border": 0.1},
+    "wavsyncswap": {"border": 0.1},
+}
+"""What `feather` takes, by family; those named here can dub."""
+GIVEN = ("target", "reference", "identity", "mel")
+"""Inputs that a stage feeds; others come from its source graph."""
+
+
+class Stage:
+    """One network of the pipeline. One thread at a time may use it; for several open several, which share the engine.
+
+    `engine` is the step; what stands beside it as STEM-source is opened too where the step needs it. `device`,
+    `threads` and `streams` are as of `open_engine`; `use="commercial"` refuses networks that may not be used so.
+    Raises FileNotFoundError, ModelError, InputError or BackendError.
+
+    >>> with Stage("wav2lip.xml") as stage:
+    ...     frame = stage(frame, face.points, mel)
+    """
+
+    def __init__(
+        self,
+        engine: str | os.PathLike[str],
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        streams: int = 1,
+        use: str = "any",
+    ) -> None:
+        self.path = find_engine(engine)
+        self.name = self.path.name
+        self._backends: list[Backend] = []
+        try:
+            self._step = self._open(self.path, device, threads, streams)
+            self.metadata = Metadata.from_json(self._step.metadata, self.name)
+            check_use(self.metadata, self.name, use)
+            self._source = self._open_source(device, threads, streams)
+            self._read_graphs()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, path: Path, device: str, threads: int | None, streams: int) -> Backend:
+        self._backends.append(open_engine(path, device=device, threads=threads, streams=streams))
+        return self._backends[-1]
+
+    def _open_source(self, device: str, threads: int | None, streams: int) -> Backend | None:
+        wanted = [name for name in self._step.inputs if name not in GIVEN]
+        if not wanted:
+            return None
+        path = source_engine(self.path)
+        if path is None:
+            raise ModelError(
+                f"{self.name} takes {', '.join(wanted)}, and there is no {self.path.stem}-source{self.path.suffix} "
+                "beside it that makes them; copy that file too, or build the model again"
+            )
+        source = self._open(path, device, threads, streams)
+        metadata = Metadata.from_json(source.metadata, path.name)
+        if metadata.onnx and self.metadata.source and metadata.onnx != self.metadata.source:
+            raise ModelError(f"{self.name} and {path.name} are not of one export; copy or build both again")
+        missing = [name for name in wanted if name not in source.outputs]
+        if missing:
+            raise ModelError(
+                f"{self.name} takes {', '.join(missing)}, which {path.name} does not make; build both again"
+            )
+        return source
+
+    def _read_graphs(self) -> None:
+        graphs = [self._source, self._step] if self._source else [self._step]
+        inputs = {name: spec for graph in graphs for name, spec in graph.inputs.items() if name in GIVEN}
+        self.family = self.metadata.family
+        if self.family not in MASKS or "target" not in inputs or "frame" not in self._step.outputs:
+            got = f"{self.family} {self.metadata.role} that takes {', '.join(inputs) or 'none of these'}"
+            raise ModelError(f"{self.name} is {got}, expected a network of {', '.join(MASKS)} that repaints a target")
+        self.takes: frozenset[str] = frozenset(inputs)
+        """Of GIVEN, what the graphs take."""
+        self.size: int = self._step.outputs["frame"].shape[1]
+        """Side of the crop in pixels."""
+        self.template = "simswap-512" if self.family == "simswap" and self.size >= 512 else self.family
+        self.mask: Array = feather(self.size, **MASKS[self.family])
+        self.audio: AudioSpec | None = self.metadata.audio if "mel" in inputs else None
+        """How it hears; None where it does not."""
+        if "mel" in inputs and self.audio is None:
+            raise ModelError(f"{self.name} does not say how it hears; export it again")
+        self._shapes = {name: spec.shape for name, spec in inputs.items()}
+        self.identity: NDArray[np.float32] | None = None
+        """Whose face it paints; see `wear`."""
+
+    def wear(self, identity: NDArray[np.float32]) -> None:
+        """Paint the face of this identity from now on, float32 (1, D) as the extractor of the network makes it."""
+        expected = self._shapes["identity"]
+        if identity.shape != expected or identity.dtype != np.float32:
+            raise InputError(
+                f"identity: got {identity.dtype} {identity.shape}, {self.name} takes float32 {expected}; "
+                "take the extractor that the network was trained with"
+            )
+        self.identity = identity
+
+    def matrix(self, points: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the 2x3 matrix from the frame to the crop, for the five points of a face, (5, 2) pixels."""
+        return crop_matrix(self.template, points, self.size)
+
+    def crop(self, frame: Picture, matrix: NDArray[np.float64]) -> Picture:
+        """Return the crop of a frame, uint8 (size, size, 3)."""
+        return align(frame, matrix, self.size)
+
+    def paint(self, crop: Picture, mel: Array | None = None, reference: Picture | None = None) -> Picture:
+        """Return the crop repainted, uint8 (size, size, 3): a view that the next call overwrites.
+
+        `mel` is the window of sound, float32 (T, F), for networks that hear; `reference` the crop of another frame,
+        for those that take one.
+        """
+        feeds: Arrays = {"target": crop[None]}
+        if mel is not None and "mel" in self.takes:
+            feeds["mel"] = check_array("mel", mel, self._shapes["mel"][1:])[None]
+        if reference is not None:
+            feeds["reference"] = reference[None]
+        if self.identity is not None:
+            feeds["identity"] = self.identity
+        missing = self.takes - set(feeds)
+        if missing:
+            raise InputError(f"{self.name} takes {', '.join(sorted(missing))} and was not given any")
+        if self._source is not None:
+            feeds |= self._source.run({name: feeds[name] for name in self._source.inputs})
+        frame: Picture = self._step.run({name: feeds[name] for name in self._step.inputs})["frame"][0]
+        return frame
+
+    def paste(self, frame: Picture, painted: Picture, crop: Picture, matrix: NDArray[np.float64]) -> Picture:
+        """Return the frame with the repainted crop in its place, its colours matched where both show the same."""
+        return paste(frame, match_colour(painted, crop, 1 - self.mask), matrix, self.mask, crop)
+
+    def __call__(
+        self, frame: Picture, points: NDArray[Any], mel: Array | None = None, reference: Picture | None = None
+    ) -> Picture:
+        """Return a frame, uint8 (H, W, 3), whose face at `points` is repainted."""
+        matrix = self.matrix(points)
+        crop = self.crop(frame, matrix)
+        return self.paste(frame, self.paint(crop, mel, reference), crop, matrix)
+
+    def close(self) -> None:
+        """Free the engines; may be called twice."""
+        for backend in self._backends:
+            backend.close()
+
+    def __enter__(self) -> Stage:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+class Pipeline:
+    """Stages in their order: what one has painted is the next one's frame. Wav2Lip, then SimSwap, is the cascade."""
+
+    def __init__(self, stages: Sequence[Stage]) -> None:
+        if not stages:
+            raise InputError("engines: got none, expected at least one that dubs")
+        self.stages = list(stages)
+
+    def box(self, points: NDArray[Any], size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Return the part of a frame of `size` (width, height) that the stages look at: even numbers, see planes.py."""
+        corners = []
+        for stage in self.stages:
+            matrix = np.vstack([stage.matrix(points), [0, 0, 1]])
+            square = np.array([[x, y, 1] for x in (-1, stage.size) for y in (-1, stage.size)], float)
+            corners.append(square @ np.linalg.inv(matrix).T[:, :2])
+        low, high = np.floor(np.concatenate(corners).min(0)) - 3, np.ceil(np.concatenate(corners).max(0)) + 4
+        left, top = (int(v) // 2 * 2 for v in np.clip(low, 0, size))
+        right, bottom = (int(v) for v in np.clip(2 * np.ceil(high / 2), 0, size))
+        return left, top, right, bottom
+
+    def __call__(
+        self,
+        frame: Picture,
+        points: NDArray[Any],
+        mels: Sequence[Array | None],
+        references: Sequence[Picture | None],
+    ) -> Picture:
+        """Return a frame repainted by every stage; `mels` and `references` hold one for each."""
+        for stage, mel, reference in zip(self.stages, mels, references, strict=True):
+            frame = stage(frame, points, mel, reference)
+        return frame
+
+    def close(self) -> None:
+        for stage in self.stages:
+            stage.close()
