@@ -264,13 +264,13 @@ TEMPLATES: dict[str, NDArray[np.float64]] = {
     / 512,  # FFHQ's
     # The face detector's box, from the hairline to a little under the chin and from ear to ear, brought to a square.
     # Its authors give no points: these are the proportions of "arcface" in such a box.
-    "wav2lip": np.array([(0.278, 0.370), (0.722, 0.370), (0.5, 0.558), (0.316, 0.750), (0.684, 0.750)]),
+    "wav2lip": np.array([(0.278, 0.360), (0.722, 0.360), (0.5, 0.543), (0.316, 0.731), (0.684, 0.731)]),
     # The mean over drawn faces that turn and speak.
     "wavsyncswap": np.array([(0.3543, 0.3449), (0.6457, 0.3449), (0.5, 0.4943), (0.3995, 0.6283), (0.6005, 0.6283)]),
 }
 """Where the five points of a face (eyes, tip of the nose, corners of the mouth; those on the viewer's left first) lie
 in the crops that a family was trained on, float64 (5, 2), fractions of the crop's width and height."""
-ASPECTS = {"wav2lip": 0.74}
+ASPECTS = {"wav2lip": 0.72}
 """Width by height of what a crop shows in the frame, where that is no square."""
 
 
