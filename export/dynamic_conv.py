@@ -14,8 +14,8 @@ from torch import Tensor, nn
 FORMS = ("conv", "shift")
 
 
-def shifted(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Convolve each sample of x (B, C, H, W) with its own weight (B, C, C / groups, k, k) and bias (B, C).
+def shifted(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Convolve each sample of x (B, C, H, W) with its own weight (B, C, C / groups, k, k) and bias (B, C), if any.
 
     Zeros lie around x. k * k copies of it, shifted, are multiplied and added (matrix products where groups < C).
     """
@@ -23,7 +23,7 @@ def shifted(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     per_group, k = weight.shape[2], weight.shape[-1]
     groups = channels // per_group
     padded = F.pad(x, [k // 2] * 4)
-    total = bias[:, :, None, None]
+    total = x.new_zeros(()) if bias is None else bias[:, :, None, None]
     for row in range(k):
         for column in range(k):
             part = padded[:, :, row : row + height, column : column + width]

@@ -68,8 +68,7 @@ class Config:
     average: float = 0.999
     """Decay of the averaged weights, which are what a checkpoint holds."""
     mixed: bool = True
-    """Compute in bfloat16 where the hardware has it: two to three times as fast. Its gradients are noisy where an
-    instance norm takes a Geometric Controller's bias away again, so a last stretch in float32 pays."""
+    """Compute in bfloat16 where the hardware has it: two to three times as fast."""
     seed: int = 0
     start: str = ""
     """Checkpoint whose weights the run starts from, such as one of half the size; empty starts from random ones."""

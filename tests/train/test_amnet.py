@@ -82,3 +82,56 @@ def test_adain_variant_is_scale_and_shift_of_the_normalised_map():
     mean, std = x.mean((2, 3), keepdim=True), (x.var((2, 3), unbiased=False, keepdim=True) + 1e-5).sqrt()
     expected = weight.view(2, 152, 1, 1) * (x - mean) / std + bias[:, :, None, None]
     torch.testing.assert_close(controller(x, f_geo), expected, atol=1e-4, rtol=1e-4)
+
+
+POINTWISE = (5, 6, 7)  # controllers of which a 1×1 cell makes use
+
+
+def with_every_bias(network: AMNet, source, f_geo):
+    """Eq. 3 as it is written: every controller adds the bias that it predicts."""
+    reenactor = network.reenactor
+    x = reenactor.source(source)
+    for cell, controller in zip([None, *reenactor.cells[1:]], reenactor.controllers, strict=True):
+        x = x if cell is None else cell(x)
+        weight = controller.weight(f_geo).view(len(x), -1, 1, controller.kernel, controller.kernel)
+        x = naive_predicted_convolution(x, weight, controller.bias(f_geo), controller.groups)
+    return torch.tanh(reenactor.header(x))
+
+
+@pytest.mark.parametrize("variant", ["amnet", "amnet-k3"])
+def test_a_bias_that_the_next_norm_takes_out_is_left_out(variant):
+    torch.manual_seed(1)
+    network = AMNet(variant).eval()
+    assert [i for i, c in enumerate(network.reenactor.controllers) if not c.biased] == list(POINTWISE)
+    for controller in network.reenactor.controllers:
+        torch.nn.init.normal_(controller.bias[2].weight, std=0.2)
+    source, f_geo = torch.randn(2, 3, 32, 32), torch.randn(2, 256)
+    with torch.no_grad():
+        made = network.reenactor.step(network.reenactor.source(source), f_geo)
+        expected = with_every_bias(network, source, f_geo)
+        torch.testing.assert_close(made, expected, atol=2e-4, rtol=0)
+        network.reenactor.controllers[4].bias[2].bias += 1  # one that matters
+        assert (with_every_bias(network, source, f_geo) - expected).abs().mean() > 0.01
+
+
+def test_gradients_in_bfloat16_are_those_of_float32():
+    """Of every tensor: a bias without effect had a gradient of rounding noise, half of the time of the wrong sign."""
+    torch.manual_seed(2)
+    network = AMNet()
+    given = torch.randn(2, 3, 32, 32), torch.randn(2, 32, 80), 0.2 * torch.randn(2, 3), torch.rand(2, 2)
+    target = torch.rand(2, 3, 32, 32) * 2 - 1
+
+    def gradients(mixed):
+        network.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            made, landmarks = network(*given)
+        ((made.float() - target).abs().mean() + landmarks.float().square().mean()).backward()
+        return {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
+
+    exact, fast = gradients(False), gradients(True)
+    unused = {name for name, _ in network.named_parameters()} - exact.keys()
+    assert {name.rsplit(".", 2)[0] for name in unused} == {f"reenactor.controllers.{i}.bias" for i in POINTWISE}
+    cosines = {name: F.cosine_similarity(exact[name].flatten(), fast[name].flatten(), dim=0) for name in exact}
+    together = F.cosine_similarity(*(torch.cat([g.flatten() for g in all.values()]) for all in (exact, fast)), dim=0)
+    assert together > 0.9
+    assert min(cosines.values()) > 0.5, min(cosines, key=cosines.get)

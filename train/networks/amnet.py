@@ -149,19 +149,36 @@ VARIANTS = {
 }
 
 
+def _ignores_bias(cell: nn.Module) -> bool:
+    """Whether all that the cell does with its input is a 1×1 convolution with instance norm."""
+    return isinstance(cell, Convolution) and cell[0].kernel_size == (1, 1)
+
+
 class GeometricController(nn.Module):
     """A convolution whose weights and bias are predicted from f_Geo (§III, Eq. 4; Fig. 2).
 
     W has `channels` × (channels // groups × kernel² + 1) values per sample; weights and bias are predicted by two
     linear layers each, with a ReLU between. With kernel 1 and groups = channels it is a scale and a shift.
+
+    `biased=False` leaves the bias out of the sum, though its parameters stay: in front of a convolution without
+    margin and its instance norm it is a constant of each channel, which that norm takes out again. Its gradient
+    would be rounding noise, of which Adam makes steps of full size, and its size would take int8's range.
     """
 
-    def __init__(self, channels: int, kernel: int = 1, groups: int | None = None, geometry: int = GEOMETRY):
+    def __init__(
+        self,
+        channels: int,
+        kernel: int = 1,
+        groups: int | None = None,
+        geometry: int = GEOMETRY,
+        *,
+        biased: bool = True,
+    ):
         super().__init__()
         groups = channels if groups is None else groups
         if kernel % 2 == 0 or channels % groups:
             raise ValueError(f"kernel {kernel} must be odd and groups {groups} must divide channels {channels}")
-        self.channels, self.kernel, self.groups = channels, kernel, groups
+        self.channels, self.kernel, self.groups, self.biased = channels, kernel, groups, biased
         per_group = channels // groups
         self.weight = nn.Sequential(
             nn.Linear(geometry, geometry), nn.ReLU(), nn.Linear(geometry, channels * per_group * kernel**2)
@@ -175,21 +192,25 @@ class GeometricController(nn.Module):
             self.weight[2].bias.copy_(identity.flatten())
             self.bias[2].bias.zero_()
 
-    def predict(self, f_geo: Tensor) -> tuple[Tensor, Tensor]:
-        """Return weights (B, channels, channels // groups, kernel, kernel) and bias (B, channels) from (B, 256)."""
+    def predict(self, f_geo: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return weights (B, channels, channels // groups, kernel, kernel) and bias (B, channels) from (B, 256).
+
+        The bias is None where it is left out.
+        """
         shape = (-1, self.channels, self.channels // self.groups, self.kernel, self.kernel)
-        return self.weight(f_geo).view(shape), self.bias(f_geo)
+        return self.weight(f_geo).view(shape), self.bias(f_geo) if self.biased else None
 
     def forward(self, x: Tensor, f_geo: Tensor) -> Tensor:
         """Convolve each sample of (B, channels, H, W) with its own weights; same shape out."""
         weight, bias = self.predict(f_geo)
         if self.kernel == 1 and self.groups == self.channels:
-            return x * weight.view(-1, self.channels, 1, 1) + bias[:, :, None, None]
+            scaled = x * weight.view(-1, self.channels, 1, 1)
+            return scaled if bias is None else scaled + bias[:, :, None, None]
         batch, channels, height, width = x.shape
         folded = F.conv2d(  # the batch becomes part of the groups: one call for all samples
             x.reshape(1, batch * channels, height, width),
             weight.flatten(0, 1),
-            bias.flatten(),
+            None if bias is None else bias.flatten(),
             padding=self.kernel // 2,
             groups=batch * self.groups,
         )
@@ -259,7 +280,11 @@ class Reenactor(nn.Module):
             self.cells.append(CELLS[cell.kind](channels, cell.inner, cell.channels))
             channels = cell.channels
         controller = NormalisedController if architecture.normalised else GeometricController
-        self.controllers = nn.ModuleList(controller(c.channels, architecture.kernel) for c in architecture.cells)
+        behind = [_ignores_bias(cell) for cell in self.cells[1:]] + [False]  # the header does not
+        self.controllers = nn.ModuleList(
+            controller(cell.channels, architecture.kernel, biased=not ignored)
+            for cell, ignored in zip(architecture.cells, behind, strict=True)
+        )
         self.header = nn.Sequential()
         for outputs in architecture.header:
             self.header.append(Upsampling(channels, outputs))
