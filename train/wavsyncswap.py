@@ -43,11 +43,13 @@ class Config:
     width: float = 0.4375
     skips: tuple[int, ...] = (64, 48, 32)
     images: int = 1_000_000
-    """Training pictures of the whole schedule."""
+    """Training pictures of the whole schedule. A run that is resumed with more of them stretches its schedule."""
     singles: int = 128
     """Single frames per step, half with the target's own identity, half swapped; they carry pixels and identity."""
     clips: int = 20
     """Clips of five consecutive frames per step; they carry the sync loss. Fewer than 16 harm batch norm."""
+    swaps: bool = True
+    """Half of the rows are of somebody else's face; without, all keep the target's."""
     truth: bool = True
     """Compare swapped frames with the exact drawing of the swap (no filmed data has it)."""
     alternate: bool = False
@@ -81,10 +83,6 @@ class Config:
     average: float = 0.999
     """Decay of the averaged weights, which are what a checkpoint holds."""
     seed: int = 0
-
-    @property
-    def steps(self) -> int:
-        return -(-self.images // (self.singles + syncnet.FRAMES * self.clips))
 
 
 PRESETS = {
@@ -159,20 +157,25 @@ class Batch(NamedTuple):
 
 
 class SwapRecipe:
-    """One schedule of WavSyncSwap on a growing set of clips; see loop.Recipe."""
+    """One schedule of WavSyncSwap on a growing set of clips; see loop.Recipe.
+
+    The baselines (wav2lip.py, simswap.py) are the same with another network, and fewer losses in their Config.
+    """
+
+    family = "wavsyncswap"
 
     def __init__(self, config: Config, data: Swaps, experts: Path, until: float | None = None) -> None:
         self.settings, self.data, self.experts, self.until = config, data, experts, until
         torch.manual_seed(config.seed)
         device = data.device
-        self.config: dict[str, Any] = asdict(config)
-        self.steps = config.steps if until is None else 10**9  # bound by the clock instead
-        self.network_config = NetworkConfig(SIZE, config.width, skips=config.skips)
-        self.network = WavSyncSwap(self.network_config).to(device, memory_format=torch.channels_last)
+        self.config: dict[str, Any] = {k: v for k, v in asdict(config).items() if k != "images"}
+        self.steps = 10**9  # bound by pictures or by the clock, and set in each step
+        self.network_config = self.arrangement()
+        self.network = self.build().to(device, memory_format=torch.channels_last)
         self.critic = Discriminator(round(96 * config.width)).to(device, memory_format=torch.channels_last)
         self.average = loop.Average(self.network, config.average)
         fused = device.startswith("cuda")
-        self.mouth_head = torch.nn.Linear(scaled(512, config.width), len(AXES)).to(device)
+        self.mouth_head = torch.nn.Linear(scaled(512, config.width), len(AXES)).to(device)  # thrown away in the end
         self.weights = [*self.network.parameters(), *self.mouth_head.parameters()]
         self.adam = torch.optim.Adam(self.weights, config.lr, (0.9, 0.99), fused=fused)
         self.critic_adam = torch.optim.Adam(self.critic.parameters(), config.critic_lr, (0.5, 0.99), fused=fused)
@@ -192,6 +195,19 @@ class SwapRecipe:
         self.looked = time.monotonic()
         self.vectors = torch.empty(0)
         self._look()
+
+    def arrangement(self) -> Any:
+        """Return the network's configuration, which its checkpoint holds."""
+        return NetworkConfig(SIZE, self.settings.width, skips=self.settings.skips)
+
+    def build(self) -> Any:
+        """Return a new network."""
+        return WavSyncSwap(self.network_config)
+
+    def make(self, network: Any, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Return the network's pictures of a batch, and its audio feature, if it has one."""
+        heard = network.hear(batch.mel)
+        return network.decode(network.prepare(batch.target, batch.reference, batch.identity), heard), heard
 
     def _expert(self, kind: str, family: str) -> Any:
         """Return the frozen expert to train against, or None where it is missing or below its held-out floor."""
@@ -223,11 +239,18 @@ class SwapRecipe:
         spent, left = float(self.clock[0]), max(self.until - time.time(), 0.0)
         return spent / max(spent + left, 1e-9)
 
+    @property
+    def expertise(self) -> float:
+        """Share of the experts' losses that is in play."""
+        warm = self.settings.warm
+        return min(max((self.progress - warm) / 0.1, 0.0), 1.0) if warm else 1.0
+
     def draw(self, number: int) -> Batch:
         """Draw the batch of a step; a function of seed, step and the clips there are."""
         c, data, rng = self.settings, self.data, loop.generator(self.settings.seed, number)
         five = syncnet.FRAMES
-        clips = torch.randperm(data.clips, generator=rng)[: c.clips]
+        # A warm-up with single frames alone sees more faces.
+        clips = torch.randperm(data.clips, generator=rng)[: 0 if c.singles and not self.expertise else c.clips]
         starts = torch.randint(FRAMES - five + 1, (len(clips),), generator=rng)
         clip = torch.cat([torch.randint(data.clips, (c.singles,), generator=rng), clips.repeat_interleave(five)])
         frame = torch.cat([torch.randint(FRAMES, (c.singles,), generator=rng),
@@ -235,8 +258,8 @@ class SwapRecipe:
         away = torch.randint(c.far, FRAMES - c.far + 1, (c.singles + len(clips),), generator=rng)
         away = torch.cat([away[: c.singles], away[c.singles :].repeat_interleave(five)])
         person = torch.arange(c.singles + len(clips)) % 2 == 0
-        if c.alternate:
-            person = torch.full_like(person, number % 2 == 1)
+        if c.alternate or not c.swaps:  # without truth a swap has no loss before the experts
+            person = torch.full_like(person, c.swaps and number % 2 == 1 and bool(c.truth or self.expertise))
         swapped = torch.cat([person[: c.singles], person[c.singles :].repeat_interleave(five)])
         pick = torch.randint(self.stills.shape[1], (len(clip),), generator=rng)
         move = lambda t: t.to(data.device, non_blocking=True)  # noqa: E731
@@ -262,10 +285,9 @@ class SwapRecipe:
                 self._look()
             self.looked = time.monotonic()
             self.expert = self.expert or self._expert("sync", "syncnet")
-        progress = self.progress
-        expertise = min(max((progress - config.warm) / 0.1, 0.0), 1.0) if config.warm else 1.0
+        progress, expertise = self.progress, self.expertise
         adversity = min(max((progress - config.adversary_from) / 0.05, 0.0), 1.0) if config.adversary_from else 1.0
-        rate = min(1.0, (number + 1) / 200) * min(1.0, 0.02 + 1.96 * (1 - progress))
+        rate = min(1.0, (number + 1) / 200) * min(1.0, 0.02 + 1.96 * max(1 - progress, 0))
         for adam, peak in ((self.adam, config.lr), (self.critic_adam, config.critic_lr)):
             for group in adam.param_groups:
                 group["lr"] = peak * rate
@@ -274,19 +296,18 @@ class SwapRecipe:
         self.clock[1] += len(batch.target)
         device = self.data.device
         with autocast(device):
-            face = self.network.prepare(batch.target, batch.reference, batch.identity)
-            heard = self.network.hear(batch.mel)
-            made = self.network.decode(face, heard)
-            read = self.mouth_head(heard.flatten(1))
+            made, heard = self.make(self.network, batch)
         losses: dict[str, Tensor] = {}
         total = made.new_zeros((), dtype=torch.float32)
         if config.truth:
             losses["L_L1"] = pixel_loss(made, batch.true, self.weight)
-        elif not (config.alternate and number % 2):  # swapped frames have no truth: Eq. 5 without its first term
+        elif not bool(batch.swapped.all()):  # swapped frames have no truth: Eq. 5 without its first term
             losses["L_L1"] = pixel_loss(made[~batch.swapped], batch.true[~batch.swapped], self.weight)
         if "L_L1" in losses:
             total = total + config.pixel * losses["L_L1"]
-        if config.shape:
+        if config.shape and heard is not None:
+            with autocast(device):
+                read = self.mouth_head(heard.flatten(1))
             losses["shape"] = F.smooth_l1_loss(read.float(), batch.mouth, beta=0.1)
             total = total + config.shape * losses["shape"]
         true = batch.true if config.truth else batch.target
@@ -305,13 +326,13 @@ class SwapRecipe:
             losses["L_Adv"] = adversarial_loss(judged)
             losses["L_wFM"] = weak_feature_loss(judged, wanted, config.feature_start)
             total = total + adversity * (config.adversarial * losses["L_Adv"] + config.feature * losses["L_wFM"])
-        if expertise and self.judge is not None:
+        if expertise and config.identity and self.judge is not None:
             face = aligned(made, self.judge.config.size, jitter=1.0)
             with autocast(device):
                 vectors = self.judge(face.contiguous(memory_format=torch.channels_last))
             losses["L_Id"] = identity_loss(vectors, batch.identity)
             total = total + expertise * config.identity * losses["L_Id"]
-        if expertise and self.expert is not None and config.clips:
+        if expertise and config.sync and self.expert is not None and len(batch.sync):
             spoken = made[config.singles :].unflatten(0, (-1, syncnet.FRAMES))
             with autocast(device):
                 probability = self.expert(spoken, batch.sync)
@@ -322,7 +343,10 @@ class SwapRecipe:
         torch.nn.utils.clip_grad_norm_(self.weights, 2.0)
         self.adam.step()
         self.average.update(number)
-        if self.until is not None:
+        if self.until is None:
+            left = config.images - int(self.clock[1])
+            self.steps = number + 1 - (-max(left, 0) // len(batch.target))
+        else:
             over = time.time() > self.until
             self.steps = number + 1 if over else max(number + 2, round((number + 1) / max(progress, 1e-6)))
         return losses
@@ -336,9 +360,9 @@ class SwapRecipe:
         named |= loop.optimiser_tensors(self.adam, "adam")
         return named | loop.optimiser_tensors(self.critic_adam, "critic_adam")
 
-    def averaged(self) -> WavSyncSwap:
+    def averaged(self) -> Any:
         """Return a copy of the network with the averaged weights, on the same device."""
-        network = WavSyncSwap(self.network_config)
+        network = self.build()
         network.load_state_dict(self.average.tensors(), strict=False)
         return network.to(self.data.device, memory_format=torch.channels_last).eval()
 
@@ -349,16 +373,17 @@ class SwapRecipe:
         if not all(bool(t.isfinite().all()) for t in network.parameters()):
             return  # the checkpoint before is the better one
         rows = [*range(min(6, self.settings.singles)), *range(len(batch.target))[-6:]]
+        some = Batch(*(t[rows] for t in batch[:-1]), batch.sync)
         with autocast(self.data.device):
-            made = network(*(t[rows] for t in (batch.target, batch.reference, batch.identity, batch.mel)))
-        write_sheet(path, [t[rows] for t in (batch.target, batch.reference, batch.true)] + [made])
+            made, _ = self.make(network, some)
+        write_sheet(path, [some.target, some.reference, some.true, made])
         run = path.parent.parent
         store.save(
-            run / "wavsyncswap.safetensors",
-            "wavsyncswap",
+            run / f"{self.family}.safetensors",
+            self.family,
             network,
             self.network_config,
-            training=self.config,
+            training=asdict(self.settings),
             images=int(self.clock[1]),
             seconds=round(float(self.clock[0]), 1),
             clips=self.data.clips,
@@ -376,15 +401,26 @@ def write_sheet(path: Path, columns: list[Tensor]) -> None:
     os.replace(part, path)
 
 
-def train_generator(config: Config, data: Path, speech: Path, experts: Path, run: Path, until: float | None) -> int:
-    """Train, or go on, in the folder `run` until the time `until` (time.time()); return the steps taken in all."""
+def train_generator(
+    config: Config,
+    data: Path,
+    speech: Path,
+    experts: Path,
+    run: Path,
+    until: float | None = None,
+    kind: type[SwapRecipe] = SwapRecipe,
+) -> int:
+    """Train, or go on, in the folder `run`, `config.images` pictures long or until the time `until` (time.time()).
+
+    Returns the steps taken in all.
+    """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cudnn.benchmark = True
     swaps = Swaps(data, speech, device)
     wait_for(swaps, lambda d: d.clips >= 2 * config.clips and "still_person" in d, 120)
-    recipe = SwapRecipe(config, swaps, experts, until)
+    recipe = kind(config, swaps, experts, until)
     reached = loop.train(recipe, run, save_every=60, sheet_every=45)
-    print(f"generator: {reached} steps, {int(recipe.clock[1])} images, {swaps.clips} clips", flush=True)
+    print(f"{kind.family}: {reached} steps, {int(recipe.clock[1])} images, {swaps.clips} clips", flush=True)
     return reached
 
 
@@ -426,6 +462,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--test-clips", type=int, default=120)
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="drawing processes")
     parser.add_argument("--preset", choices=sorted(PRESETS), default="default")
+    add_fields(parser)
+
+
+def add_fields(parser: argparse.ArgumentParser) -> None:
+    """Add an option for every number of Config."""
     for field in fields(Config):
         if field.name != "skips":
             kind = type(field.default)
@@ -433,11 +474,32 @@ def configure(parser: argparse.ArgumentParser) -> None:
             parser.add_argument(f"--{field.name.replace('_', '-')}", default=None, **options)
 
 
+def chosen(args: argparse.Namespace, preset: Config) -> Config:
+    """Return `preset` with what the options of add_fields say otherwise."""
+    return replace(preset, **{f.name: v for f in fields(Config) if (v := getattr(args, f.name, None)) is not None})
+
+
+def generator_command(kind: type[SwapRecipe], preset: Config) -> tuple[Any, Any]:
+    """Return `configure` and `run` of a command that trains one generator on data and experts that are there."""
+
+    def configure(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--data", type=Path, required=True, help="clips and stills: swap_data draw")
+        parser.add_argument("--speech", type=Path, required=True, help="sentences: swap_data speech")
+        parser.add_argument("--experts", type=Path, required=True, help="folder of identity-a and sync-a")
+        parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the run; the same command resumes")
+        add_fields(parser)
+
+    def run(args: argparse.Namespace) -> None:
+        train_generator(chosen(args, preset), args.data, args.speech, args.experts, args.out, kind=kind)
+        print(f"{args.out / kind.family}.safetensors: see {args.out / 'index.html'}")
+
+    return configure, run
+
+
 def run(args: argparse.Namespace) -> None:
     """Draw, train experts and generator, and score: OUT/wavsyncswap.safetensors, OUT/experts, OUT/scores.json."""
     began, total = time.monotonic(), args.minutes * 60
-    changed = {f.name: value for f in fields(Config) if (value := getattr(args, f.name, None)) is not None}
-    config = replace(PRESETS[args.preset], **changed)
+    config = chosen(args, PRESETS[args.preset])
     out, data, experts = args.out, args.data or args.out / "data", args.out / "experts"
     experts.mkdir(parents=True, exist_ok=True)
     here = "edgetalk.train."
@@ -468,7 +530,8 @@ def run(args: argparse.Namespace) -> None:
     until = time.time() + end - scoring - time.monotonic() - max(8, 0.02 * total)  # for the last save
     settings = out / "config.json"
     settings.write_text(json.dumps(asdict(config)))
-    generator = Part("generator", out, here + "wavsyncswap", settings, data, args.speech, experts, out, until)
+    generator = Part("generator", out, here + "wavsyncswap", "--settings", settings, *common, "--experts", experts,
+                     "-o", out, "--until", until)  # fmt: skip
     generator.wait(end - scoring)
     for part in [*later, drawing]:
         if part:
@@ -478,8 +541,20 @@ def run(args: argparse.Namespace) -> None:
     print(f"{out / 'wavsyncswap.safetensors'}: see scores.json, scores.png and index.html beside it")
 
 
-if __name__ == "__main__":  # the generator's own process
-    settings, data, speech, experts, folder = map(Path, sys.argv[1:6])
-    fields_ = json.loads(settings.read_text())
-    fields_["skips"] = tuple(fields_["skips"])
-    train_generator(Config(**fields_), data, speech, experts, folder, float(sys.argv[6]) if len(sys.argv) > 6 else None)
+def main(arguments: list[str] | None = None) -> None:
+    """Train the generator alone; its schedule is a JSON file of Config's fields, or the options."""
+    parser = argparse.ArgumentParser(prog="python -m edgetalk.train.wavsyncswap", description=main.__doc__)
+    parser.add_argument("--settings", type=Path, help="JSON of all fields, as `edgetalk train wavsyncswap` writes it")
+    parser.add_argument("--until", type=float, help="end at this time (seconds since 1970) instead of after --images")
+    configure, _ = generator_command(SwapRecipe, PRESETS["default"])
+    configure(parser)
+    args = parser.parse_args(arguments)
+    preset = PRESETS["default"]
+    if args.settings:
+        told = json.loads(args.settings.read_text())
+        preset = Config(**told | {"skips": tuple(told["skips"])})
+    train_generator(chosen(args, preset), args.data, args.speech, args.experts, args.out, args.until)
+
+
+if __name__ == "__main__":
+    main()

@@ -9,6 +9,8 @@ import torch
 
 from edgetalk.errors import InputError, ModelError
 from edgetalk.train import experts, loop, swap_data, wavsyncswap
+from edgetalk.train import simswap as simswap_recipe
+from edgetalk.train import wav2lip as wav2lip_recipe
 from edgetalk.train.networks import arcface, simswap, store, syncnet, wav2lip
 from edgetalk.train.networks.wavsyncswap import AdaIn, Config, Discriminator, IdBlock, WavSyncSwap
 
@@ -152,13 +154,17 @@ def swaps(tmp_path_factory):
     return folder
 
 
+BASELINES = {"wav2lip": (wav2lip_recipe.Wav2LipRecipe, wav2lip_recipe.PRESET),
+             "simswap": (simswap_recipe.SimSwapRecipe, simswap_recipe.PRESET)}  # fmt: skip
+
+
 def tiny(folder, preset, **changed):
     torch.set_num_threads(1)
-    config = replace(
-        wavsyncswap.PRESETS[preset], width=0.125, clips=2, images=36, warm=0.0, adversary_from=0.0, **changed
-    )
+    kind, config = BASELINES.get(preset) or (wavsyncswap.SwapRecipe, wavsyncswap.PRESETS[preset])
+    start = {"width": 0.125, "clips": min(config.clips, 2), "images": 36, "warm": 0.0, "adversary_from": 0.0}
+    config = replace(config, **start | changed)
     data = swap_data.Swaps(folder, folder / "speech.npz", "cpu")
-    return wavsyncswap.SwapRecipe(config, data, folder)
+    return kind(config, data, folder)
 
 
 @pytest.mark.parametrize("preset", ["paper", "default"])
@@ -179,18 +185,53 @@ def test_a_step_has_the_terms_of_equation_5(swaps, preset):
         assert not any(torch.equal(a, b) for a, b in zip(batch.target, batch.reference, strict=True))
 
 
+@pytest.mark.parametrize("family", BASELINES)
+def test_the_baselines_have_their_own_losses(swaps, family):
+    losses = {"wav2lip": {"D", "L_L1", "L_Sync", "L_Adv", "L_wFM"}, "simswap": {"D", "L_L1", "L_Id", "L_Adv", "L_wFM"}}
+    recipe = tiny(swaps, family, singles=4)
+    assert set(recipe.step(0)) == losses[family]
+    batch = recipe.draw(1)
+    assert bool(batch.swapped.any()) == (family == "simswap")
+    made, _ = recipe.make(recipe.averaged(), batch)
+    assert made.shape == batch.true.shape
+
+
+def test_a_warm_up_sees_single_frames_and_their_pixels_alone(swaps):
+    recipe = tiny(swaps, "default", singles=4, warm=0.5, adversary_from=0.6)
+    assert set(recipe.step(0)) == {"L_L1", "shape"} and len(recipe.draw(0).target) == 4
+    recipe.clock[1] = 30  # of 36 pictures
+    assert set(recipe.step(1)) == {"L_L1", "shape", "D", "L_Adv", "L_wFM", "L_Id", "L_Sync"}
+    assert len(recipe.draw(1).target) == 4 + 2 * syncnet.FRAMES
+    alternate = tiny(swaps, "paper", warm=0.5)
+    assert not alternate.draw(1).swapped.any() and set(alternate.step(1)) >= {"L_L1"}  # a swap would have no loss
+
+
+def killed(recipe, after):
+    """Let the recipe be interrupted before its step number `after`."""
+    step = recipe.step
+
+    def interrupted(number):
+        if number == after:
+            raise KeyboardInterrupt
+        return step(number)
+
+    recipe.step = interrupted
+    return recipe
+
+
 def test_a_killed_run_goes_on_as_if_it_had_not_been(swaps, tmp_path):
     straight = tiny(swaps, "default", singles=2)
     loop.train(straight, tmp_path / "straight", show=lambda _: None)
-    half = tiny(swaps, "default", singles=2)
-    half.steps = 1
-    loop.train(half, tmp_path / "halves", show=lambda _: None)
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(killed(tiny(swaps, "default", singles=2), 1), tmp_path / "halves", show=lambda _: None)
     again = tiny(swaps, "default", singles=2)
     assert loop.train(again, tmp_path / "halves", show=lambda _: None) == straight.steps == 3
     for name, tensor in straight.network.state_dict().items():
         torch.testing.assert_close(again.network.state_dict()[name], tensor, msg=name)
     network, record = store.load(tmp_path / "straight" / "wavsyncswap.safetensors", "wavsyncswap")
     assert record["images"] == 36 and network.config == straight.network_config
+    longer = tiny(swaps, "default", singles=2, images=48)
+    assert loop.train(longer, tmp_path / "halves", show=lambda _: None) == 4
     with pytest.raises(ModelError, match="expected 'arcface'"):
         store.load(tmp_path / "straight" / "wavsyncswap.safetensors", "arcface")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 
-FAMILIES = {"amnet": "edgetalk.train.amnet", "wavsyncswap": "edgetalk.train.wavsyncswap"}
+FAMILIES = {name: f"edgetalk.train.{name}" for name in ("amnet", "wavsyncswap", "wav2lip", "simswap")}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
