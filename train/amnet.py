@@ -23,9 +23,10 @@ from edgetalk.errors import InputError
 
 from . import loop
 from .data import Footage
+from .lite_student import Teacher, student
 from .losses import adversarial_loss, content_loss, discriminator_loss, geometry_loss, region_weight
 from .networks.amnet import VARIANTS, AMNet
-from .networks.checkpoint import load_checkpoint, save_checkpoint
+from .networks.checkpoint import load_checkpoint, read_architecture, save_checkpoint
 from .networks.patchgan import PatchGAN
 
 
@@ -71,7 +72,15 @@ class Config:
     """Compute in bfloat16 where the hardware has it: two to three times as fast."""
     seed: int = 0
     start: str = ""
-    """Checkpoint whose weights the run starts from, such as one of half the size; empty starts from random ones."""
+    """Checkpoint whose weights the run starts from, such as one of half the size; empty starts from random ones, or
+    from the teacher's."""
+    architecture: str = ""
+    """File of an architecture of the Reenactor, as train/lite.py writes them; empty is the variant's own."""
+    teacher: str = ""
+    """Checkpoint of a larger AMNet whose channels that weigh most the run starts from and whose pictures are targets
+    too (distillation); empty has the true frames alone."""
+    teaching: float = 0.5
+    """Share of the teacher's pictures in L_C."""
 
     @property
     def steps(self) -> int:
@@ -86,13 +95,18 @@ class AMNetRecipe:
             raise InputError(f"variant: got {config.variant!r}, expected one of {', '.join(VARIANTS)}")
         torch.manual_seed(config.seed)
         self.settings, self.footage = config, footage
-        self.config = asdict(config) | {"data": footage.name, "start": Path(config.start).name}
+        architecture = read_architecture(config.architecture) if config.architecture else VARIANTS[config.variant]
+        self.config = asdict(config) | {"data": footage.name, "architecture": architecture.plain()}
+        self.config |= {"start": Path(config.start).name, "teacher": Path(config.teacher).name}
         self.share = max(1, config.batch // loop.worker()[1])
         self.steps = config.geometry_first + (10**9 if config.clock else config.steps)
         device = footage.device
-        self.network = AMNet(config.variant, (footage.spec.window, footage.spec.features))
+        self.network = AMNet(config.variant, (footage.spec.window, footage.spec.features), architecture)
+        self.teacher = Teacher(load_checkpoint(config.teacher), footage) if config.teacher else None
         if config.start:
             self.network.load_state_dict(load_checkpoint(config.start).network.state_dict())
+        elif config.teacher:
+            student(self.network, config.teacher)
         self.network = self.network.to(device, memory_format=torch.channels_last)
         self.critic = PatchGAN(6 if config.conditional else 3, spectral=config.adversary == "eq8").to(device)
         self.average = loop.Average(self.network, config.average)
@@ -166,9 +180,14 @@ class AMNetRecipe:
         stress = None
         if (config.mouth, config.eyes) != (1.0, 1.0):
             stress = region_weight(batch.landmarks, config.size, config.mouth, config.eyes)
-        losses["L_C"] = content_loss(made, batch.true, stress)
+        losses["L_C"] = content = content_loss(made, batch.true, stress)
+        if self.teacher is not None:
+            with self.autocast():
+                shown = self.teacher.draw(batch.index)
+            losses["L_T"] = content_loss(made, shown, stress)
+            content = torch.lerp(content, losses["L_T"], config.teaching)
         losses["L_G"] = geometry_loss(landmarks, batch.landmarks)
-        total = config.content * losses["L_C"] + config.geometry * losses["L_G"]
+        total = config.content * content + config.geometry * losses["L_G"]
         if opposed:
             self.critic.requires_grad_(False)
             with self.autocast():
@@ -193,7 +212,8 @@ class AMNetRecipe:
 
     def averaged(self) -> AMNet:
         """Return a copy of the network with the averaged weights, on the same device."""
-        network = AMNet(self.settings.variant, (self.footage.spec.window, self.footage.spec.features))
+        spec, architecture = self.footage.spec, self.network.reenactor.architecture
+        network = AMNet(self.settings.variant, (spec.window, spec.features), architecture)
         network.load_state_dict(self.average.tensors(), strict=False)
         return network.to(self.footage.device).eval()
 
@@ -221,6 +241,7 @@ class AMNetRecipe:
             path,
             tensors,
             variant=self.settings.variant,
+            architecture=self.network.reenactor.architecture.plain(),
             size=self.settings.size,
             audio=asdict(self.footage.spec),
             persons=list(self.footage.persons),

@@ -50,6 +50,16 @@ class Checkpoint:
     sha256: str
 
 
+def read_architecture(path: str | Path) -> Architecture:
+    """Read an architecture from a JSON file; raises ModelError where it holds none, FileNotFoundError."""
+    try:
+        return Architecture.of(json.loads(Path(path).read_text()))
+    except (ValueError, TypeError, KeyError) as error:
+        raise ModelError(
+            f"{path} holds no architecture of AMNet ({error}); write one with: python -m edgetalk.train.lite search"
+        ) from error
+
+
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint on the CPU; half-precision weights come back as float32.
 
