@@ -25,7 +25,8 @@ Feeds = dict[str, np.ndarray]
 def read(path: str | os.PathLike[str]) -> tuple[onnx.ModelProto, Metadata]:
     """Return the graph of an ONNX file and its metadata.
 
-    Raises FileNotFoundError, or ModelError where the file is no whole ONNX file or has no edgetalk metadata.
+    Weights that the file stores in half precision behind a Cast are float32 again. Raises FileNotFoundError, or
+    ModelError where the file is no whole ONNX file or has no edgetalk metadata.
     """
     data = Path(path).read_bytes()
     try:
@@ -33,7 +34,23 @@ def read(path: str | os.PathLike[str]) -> tuple[onnx.ModelProto, Metadata]:
         onnx.checker.check_model(model)
     except (DecodeError, onnx.checker.ValidationError, ValueError):
         raise ModelError(f"{path} is no ONNX file or not a whole one; write it with: edgetalk export") from None
+    _widen_weights(model)
     return model, Metadata.from_json(next((p.value for p in model.metadata_props if p.key == KEY), None), str(path))
+
+
+def _widen_weights(model: onnx.ModelProto) -> None:
+    """Put float32 weights in the place of half-precision ones that a Cast widens, so that types are ours to choose."""
+    stored = {x.name: x for x in model.graph.initializer if x.data_type == onnx.TensorProto.FLOAT16}
+    kept = []
+    for node in model.graph.node:
+        if node.op_type == "Cast" and node.input[0] in stored and node.attribute[0].i == onnx.TensorProto.FLOAT:
+            tensor = stored[node.input[0]]
+            wide = onnx.numpy_helper.to_array(tensor).astype(np.float32)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(wide, node.output[0]))
+        else:
+            kept.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
 
 
 def set_metadata(model: onnx.ModelProto, metadata: Metadata) -> None:

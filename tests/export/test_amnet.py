@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from edgetalk import avatar
 from edgetalk.cli import main
+from edgetalk.engines.onnx_file import read as engine_read
 from edgetalk.errors import InputError, ModelError
 from edgetalk.export import exporter, onnx_file, to_onnx
 from edgetalk.metadata import AudioSpec
@@ -267,3 +268,30 @@ def test_command_writes_all_files(checkpoint, tmp_path, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 3
     assert metadata_of(tmp_path / "a.onnx").use == "non-commercial"
     assert avatar.load(tmp_path / "a.avatar").name == "dan"
+
+
+def test_weights_that_half_precision_holds_are_stored_in_it(exported, drive, tmp_path):
+    """The same graph, with and without; numbers that half precision does not hold stay as they are."""
+    wide = onnx.load(exported / "amnet.onnx")
+    for tensor in wide.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        if values.dtype == np.float32:
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16).astype(np.float32), tensor.name))
+    odd = onnx.numpy_helper.from_array(np.full(4096, 1 / 3, np.float32), "odd")
+    wide.graph.initializer.append(odd)
+    half = onnx.ModelProto()
+    half.CopyFrom(wide)
+    onnx_file.halve_weights(half)
+    assert half.graph.initializer[-1] == odd
+    onnx.save(wide, tmp_path / "wide.onnx")
+    onnx.save(half, tmp_path / "half.onnx")
+    assert (tmp_path / "half.onnx").stat().st_size < 0.6 * (tmp_path / "wide.onnx").stat().st_size
+    feeds = one(drive) | onnx_run(exported / "amnet-source.onnx", one(drive))
+    expected = onnx_run(tmp_path / "wide.onnx", feeds)
+    for name, value in onnx_run(tmp_path / "half.onnx", feeds).items():
+        assert np.array_equal(value, expected[name])
+    again = engine_read(tmp_path / "half.onnx")[0]
+    named = {w.name: onnx.numpy_helper.to_array(w) for w in again.graph.initializer}
+    for tensor in wide.graph.initializer:
+        assert np.array_equal(named[tensor.name], onnx.numpy_helper.to_array(tensor))
+    assert [n.name for n in again.graph.node] == [n.name for n in wide.graph.node]
