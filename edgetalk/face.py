@@ -1,121 +1,328 @@
-"""Faces in pictures and films: where they are, how they are turned, whether they blink; and track files.
+"""Finding faces: `find` looks at a still, `Tracker` follows one face through a film.
 
-A track file (.track.npz) holds what a tracker saw of a film, so that nobody has to look again; drawn films come
-with exact ones. Points are (x, y) in pixels, the centre of the first pixel at (0, 0).
+Both run two small networks that `edgetalk fetch face` downloads. Where a film has a track file (track.py) neither is
+needed. Nobody is recognised here by more than the likeness of two pictures, unless an identity engine is given.
 """
 
 from __future__ import annotations
 
+import errno
 import os
-import zipfile
-import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+import sys
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import InputError
+from .blazeface import BlazeFace, overlaps
+from .clock import frame_rate
+from .errors import BackendError, InputError
+from .facemesh import FaceMesh, Place, angles, box_around, five_points, openness, place_around, rotation
+from .preprocess import Picture, read_picture, similarity
+from .smooth import OneEuro
+from .track import Face, read_track, track_beside, track_rate, write_track
+
+__all__ = [
+    "Face",
+    "Tracker",
+    "cache_folder",
+    "face_models",
+    "find",
+    "read_track",
+    "track_beside",
+    "track_rate",
+    "write_track",
+]
 
 Array = NDArray[np.float32]
 
-TRACK = {"points": (5, 2), "boxes": (4,), "pose": (3,), "blink": (2,)}
-"""The arrays of a track file and the shape of each for one frame."""
+DETECTOR, MESH = "face_detection_short_range.tflite", "face_landmark.tflite"
+CACHE = "mediapipe-0.10.21"  # folder of the two in the user's cache: what they came with
+
+PRESENCE = 0.5  # of the mesh, below which there is no face
+SAME = 0.3  # overlap (intersection over union) of two boxes of one face
+CUT = 0.12  # mean difference of two frames, seen very small, from which another scene begins; 1 is black to white
+THUMB = (32, 18)  # pixels of that very small frame
+JUMP = 0.4  # of a face's size, from frame to frame, which no head moves: a cut within a scene
+MEMORY = 1.0  # seconds for which a face that left is expected back where it was
+CLOSELY = 0.2  # seconds between two searches for small faces, which take longest, while there is none
+
+LARGEST = "largest"
+CROP = 48  # pixels, of the crops whose likeness is compared
+LIKENESS = np.array([(0.31, 0.36), (0.69, 0.36), (0.5, 0.58), (0.35, 0.78), (0.65, 0.78)])  # five points in that crop
+
+# 1€ filters: cutoff in Hz, and Hz per face size per second for points, per radian per second for poses.
+POINTS_FILTER, POSE_FILTER = (2.0, 12.0), (1.5, 6.0)
+
+OPEN = 0.30  # aspect ratio of open eyes, until a face has shown its own
+WIDER, NARROWER = 0.15, 3.0  # seconds after which a wider, a narrower eye is believed to be the open one
+STARTS, SHUT = 0.92, 0.62  # of the open eye's ratio: where a blink starts, and what the mesh shows of closed lids
 
 
-@dataclass(frozen=True, eq=False)
-class Face:
-    """A face in one frame."""
+class FaceModels(NamedTuple):
+    """The files of the two networks."""
 
-    box: Array
-    """float32 (4,): left, top, right, bottom in pixels, of the face from brow to chin."""
+    detector: Path
+    mesh: Path
+
+
+def cache_folder() -> Path:
+    """Return where edgetalk keeps what it downloaded: EDGETALK_CACHE, or the user's cache on this platform."""
+    if named := os.environ.get("EDGETALK_CACHE"):
+        return Path(named)
+    home = Path.home()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData/Local") / "edgetalk" / "cache"
+    if sys.platform == "darwin":
+        return home / "Library/Caches/edgetalk"
+    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "edgetalk"
+
+
+def face_models(models: str | os.PathLike[str] | None = None) -> FaceModels:
+    """Return the files of the two networks, from the folder `models` or, where it is None, from the user's cache.
+
+    Raises FileNotFoundError where that folder lacks one of them, and BackendError where nothing was fetched.
+    """
+    folder = cache_folder() / CACHE if models is None else Path(models)
+    files = FaceModels(folder / DETECTOR, folder / MESH)
+    missing = [file for file in files if not file.is_file()]
+    if missing and models is not None:
+        raise FileNotFoundError(errno.ENOENT, "No such face model", str(missing[0]))
+    if missing:
+        raise BackendError(f"face tracking needs {missing[0].name}, which is not in {folder}; run: edgetalk fetch face")
+    return files
+
+
+class Sight(NamedTuple):
+    """One face as the mesh saw it in one frame."""
+
     points: Array
-    """float32 (5, 2) pixels: the centre of the eye on the viewer's left, of that on the right, the tip of the nose,
-    the corner of the mouth on the viewer's left, that on the right."""
-    score: float
-    """How sure it is that this is a face, 0 to 1."""
-    landmarks: Array | None
-    """float32 (468, 2) pixels, the points of the face mesh; None where the face comes from a track file."""
-    pose: Array
-    """float32 (3,): yaw, pitch, roll in radians; the nose to the image's right, up, clockwise as seen."""
-    blink: Array
-    """float32 (2,): the subject's left and right eye, 0 open to 1 closed."""
+    """float32 (468, 3): x, y in pixels of the frame, depth in the same unit."""
+    presence: float
+
+    @property
+    def box(self) -> Array:
+        return box_around(self.points)
+
+    @property
+    def size(self) -> float:
+        """The longer side of the box in pixels, which a turning head changes least."""
+        return float((self.box[2:] - self.box[:2]).max())
+
+    def place(self) -> Place:
+        """Where this face will be looked for in the next frame."""
+        return place_around(self.points[:, :2], self.points[33, :2], self.points[263, :2])
 
 
-def write_track(path: str | os.PathLike[str], faces: Sequence[Face | None], fps: Fraction) -> None:
-    """Write one face, or None, for every frame of a film at `fps`; the file appears whole or not at all.
+class Eyes:
+    """Lids from aspect ratios: what counts as open is learnt from the face, quickly upwards and slowly downwards."""
 
-    The mesh and the score are not kept.
+    def __init__(self, fps: Fraction) -> None:
+        self._wider, self._narrower = (1 - np.exp(-1 / (seconds * float(fps))) for seconds in (WIDER, NARROWER))
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the face."""
+        self._open = np.full(2, OPEN)
+
+    def __call__(self, ratios: Array) -> Array:
+        """Return blink, float32 (2,): the subject's left and right eye, from ratios in the viewer's order."""
+        self._open += np.where(ratios > self._open, self._wider, self._narrower) * (ratios - self._open)
+        closed = (STARTS - ratios / self._open) / (STARTS - SHUT)
+        return np.array(np.clip(closed, 0, 1)[::-1], np.float32)
+
+
+class Look:
+    """The two networks, opened: what is seen in one frame, without a memory. One thread at a time may use it."""
+
+    def __init__(self, models: str | os.PathLike[str] | None, threads: int = 1) -> None:
+        files = face_models(models)
+        self._detector, self._mesh = BlazeFace(files.detector, threads), FaceMesh(files.mesh, threads)
+
+    def at(self, frame: Picture, place: Place) -> Sight | None:
+        """Return the face at a place, or None."""
+        height, width = frame.shape[:2]
+        x, y = place.centre.tolist()
+        if not (0 <= x < width and 0 <= y < height and place.side >= 8):
+            return None
+        sight = Sight(*self._mesh.look(frame, place))
+        return sight if sight.presence >= PRESENCE else None
+
+    def all(self, frame: Picture, closely: bool = True) -> list[Sight]:
+        """Return the faces of a frame, from left to right; `closely` finds small ones too."""
+        seen: list[Sight] = []
+        for found in self._detector.find(frame, closely):
+            (left, top, right, bottom), eyes = found.box, found.points[:2]
+            corners = np.array([(left, top), (right, top), (left, bottom), (right, bottom)])
+            sight = self.at(frame, place_around(corners, *eyes))
+            sight = sight and self.at(frame, sight.place())  # the mesh sees best in the square that it chose itself
+            if sight and not any(overlaps(sight.box, other.box[None])[0] > SAME for other in seen):
+                seen.append(sight)
+        return sorted(seen, key=lambda sight: float(sight.box[0] + sight.box[2]))
+
+    def close(self) -> None:
+        """Free both engines."""
+        self._detector.close()
+        self._mesh.close()
+
+
+def face_of(sight: Sight, eyes: Eyes) -> Face:
+    """Return what one frame tells of a face; `eyes` know what its open eyes look like."""
+    turned = rotation(sight.points)
+    return Face(
+        sight.box,
+        five_points(sight.points),
+        sight.presence,
+        sight.points[:, :2].copy(),
+        angles(turned),
+        eyes(openness(sight.points, turned)),
+    )
+
+
+def find(picture: str | os.PathLike[str] | Picture, *, models: str | os.PathLike[str] | None = None) -> list[Face]:
+    """Return the faces in a picture, from left to right; an empty list where there is none.
+
+    `picture` is a file or uint8 (H, W, 3) RGB, `models` a folder with the two networks. Raises FileNotFoundError,
+    InputError where it is no picture, and BackendError where the networks were not fetched.
     """
-    arrays = {name: np.full((len(faces), *shape), np.nan, np.float32) for name, shape in TRACK.items()}
-    for i, face in enumerate(faces):
-        if face is not None:
-            values = {"points": face.points, "boxes": face.box, "pose": face.pose, "blink": face.blink}
-            for name, value in values.items():
-                arrays[name][i] = value
-    target = Path(path)
-    part = target.with_name(target.name + ".part")
+    frame = read_picture(picture)
+    look = Look(models)
     try:
-        with part.open("wb") as file:
-            np.savez_compressed(file, fps=np.array([fps.numerator, fps.denominator]), **arrays)  # type: ignore[arg-type]
-        os.replace(part, target)
+        return [face_of(sight, Eyes(Fraction(25))) for sight in look.all(frame)]
     finally:
-        part.unlink(missing_ok=True)
+        look.close()
 
 
-def read_track(path: str | os.PathLike[str]) -> list[Face | None]:
-    """Return the face, or None, of every frame of the film that a track file belongs to.
+class Tracker:
+    """Follows one face through the frames of a film at `fps`; a context manager.
 
-    Raises FileNotFoundError, and InputError where the file is no track or damaged.
+    `pick` says which face where there are several: "largest", a number that counts from the left (0 is the first),
+    or the path of a portrait. It is asked when a face is first seen, after a cut, and when the face has been away
+    for a second or comes back elsewhere; in between the same face is followed, whoever else comes. A portrait's
+    likeness is that of aligned pictures, colour by colour: it tells apart two people who look different, but it
+    always follows the most alike, also where the person of the portrait is not there. `models` is a folder with the
+    two networks.
+
+    Points and pose are smoothed over time without a delay of frames; blinks are not, they are too short. A cut
+    between scenes, or a jump within one, ends the smoothing: nothing is interpolated over it. Frames without the
+    face give None. Raises as face_models, and FileNotFoundError or InputError for `pick`.
+
+    >>> with Tracker(Fraction(25)) as tracker:
+    ...     faces = [tracker.update(frame) for frame in frames]
     """
-    arrays = _track_arrays(path)
-    there = np.isfinite(arrays["points"]).all((1, 2))
-    return [
-        Face(arrays["boxes"][i], arrays["points"][i], 1.0, None, arrays["pose"][i], arrays["blink"][i])
-        if seen
-        else None
-        for i, seen in enumerate(there)
-    ]
+
+    def __init__(
+        self,
+        fps: int | float | str | Fraction,
+        *,
+        models: str | os.PathLike[str] | None = None,
+        pick: str | int | os.PathLike[str] = LARGEST,
+    ) -> None:
+        rate = frame_rate(fps)
+        if isinstance(pick, int) and pick < 0:
+            raise InputError(f"pick: got face {pick}, expected 0 for the leftmost face, or more")
+        self._pick = pick
+        self._look = Look(models)
+        try:
+            self._portrait = None if isinstance(pick, int) or pick == LARGEST else self._read_portrait(pick)
+        except BaseException:
+            self._look.close()
+            raise
+        self._eyes = Eyes(rate)
+        self._smooth_points, self._smooth_pose = OneEuro(rate, *POINTS_FILTER), OneEuro(rate, *POSE_FILTER)
+        self._memory, self._pause = round(MEMORY * rate), max(1, round(CLOSELY * rate))
+        self._thumb: Array | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the face and the scene: the next frame is the first of another film."""
+        self._sight: Sight | None = None  # the last that was seen of the face
+        self._away = 0  # frames since then
+        self._forget_motion()
+
+    def _forget_motion(self) -> None:
+        self._eyes.reset()
+        self._smooth_points.reset()
+        self._smooth_pose.reset()
+
+    def update(self, frame: Picture) -> Face | None:
+        """Return the face in the next frame, uint8 (H, W, 3) RGB, or None where it is not to be seen."""
+        frame = read_picture(frame)
+        if self._is_cut(frame):
+            self.reset()
+        before = self._sight
+        sight = self._look.at(frame, before.place()) if before and not self._away else None
+        if sight is None:
+            sight = self._search(frame)
+        if sight is None:
+            self._away += 1
+            return None
+        if self._away or before is None or _distance(before, sight) > JUMP * before.size:
+            self._forget_motion()
+        self._sight, self._away = sight, 0
+        return self._smoothed(sight)
+
+    def _is_cut(self, frame: Picture) -> bool:
+        import cv2
+
+        thumb = cv2.resize(frame, THUMB, interpolation=cv2.INTER_AREA).astype(np.float32)
+        before, self._thumb = self._thumb, thumb
+        return before is not None and float(np.abs(thumb - before).mean()) > CUT * 255
+
+    def _search(self, frame: Picture) -> Sight | None:
+        """Look all over the frame: for the face that just left near where it was, otherwise for whom `pick` means."""
+        seen = self._look.all(frame, closely=self._away % self._pause == 0)
+        if not seen:
+            return None
+        last = self._sight
+        if last is not None and self._away < self._memory:
+            near = min(seen, key=lambda sight: _distance(last, sight))
+            if _distance(last, near) < last.size / 2:
+                return near
+        if (portrait := self._portrait) is not None:
+            return max(seen, key=lambda sight: float((_crop(frame, sight) * portrait).sum()))
+        if isinstance(self._pick, int):
+            return seen[self._pick] if self._pick < len(seen) else None
+        return max(seen, key=lambda sight: sight.size)
+
+    def _smoothed(self, sight: Sight) -> Face:
+        face = face_of(sight, self._eyes)
+        points = self._smooth_points(sight.points[:, :2], sight.size)
+        pose = self._smooth_pose(face.pose)
+        return Face(box_around(points), five_points(points), face.score, points, pose, face.blink)
+
+    def _read_portrait(self, path: str | os.PathLike[str]) -> Array:
+        picture = read_picture(path)
+        seen = self._look.all(picture)
+        if not seen:
+            raise InputError(f"{Path(path).name} shows no face; expected the portrait of the person to follow")
+        return _crop(picture, max(seen, key=lambda sight: sight.size))
+
+    def close(self) -> None:
+        """Free both engines."""
+        self._look.close()
+
+    def __enter__(self) -> Tracker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
-def track_rate(path: str | os.PathLike[str]) -> Fraction:
-    """Return the frames per second of a track file; raises as read_track."""
-    numerator, denominator = _track_arrays(path)["fps"].tolist()
-    return Fraction(numerator, denominator)
+def _distance(one: Sight, other: Sight) -> float:
+    """Between the middles of two faces, in pixels."""
+    return float(np.hypot(*(one.points[:, :2].mean(0) - other.points[:, :2].mean(0))))
 
 
-def track_beside(film: str | os.PathLike[str]) -> Path | None:
-    """Return FILM-stem.track.npz where it lies beside the film, else None."""
-    path = Path(film)
-    track = path.with_name(f"{path.stem}.track.npz")
-    return track if track.is_file() else None
+def _crop(frame: Picture, sight: Sight) -> Array:
+    """The inner face, aligned and small, as a vector of length 1: two of them are multiplied for their likeness."""
+    import cv2
 
-
-def _track_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
-    name = Path(path).name
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: np.asarray(file[key]) for key in (*TRACK, "fps")}
-    except KeyError as error:
-        raise InputError(f"{name} is no track of a face: it has no {error.args[0].split()[0]}; make it again") from None
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error):
-        raise InputError(f"{name} is no track of a face, or it is damaged; make it again") from None
-    rate = arrays["fps"]
-    if rate.shape != (2,) or rate.dtype.kind not in "iu" or rate.min() < 1:
-        raise InputError(f"{name} has fps {rate.tolist()}, expected two whole numbers above 0; make it again")
-    count = len(arrays["points"]) if arrays["points"].ndim else 0
-    for key, shape in TRACK.items():
-        got = arrays[key]
-        if got.shape != (count, *shape) or got.dtype.kind != "f":
-            raise InputError(
-                f"{name} has {key} {got.dtype} {got.shape}, expected float32 {(count, *shape)}; make it again"
-            )
-        arrays[key] = got.astype(np.float32, copy=False)
-    seen = np.isfinite(arrays["points"]).all((1, 2))
-    for key in TRACK:
-        if not np.isfinite(arrays[key][seen]).all():
-            raise InputError(f"{name} has {key} that are no numbers where it has points; make it again")
-    return arrays
+    matrix = similarity(five_points(sight.points), LIKENESS * CROP - 0.5)
+    small = cv2.warpAffine(frame, matrix, (CROP, CROP), flags=cv2.INTER_AREA).astype(np.float32) - 128
+    return np.asarray(small / max(float(np.linalg.norm(small)), 1e-6), np.float32)

@@ -1,0 +1,121 @@
+"""What is known of a face in a frame, and track files: that of every frame of a film.
+
+A track file (.track.npz) holds what a tracker saw, so that nobody has to look again; drawn films come with exact
+ones. Points are (x, y) in pixels, the centre of the first pixel at (0, 0). Who sees faces: face.py.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import InputError
+
+Array = NDArray[np.float32]
+
+TRACK = {"points": (5, 2), "boxes": (4,), "pose": (3,), "blink": (2,)}
+"""The arrays of a track file and the shape of each for one frame."""
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """A face in one frame."""
+
+    box: Array
+    """float32 (4,): left, top, right, bottom in pixels, of the face from brow to chin."""
+    points: Array
+    """float32 (5, 2) pixels: the centre of the eye on the viewer's left, of that on the right, the tip of the nose,
+    the corner of the mouth on the viewer's left, that on the right."""
+    score: float
+    """How sure it is that this is a face, 0 to 1."""
+    landmarks: Array | None
+    """float32 (468, 2) pixels, the points of the face mesh; None where the face comes from a track file."""
+    pose: Array
+    """float32 (3,): yaw, pitch, roll in radians; the nose to the image's right, up, clockwise as seen."""
+    blink: Array
+    """float32 (2,): the subject's left and right eye, 0 open to 1 closed."""
+
+
+def write_track(path: str | os.PathLike[str], faces: Sequence[Face | None], fps: Fraction) -> None:
+    """Write one face, or None, for every frame of a film at `fps`; the file appears whole or not at all.
+
+    The mesh and the score are not kept.
+    """
+    arrays = {name: np.full((len(faces), *shape), np.nan, np.float32) for name, shape in TRACK.items()}
+    for i, face in enumerate(faces):
+        if face is not None:
+            values = {"points": face.points, "boxes": face.box, "pose": face.pose, "blink": face.blink}
+            for name, value in values.items():
+                arrays[name][i] = value
+    target = Path(path)
+    part = target.with_name(target.name + ".part")
+    try:
+        with part.open("wb") as file:
+            np.savez_compressed(file, fps=np.array([fps.numerator, fps.denominator]), **arrays)  # type: ignore[arg-type]
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_track(path: str | os.PathLike[str]) -> list[Face | None]:
+    """Return the face, or None, of every frame of the film that a track file belongs to.
+
+    Raises FileNotFoundError, and InputError where the file is no track or damaged.
+    """
+    arrays = _track_arrays(path)
+    there = np.isfinite(arrays["points"]).all((1, 2))
+    return [
+        Face(arrays["boxes"][i], arrays["points"][i], 1.0, None, arrays["pose"][i], arrays["blink"][i])
+        if seen
+        else None
+        for i, seen in enumerate(there)
+    ]
+
+
+def track_rate(path: str | os.PathLike[str]) -> Fraction:
+    """Return the frames per second of a track file; raises as read_track."""
+    numerator, denominator = _track_arrays(path)["fps"].tolist()
+    return Fraction(numerator, denominator)
+
+
+def track_beside(film: str | os.PathLike[str]) -> Path | None:
+    """Return FILM-stem.track.npz where it lies beside the film, else None."""
+    path = Path(film)
+    track = path.with_name(f"{path.stem}.track.npz")
+    return track if track.is_file() else None
+
+
+def _track_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
+    name = Path(path).name
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {key: np.asarray(file[key]) for key in (*TRACK, "fps")}
+    except KeyError as error:
+        raise InputError(f"{name} is no track of a face: it has no {error.args[0].split()[0]}; make it again") from None
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error):
+        raise InputError(f"{name} is no track of a face, or it is damaged; make it again") from None
+    rate = arrays["fps"]
+    if rate.shape != (2,) or rate.dtype.kind not in "iu" or rate.min() < 1:
+        raise InputError(f"{name} has fps {rate.tolist()}, expected two whole numbers above 0; make it again")
+    count = len(arrays["points"]) if arrays["points"].ndim else 0
+    for key, shape in TRACK.items():
+        got = arrays[key]
+        if got.shape != (count, *shape) or got.dtype.kind != "f":
+            raise InputError(
+                f"{name} has {key} {got.dtype} {got.shape}, expected float32 {(count, *shape)}; make it again"
+            )
+        arrays[key] = got.astype(np.float32, copy=False)
+    seen = np.isfinite(arrays["points"]).all((1, 2))
+    for key in TRACK:
+        if not np.isfinite(arrays[key][seen]).all():
+            raise InputError(f"{name} has {key} that are no numbers where it has points; make it again")
+    return arrays
