@@ -1,0 +1,244 @@
+"""Films of every kind, made by PyAV or FFmpeg, read and compared with what went in and with FFmpeg's own program."""
+
+import shutil
+import subprocess
+import warnings
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from edgetalk import planes as codec
+from edgetalk.errors import InputError
+from edgetalk.reader import Reader
+from edgetalk.video import Writer
+
+NTSC = Fraction(30000, 1001)
+FFMPEG = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs the ffmpeg program as an independent reader")
+
+
+def picture(i, width=96, height=64):
+    """Ramps, and the frame's number in the brightness of the upper left corner."""
+    y, x = np.mgrid[:height, :width]
+    frame = np.stack([255 * x / width, 255 * y / height, np.full((height, width), 90.0)], -1)
+    frame[: height // 4, : width // 4] = 20 + 4 * i
+    return frame.astype(np.uint8)
+
+
+def number(frame):
+    height, width = frame.shape[:2]
+    return round((float(frame[2 : height // 4 - 2, 2 : width // 4 - 2].mean()) - 20) / 4)
+
+
+def write(path, count=20, fps=Fraction(25), size=(96, 64), **options):
+    with Writer(path, size, fps, crf=4, **options) as writer:
+        for i in range(count):
+            writer.write(picture(i, *size))
+    return path
+
+
+def ffmpeg(*arguments):
+    return subprocess.run(["ffmpeg", "-v", "error", "-y", *map(str, arguments)], check=True, capture_output=True).stdout
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "webm"])
+@pytest.mark.parametrize("fps", [Fraction(25), NTSC, Fraction(24000, 1001), Fraction(60)])
+def test_rate_size_and_order_are_kept(tmp_path, suffix, fps):
+    film = Reader(write(tmp_path / f"a.{suffix}", 40, fps))
+    assert (film.size, film.fps, film.length, film.pixel_aspect) == ((96, 64), fps, 40, 1)
+    frames = list(film)
+    assert [number(frame) for frame in frames] == list(range(40))
+    assert frames[0].dtype == np.uint8 and frames[0].shape == (64, 96, 3) and frames[0].flags.c_contiguous
+    assert [number(frame) for frame in film] == list(range(40)), "a second pass starts anew"
+
+
+@pytest.mark.parametrize("size", [(95, 64), (96, 63), (95, 63)])
+@pytest.mark.parametrize("suffix", ["mp4", "webm"])
+def test_odd_sizes_are_written_and_read(tmp_path, size, suffix):
+    write(tmp_path / f"a.{suffix}", 3, size=size)
+    film = Reader(tmp_path / f"a.{suffix}")
+    assert film.size == (96, 64)
+    frame = next(iter(film))
+    assert np.abs(frame[: size[1], : size[0]].astype(int) - picture(0, *size)).mean() < 5
+    np.testing.assert_allclose(frame[:, 94].astype(int), frame[:, 95], atol=12)
+
+
+@FFMPEG
+def test_films_of_odd_size_have_one_pixel_more_as_planes(tmp_path):
+    ffmpeg("-f", "lavfi", "-i", "testsrc=duration=0.2:size=63x47:rate=25", "-pix_fmt", "yuv444p", tmp_path / "a.mkv")
+    film = Reader(tmp_path / "a.mkv")
+    frame, planes = next(iter(film)), next(film.planes())
+    assert (film.size, frame.shape, planes.shape) == ((63, 47), (47, 63, 3), (72, 64))
+    assert np.median(np.abs(codec.to_rgb(planes)[:47, :63].astype(int) - frame)) <= 3  # edges lose colour
+    np.testing.assert_array_equal(planes[:47, 63], planes[:47, 62])
+
+
+@pytest.mark.parametrize("turn", [90, 180, 270])
+def test_rotation_is_applied(tmp_path, turn):
+    corner = np.zeros((48, 64, 3), np.uint8)
+    corner[:24, :32] = 255
+    with av.open(str(tmp_path / "a.mp4"), "w") as film:
+        stream = film.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.set_display_rotation(turn)
+        for packet in [*stream.encode(av.VideoFrame.from_ndarray(corner, format="rgb24")), *stream.encode(None)]:
+            film.mux(packet)
+    film = Reader(tmp_path / "a.mp4")
+    expected = np.rot90(corner, turn // 90)
+    assert film.size == (expected.shape[1], expected.shape[0])
+    assert np.abs(next(iter(film)).astype(int) - expected).mean() < 2
+    assert np.abs(codec.to_rgb(next(film.planes())).astype(int) - expected).mean() < 2
+    if shutil.which("ffmpeg"):
+        seen = ffmpeg("-i", tmp_path / "a.mp4", "-f", "rawvideo", "-pix_fmt", "rgb24", "-")
+        assert np.abs(np.frombuffer(seen, np.uint8).reshape(expected.shape).astype(int) - expected).mean() < 2
+
+
+@FFMPEG
+@pytest.mark.parametrize(
+    ("pixels", "options"),
+    [
+        ("yuv420p", ["-colorspace", "bt709", "-vf", "scale=out_color_matrix=bt709"]),
+        ("yuv420p", ["-colorspace", "smpte170m"]),
+        ("yuv420p", []),
+        ("yuvj420p", []),
+        ("yuv444p10le", []),
+        ("gray", []),
+    ],
+)
+def test_colours_are_those_of_another_player(tmp_path, pixels, options):
+    source = ["-f", "lavfi", "-i", "testsrc=duration=0.2:size=64x48:rate=25"]
+    ffmpeg(*source, *options, "-c:v", "libx264", "-crf", "1", "-pix_fmt", pixels, tmp_path / "a.mp4")
+    seen = ffmpeg("-i", tmp_path / "a.mp4", "-f", "rawvideo", "-pix_fmt", "rgb24", "-")
+    seen = np.frombuffer(seen, np.uint8).reshape(-1, 48, 64, 3).astype(int)
+    film = Reader(tmp_path / "a.mp4")
+    assert np.abs(np.stack(list(film)) - seen).mean() < 2
+    # test pictures have hard coloured edges, which half resolution softens
+    assert np.abs(np.stack([codec.to_rgb(planes) for planes in film.planes()]) - seen).mean() < 8
+    bars = np.s_[:, 4:12, 3:60]  # plain colours
+    assert np.median(np.abs(np.stack([codec.to_rgb(planes) for planes in film.planes()]) - seen)[bars]) <= 2
+
+
+@FFMPEG
+def test_large_films_that_say_nothing_are_high_definition(tmp_path):
+    ffmpeg(
+        "-f", "lavfi", "-i", "color=c=0xdc1e28:size=1280x720:rate=25:duration=0.1", "-vf",
+        "scale=out_color_matrix=bt709", "-c:v", "mpeg4", "-q:v", "2", tmp_path / "a.avi",
+    )  # fmt: skip
+    assert (
+        np.abs(next(iter(Reader(tmp_path / "a.avi"))).reshape(-1, 3).mean(0) - (0xDC, 0x1E, 0x28)).max() < 5
+    )  # 20 by BT.601
+
+
+def test_pictures_shown_for_unequal_times_come_at_a_constant_rate(tmp_path):
+    times = [0, 1, 2, 5, 6, 6.4, 7, 8, 12]  # in frames of 25 per second
+    with av.open(str(tmp_path / "a.mkv"), "w") as film:
+        stream = film.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for i, time in enumerate(times):
+            frame = av.VideoFrame.from_ndarray(picture(i), format="rgb24")
+            frame.pts, frame.time_base = round(40 * time), Fraction(1, 1000)
+            film.mux(stream.encode(frame))
+        film.mux(stream.encode(None))
+    film = Reader(tmp_path / "a.mkv")
+    assert film.fps == 25
+    assert [number(frame) for frame in film][:13] == [0, 1, 2, 2, 2, 3, 5, 6, 7, 7, 7, 7, 8]
+
+
+def test_a_picture_is_a_film_of_one(tmp_path):
+    import cv2
+
+    cv2.imwrite(str(tmp_path / "a.png"), picture(3)[..., ::-1])
+    film = Reader(tmp_path / "a.png")
+    frames = list(film)
+    assert len(frames) == 1
+    np.testing.assert_array_equal(frames[0], picture(3))
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "webm"])
+def test_any_part_in_any_direction(tmp_path, suffix, monkeypatch):
+    film = Reader(write(tmp_path / f"a.{suffix}", 40, NTSC))
+    whole = list(film.planes())
+    for start in (1, 17, 39):
+        part = list(film.planes(start))
+        assert len(part) == 40 - start
+        np.testing.assert_array_equal(np.stack(part), whole[start:])
+    monkeypatch.setattr("edgetalk.reader.MEMORY", 1)  # then eight at once
+    np.testing.assert_array_equal(np.stack(list(film.backwards(37))), whole[36::-1])
+
+
+@FFMPEG
+def test_files_that_cannot_be_searched(tmp_path):
+    write(tmp_path / "a.mp4", 30)
+    ffmpeg("-i", tmp_path / "a.mp4", "-c", "copy", tmp_path / "a.h264")
+    film = Reader(tmp_path / "a.h264")
+    assert [number(frame) for frame in film] == list(range(30))
+    np.testing.assert_array_equal(np.stack(list(film.planes(20))), list(film.planes())[20:])
+
+
+def test_pixels_that_are_not_square(tmp_path):
+    film = Reader(write(tmp_path / "a.mp4", 3, pixel_aspect=Fraction(16, 15)))
+    assert film.pixel_aspect == Fraction(16, 15)
+
+
+def test_planes_change_where_they_are_written_and_nowhere_else():
+    rng = np.random.default_rng(2)
+    planes = codec.of_rgb(rng.integers(0, 256, (48, 64, 3), np.uint8))
+    before, box = planes.copy(), (8, 4, 40, 36)
+    part = codec.region(planes, box)
+    np.testing.assert_array_equal(part[6:-6, 6:-6], codec.to_rgb(planes)[10:30, 14:34])
+    codec.put(planes, box, part.copy(), part)
+    np.testing.assert_array_equal(planes, before)
+    painted = part.copy()
+    painted[10:20, 6:16] = (200, 40, 90)
+    codec.put(planes, box, painted, part)
+    changed = np.argwhere(planes[:48] != before[:48])
+    assert changed.min(0).tolist() == [14, 14] and changed.max(0).tolist() == [23, 23]
+    assert np.abs(codec.to_rgb(planes)[16:22, 16:22].astype(int) - (200, 40, 90)).max() <= 3
+
+
+def cut(path, share):
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+
+
+@FFMPEG
+def test_bad_files_are_told_in_one_line(tmp_path):
+    write(tmp_path / "whole.mp4", 200)
+    ffmpeg("-i", tmp_path / "whole.mp4", "-c", "copy", "-movflags", "-faststart", tmp_path / "late.mp4")
+    ffmpeg("-i", tmp_path / "whole.mp4", "-c", "copy", tmp_path / "cut.mkv")
+    shutil.copy(tmp_path / "whole.mp4", tmp_path / "cut.mp4")
+    for name in ("late.mp4", "cut.mp4", "cut.mkv"):
+        cut(tmp_path / name, 0.7)
+    (tmp_path / "text.mp4").write_text("no film at all")
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    ffmpeg("-f", "lavfi", "-i", "sine=duration=1", tmp_path / "sound.wav")
+    ffmpeg("-i", tmp_path / "whole.mp4", "-frames:v", "1", tmp_path / "cover.png")
+    ffmpeg("-i", tmp_path / "sound.wav", "-i", tmp_path / "cover.png", "-map", "0", "-map", "1", tmp_path / "song.mp3")
+    for name, words in {
+        "late.mp4": "is no film that FFmpeg can read",
+        "cut.mp4": "is truncated: its header promises more pictures than it holds",
+        "cut.mkv": "is truncated: its header promises more pictures than it holds",
+        "text.mp4": "is no film that FFmpeg can read",
+        "empty.mp4": r"is empty \(0 bytes\)",
+        "sound.wav": "has no picture stream",
+        "song.mp3": "has no picture stream",
+    }.items():
+        with pytest.raises(InputError, match=words) as caught:
+            list(Reader(tmp_path / name))
+        assert "\n" not in str(caught.value) and name in str(caught.value)
+    with pytest.raises(FileNotFoundError):
+        Reader(tmp_path / "none.mp4")
+
+
+@FFMPEG
+def test_high_dynamic_range_is_warned_of(tmp_path):
+    source = ["-f", "lavfi", "-i", "testsrc=duration=0.1:size=64x48:rate=25"]
+    tags = ["-color_trc", "arib-std-b67", "-colorspace", "bt2020nc", "-color_primaries", "bt2020"]
+    ffmpeg(*source, "-c:v", "libx264", "-pix_fmt", "yuv420p10le", *tags, tmp_path / "a.mp4")
+    with pytest.warns(UserWarning, match=r"high dynamic range \(HLG\)"):
+        film = Reader(tmp_path / "a.mp4")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(list(film)) == 3 or len(list(film)) == 2
