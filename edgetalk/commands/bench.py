@@ -1,22 +1,29 @@
 """Measure an engine on this machine: milliseconds per stage, memory, load time, real-time factor.
 
-Each stage is measured alone, then all of them overlapped as `talk` runs them. Nothing else should run meanwhile.
+Each stage is measured alone, then all of them overlapped as `talk` runs them. With --sessions or --find-sessions it
+measures live faces instead, as many at a time, each fed with sound in real time. Nothing else should run meanwhile.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 
-from edgetalk import benchmark
+from edgetalk import benchmark, crowd
 from edgetalk.errors import InputError
+from edgetalk.session import Session
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("engine", help="amnet.xml, amnet.plan or amnet.onnx; a bare name is a bundled model")
     parser.add_argument("--avatar", metavar="FILE", help="a prepared face (default: the one beside the engine)")
     parser.add_argument("--seconds", type=float, default=10.0, help="of speech (default: 10)")
+    live = parser.add_mutually_exclusive_group()
+    live.add_argument("--sessions", type=int, metavar="N", help="hold N live faces on one engine")
+    live.add_argument("--find-sessions", action="store_true", help="how many live faces miss no frame in --seconds")
+    parser.add_argument("--streams", type=int, default=1, help="steps of live faces side by side (default: 1)")
     parser.add_argument("--device", default="auto", help="CPU, GPU, cuda:0 … (default: auto)")
     parser.add_argument("--threads", type=int, help="CPU threads of the engine (default: its own choice)")
     parser.add_argument("--json", action="store_true", help="for programs: one object on stdout")
@@ -25,6 +32,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     if not 1 <= args.seconds <= 3600:
         raise InputError(f"seconds: got {args.seconds:g}, expected 1 to 3600")
+    if args.sessions is not None or args.find_sessions:
+        _live(args)
+        return
     report = benchmark.run(args.engine, args.avatar, args.seconds, args.device, args.threads)
     if args.json:
         print(json.dumps(dataclasses.asdict(report), indent=2))
@@ -32,8 +42,28 @@ def run(args: argparse.Namespace) -> None:
     print(f"{report.engine}, {report.precision}, {report.size[0]}x{report.size[1]}, on {report.device}")
     print(benchmark.table(report.stages))
     print(
+        f"delivered as a film at {report.delivered:.2f} times the rate of the step alone; "
         f"loaded in {report.load_ms:.0f} ms, first frame {report.first_frame_ms:.0f} ms later; "
         f"memory {report.rss_mb:.0f} MB, at its peak {report.peak_rss_mb:.0f} MB\n"
         f"{report.frames} frames for {report.sound_s:.1f} s of speech in {report.wall_s:.2f} s: "
         f"real-time factor {report.real_time_factor:.2f}"
     )
+
+
+def _live(args: argparse.Namespace) -> None:
+    if args.sessions is not None and args.sessions < 1:
+        raise InputError(f"sessions: got {args.sessions}, expected at least 1")
+    open_session = functools.partial(
+        Session, args.engine, avatar=args.avatar, device=args.device, threads=args.threads, streams=args.streams
+    )
+    if args.find_sessions:
+        tried = crowd.most(args.seconds, open_session)
+    else:
+        tried = [crowd.measure(args.sessions, args.seconds, open_session)]
+    if args.json:
+        print(json.dumps([dataclasses.asdict(each) for each in tried], indent=2))
+        return
+    print(*tried, sep="\n")
+    if args.find_sessions:
+        held = tried[-1].sessions if not tried[-1].missed else 0
+        print(f"{held} live faces without a missed frame in {args.seconds:g} s")

@@ -1,0 +1,149 @@
+"""How many live faces a machine holds: sessions on one engine, each fed with sound in real time, each in a thread.
+
+Every session is given the sound of one frame per frame time, as a microphone or a caller gives it, and is to have
+its frame ready before the sound of the next one is there; a frame that is later is missed. When each session begins
+within the frame time is drawn by chance, and drawn anew every ROUND seconds, for callers do not wait for each other.
+What happens to a frame afterwards (encoding, sending) is not in here.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .benchmark import memory, sentence
+from .clock import SAMPLE_RATE, first_sample
+from .session import Session
+
+Array = NDArray[np.float32]
+
+ROUND = 10.0  # seconds
+WARM_UP = 1.0  # seconds
+START = 0.1  # seconds from the call to the first sound: all threads are there by then
+TRIAL = 10.0  # seconds that `most` tries a number of sessions before the long run
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """What `edgetalk bench --sessions` prints; field names are those of its --json."""
+
+    sessions: int
+    streams: int
+    fps: float
+    seconds: float
+    frames: int
+    missed: int
+    """Frames that were ready later than one frame time after their sound was there."""
+    p50_ms: float
+    """From the last sample that a frame takes to the frame, as of the four below."""
+    p95_ms: float
+    p99_ms: float
+    max_ms: float
+    rss_mb: float
+    """MB of memory with all sessions open."""
+    rss_of_one_mb: float
+    """MB of memory with the first session open, after its first step."""
+
+    def __str__(self) -> str:
+        each = (self.rss_mb - self.rss_of_one_mb) / max(1, self.sessions - 1)
+        return (
+            f"{self.sessions} sessions at {self.fps:g} frames per second on {self.streams} stream(s) for "
+            f"{self.seconds:.0f} s: {self.missed} of {self.frames} frames missed; from sound to frame "
+            f"p50 {self.p50_ms:.1f}, p95 {self.p95_ms:.1f}, p99 {self.p99_ms:.1f}, at most {self.max_ms:.1f} ms; "
+            f"memory {self.rss_mb:.0f} MB, {each:.1f} MB for each session after the first"
+        )
+
+
+class Caller(threading.Thread):
+    """Feeds one session in real time and notes how long each frame takes."""
+
+    def __init__(self, session: Session, pcm: Array, fps: Fraction, start: float, frames: int) -> None:
+        super().__init__(daemon=True)
+        self.seconds: list[float] = []
+        """From the last sample that a frame takes to the frame."""
+        self.error: BaseException | None = None
+        self._session, self._pcm, self._fps, self._start, self._frames = session, pcm, fps, start, frames
+        self._due = start
+
+    def _chunks(self) -> Iterator[Array]:
+        for i in itertools.count():
+            first, end = first_sample(i, self._fps), first_sample(i + 1, self._fps)
+            self._due = self._start + end / SAMPLE_RATE
+            time.sleep(max(0.0, self._due - time.perf_counter()))
+            yield self._pcm.take(range(first, end), mode="wrap")
+
+    def run(self) -> None:
+        try:
+            for _ in itertools.islice(self._session.stream(self._chunks(), fps=self._fps), self._frames):
+                self.seconds.append(time.perf_counter() - self._due)
+        except BaseException as error:  # told to who started the thread
+            self.error = error
+
+
+def crowd(sessions: list[Session], seconds: float, fps: Fraction, seed: int = 0) -> list[float]:
+    """Let all sessions speak for `seconds`; return how long every frame took from its sound on, in seconds.
+
+    Raises what a session's stream raises.
+    """
+    rng, pcm, taken = random.Random(seed), sentence(ROUND), []
+    rounds = max(1, round(seconds / ROUND))
+    for _ in range(rounds):
+        start = time.perf_counter() + START
+        frames = max(1, int(seconds / rounds * fps))
+        callers = [Caller(session, pcm, fps, start + rng.random() / float(fps), frames) for session in sessions]
+        for caller in callers:
+            caller.start()
+        for caller in callers:
+            caller.join()
+            if caller.error is not None:
+                raise caller.error
+            taken += caller.seconds
+    return taken
+
+
+def measure(count: int, seconds: float, open_session: Callable[[], Session], fps: Fraction | None = None) -> Crowd:
+    """Hold `count` sessions, the twins of what `open_session` opens, for `seconds`."""
+    with open_session() as first:
+        rate = fps or first.fps
+        crowd([first], WARM_UP, rate)  # what is made at the first step is there
+        alone = memory("VmRSS") / 1e6
+        sessions = [first, *(first.twin() for _ in range(count - 1))]
+        try:
+            crowd(sessions, WARM_UP, rate)
+            taken = np.array(crowd(sessions, seconds, rate)) * 1e3
+        finally:
+            for session in sessions[1:]:
+                session.close()
+        p50, p95, p99, most = (float(v) for v in np.percentile(taken, (50, 95, 99, 100)))
+        missed = int((taken > 1e3 / float(rate)).sum())
+        return Crowd(
+            count, first.streams, float(rate), seconds, len(taken), missed, p50, p95, p99, most,
+            memory("VmRSS") / 1e6, alone,
+        )  # fmt: skip
+
+
+def most(seconds: float, open_session: Callable[[], Session], fps: Fraction | None = None) -> list[Crowd]:
+    """Find how many sessions miss no frame in `seconds`; return all that was tried, the answer last.
+
+    One session more is tried for a short while each time, until frames are missed; then fewer are, for the whole
+    time, until none is. The last one has missed frames where not even one session can be held.
+    """
+    tried = []
+    for count in range(1, 64 * (os.cpu_count() or 1)):
+        tried.append(measure(count, min(TRIAL, seconds), open_session, fps))
+        if tried[-1].missed:
+            break
+    for count in range(max(1, tried[-1].sessions - 1), 0, -1):
+        tried.append(measure(count, seconds, open_session, fps))
+        if not tried[-1].missed:
+            break
+    return tried

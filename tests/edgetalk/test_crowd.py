@@ -1,0 +1,97 @@
+"""Live faces at once: what counts as missed, that time is real, and what `edgetalk bench --sessions` prints."""
+
+import dataclasses
+import functools
+import json
+import time
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from edgetalk import Session, cli, crowd
+
+
+@pytest.fixture
+def engine(zoo, tmp_path):
+    return zoo.set("f32", tmp_path / "model")
+
+
+def test_every_session_gets_its_frames_in_real_time(engine, monkeypatch):
+    seen = []
+    step = Session.step
+    monkeypatch.setattr(
+        Session, "step", lambda self, *inputs: seen.append((id(self), time.perf_counter())) or step(self, *inputs)
+    )
+    monkeypatch.setattr(crowd, "ROUND", 1.0)
+    with Session(engine, threads=1) as one, one.twin() as two:
+        start = time.perf_counter()
+        taken = crowd.crowd([one, two], 2.0, Fraction(4))
+        assert time.perf_counter() - start > 2.0
+    assert len(taken) == 2 * 2 * 4 and min(taken) > 0
+    for session in (one, two):
+        times = [at for who, at in seen if who == id(session)]
+        assert len(times) == 8
+        for second in (times[:4], times[4:]):  # each has its sound: four frames, never before their time
+            assert all(np.array(second) - second[0] > np.arange(4) / 4 - 0.1)
+
+
+def test_frames_that_come_too_late_are_missed(engine, monkeypatch):
+    monkeypatch.setattr(crowd, "WARM_UP", 0.1)
+    step = Session.step
+    monkeypatch.setattr(Session, "step", lambda self, *inputs: time.sleep(0.06) or step(self, *inputs))
+    held = crowd.measure(2, 1.0, functools.partial(Session, engine, threads=1))
+    assert (held.sessions, held.streams, held.fps, held.frames, held.missed) == (2, 1, 25, 50, 50)
+    assert 60 <= held.p50_ms <= held.p95_ms <= held.p99_ms <= held.max_ms
+    assert held.p50_ms > 150  # they fall behind more and more
+    held = crowd.measure(1, 1.0, functools.partial(Session, engine, threads=1), Fraction(4))
+    assert (held.frames, held.missed, held.fps) == (4, 0, 4)
+    assert 0 < held.rss_of_one_mb <= held.rss_mb
+
+
+def test_an_error_in_a_session_is_heard_of(engine, monkeypatch):
+    def broken(self, *inputs):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(Session, "step", broken)
+    with Session(engine) as session, pytest.raises(RuntimeError, match="broken"):
+        crowd.crowd([session], 0.2, Fraction(25))
+
+
+@pytest.mark.parametrize(
+    "hold, short, tries", [(3, 3, [1, 2, 3, 4, 3]), (2, 4, [1, 2, 3, 4, 5, 4, 3, 2]), (0, 0, [1, 1])]
+)
+def test_the_most_that_miss_nothing(monkeypatch, hold, short, tries):
+    """`short` is what the machine holds for a moment, `hold` for long."""
+    seen = []
+
+    def measure(count, seconds, open_session, fps):
+        seen.append((count, seconds))
+        missed = count > (hold if seconds > crowd.TRIAL else short)
+        return crowd.Crowd(count, 1, 25, seconds, 100, int(missed), 1, 1, 1, 1, 1, 1)
+
+    monkeypatch.setattr(crowd, "measure", measure)
+    tried = crowd.most(120.0, lambda: None)
+    assert [each.sessions for each in tried] == tries == [count for count, _ in seen]
+    assert (tried[-1].sessions if not tried[-1].missed else 0) == hold and tried[-1].seconds == 120
+
+
+def test_command(engine, capsys, monkeypatch):
+    monkeypatch.setattr(crowd, "WARM_UP", 0.1)
+    assert cli.main(["bench", str(engine), "--sessions", "2", "--seconds", "1", "--streams", "2"]) == 0
+    out = capsys.readouterr().out
+    assert (
+        out.startswith("2 sessions at 25 frames per second on 2 stream(s) for 1 s: ") and "of 50 frames missed" in out
+    )
+    assert cli.main(["bench", str(engine), "--sessions", "1", "--seconds", "1", "--json"]) == 0
+    (told,) = json.loads(capsys.readouterr().out)
+    assert told["frames"] == 25 and set(told) == {field.name for field in dataclasses.fields(crowd.Crowd)}
+    assert cli.main(["bench", str(engine), "--sessions", "0"]) == 1
+    assert "sessions: got 0, expected at least 1" in capsys.readouterr().err
+    assert cli.main(["bench", str(engine), "--sessions", "1", "--find-sessions"]) == 2
+
+
+def test_command_that_finds(engine, capsys, monkeypatch):
+    monkeypatch.setattr(crowd, "measure", lambda n, s, *_: crowd.Crowd(n, 1, 25, s, 9, int(n > 3), 1, 1, 1, 1, 1, 1))
+    assert cli.main(["bench", str(engine), "--find-sessions", "--seconds", "20"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "3 live faces without a missed frame in 20 s"
