@@ -296,15 +296,21 @@ def sync_vectors(network: syncnet.SyncNet, frames: Tensor, mel: Tensor) -> tuple
 
 
 def sync_offsets(face: Tensor, audio: Tensor, reach: int = 15) -> dict[str, np.ndarray]:
-    """Best offset of each clip within ± reach frames, its confidence (best minus median) and the mean cosine at 0."""
-    curves = []
+    """Compare the vectors of clips within ± reach frames, as SyncNet does: five numbers per clip.
+
+    By cosine: the best offset, its confidence (best minus median) and the cosine at 0. By distance: LSE-D, the least
+    mean distance of face and sound, and LSE-C, how far that lies below the median.
+    """
+    curves: list[list[Tensor]] = [[], []]
     count = face.shape[1]
     for shift in range(-reach, reach + 1):
         a, b = (face[:, max(0, -shift) : count - max(0, shift)], audio[:, max(0, shift) : count + min(0, shift)])
-        curves.append((a * b).sum(-1).mean(1))
-    curve = torch.stack(curves, 1).cpu().numpy()
-    return {"offset": curve.argmax(1) - reach, "cosine": curve[:, reach],
-            "confidence": curve.max(1) - np.median(curve, 1)}  # fmt: skip
+        curves[0].append((a * b).sum(-1).mean(1))
+        curves[1].append((a - b).norm(dim=-1).mean(1))
+    cosine, distance = (torch.stack(curve, 1).cpu().numpy() for curve in curves)
+    return {"offset": cosine.argmax(1) - reach, "cosine": cosine[:, reach],
+            "confidence": cosine.max(1) - np.median(cosine, 1),
+            "lse_d": distance.min(1), "lse_c": np.median(distance, 1) - distance.min(1)}  # fmt: skip
 
 
 def score_sync(network: syncnet.SyncNet, test: Swaps) -> dict[str, float]:

@@ -322,7 +322,9 @@ class Swaps:
         split: str = "train",
         clips: bool = True,
         stills: bool = True,
+        limit: int | None = None,
     ) -> None:
+        self.limit = limit  # clips at most
         self.folder, self.device, self.split = Path(folder), device, split
         self.kinds = [kind for kind, wanted in (("still", stills), ("clip", clips)) if wanted]
         self.speech = read_speech(speech_file)
@@ -337,7 +339,7 @@ class Swaps:
         new = [
             p
             for kind in self.kinds
-            for p in sorted(self.folder.glob(f"{self.split}-{kind}-*.npz"))
+            for p in sorted(self.folder.glob(f"{self.split}-{kind}-*.npz"))[: self.limit if kind == "clip" else None]
             if p.name not in self.seen
         ]
         with ThreadPoolExecutor(4) as pool:

@@ -497,7 +497,7 @@ def generator_command(kind: type[SwapRecipe], preset: Config) -> tuple[Any, Any]
 
 
 def run(args: argparse.Namespace) -> None:
-    """Draw, train experts and generator, and score: OUT/wavsyncswap.safetensors, OUT/experts, OUT/scores.json."""
+    """Draw, train experts and generator, and score: OUT/wavsyncswap.safetensors, OUT/experts, OUT/scores."""
     began, total = time.monotonic(), args.minutes * 60
     config = chosen(args, PRESETS[args.preset])
     out, data, experts = args.out, args.data or args.out / "data", args.out / "experts"
@@ -536,9 +536,10 @@ def run(args: argparse.Namespace) -> None:
     for part in [*later, drawing]:
         if part:
             part.wait(end - scoring + 1)
-    Part("score", out, here + "swap_scores", *common, "--experts", experts, "--checkpoint",
-         out / "wavsyncswap.safetensors", "-o", out).wait(end)  # fmt: skip
-    print(f"{out / 'wavsyncswap.safetensors'}: see scores.json, scores.png and index.html beside it")
+    judged = out / "scores"
+    Part("score", out, "edgetalk.cli", "score", "wavsyncswap", *common, "--experts", experts, "--checkpoint",
+         out / "wavsyncswap.safetensors", "-o", judged).wait(end)  # fmt: skip
+    print(f"{out / 'wavsyncswap.safetensors'}: see {judged / 'wavsyncswap.json'} and the pictures beside it")
 
 
 def main(arguments: list[str] | None = None) -> None:

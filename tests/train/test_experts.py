@@ -8,10 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from edgetalk import cli
 from edgetalk.errors import InputError
 from edgetalk.mel import log_mel, windows
 from edgetalk.train import experts, swap_data, swap_scores
-from edgetalk.train.networks import arcface, landmarks, store, syncnet, wavsyncswap
+from edgetalk.train.networks import arcface, landmarks, simswap, store, syncnet, wav2lip, wavsyncswap
+from edgetalk.train.scores import sharpness
 
 
 def test_margin_is_added_to_the_angle_of_the_true_class():
@@ -160,7 +162,7 @@ def test_experts_learn_on_a_toy(drawn):
     }
 
 
-def test_scores_stand_between_ceiling_and_floor(drawn, tmp_path):
+def test_scores_stand_between_ceiling_and_floor(drawn, tmp_path, capsys):
     torch.set_num_threads(1)
     for name, config in (("identity-a", arcface.Config(0.125, (1, 1, 1, 1))), ("identity-b", arcface.Config(0.125))):
         store.save(tmp_path / f"{name}.safetensors", "arcface", arcface.ArcFace(config), config, scores={"auc": 0.5})
@@ -173,13 +175,48 @@ def test_scores_stand_between_ceiling_and_floor(drawn, tmp_path):
     config = wavsyncswap.Config(width=0.125, skips=(64, 48, 32))
     network = wavsyncswap.WavSyncSwap(config)
     store.save(tmp_path / "generator.safetensors", "wavsyncswap", network, config, images=1)
-    swap_scores.main(["--checkpoint", str(tmp_path / "generator.safetensors"), "--experts", str(tmp_path), "--data",
-                      str(drawn / "data"), "--speech", str(drawn / "speech.npz"), "-o", str(tmp_path)])  # fmt: skip
-    report = json.loads((tmp_path / "scores.json").read_text())
-    ceiling, floor, new = (report["scores"][name] for name in ("ceiling", "floor", "new"))
+    for name, kind in (("wav2lip", wav2lip.Wav2Lip), ("simswap", simswap.SimSwap)):
+        store.save(tmp_path / f"{name}.safetensors", name, kind(0.125), {"width": 0.125}, images=1)
+    options = [f"--{name}={tmp_path / name}.safetensors" for name in ("wav2lip", "simswap")]
+    cli.main(["score", "wavsyncswap", "--checkpoint", str(tmp_path / "generator.safetensors"), "--experts",
+              str(tmp_path), "--data", str(drawn / "data"), "--speech", str(drawn / "speech.npz"), *options,
+              "-o", str(tmp_path / "out")])  # fmt: skip
+    printed = capsys.readouterr().out
+    report = json.loads((tmp_path / "out" / "wavsyncswap.json").read_text())
+    ceiling, floor, ours = (report["scores"]["new"][name] for name in ("truth", "target", "ours"))
     assert (ceiling["psnr"], ceiling["ssim"], ceiling["colour"], ceiling["gap_ratio"]) == (60, 1, 0, 1)
     assert 12 < floor["psnr"] < 40 and floor["ssim"] < 1 and floor["colour"] > 0.5
-    assert new["psnr"] < floor["psnr"]  # nothing was learnt
-    assert {k for k in ceiling if k.endswith("_a")} == {"retrieval_a", "nearest_target_a", "cosine_a"}
-    assert report["verdict"]["psnr"] == {"got": new["psnr"], "asked": 26.5, "reached": False}
-    assert (tmp_path / "scores.png").stat().st_size > 1000
+    assert ours["psnr"] < floor["psnr"]  # nothing was learnt
+    assert {k for k in ceiling if k.endswith("_a")} == {f"{k}_a" for k in (
+        "retrieval", "frame_retrieval", "nearest_target", "cosine")}  # fmt: skip
+    assert report["verdict"]["psnr"] == {"got": ours["psnr"], "asked": 25.0, "reached": False}
+    assert set(report["scores"]["new"]) == {"truth", "target", "ours", "wav2lip", "cascade", "reverse", "shuffled"}
+    assert "psnr" not in report["scores"]["new"]["wav2lip"]  # nobody drew the target with a new mouth
+    assert report["scores"]["paper"]["wav2lip"]["psnr"] > 0 and "simswap" in report["scores"]["paper"]
+    assert "Table 1, protocol new" in printed and "FID" not in printed and "fid: not computed" in printed
+    for name in ("wavsyncswap.jpg", "wavsyncswap-frames.jpg"):
+        assert (tmp_path / "out" / name).stat().st_size > 1000
+
+
+def test_the_cascade_is_the_two_networks_one_after_the_other():
+    torch.manual_seed(0)
+    speak, swap = wav2lip.Wav2Lip(0.125).eval(), simswap.SimSwap(0.125).eval()
+    made = swap_scores.methods(None, speak, swap)
+    clips = torch.randint(0, 255, (2, 1, 3, 96, 96, 3), dtype=torch.uint8)
+    identity, mel = F.normalize(torch.randn(1, 512), dim=1), torch.randn(1, 3, 16, 80)
+    target, reference = (clip[0].permute(0, 3, 1, 2) / 255 for clip in clips)
+    with torch.no_grad(), experts.autocast("cpu"):
+        mouth = (speak(target, reference, mel[0]).float() * 255).round() / 255
+        wanted = swap(mouth, identity.expand(3, -1)).float()
+    got = made["cascade"](*clips, identity, mel)[0].permute(0, 3, 1, 2) / 255
+    torch.testing.assert_close(got, wanted, atol=0.03, rtol=0)
+    assert not torch.equal(made["reverse"](*clips, identity, mel), made["cascade"](*clips, identity, mel))
+
+
+def test_cpbd_counts_the_edges_that_look_sharp():
+    ramp = lambda width: np.clip((np.arange(64) - 32) / width + 0.5, 0, 1) * 200 + 20  # noqa: E731
+    sharp, soft = (np.tile(ramp(width), (64, 1)).astype(np.float32) for width in (1, 6))
+    assert sharpness.cpbd(sharp) == 1 and sharpness.cpbd(soft) == 0
+    both = np.concatenate([sharp, soft])
+    assert sharpness.cpbd(both) == pytest.approx(0.5, abs=0.01)
+    assert math.isnan(sharpness.cpbd(np.full((64, 64), 9.0)))

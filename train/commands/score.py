@@ -1,8 +1,8 @@
 """Score a checkpoint on the held-out frames of a data set.
 
-Pictures (SSIM, PSNR, LPIPS, FID), detection rate, landmarks, pose, blink and lips, per person, per voice and in the
-mean. Landmarks, pose, blink and lips are measured by the landmark judge; its own error on the true frames is printed
-beside them. What cannot be computed here is named with what it needs.
+Of AMNet: pictures (SSIM, PSNR, LPIPS, FID), detection rate, landmarks, pose, blink and lips, per person, per voice and
+in the mean. Landmarks, pose, blink and lips are measured by the landmark judge; its own error on the true frames is
+printed beside them. What cannot be computed here is named with what it needs.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import re
 import shlex
 import sys
 from pathlib import Path
+
+from . import score_wavsyncswap
 
 JUDGE = Path(__file__).parent.parent / "checkpoints" / "landmarks.safetensors"
 
@@ -40,7 +42,16 @@ COLUMNS = {
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("family", choices=["amnet"])
+    families = parser.add_subparsers(dest="family", required=True, metavar="{amnet,wavsyncswap}")
+    _configure_amnet(families.add_parser("amnet", help="against held-out frames"))
+    score_wavsyncswap.configure(families.add_parser("wavsyncswap", help="against the drawn truth of the swap"))
+
+
+def run(args: argparse.Namespace) -> None:
+    (score_wavsyncswap.run if args.family == "wavsyncswap" else _run_amnet)(args)
+
+
+def _configure_amnet(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="written by: edgetalk train amnet")
     parser.add_argument("--data", type=Path, required=True, help="folder written by: edgetalk data announcers")
     parser.add_argument("--judge", type=Path, default=JUDGE, help="landmark judge (default: the bundled one)")
@@ -59,7 +70,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="also write the JSON to FILE")
 
 
-def run(args: argparse.Namespace) -> None:
+def _run_amnet(args: argparse.Namespace) -> None:
     from edgetalk.errors import InputError
     from edgetalk.train.data import Footage, pick_device
     from edgetalk.train.networks.checkpoint import load_checkpoint
