@@ -113,9 +113,9 @@ def dub(
     if not len(pcm):
         raise InputError("pcm: got 0 samples, expected sound")
     film = Reader(video)
-    faces = Faces(film, track, face)
     side_by_side = streams or min(STREAMS, threads or len(os.sched_getaffinity(0)))
     with contextlib.ExitStack() as opened:
+        faces = opened.enter_context(contextlib.closing(Faces(film, track, face)))
         workers = []
         for _ in range(side_by_side):
             stages = [

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from .backends import SUFFIXES, open_engine
 from .consent import check_use
 from .errors import InputError, ModelError
-from .face import read_track, track_beside
 from .metadata import Metadata
 from .preprocess import Picture, align, crop_matrix, read_picture
+from .track import read_track, track_beside
 
 FAMILIES = ("arcface", "wavsyncswap")
 EXTRACTOR = "arcface"

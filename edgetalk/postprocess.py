@@ -33,6 +33,17 @@ def feather(size: int, border: float = 0.15, top: float | None = None) -> Array:
     return (rows[:, None] * columns).astype(np.float32)
 
 
+def oval(size: int, border: float = 0.1) -> Array:
+    """Return a mask, float32 (size, size): 1 in an oval with the crop's sides, 0 at its edge, half a cosine between.
+
+    `border` is the width of the fade as a fraction of the size. The oval is a superellipse, |x|³ + |y|³ = 1: wide
+    enough for a jaw, without the corners that show nothing of a face.
+    """
+    at = np.abs(2 * (np.arange(size) + 0.5) / size - 1) ** 3
+    inside = 1 - np.cbrt(at[:, None] + at)  # of half the size
+    return np.asarray(0.5 - 0.5 * np.cos(np.pi * np.clip(inside / (2 * border), 0.0, 1.0)), np.float32)
+
+
 def match_colour(crop: Picture, reference: Picture, mask: Array) -> Picture:
     """Return `crop` with the colours of `reference`, uint8 (S, S, 3): a gain and an offset for each channel.
 

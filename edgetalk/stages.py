@@ -8,7 +8,8 @@ makes, the step takes by the same name. Decoding, tracking and encoding are in d
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,16 @@ from .backends import Arrays, Backend, open_engine
 from .consent import check_use
 from .errors import InputError, ModelError
 from .metadata import AudioSpec, Metadata
-from .postprocess import feather, match_colour, paste
+from .postprocess import feather, match_colour, oval, paste
 from .preprocess import Array, Picture, align, check_array, crop_matrix
 from .session import find_engine
 
-MASKS: dict[str, dict[str, Any]] = {
-    "wav2lip": {"border": 0.07, "top": 0.57},  # it repaints what is below the eyes: the upper half stays the frame's
-    "simswap": {"border": 0.1},
-    "wavsyncswap": {"border": 0.1},
+MASKS: dict[str, Callable[[int], Array]] = {
+    "wav2lip": partial(feather, border=0.07, top=0.57),  # what is above the nose stays the frame's
+    "simswap": partial(oval, border=0.08),
+    "wavsyncswap": partial(oval, border=0.08),
 }
-"""What `feather` takes, by family; those named here can dub."""
+"""Where a family's crops are pasted, by their size; those named here can dub."""
 GIVEN = ("target", "reference", "identity", "mel")
 """Inputs that a stage feeds; others come from its source graph."""
 
@@ -104,7 +105,7 @@ class Stage:
         self.size: int = self._step.outputs["frame"].shape[1]
         """Side of the crop in pixels."""
         self.template = "simswap-512" if self.family == "simswap" and self.size >= 512 else self.family
-        self.mask: Array = feather(self.size, **MASKS[self.family])
+        self.mask: Array = MASKS[self.family](self.size)
         self.audio: AudioSpec | None = self.metadata.audio if "mel" in inputs else None
         """How it hears; None where it does not."""
         if "mel" in inputs and self.audio is None:

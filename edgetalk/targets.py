@@ -10,15 +10,15 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InputError
-from .face import Face, read_track, track_beside, track_rate
 from .planes import to_rgb
 from .reader import Reader
+from .track import Face, read_track, track_beside, track_rate
 
 Image = NDArray[np.uint8]
 
@@ -53,10 +53,11 @@ class Faces:
         self, film: Reader, track: str | os.PathLike[str] | None = None, pick: int | str | os.PathLike[str] = "largest"
     ) -> None:
         self._film = film
+        self._tracker: Any = None
         path = track_beside(film.path) if track is None else Path(track)
-        self._track: list[Face | None] | None = None
+        self._track: list[Face | None] = []
         if path is None:
-            from .face import Tracker
+            from .face import Tracker  # nothing of it is needed where there is a track file
 
             self._tracker = Tracker(film.fps, pick=pick)
         else:
@@ -73,10 +74,15 @@ class Faces:
         """How many of the pictures seen so far have a face."""
         return sum(face is not None for face in self._seen)
 
+    def close(self) -> None:
+        """Free the tracker's engines."""
+        if self._tracker is not None:
+            self._tracker.close()
+
     def of(self, index: int, planes: Image) -> Face | None:
         """Return the face of a picture; new ones are to come in their order."""
         if index == len(self._seen):
-            if self._track is None:
+            if self._tracker is not None:
                 width, height = self._film.size
                 self._seen.append(self._tracker.update(to_rgb(planes)[:height, :width]))
             elif index < len(self._track):
