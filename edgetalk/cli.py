@@ -31,6 +31,7 @@ COMMANDS = {
     "avatar": Command("edgetalk.commands.avatar", "prepare a source face once, so that a step needs the engine alone"),
     "bench": Command("edgetalk.commands.bench", "milliseconds per stage, memory and real-time factor of an engine"),
     "doctor": Command("edgetalk.commands.doctor", "what this machine can run, and whether an engine fits it"),
+    "fetch": Command("edgetalk.commands.fetch", "download the face-tracking networks into the user's cache"),
     "data": Command("edgetalk.train.commands.data", "draw a data set of announcers, or calibration arrays", "train"),
     "train": Command("edgetalk.train.commands.train", "train a network; the same command resumes", "train"),
     "score": Command("edgetalk.train.commands.score", "score a checkpoint on held-out data", "train"),
