@@ -18,8 +18,10 @@
      et_close(session);
 
    The same engine, avatar, sound and seed give the frames of the Python package, edgetalk.Session. Engines are run
-   by OpenVINO (.xml with its .bin, .onnx), which is looked for when the first one is opened; this library links to
-   none. Left out: pictures (prepare avatars with `edgetalk avatar`), files of sound and video, TensorRT plans.
+   by OpenVINO (.xml with its .bin, .onnx) or, where this library was built with its headers, by TensorRT or
+   TensorRT-RTX (.plan); they are looked for when the first engine is opened, this library links to none. A plan holds
+   code for the device: open only plans that you trust. Left out: pictures (prepare avatars with `edgetalk avatar`),
+   files of sound and video.
 
    Threads: a session may be used by one thread at a time; different sessions may be used at the same time.
 
@@ -61,7 +63,7 @@ typedef struct et_session et_session;
 /* How to open. A field that is 0 or NULL has its default; fields are only ever added at the end. */
 typedef struct et_options {
     size_t struct_size;   /* sizeof(et_options), so that programs built with an older header go on working */
-    const char *device;   /* "CPU", "GPU.1" ... as OpenVINO calls them; default "auto", which is the CPU */
+    const char *device;   /* "CPU", "GPU.1" as OpenVINO names them, for plans "cuda:1"; default "auto": CPU or cuda:0 */
     int32_t threads;      /* CPU threads; default: the engine's choice */
     const char *motion;   /* "idle": natural life, or "still"; default "idle" */
     int64_t seed;         /* of idle: the same seed moves the same way */
@@ -69,6 +71,7 @@ typedef struct et_options {
     int32_t fps_den;      /* default 0/0: the rate that the network was trained at */
     const char *use;      /* "commercial" refuses models that may not be used so; default "any" */
     const char *openvino; /* libopenvino_c.so or its folder; default: $EDGETALK_OPENVINO, else it is searched for */
+    const char *tensorrt; /* libnvinfer.so.* or its folder; default: $EDGETALK_TENSORRT, else it is searched for */
 } et_options;
 
 /* What a session takes and gives. */

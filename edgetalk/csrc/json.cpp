@@ -62,7 +62,8 @@ class Parser {
                 break;
             case 't':
             case 'f':
-                if (!take("true") && !take("false")) fail("an unknown word");
+                value.text = take("true") ? "true" : take("false") ? "false" : "";
+                if (value.text.empty()) fail("an unknown word");
                 value.kind = Json::boolean;
                 break;
             case 'n':

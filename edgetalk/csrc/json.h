@@ -19,7 +19,7 @@ struct Json {
     static constexpr size_t max_bytes = 1 << 20, max_depth = 16, max_values = 4096;
 
     Kind kind = null;
-    std::string text;                                   // of a string, decoded; of a number, as written
+    std::string text;                                   // of a string, decoded; of a number or boolean, as written
     std::vector<Json> items;                            // of an array
     std::vector<std::pair<std::string, Json>> members;  // of an object, in the order of the file
 

@@ -152,6 +152,14 @@ Metadata Metadata::parse(const std::string &text, const std::string &where) {
         metadata.pose_in_radians = !pose || pose->text.find("rad") != std::string::npos;
         metadata.blink_is_share = !blink || blink->text.find("0 open") != std::string::npos;
     }
+    if (const Json *engine = json.find("engine")) {
+        if (const Json *built = engine->find("compute_capability"))
+            for (const Json &one : built->items) metadata.capabilities.push_back(one.text);
+        if (const Json *cuda = engine->find("cuda")) metadata.cuda = cuda->text;
+        if (const Json *hardware = engine->find("hardware")) metadata.hardware = hardware->text;
+        const Json *compatible = engine->find("version_compatible");
+        metadata.version_compatible = compatible && compatible->kind == Json::boolean && compatible->text == "true";
+    }
     return metadata;
 }
 

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "clock.h"
 
@@ -31,6 +32,9 @@ struct Metadata {
     std::string precision = "f32", source, licence, use = "any";
     std::optional<AudioSpec> audio;
     bool pose_in_radians = true, blink_is_share = true;  // published checkpoints may want other units
+    std::vector<std::string> capabilities;               // of a plan: devices such as "8.7" that it was built for
+    std::string cuda, hardware;                          // of a plan: CUDA's major version; "ampere+", "same" or ""
+    bool version_compatible = false;                     // of a plan: newer versions of TensorRT may run it
 
     // Throws ET_ERROR_MODEL; `where` is the file's name.
     static Metadata parse(const std::string &text, const std::string &where);

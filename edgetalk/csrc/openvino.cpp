@@ -7,6 +7,7 @@
 #include <dlfcn.h>
 #include <mutex>
 #include <utility>
+#include <vector>
 
 #include "error.h"
 #include "file.h"
@@ -346,16 +347,24 @@ void fix_batch(const Library &ov, const Model *model, const std::string &file) {
         fail_backend(file + " cannot be given a batch of 1: " + reason(ov));
 }
 
-}  // namespace
+class OpenVino : public Engine {
+  public:
+    OpenVino(const std::string &path, const Metadata &metadata, const Options &options);
 
-struct Engine::Handles {
-    const Library &ov;
-    Owned<Compiled> compiled;
-    Owned<Request> request;
-    std::vector<Owned<Value>> values;
+    void run() override;
+
+  private:
+    struct Handles {
+        const Library &ov;
+        Owned<Compiled> compiled;
+        Owned<Request> request;
+        std::vector<Owned<Value>> values;
+    };
+    std::unique_ptr<Handles> handles_;
+    std::string name_;
 };
 
-Engine::Engine(const std::string &path, const Metadata &metadata, const Options &options) : name_(name_of(path)) {
+OpenVino::OpenVino(const std::string &path, const Metadata &metadata, const Options &options) : name_(name_of(path)) {
     const Library &ov = library(name_, options.library);
     const auto core = made<Core>(ov.ov_core_free, [&](Core **out) { ov.ov_core_create(out); });
     if (!core) fail_backend("OpenVINO does not start: " + reason(ov));
@@ -417,11 +426,16 @@ Engine::Engine(const std::string &path, const Metadata &metadata, const Options 
     bind(ov.ov_compiled_model_outputs_size, ov.ov_compiled_model_output_by_index, outputs);
 }
 
-Engine::~Engine() = default;
-
-void Engine::run() {
+void OpenVino::run() {
     if (handles_->ov.ov_infer_request_infer(handles_->request.get()))
         fail_backend(name_ + " failed while it ran: " + reason(handles_->ov));
+}
+
+}  // namespace
+
+std::unique_ptr<Engine> open_openvino(const std::string &path, const Metadata &metadata,
+                                      const Engine::Options &options) {
+    return std::make_unique<OpenVino>(path, metadata, options);
 }
 
 }  // namespace et

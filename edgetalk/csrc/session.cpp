@@ -17,6 +17,10 @@
 #include "metadata.h"
 #include "motion.h"
 #include "openvino.h"
+#include "plan.h"
+#ifdef EDGETALK_TENSORRT
+#include "tensorrt.h"
+#endif
 
 #ifndef EDGETALK_VERSION
 #error "CMakeLists.txt defines EDGETALK_VERSION"
@@ -87,15 +91,14 @@ int64_t ping_pong(int64_t step, int64_t frames) {
     return std::min(at, 2 * frames - 2 - at);
 }
 
+bool is_plan(const std::string &path) { return suffix_of(path) == ".plan"; }
+
 Metadata read_metadata(const std::string &path) {
     const std::string suffix = suffix_of(path), name = name_of(path);
-    if (suffix == ".plan")
-        fail_backend(name +
-                     " is a TensorRT plan, which this libedgetalk does not run; use the .xml or .onnx of the model, or "
-                     "the Python package");
-    if (suffix != ".xml" && suffix != ".onnx")
-        fail_model(name + " is no engine that edgetalk knows by its suffix; expected .xml or .onnx");
+    if (suffix != ".xml" && suffix != ".onnx" && suffix != ".plan")
+        fail_model(name + " is no engine that edgetalk knows by its suffix; expected .xml, .onnx or .plan");
     const File file(path);
+    if (is_plan(path)) return Plan::parse(file.bytes(), name).metadata;
     const std::string text = suffix == ".xml" ? ir_metadata(file.bytes(), name) : onnx_metadata(file.bytes(), name);
     const std::string weights = name_of(with_suffix(path, ".bin"));
     if (suffix == ".xml" && !is_file(with_suffix(path, ".bin")))
@@ -103,15 +106,23 @@ Metadata read_metadata(const std::string &path) {
     return Metadata::parse(text, name);
 }
 
-Engine::Options engine_options(const et_options &options) {
+std::unique_ptr<Engine> open_engine(const std::string &path, const Metadata &metadata, const et_options &options) {
     Engine::Options made;
     if (options.device) made.device = options.device;
-    if (options.openvino) made.library = options.openvino;
     if (options.threads < 0)
         fail_input("options.threads: got " + std::to_string(options.threads) +
                    ", expected at least 1, or 0 for OpenVINO's choice");
     made.threads = options.threads;
-    return made;
+    const char *library = is_plan(path) ? options.tensorrt : options.openvino;
+    if (library) made.library = library;
+    if (!is_plan(path)) return open_openvino(path, metadata, made);
+#ifdef EDGETALK_TENSORRT
+    return open_tensorrt(path, Plan::parse(File(path).bytes(), name_of(path)), made);
+#else
+    fail_backend(name_of(path) +
+                 " needs TensorRT, for which this libedgetalk was not built; build it with "
+                 "-DEDGETALK_TENSORRT_INCLUDE=FOLDER of NvInferRuntime.h, or use the .xml or .onnx of the model");
+#endif
 }
 
 Rate rate_of(const et_options &options, Rate trained) {
@@ -146,16 +157,17 @@ struct et_session {
     int64_t seed;
     File file;
     Avatar avatar;
-    Engine engine;
-    const Port *frame_out, *landmarks_out = nullptr, *mel_in, *pose_in = nullptr, *blink_in = nullptr;
-    std::vector<std::pair<const Port *, const Tensor *>> features;
+    std::unique_ptr<Engine> engine;
+    const Port *frame_out, *landmarks_out = nullptr;
+    Port *mel_in, *pose_in = nullptr, *blink_in = nullptr;
+    std::vector<std::pair<Port *, const Tensor *>> features;
     int64_t frames = 1;  // of the avatar
     int64_t steps = 0;   // which an avatar of several frames follows
     bool fed = false, stepped = false;
     std::optional<WindowStream> stream;
 
   private:
-    const Port *input(const char *key, int64_t values);
+    Port *input(const char *key, int64_t values);
     void bind_frame();
     void bind_avatar(const std::string &label);
     void feed(const Port *port, const char *key, const float *values, bool checked, float low, float high);
@@ -169,7 +181,7 @@ et_session::et_session(const std::string &path, const std::string &avatar_path, 
       seed(options.seed),
       file(avatar_path),
       avatar(Avatar::parse(file.bytes(), name_of(avatar_path))),
-      engine(path, metadata, engine_options(options)) {
+      engine(open_engine(path, metadata, options)) {
     const std::string use = options.use ? options.use : "any";
     if (use != "any" && use != "commercial")
         fail_input("options.use: got \"" + use + "\", expected \"any\" or \"commercial\"");
@@ -181,10 +193,10 @@ et_session::et_session(const std::string &path, const std::string &avatar_path, 
     bind_avatar(name_of(avatar_path));
 }
 
-const Port *et_session::input(const char *key, int64_t values) {
-    const auto found = engine.inputs.find(key);
-    if (found == engine.inputs.end()) return nullptr;
-    const Port &port = found->second;
+Port *et_session::input(const char *key, int64_t values) {
+    const auto found = engine->inputs.find(key);
+    if (found == engine->inputs.end()) return nullptr;
+    Port &port = found->second;
     if (port.type != Port::f32 || port.shape.empty() || port.shape[0] != 1 ||
         (values && port.shape != std::vector<int64_t>{1, values}))
         fail_model(name + " takes " + key + " of shape " + shape_text(port.shape) +
@@ -193,9 +205,9 @@ const Port *et_session::input(const char *key, int64_t values) {
 }
 
 void et_session::bind_frame() {
-    const auto frame = engine.outputs.find("frame");
+    const auto frame = engine->outputs.find("frame");
     mel_in = input("mel", 0);
-    if (!mel_in || frame == engine.outputs.end())
+    if (!mel_in || frame == engine->outputs.end())
         fail_model(name + " is no step that makes frame from mel; open the engine whose name has no -source");
     pose_in = input("pose", 3);
     blink_in = input("blink", 2);
@@ -207,20 +219,20 @@ void et_session::bind_frame() {
     if (mel_in->shape.size() != 3)
         fail_model(name + " takes mel of shape " + shape_text(mel_in->shape) +
                    ", expected (1, T, F); export the model again");
-    if (const auto marks = engine.outputs.find("landmarks"); marks != engine.outputs.end())
+    if (const auto marks = engine->outputs.find("landmarks"); marks != engine->outputs.end())
         if (marks->second.type == Port::f32 && marks->second.bytes == 106 * 2 * sizeof(float))
             landmarks_out = &marks->second;
 }
 
 void et_session::bind_avatar(const std::string &label) {
-    const bool whole = engine.inputs.count("source") > 0;  // the graph takes the picture itself
+    const bool whole = engine->inputs.count("source") > 0;  // the graph takes the picture itself
     if (!whole && avatar.weights != metadata.source)
         fail_model(label + " was prepared with other weights than those of " + name +
                    "; take the avatar of this model, or prepare it again: edgetalk avatar " + name + " PICTURE -o " +
                    label);
     avatar.source.shape.insert(avatar.source.shape.begin(), 1);
     avatar.features.emplace("source", avatar.source);
-    for (const auto &[key, port] : engine.inputs) {
+    for (auto &[key, port] : engine->inputs) {
         if (&port == mel_in || &port == pose_in || &port == blink_in) continue;
         const auto found = avatar.features.find(key);
         const Tensor *tensor = found == avatar.features.end() ? nullptr : &found->second;
@@ -263,12 +275,13 @@ void et_session::step(const float *mel, const float *pose, const float *blink, u
     feed(pose_in, "pose", pose, metadata.pose_in_radians, -pi, pi);
     feed(blink_in, "blink", blink, metadata.blink_is_share, 0, 1);
     for (const auto &[port, values] : {std::pair(mel_in, mel), std::pair(pose_in, pose), std::pair(blink_in, blink)})
-        if (port) std::memcpy(port->data, values, port->bytes);
+        if (port) std::memcpy(port->data, values, port->bytes), port->fresh = true;
     if (frames > 1 || !fed) {
         const int64_t k = ping_pong(steps, frames);
-        for (const auto &[port, tensor] : features) tensor->copy(std::min(k, tensor->shape[0] - 1), port->data);
+        for (const auto &[port, tensor] : features)
+            tensor->copy(std::min(k, tensor->shape[0] - 1), port->data), port->fresh = true;
     }
-    engine.run();
+    engine->run();
     fed = stepped = true;
     ++steps;
     std::memcpy(frame, frame_out->data, frame_out->bytes);
@@ -337,7 +350,7 @@ et_status et_get_info(const et_session *session, et_info *info) {
         all.fps_num = session->fps.num;
         all.fps_den = session->fps.den;
         all.metadata = session->metadata.text.c_str();
-        all.device = session->engine.device.c_str();
+        all.device = session->engine->device.c_str();
         std::memcpy(info, &all, std::min(size, sizeof all));
         return ET_OK;
     });

@@ -1,5 +1,5 @@
-// Any bytes as an .xml file, an .onnx file and the metadata in them: refused, or read; and a front end that was read
-// hears a short sound.
+// Any bytes as an .xml file, an .onnx file, a .plan file and the metadata in them: refused, or read; and a front end
+// that was read hears a short sound.
 
 #include <cstdlib>
 #include <string>
@@ -9,6 +9,7 @@
 #include "error.h"
 #include "mel.h"
 #include "metadata.h"
+#include "plan.h"
 
 static void hear(const std::string &text) {
     const et::Metadata metadata = et::Metadata::parse(text, "m.xml");
@@ -28,13 +29,20 @@ static void hear(const std::string &text) {
     if (!stream.ended()) std::abort();
 }
 
+static std::string plan_metadata(std::string_view file) {
+    const et::Plan plan = et::Plan::parse(file, "m.plan");
+    plan.check(plan.version, plan.metadata.capabilities[0], plan.metadata.cuda);
+    return plan.metadata.text;
+}
+
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const std::string_view file(reinterpret_cast<const char *>(data), size);
-    for (int reader = 0; reader < 3; ++reader) {
+    for (int reader = 0; reader < 4; ++reader) {
         try {
             hear(reader == 0   ? std::string(file)
                  : reader == 1 ? et::ir_metadata(file, "m.xml")
-                               : et::onnx_metadata(file, "m.onnx"));
+                 : reader == 2 ? et::onnx_metadata(file, "m.onnx")
+                               : plan_metadata(file));
         } catch (const et::Error &) {
         }
     }

@@ -53,9 +53,9 @@ int main(void)
     et_close(NULL);
 
     REFUSES(et_open("missing.xml", NULL, NULL, &session), ET_ERROR_FILE, "missing.xml: No such file");
-    REFUSES(et_open("missing.txt", NULL, NULL, &session), ET_ERROR_MODEL, "expected .xml or .onnx");
-    REFUSES(et_open("missing.plan", NULL, NULL, &session), ET_ERROR_BACKEND, "TensorRT plan");
-    REFUSES(et_open("/", NULL, NULL, &session), ET_ERROR_MODEL, "expected .xml or .onnx");
+    REFUSES(et_open("missing.txt", NULL, NULL, &session), ET_ERROR_MODEL, "expected .xml, .onnx or .plan");
+    REFUSES(et_open("missing.plan", NULL, NULL, &session), ET_ERROR_FILE, "missing.plan: No such file");
+    REFUSES(et_open("/", NULL, NULL, &session), ET_ERROR_MODEL, "expected .xml, .onnx or .plan");
     options.struct_size = 3;
     REFUSES(et_open("missing.xml", NULL, &options, &session), ET_ERROR_INPUT, "struct_size: got 3");
     {

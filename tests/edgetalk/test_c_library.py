@@ -51,6 +51,7 @@ class Options(ctypes.Structure):
         ("fps_den", c_int32),
         ("use", c_char_p),
         ("openvino", c_char_p),
+        ("tensorrt", c_char_p),
     ]
 
 

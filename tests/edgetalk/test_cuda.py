@@ -22,7 +22,7 @@ def test_gpu_tests_of_the_cuda_module_on_a_stub_of_the_driver(tmp_path):
     pytest.importorskip("cuda.bindings", reason="needs cuda-bindings")
     library = tmp_path / "libcuda.so.1"
     flags = ["-std=gnu11", "-O1", "-Wall", "-Werror", "-shared", "-fPIC"]
-    subprocess.run([COMPILER, *flags, "-o", library, HERE / "libcuda_stub.c", "-ldl"], check=True)
+    subprocess.run([COMPILER, *flags, "-o", library, HERE.parent / "c/libcuda_stub.c", "-ldl"], check=True)
     environment = os.environ | {"LD_LIBRARY_PATH": str(tmp_path)}
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "-k", "cuda-bindings", "-p", "no:cacheprovider", "-q"]
     told = subprocess.run(

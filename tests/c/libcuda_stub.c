@@ -3,7 +3,8 @@
  * work at once, and nothing it measures means anything.
  *
  * Like the driver it hides its one device where CUDA_VISIBLE_DEVICES is -1. What is left on it at the end is told on
- * stderr. Handles are pointers to the structures below.
+ * stderr. It keeps a record of the calls that matter, to which others may add with stub_note. Handles are pointers to
+ * the structures below.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -32,6 +33,45 @@ static void enter(void) { while (__atomic_test_and_set(&lock, __ATOMIC_ACQUIRE))
 static void leave(void) { __atomic_clear(&lock, __ATOMIC_RELEASE); }
 #define NEEDS_CONTEXT() do { if (!depth) return INVALID_CONTEXT; } while (0)
 
+static char record[8192];
+static size_t recorded;
+static int retained;
+
+/* Adds a word to the record; when that is full, words are lost. */
+void stub_note(const char *word) {
+    enter();
+    size_t size = strlen(word);
+    if (recorded + size + 2 < sizeof record) {
+        memcpy(record + recorded, word, size);
+        recorded += size;
+        record[recorded++] = ' ';
+        record[recorded] = 0;
+    }
+    leave();
+}
+static void note(const char *call, size_t bytes) {
+    char word[64];
+    snprintf(word, sizeof word, "%s:%zu", call, bytes);
+    stub_note(word);
+}
+/* What was called since the last time, words with a space behind each. */
+const char *stub_calls(void) {
+    static char copy[sizeof record];
+    enter();
+    memcpy(copy, record, recorded + 1);
+    recorded = 0;
+    record[0] = 0;
+    leave();
+    return copy;
+}
+/* How many things were made and not freed: bytes on the device, pinned blocks, streams, contexts. */
+static int streams;
+size_t stub_left(void) {
+    size_t left = used + (size_t)(streams + retained + depth);
+    for (Pinned *at = pinned; at; at = at->next) left++;
+    return left;
+}
+
 static int devices(void) {
     const char *visible = getenv("CUDA_VISIBLE_DEVICES");
     return !visible || strcmp(visible, "-1");
@@ -49,7 +89,20 @@ int cuDeviceGetAttribute(int *value, int attribute, int device) {
     *value = attribute == 75 ? 9 : 0; /* compute capability 9.0 */
     return OK;
 }
-int cuDevicePrimaryCtxRetain(void **context, int device) { (void)device; *context = &used; return OK; }
+int cuDevicePrimaryCtxRetain(void **context, int device) {
+    (void)device;
+    __atomic_add_fetch(&retained, 1, __ATOMIC_SEQ_CST);
+    *context = &used;
+    return OK;
+}
+int cuDevicePrimaryCtxRelease_v2(int device) {
+    (void)device;
+    return __atomic_sub_fetch(&retained, 1, __ATOMIC_SEQ_CST) < 0 ? INVALID_CONTEXT : OK;
+}
+int cuGetErrorName(int error, const char **name) {
+    *name = error == OUT_OF_MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY" : "CUDA_ERROR_OF_THE_STUB";
+    return OK;
+}
 int cuCtxPushCurrent_v2(void *context) { if (context != &used) return INVALID_VALUE; depth++; return OK; }
 int cuCtxPopCurrent_v2(void **context) { NEEDS_CONTEXT(); depth--; *context = &used; return OK; }
 
@@ -57,6 +110,7 @@ int cuMemGetInfo_v2(size_t *free, size_t *total) { NEEDS_CONTEXT(); *free = TOTA
 int cuMemAlloc_v2(uint64_t *pointer, size_t bytes) {
     NEEDS_CONTEXT();
     if (bytes > TOTAL - used) return OUT_OF_MEMORY;
+    note("malloc", bytes);
     size_t *block = malloc(bytes + 64);
     *block = bytes;
     __atomic_add_fetch(&used, bytes, __ATOMIC_SEQ_CST);
@@ -65,6 +119,7 @@ int cuMemAlloc_v2(uint64_t *pointer, size_t bytes) {
 }
 int cuMemFree_v2(uint64_t pointer) {
     NEEDS_CONTEXT();
+    stub_note("free");
     size_t *block = (size_t *)pointer - 8;
     __atomic_sub_fetch(&used, *block, __ATOMIC_SEQ_CST);
     free(block);
@@ -117,18 +172,31 @@ static int copy(void *to, const void *from, size_t bytes, Stream *stream) {
     graph->copies[graph->count++] = (Copy){to, from, bytes};
     return OK;
 }
-int cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t n, Stream *s) { return copy((void *)to, from, n, s); }
-int cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t n, Stream *s) { return copy(to, (void *)from, n, s); }
+int cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t n, Stream *s) {
+    note("upload", n);
+    return copy((void *)to, from, n, s);
+}
+int cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t n, Stream *s) {
+    note("download", n);
+    return copy(to, (void *)from, n, s);
+}
 int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t n, Stream *s) { return copy((void *)to, (void *)from, n, s); }
 
 int cuStreamCreate(Stream **stream, unsigned flags) {
     NEEDS_CONTEXT();
     (void)flags;
     *stream = calloc(1, sizeof **stream);
+    __atomic_add_fetch(&streams, 1, __ATOMIC_SEQ_CST);
     return OK;
 }
-int cuStreamDestroy_v2(Stream *stream) { NEEDS_CONTEXT(); free(stream); return OK; }
+int cuStreamDestroy_v2(Stream *stream) {
+    NEEDS_CONTEXT();
+    __atomic_sub_fetch(&streams, 1, __ATOMIC_SEQ_CST);
+    free(stream);
+    return OK;
+}
 int cuStreamSynchronize(Stream *stream) {
+    stub_note("wait");
     if (!stream->recording) return OK;
     stream->broken = 1;
     return CAPTURE_UNSUPPORTED;
