@@ -3,6 +3,9 @@
 The precision is written into the graph first (precision.py), so that every kind of engine is built from the same
 typed graph. Then the frames of the engine are compared with those of the f32 graph (gate.py). TensorRT plans are
 built on machines that may not be able to run them: there the typed graph passes the gate in their place.
+
+A source graph that sees a picture stays in f32, since it runs once for a face. One that sees a film's frames runs as
+often as the step when nothing is prepared: it gets the step's precision, and both pass the gate as one.
 """
 
 from __future__ import annotations
@@ -23,17 +26,22 @@ from edgetalk.backends import open_engine
 from edgetalk.errors import InputError, ModelError
 from edgetalk.files import together
 from edgetalk.metadata import Metadata
+from edgetalk.preprocess import TEMPLATES
 
 from . import gate, openvino
 from .calibration import load, made_up, split
+from .concat import quantize_early
 from .onnx_file import Feeds, Runner, read, set_metadata, sha256
-from .precision import to_fp16, to_int8
+from .precision import layers, to_fp16, to_int8
 from .rewrite import phase_grid, sub_pixel
 
 PRECISIONS = ("f32", "bf16", "fp16", "int8")
 SUFFIXES = (".xml", ".plan")
 MADE_UP = 4
 """Samples that judge an engine where no calibration file is given."""
+
+ROLES = ("identity", "source")
+"""Graphs beside a step, written before it."""
 
 Run = Callable[[Feeds], Feeds]
 
@@ -50,7 +58,8 @@ def build(
     """Build the engines of NAME.onnx as `out`, copy its avatar beside it, and return the step engine's metadata.
 
     The suffix of `out` chooses OpenVINO (.xml) or TensorRT (.plan, whose `options` are those of build_plan in
-    tensorrt.py). NAME-source.onnx, where the step needs one, becomes an engine too, in f32: it runs once per face.
+    tensorrt.py). NAME-source.onnx, where the step needs one, becomes an engine too, in f32 where it runs once per
+    face, and so does NAME-identity.onnx.
     `precision` is "f32", "bf16" (OpenVINO alone), "fp16" or "int8"; int8 needs the `calibration` file that
     calibration.py describes, and leaves layers whose names begin with one of `keep` in float. Every fifth sample of
     the file is kept from calibration and judges the engine.
@@ -63,38 +72,77 @@ def build(
     step, metadata = read(path)
     if metadata.precision != "f32":
         raise ModelError(f"{path.name} is in {metadata.precision} already; build from the f32 file that export wrote")
-    source_path = path.with_name(f"{path.stem}-source.onnx")
-    source, source_metadata = _read_source(source_path, path.name, metadata)
+    parts = {role: _read_part(path, role, getattr(metadata, role)) for role in ROLES}
+    source = parts["source"][0] if parts["source"] else None
     graph, source_graph = Runner(step), source and Runner(source)
+    film = source_graph is not None and "target" in source_graph.inputs
     avatar = path.with_suffix(".avatar")
     if calibration is None:
         picture = load_avatar(avatar).source if avatar.is_file() else None
         learn, judge = [], made_up(MADE_UP, graph, source_graph, picture)
     else:
         learn, judge = split(load(calibration, graph, source_graph))
-    typed = phase_grid(sub_pixel(step)) if out.suffix == ".xml" else step
-    if precision == "fp16" and out.suffix == ".plan":  # OpenVINO takes 16-bit arithmetic from the metadata
-        typed = to_fp16(typed)
-    elif precision == "int8":
-        free = out.suffix == ".xml"  # from TensorRT's limits
-        typed = to_int8(typed, learn, keep, rest="f32" if free else "fp16", unsigned=free)
+    typed = {"step": _typed(step, precision, out.suffix, learn, _kept(keep, step, source if film else None))}
+    if source is not None and film:
+        typed["source"] = _typed(source, precision, out.suffix, learn, _kept(keep, source, step))
     metadata = dataclasses.replace(metadata, precision=precision, onnx=sha256(path))
     write = _write_openvino if out.suffix == ".xml" else _write_tensorrt
+    told = {"samples": "made up" if calibration is None else "held out"}
 
     def judged(run: Run, on: str) -> dict[str, Any]:
-        figures = _compare(graph, run, judge) | {"on": on, "samples": "made up" if calibration is None else "held out"}
+        figures = _compare(graph, run, judge, metadata.family) | {"on": on, **told}
         gate.check(figures, precision, out.name)
         return figures
 
-    with together(out.parent) as parts:
-        metadata = write(typed, metadata, parts / out.name, judged, options)
-        if source is not None and source_metadata is not None:
-            described = dataclasses.replace(source_metadata, onnx=sha256(source_path))
-            write(source, described, parts / f"{out.stem}-source{out.suffix}", None, options)
+    with together(out.parent) as folder:
+        for role, part in parts.items():
+            if part is not None:
+                described = dataclasses.replace(part[1], onnx=part[2], precision=precision if role in typed else "f32")
+                write(typed.get(role, part[0]), described, folder / f"{out.stem}-{role}{out.suffix}", None, options)
+        whole = judged
+        if film:
+            before = _runs(typed["source"], folder / f"{out.stem}-source{out.suffix}")
+
+            def whole(run: Run, on: str) -> dict[str, Any]:
+                return judged(lambda feeds: run(feeds | before(feeds)), on)
+
+        metadata = write(typed["step"], metadata, folder / out.name, whole, options)
         copy = out.with_suffix(".avatar")
         if avatar.is_file() and not (copy.exists() and copy.samefile(avatar)):
-            shutil.copyfile(avatar, parts / copy.name)
+            shutil.copyfile(avatar, folder / copy.name)
     return metadata
+
+
+def _typed(
+    model: onnx.ModelProto, precision: str, suffix: str, samples: list[Feeds], keep: Collection[str]
+) -> onnx.ModelProto:
+    """Return the graph in a precision, and in the form that engines of this suffix run fastest."""
+    if suffix == ".xml":
+        model = phase_grid(sub_pixel(model))
+        if precision == "int8":
+            return quantize_early(to_int8(model, samples, keep, rest="f32", unsigned=True))
+        return model  # OpenVINO takes 16-bit arithmetic from the metadata
+    if precision == "fp16":
+        return to_fp16(model)
+    return to_int8(model, samples, keep, rest="fp16") if precision == "int8" else model
+
+
+def _kept(keep: Collection[str], model: onnx.ModelProto, other: onnx.ModelProto | None) -> list[str]:
+    """Return those of `keep` that are about `model`; what names a layer of the `other` graph alone is not."""
+    there, elsewhere = layers(model), layers(other) if other else []
+    return [
+        name
+        for name in keep
+        if any(layer.startswith(name) for layer in there) or not any(layer.startswith(name) for layer in elsewhere)
+    ]
+
+
+def _runs(model: onnx.ModelProto, engine: Path) -> Run:
+    """Return what runs an engine that was just written: itself, or its typed graph where it is of another device."""
+    if engine.suffix == ".plan":
+        return Runner(model)
+    opened = open_engine(engine)
+    return lambda feeds: opened.run({name: feeds[name] for name in opened.inputs})
 
 
 def _check_options(
@@ -118,20 +166,23 @@ def _check_options(
         raise InputError(f"{min(options)}: is an option of TensorRT; {out.name} is built for OpenVINO")
 
 
-def _read_source(path: Path, step: str, metadata: Metadata) -> tuple[onnx.ModelProto | None, Metadata | None]:
-    if not metadata.source:
-        return None, None
-    if not path.is_file():
-        raise ModelError(f"{step} has no {path.name} beside it; copy both files that export wrote")
-    if sha256(path) != metadata.source:
-        raise ModelError(f"{path.name} is not of the same export as {step}; copy both files that export wrote")
-    return read(path)
+def _read_part(path: Path, role: str, wanted: str) -> tuple[onnx.ModelProto, Metadata, str] | None:
+    """Return the graph of a role beside the step `path`, its metadata and hash; None where the step needs none."""
+    if not wanted:
+        return None
+    part = path.with_name(f"{path.stem}-{role}.onnx")
+    if not part.is_file():
+        raise ModelError(f"{path.name} has no {part.name} beside it; copy all files that export wrote")
+    if sha256(part) != wanted:
+        raise ModelError(f"{part.name} is not of the same export as {path.name}; copy all files that export wrote")
+    return *read(part), wanted
 
 
-def _compare(reference: Runner, run: Run, samples: list[Feeds]) -> dict[str, Any]:
+def _compare(reference: Runner, run: Run, samples: list[Feeds], family: str) -> dict[str, Any]:
     """Return the gate's figures of what `run` makes of the samples, beside what the f32 graph makes of them.
 
-    Graphs without a frame make unit vectors (of identity, of mouth and sound), which are compared instead.
+    Where a graph makes no landmarks, the mouth is where the family's crops have it. Graphs without a frame make unit
+    vectors (of identity, of mouth and sound), which are compared instead.
     """
     wanted, made = [reference(feeds) for feeds in samples], []
     for feeds in samples:
@@ -144,11 +195,28 @@ def _compare(reference: Runner, run: Run, samples: list[Feeds]) -> dict[str, Any
         return gate.compare_vectors(*vectors)
     frames = [np.concatenate([result["frame"] for result in results]) for results in (wanted, made)]
     if "landmarks" not in reference.outputs:
-        return gate.compare(*frames)
+        figures = gate.compare(*frames)
+        if "mel" in reference.inputs and family in TEMPLATES:
+            rows, columns = _mouth(TEMPLATES[family], frames[0].shape[1])
+            error = (frames[0].astype(np.float64) - frames[1])[:, rows, columns]
+            figures["mouth_psnr"] = round(gate.psnr(float(np.square(error).mean())), 2)
+        return figures
     points = [np.concatenate([result["landmarks"] for result in results]) for results in (wanted, made)]
     figures = gate.compare(*frames, points[0])
     figures["landmarks_error"] = round(float(np.abs(points[0] - points[1]).max()), 6)
     return figures
+
+
+def _mouth(template: np.ndarray, size: int) -> tuple[slice, slice]:
+    """Return rows and columns around the mouth of a crop: twice as wide as between its corners, and as high as those.
+
+    `template` are the five points of a face in the crop, (5, 2) fractions.
+    """
+    left, right = template[3:] * size
+    centre, reach = (left + right) / 2, float(np.linalg.norm(right - left))
+    row, column = (int(round(v)) for v in centre[::-1])
+    high, wide = round(reach / 2), round(reach)
+    return slice(max(row - high, 0), row + high), slice(max(column - wide, 0), column + wide)
 
 
 def _write_openvino(
@@ -164,11 +232,7 @@ def _write_openvino(
     set_metadata(model, metadata)
     openvino.write(model, path, halve=halve)
     if judged is not None:
-        engine = open_engine(path)
-        try:
-            metadata = dataclasses.replace(metadata, gate=judged(engine.run, "OpenVINO"))
-        finally:
-            engine.close()
+        metadata = dataclasses.replace(metadata, gate=judged(_runs(model, path), "OpenVINO"))
         set_metadata(model, metadata)
         openvino.write(model, path, halve=halve)
     return metadata

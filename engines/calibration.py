@@ -1,9 +1,9 @@
 """Samples of a graph's inputs: from a calibration file, or made up from a seed where none is given.
 
 A calibration file is an .npz with one array per input of the graph, the samples along the first axis: `mel`
-(N, T, F), `pose` (N, 3), `blink` (N, 2), and `source` uint8 (N, S, S, 3), from which the source graph computes
-what the step takes of it. An array with a part of N samples, such as one picture of each person, is gone through
-again and again. Floats may be of any width.
+(N, T, F), `pose` (N, 3), `blink` (N, 2). What the step takes of the source graph, this computes from the arrays of its
+inputs: `source` uint8 (N, S, S, 3), or `target`, `reference` and `identity`. An array with a part of N samples, such
+as one picture of each person, is gone through again and again. Floats may be of any width.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ RANGES = {"mel": (-4.0, 4.0), "pose": (-0.3, 0.3), "blink": (0.0, 1.0)}
 
 def load(path: str | os.PathLike[str], graph: Runner, source: Runner | None) -> list[Feeds]:
     """Return the feeds of `graph`, one per sample of the file; `source` computes what the file has not.
+
+    The feeds of `source` are among them where the file has these.
 
     Raises FileNotFoundError, or InputError naming the array that is missing, misshapen or not finite.
     """
@@ -67,6 +69,8 @@ def made_up(count: int, graph: Runner, source: Runner | None, picture: np.ndarra
             arrays[key] = random.integers(0, 256, shape, np.uint8)
         else:
             arrays[key] = random.uniform(low, high, shape).astype(spec.dtype)
+        if key == "identity":
+            arrays[key] /= np.linalg.norm(arrays[key], axis=1, keepdims=True)
     return _feeds(arrays, count, graph, source)
 
 
@@ -99,5 +103,6 @@ def _feeds(arrays: Feeds, count: int, graph: Runner, source: Runner | None) -> l
             if key not in features:
                 features[key] = source(sample)
             sample |= features[key]
-        samples.append({key: value for key, value in sample.items() if key in graph.inputs})
+        known = set(graph.inputs) | set(source.inputs if source is not None else ())
+        samples.append({key: value for key, value in sample.items() if key in known})
     return samples

@@ -119,7 +119,9 @@ def test_held_out_samples_are_not_calibrated_on(exported, calibration, tmp_path,
     learnt, judged = [], []
     real_int8, real_compare = builder.to_int8, builder._compare
     monkeypatch.setattr(builder, "to_int8", lambda m, feeds, keep, **how: learnt.extend(feeds) or real_int8(m, feeds))
-    monkeypatch.setattr(builder, "_compare", lambda a, b, feeds: judged.extend(feeds) or real_compare(a, b, feeds))
+    monkeypatch.setattr(
+        builder, "_compare", lambda a, b, feeds, family: judged.extend(feeds) or real_compare(a, b, feeds, family)
+    )
     build(exported / "amnet.onnx", tmp_path / "amnet.xml", precision="int8", calibration=calibration)
     mels = samples()["mel"]
     assert [int(np.argmax([(m == f["mel"][0]).all() for m in mels])) for f in judged] == [0, 5]

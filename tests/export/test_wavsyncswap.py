@@ -15,17 +15,17 @@ from edgetalk.metadata import AudioSpec
 from edgetalk.train import experts
 from edgetalk.train.networks import arcface, store
 
-from . import swap_checkpoints
 from .conftest import metadata_of, onnx_run
 
 KINDS = [("default", 96), ("paper", 96), ("default", 192), ("paper", 192)]
 FILES = ["wavsyncswap-identity.onnx", "wavsyncswap-source.onnx", "wavsyncswap.onnx"]
+VECTOR = 32  # values of an identity
 
 
 def feeds(size=96, batch=1):
     """Seeded inputs of all three graphs."""
     random = np.random.default_rng(5)
-    vectors = random.normal(size=(batch, swap_checkpoints.VECTOR)).astype(np.float32)
+    vectors = random.normal(size=(batch, VECTOR)).astype(np.float32)
     return {
         "target": random.integers(0, 256, (batch, size, size, 3), np.uint8),
         "reference": random.integers(0, 256, (batch, size, size, 3), np.uint8),
@@ -54,20 +54,22 @@ def assert_same(frame, wanted):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(swaps, tmp_path_factory):
     """Folder with the checkpoints of preset default at 96, its exports, and the networks."""
     folder = tmp_path_factory.mktemp("wavsyncswap")
-    networks = swap_checkpoints.write(folder)
+    networks = swaps.write(folder)
     written = to_onnx(folder / "wavsyncswap.safetensors", folder / "wavsyncswap.onnx", family="wavsyncswap")
     assert [path.name for path in written] == FILES
     return folder, *networks
 
 
 @pytest.mark.parametrize(("preset", "size"), KINDS)
-def test_split_whole_and_torch_are_one(preset, size, tmp_path):
-    network, _ = swap_checkpoints.write(tmp_path, preset, size)
+def test_split_whole_and_torch_are_one(swaps, preset, size, tmp_path):
+    network, _ = swaps.write(tmp_path, preset, size)
     given = feeds(size)
     wanted = by_torch(network, given)
+    for name in ("target", "reference", "identity", "mel"):  # everything that comes in shows
+        assert np.abs(by_torch(network, given | {name: 0 * given[name]}).astype(int) - wanted).mean() > 1
     for whole in (False, True):
         to_onnx(tmp_path / "wavsyncswap.safetensors", tmp_path / "wavsyncswap.onnx", family="wavsyncswap", whole=whole)
         made = onnx_run(tmp_path / "wavsyncswap.onnx", given)["frame"] if whole else split(tmp_path, given)
@@ -82,7 +84,7 @@ def test_any_batch(trained, tmp_path):
     given = feeds(batch=3)
     assert_same(split(tmp_path, given), by_torch(network, given))
     vectors = onnx_run(tmp_path / "wavsyncswap-identity.onnx", given)["identity"]
-    assert vectors.shape == (3, swap_checkpoints.VECTOR)
+    assert vectors.shape == (3, VECTOR)
 
 
 @pytest.mark.parametrize("crop", [None, (0.7, 0.05)])

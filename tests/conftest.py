@@ -1,0 +1,61 @@
+"""What tests of several folders share: checkpoints of WavSyncSwap with seeded random weights and statistics."""
+
+from types import SimpleNamespace
+
+import pytest
+
+WIDTH, VECTOR, HEAD = 0.125, 32, 0.1
+SKIPS = {96: (16, 16, 8), 192: (16, 16, 8, 8)}
+
+
+def unsettle(network, seed):
+    """Give weights and statistics as training leaves them: what comes in shows in what comes out, through all layers.
+
+    With a network's initial weights sound would not reach the frame, and batch norms would be the identity.
+    """
+    import torch
+    from torch import nn
+
+    random = torch.Generator().manual_seed(seed)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
+            for tensor, low, high in (
+                (module.running_mean, -0.2, 0.2),
+                (module.running_var, 0.5, 1.5),
+                (module.weight.data, 0.8, 1.2),
+                (module.bias.data, -0.1, 0.1),
+            ):
+                tensor.copy_(torch.rand(tensor.shape, generator=random) * (high - low) + low)
+        elif isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            weight, stride = module.weight.data, module.stride[0]
+            transposed = isinstance(module, nn.ConvTranspose2d)
+            seen = weight[0].numel() if not transposed else weight[:, 0].numel() / stride**2
+            weight.copy_(torch.randn(weight.shape, generator=random) * (2 / seen) ** 0.5)
+    return network.eval()
+
+
+def write(folder, preset="default", size=96, width=WIDTH, seed=5):
+    """Write wavsyncswap.safetensors and identity.safetensors; return the networks as they are stored, in halves."""
+    import torch
+
+    from edgetalk.train.networks import arcface, store
+    from edgetalk.train.networks.wavsyncswap import Config, WavSyncSwap
+
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    config = Config(size, width, identity=VECTOR, skips=SKIPS[size] if preset == "default" else ())
+    network = unsettle(WavSyncSwap(config), 6)
+    network.head[2].weight.data *= HEAD  # soft pictures: the sigmoid hides errors at its ends
+    store.save(folder / "wavsyncswap.safetensors", "wavsyncswap", network, config)
+    own = arcface.Config(width=0.0625, blocks=(1, 1, 1, 1), size=112, identity=VECTOR)
+    store.save(folder / "identity.safetensors", "arcface", unsettle(arcface.ArcFace(own), 7), own)
+    return (
+        store.load(folder / "wavsyncswap.safetensors", "wavsyncswap")[0],
+        store.load(folder / "identity.safetensors", "arcface")[0],
+    )
+
+
+@pytest.fixture(scope="session")
+def swaps():
+    """`write` of random checkpoints, and the length of their identity VECTORs."""
+    return SimpleNamespace(write=write, VECTOR=VECTOR)
