@@ -6,6 +6,7 @@ The folder holds what the commands wrote, under these names:
     announcers-6-upscaled.json    the same for a smaller model, with --at 256
     ablations.json, ablations.jpg    python -m edgetalk.train.ablations
     cross.jpg, decoupling.jpg, decoupling.json, mouths.jpg, variants.jpg    python -m edgetalk.train.sheets
+    wavsyncswap.json, wavsyncswap.jpg, wavsyncswap-frames.jpg    edgetalk score wavsyncswap … -o FOLDER
 
 What is not there is named as not made yet, with its command. The paper's figures stand beside ours; they are of other
 data, so only the order of rows can be compared. No number is typed by hand: all come from the JSON files but the
@@ -17,13 +18,15 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from . import results_wavsyncswap
 from .commands.score import JUDGE
+from .markdown import made_by, missing, number, table
 from .networks.landmarks import load as load_judge
 
 Report = Mapping[str, Any]
@@ -67,26 +70,6 @@ ABLATED = {
     "ale_px": ("ALE px ↓", 3),
 }
 """Columns of the ablations, with the decimals shown."""
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """A figure for a table cell; a dash where there is none."""
-    return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; all columns but the first are right-aligned."""
-    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
-
-
-def made_by(*commands: str) -> str:
-    """The commands that made the figures above."""
-    return "Made by:\n\n```\n" + "\n".join(dict.fromkeys(commands)) + "\n```"
-
-
-def missing(what: str, command: str) -> str:
-    return f"*{what}: not made yet.* `{command}`"
 
 
 def training_of(report: Report) -> str:
@@ -392,6 +375,7 @@ def document(folder: Path, link: str) -> str:
         "Mouths": "Silence, closed lips and open mouths of held-out clips, the true frame above the generated one.\n\n"
         + figure("mouths.jpg", "Mouths, true and generated", SHEETS),
     }
+    sections |= results_wavsyncswap.sections(folder, link)
     parts = ["# Results"]
     for title, body in sections.items():
         if body:

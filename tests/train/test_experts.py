@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from edgetalk import cli
 from edgetalk.errors import InputError
 from edgetalk.mel import log_mel, windows
-from edgetalk.train import experts, swap_data, swap_scores
+from edgetalk.train import experts, results_wavsyncswap, swap_data, swap_scores
 from edgetalk.train.networks import arcface, landmarks, simswap, store, syncnet, wav2lip, wavsyncswap
 from edgetalk.train.scores import sharpness
 
@@ -196,6 +196,9 @@ def test_scores_stand_between_ceiling_and_floor(drawn, tmp_path, capsys):
     assert "Table 1, protocol new" in printed and "FID" not in printed and "fid: not computed" in printed
     for name in ("wavsyncswap.jpg", "wavsyncswap-frames.jpg"):
         assert (tmp_path / "out" / name).stat().st_size > 1000
+    page = "\n".join(results_wavsyncswap.sections(tmp_path / "out", "results").values())
+    assert f"| WavSyncSwap (ours) | {ours['psnr']:.2f} |" in page and "![" in page and "not made" not in page
+    assert "| WavSyncSwap, paper's own figure, HDTF | 5.880 | 9.090 | 3.161 | 2.984 |" in page
 
 
 def test_the_cascade_is_the_two_networks_one_after_the_other():
