@@ -69,6 +69,8 @@ class Metadata:
     audio: AudioSpec | None = None
     units: dict[str, str] = field(default_factory=dict)
     """Unit of each input whose numbers need one, such as {"pose": "rad yaw pitch roll"}."""
+    limits: dict[str, list[float]] = field(default_factory=dict)
+    """How far from zero training went: "pose" yaw, pitch, roll in radians. Motion from films is clipped to it."""
     precision: str = "f32"
     """"f32", "bf16", "fp16" or "int8"."""
     checkpoint: str = ""

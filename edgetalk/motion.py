@@ -1,13 +1,15 @@
-"""Where the pose and the blinks of a talking head come from when no video drives it: `still` and `Idle`.
+"""Where the pose and the blinks of a talking head come from: `still`, `Idle`, or a film (driving.py).
 
 A motion answers `pose_blink(i)` for any frame i, in any order, without a state. Idle life is arithmetic on
 doubles alone (splitmix64, +, -, *, /, floor): no sine, no random generator, so that another language computes the
-same numbers. Motion that follows a driving video is not here.
+same numbers.
 """
 
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Protocol
 
@@ -132,15 +134,29 @@ def still() -> Motion:
 MOTIONS = ("idle", "still")
 
 
-def named(motion: str | Motion, seed: int, fps: Fraction) -> Motion:
-    """Return the motion called "idle" or "still"; a motion that is one already is returned as it is.
+def named(
+    motion: str | os.PathLike[str] | Motion,
+    seed: int,
+    fps: Fraction,
+    *,
+    limits: Mapping[str, Sequence[float]] | None = None,
+    frames: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Motion:
+    """Return the motion called "idle" or "still", or that of a film; a motion that is one already is returned as it is.
 
-    Raises InputError for another name.
+    What else is a string or path is a film, or its track file; limits, frames and progress are those of
+    driving.drive. Raises InputError for a name that is neither a motion nor a file.
     """
-    if not isinstance(motion, str):
+    if not isinstance(motion, str | os.PathLike):
         return motion
     if motion == "idle":
         return Idle(seed, fps)
     if motion == "still":
         return still()
-    raise InputError(f"motion: got {motion!r}, expected one of {', '.join(MOTIONS)}")
+    path = os.fspath(motion)
+    if not os.path.splitext(path)[1] and not os.path.exists(path):
+        raise InputError(f"motion: got {path!r}, expected one of {', '.join(MOTIONS)}, or a film whose head moves so")
+    from .driving import drive
+
+    return drive(path, fps, limits=limits, frames=frames, progress=progress)

@@ -25,7 +25,7 @@ from . import audio as sound
 from . import motion as motions
 from .avatar import Avatar, load, make, recompute, source_engine
 from .backends import Arrays, open_engine
-from .clock import frame_rate
+from .clock import frame_count, frame_rate
 from .errors import BackendError, InputError, ModelError
 from .metadata import AudioSpec, Metadata
 from .preprocess import (
@@ -237,27 +237,29 @@ class Session:
     def talk(
         self,
         audio: str | os.PathLike[str] | NDArray[np.float32],
-        motion: str | motions.Motion = "idle",
+        motion: str | os.PathLike[str] | motions.Motion = "idle",
         seed: int = 0,
         fps: int | float | str | Fraction | None = None,
     ) -> Iterator[Frame]:
         """Return an iterator over the frames of a whole sound; each is a view, as of `step`.
 
-        `audio` is a sound file or 16 kHz mono float32 PCM, (N,); `motion` is "idle", "still" or an object with
-        `pose_blink(i)`; the same seed moves the same way; `fps` is the network's rate where None. The sound is read
-        and checked at once. Raises FileNotFoundError, InputError or BackendError.
+        `audio` is a sound file or 16 kHz mono float32 PCM, (N,); `motion` is "idle", "still", a film whose head moves
+        so (or its track file), or an object with `pose_blink(i)`; the same seed moves the same way; `fps` is the
+        network's rate where None. Sound and film are read and checked at once. Raises FileNotFoundError, InputError or
+        BackendError.
         """
         self._check_open()
         spec, rate = self._front_end(), self._rate(fps)
         pcm = sound.read(audio) if isinstance(audio, str | os.PathLike) else check_pcm(audio)
         if not len(pcm):
             raise InputError("pcm: got 0 samples, expected sound")
-        return self._animate(windows(pcm, spec, rate), motions.named(motion, seed, rate))
+        life = motions.named(motion, seed, rate, limits=self.metadata.limits, frames=frame_count(len(pcm), rate))
+        return self._animate(windows(pcm, spec, rate), life)
 
     def stream(
         self,
         pcm_chunks: Iterable[ArrayLike],
-        motion: str | motions.Motion = "idle",
+        motion: str | os.PathLike[str] | motions.Motion = "idle",
         seed: int = 0,
         fps: int | float | str | Fraction | None = None,
     ) -> Iterator[Frame]:
@@ -275,7 +277,7 @@ class Session:
                 yield from stream.push(check_pcm(chunk))
             yield from stream.flush()
 
-        return self._animate(cut(), motions.named(motion, seed, rate))
+        return self._animate(cut(), motions.named(motion, seed, rate, limits=self.metadata.limits))
 
     def _animate(self, cut: Iterable[NDArray[np.float32]], move: motions.Motion) -> Iterator[Frame]:
         self.at = 0

@@ -6,7 +6,7 @@ import argparse
 from fractions import Fraction
 
 from edgetalk import audio, motion, video
-from edgetalk.clock import frame_rate
+from edgetalk.clock import frame_count, frame_rate
 from edgetalk.progress import Progress
 from edgetalk.render import render, streams
 from edgetalk.session import Session
@@ -18,7 +18,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     face = parser.add_mutually_exclusive_group()
     face.add_argument("--avatar", metavar="FILE", help="a prepared face (default: the one beside the engine)")
     face.add_argument("--source", metavar="PICTURE", help="a square crop of an aligned face, prepared now")
-    parser.add_argument("--motion", choices=motion.MOTIONS, default="idle", help="head and blinks (default: idle)")
+    parser.add_argument(
+        "--motion",
+        default="idle",
+        metavar="MOTION",
+        help="head and blinks: idle (default), still, or a film whose head is followed; FILM-stem.track.npz beside it "
+        "is taken if it is there, else it is tracked (edgetalk fetch face)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="another seed, another idle life (default: 0)")
     parser.add_argument("--fps", metavar="RATE", help="25 or 30000/1001 (default: the network's own rate)")
     parser.add_argument("--crf", type=int, help="constant quality, less is better (default: 18 mp4, 30 webm)")
@@ -40,7 +46,15 @@ def run(args: argparse.Namespace) -> None:
         streams=streams(args.threads),
     ) as session:
         fps = fps or session.fps
-        life = motion.named(args.motion, args.seed, fps)
+        with Progress("motion") as progress:
+            life = motion.named(
+                args.motion,
+                args.seed,
+                fps,
+                limits=session.metadata.limits,
+                frames=frame_count(len(pcm), fps),
+                progress=progress,
+            )
         with Progress("talk") as progress:
             timings = render(session, pcm, args.output, life, fps, args.crf, progress)
     print(
