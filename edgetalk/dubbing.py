@@ -136,7 +136,8 @@ def _identity(stage: Stage, portrait: Any, identity: Any, use: str) -> NDArray[n
         return identity
     if portrait is None:
         raise InputError(f"{stage.name} paints somebody's face and was not told whose; give a portrait")
-    return portraits.identity(identity or portraits.extractor(stage.path), portrait, use=use)
+    found = identity or portraits.extractor(stage.path)
+    return portraits.identity(found, portrait, weights=stage.metadata.identity, use=use)
 
 
 class Inputs(NamedTuple):

@@ -1,14 +1,24 @@
-"""Sets of files that appear together or not at all."""
+"""Sets of files that appear together or not at all, and what tells files apart."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """Return the sha256 of a file's bytes, as hexadecimal digits."""
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager

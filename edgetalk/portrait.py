@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from .backends import SUFFIXES, open_engine
 from .consent import check_use
 from .errors import InputError, ModelError
+from .files import sha256
 from .metadata import Metadata
 from .preprocess import Picture, align, crop_matrix, read_picture
 from .track import read_track, track_beside
@@ -64,10 +65,12 @@ def identity(
     engine: str | os.PathLike[str],
     portrait: str | os.PathLike[str] | Picture,
     *,
+    weights: str = "",
     use: str = "any",
 ) -> NDArray[np.float32]:
     """Return the identity of a portrait's largest face, float32 (1, D), of unit length, by the extractor `engine`.
 
+    `weights` is the sha256 of the ONNX that the extractor has to be of, "" where any will do.
     Raises FileNotFoundError, ModelError, InputError or BackendError.
     """
     path = Path(engine)
@@ -81,6 +84,8 @@ def identity(
                 f"{path.name} is {metadata.family} {metadata.role} that takes {', '.join(backend.inputs)}, expected an "
                 "extractor that makes identity from portrait"
             )
+        if weights not in ("", metadata.onnx or sha256(path)):
+            raise ModelError(f"{path.name} is not the extractor that the network was exported with; copy that one")
         variant = f"{metadata.variant}-{metadata.family}" if metadata.variant == "simswap" else metadata.family
         size = backend.inputs["portrait"].shape[1]
         crop = align(picture, crop_matrix(variant, points(portrait, picture), size), size)

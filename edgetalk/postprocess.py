@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .preprocess import Array, Picture, warp
 
-MAX_GAIN = 1.5  # beyond that the two pictures differ in what they show, not in their light
+MAX_GAIN, MAX_SHIFT = 1.5, 48.0  # beyond that the two pictures differ in what they show, not in their light
 CHANGED = 16.0  # of 255; a crop that differs by that much from what it was shows something else
 
 
@@ -47,7 +47,8 @@ def oval(size: int, border: float = 0.1) -> Array:
 def match_colour(crop: Picture, reference: Picture, mask: Array) -> Picture:
     """Return `crop` with the colours of `reference`, uint8 (S, S, 3): a gain and an offset for each channel.
 
-    They make mean and standard deviation equal where `mask` (S, S), 0 to 1, tells that both show the same.
+    They make mean and standard deviation equal where `mask` (S, S), 0 to 1, tells that both show the same, but never
+    by more than MAX_SHIFT of 255 and MAX_GAIN.
     """
     weight = mask[:, :, None] / max(float(mask.sum()), 1e-6)
 
@@ -57,7 +58,8 @@ def match_colour(crop: Picture, reference: Picture, mask: Array) -> Picture:
 
     (mean, spread), (want, wanted_spread) = moments(crop), moments(reference)
     gain = np.clip(np.maximum(wanted_spread, 1.0) / np.maximum(spread, 1.0), 1 / MAX_GAIN, MAX_GAIN)
-    matched: Picture = np.clip(np.rint((crop - mean) * gain + want), 0, 255).astype(np.uint8)
+    shift = np.clip(want - mean, -MAX_SHIFT, MAX_SHIFT)
+    matched: Picture = np.clip(np.rint((crop - mean) * gain + mean + shift), 0, 255).astype(np.uint8)
     return matched
 
 

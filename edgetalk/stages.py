@@ -20,6 +20,7 @@ from .avatar import source_engine
 from .backends import Arrays, Backend, open_engine
 from .consent import check_use
 from .errors import InputError, ModelError
+from .files import sha256
 from .metadata import AudioSpec, Metadata
 from .postprocess import feather, match_colour, oval, paste
 from .preprocess import Array, Picture, align, check_array, crop_matrix
@@ -62,6 +63,11 @@ class Stage:
             self._step = self._open(self.path, device, threads, streams)
             self.metadata = Metadata.from_json(self._step.metadata, self.name)
             check_use(self.metadata, self.name, use)
+            self.family = self.metadata.family
+            if self.family not in MASKS or "frame" not in self._step.outputs:
+                raise ModelError(
+                    f"{self.name} is {self.family} {self.metadata.role}, expected the step of {', '.join(MASKS)}"
+                )
             self._source = self._open_source(device, threads, streams)
             self._read_graphs()
         except BaseException:
@@ -84,7 +90,7 @@ class Stage:
             )
         source = self._open(path, device, threads, streams)
         metadata = Metadata.from_json(source.metadata, path.name)
-        if metadata.onnx and self.metadata.source and metadata.onnx != self.metadata.source:
+        if self.metadata.source not in ("", metadata.onnx or sha256(path)):
             raise ModelError(f"{self.name} and {path.name} are not of one export; copy or build both again")
         missing = [name for name in wanted if name not in source.outputs]
         if missing:
@@ -96,10 +102,8 @@ class Stage:
     def _read_graphs(self) -> None:
         graphs = [self._source, self._step] if self._source else [self._step]
         inputs = {name: spec for graph in graphs for name, spec in graph.inputs.items() if name in GIVEN}
-        self.family = self.metadata.family
-        if self.family not in MASKS or "target" not in inputs or "frame" not in self._step.outputs:
-            got = f"{self.family} {self.metadata.role} that takes {', '.join(inputs) or 'none of these'}"
-            raise ModelError(f"{self.name} is {got}, expected a network of {', '.join(MASKS)} that repaints a target")
+        if "target" not in inputs:
+            raise ModelError(f"{self.name} takes {', '.join(inputs)}, expected a network that repaints a target")
         self.takes: frozenset[str] = frozenset(inputs)
         """Of GIVEN, what the graphs take."""
         self.size: int = self._step.outputs["frame"].shape[1]

@@ -1,0 +1,396 @@
+"""Films dubbed by tiny engines whose output is known exactly: what changes, what does not, how long, and what fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import soundfile
+
+import edgetalk
+from edgetalk import audio, mel, video
+from edgetalk.cli import main
+from edgetalk.errors import InputError, ModelError
+from edgetalk.preprocess import ASPECTS, TEMPLATES, crop_matrix
+from edgetalk.reader import Reader
+from edgetalk.stages import MASKS, Pipeline, Stage
+from edgetalk.track import write_track
+
+from . import dub_models as tiny
+from .dub_models import POINTS, SIZE, face, film, number, picture, speech
+
+NTSC = Fraction(30000, 1001)
+CODEC = 3  # of 255: mean error of two encodings of a soft picture
+
+
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("engines")
+    tiny.unchanged(folder / "same.onnx")
+    tiny.loud(folder / "loud.onnx")
+    tiny.colour(folder / "green.onnx", (60, 200, 90))
+    tiny.colour(folder / "flood.onnx", (60, 200, 90), everywhere=True)
+    tiny.negative(folder / "negative.onnx")
+    tiny.swap(folder / "swap.onnx")
+    tiny.extractor(folder / "arcface.onnx")
+    tiny.mirror(folder / "mirror.onnx")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory):
+    return film(tmp_path_factory.mktemp("film") / "target.mp4")
+
+
+def square(template, frame_size=(tiny.WIDTH, tiny.HEIGHT), size=SIZE):
+    """Where the crop's pixels lie in the frame, float (H, W): the mask of a family, warped by nothing of ours."""
+    import cv2
+
+    matrix = crop_matrix(template, POINTS, size)
+    return np.clip(cv2.warpAffine(MASKS[template](size), cv2.invertAffineTransform(matrix), frame_size), 0, 1)
+
+
+# What changes
+
+
+@pytest.mark.parametrize("fps", [Fraction(25), NTSC])
+@pytest.mark.parametrize("size", [(160, 120), (161, 121)])
+def test_an_engine_that_changes_nothing_gives_the_film_back(engines, tmp_path, fps, size):
+    source = film(tmp_path / "a.mp4", 24, fps, size)
+    done = edgetalk.dub(engines / "same.onnx", source, speech(float(24 / fps)), tmp_path / "b.mp4", crf=4)
+    before, after = Reader(source), Reader(tmp_path / "b.mp4")
+    assert (done.frames, done.painted, done.fps) == (24, 24, fps)
+    assert (after.fps, after.size) == (fps, before.size) == (fps, (size[0] + size[0] % 2, size[1] + size[1] % 2))
+    for i, (one, other) in enumerate(zip(before, after, strict=True)):
+        assert number(other) == i
+        assert np.abs(one.astype(int) - other).mean() < CODEC and np.abs(one.astype(int) - other)[20:].max() < 20
+
+
+def test_outside_the_mask_no_byte_changes(engines, target):
+    planes = next(Reader(target).planes())
+    before = planes.copy()
+    from edgetalk.dubbing import Inputs, repaint
+    from edgetalk.targets import Target
+
+    with Stage(engines / "flood.onnx") as stage:
+        repaint(Pipeline([stage]), Inputs(Target(0, planes, face()), [None], [None]), (tiny.WIDTH, tiny.HEIGHT))
+    shown = square("wav2lip")
+    changed = planes[: tiny.HEIGHT] != before[: tiny.HEIGHT]
+    assert not changed[shown == 0].any()
+    assert changed[shown > 0.99].mean() > 0.9
+
+
+def test_the_mask_of_each_family_is_painted_and_nothing_else(tmp_path, engines, target):
+    frame = next(iter(Reader(target)))
+    wanted = np.array([60, 200, 90.0])
+    for family in MASKS:
+        with Stage(tiny.colour(tmp_path / f"{family}.onnx", wanted, family, everywhere=True)) as stage:
+            painted = stage(frame, POINTS)
+            crop = stage.crop(frame, stage.matrix(POINTS))
+        outside = 1 - MASKS[family](SIZE)[..., None]
+        around = (outside * crop).sum((0, 1)) / outside.sum()
+        shifted = wanted + np.clip(around - wanted, -48, 48)  # colours are matched, by so much at most
+        shown = square(family)
+        assert np.abs(painted[shown > 0.99] - shifted).max() <= 3, family
+        np.testing.assert_array_equal(painted[shown == 0], frame[shown == 0])
+        half = shown[..., None] * shifted + (1 - shown[..., None]) * frame
+        assert np.abs(painted - half).mean() < 0.5, family
+
+
+def test_the_upper_half_of_wav2lips_crop_stays(engines, target):
+    frame = next(iter(Reader(target)))
+    with Stage(engines / "flood.onnx") as stage:
+        painted = stage(frame, POINTS)
+        middle = round(float((np.linalg.inv(np.vstack([stage.matrix(POINTS), [0, 0, 1]])) @ [32, 31.5, 1])[1]))
+    rows = np.flatnonzero((painted != frame).any((1, 2)))
+    assert middle <= rows[0] <= middle + 4 and rows[-1] > 95
+
+
+@pytest.mark.parametrize("family", TEMPLATES)
+def test_a_face_of_the_templates_shape_lies_on_the_template(family):
+    stretch = [ASPECTS.get(family, 1.0), 1.0]
+    turn = np.array([[np.cos(0.2), -np.sin(0.2)], [np.sin(0.2), np.cos(0.2)]])
+    points = (TEMPLATES[family] * stretch) @ turn.T * 230 + (400, 100)
+    moved = np.c_[points, np.ones(5)] @ crop_matrix(family, points, 96).T
+    np.testing.assert_allclose((moved + 0.5) / 96, TEMPLATES[family], atol=0.01)
+
+
+def test_each_frame_gets_its_own_sound(engines, target, tmp_path):
+    pcm = speech(0.8)
+    edgetalk.dub(engines / "loud.onnx", target, pcm, tmp_path / "a.mp4")
+    spec = tiny.AUDIO
+    heard = mel.windows(mel.log_mel(pcm, spec), 20, spec, Fraction(25)).mean((1, 2))
+    mouth = [frame[84:92, 76:84].mean() for frame in Reader(tmp_path / "a.mp4")]
+    assert np.ptp(heard * 24) > 20
+    np.testing.assert_allclose(mouth, 128 + 24 * heard, atol=2.5)
+
+
+def test_stages_follow_each_other_in_the_order_given(engines, target, tmp_path):
+    pcm, mouth, green = speech(0.2), np.s_[84:92, 76:84], np.array([60, 200, 90])
+    for names, expected in ((["green", "negative"], 255 - green), (["negative", "green"], green)):
+        edgetalk.dub([engines / f"{name}.onnx" for name in names], target, pcm, tmp_path / "a.mp4")
+        for frame in Reader(tmp_path / "a.mp4"):
+            assert np.abs(frame[mouth].reshape(-1, 3).mean(0) - expected).max() < 4, names
+
+
+def test_the_face_of_the_portrait_is_painted(engines, target, tmp_path):
+    import cv2
+
+    portrait = np.full((480, 640, 3), 40, np.uint8)
+    portrait[:120, :160] = (240, 120, 80)  # the face's crop lies in this corner
+    cv2.imwrite(str(tmp_path / "p.png"), portrait[..., ::-1])
+    write_track(tmp_path / "p.track.npz", [face()], Fraction(25))
+    edgetalk.dub(engines / "swap.onnx", target, speech(0.4), tmp_path / "a.mp4", tmp_path / "p.png")
+    direction = np.array([240, 120, 80]) / np.linalg.norm([240, 120, 80])
+    vector = direction[None].astype(np.float32)
+    edgetalk.dub(engines / "swap.onnx", target, speech(0.4), tmp_path / "b.mp4", identity=vector)
+    for name in ("a.mp4", "b.mp4"):
+        painted = next(iter(Reader(tmp_path / name)))[84:92, 76:84].reshape(-1, 3).mean(0)
+        assert np.abs(painted - 255 * direction).max() < 4
+    with Stage(engines / "swap.onnx") as stage:
+        with pytest.raises(InputError, match="takes identity and was not given any"):
+            stage(next(iter(Reader(target))), POINTS)
+        with pytest.raises(InputError, match=r"got float64 \(3,\), swap.onnx takes float32 \(1, 3\)"):
+            stage.wear(direction)
+
+
+def test_the_reference_is_another_frame(engines, tmp_path):
+    source = tmp_path / "a.mp4"
+    with video.Writer(source, (160, 120), Fraction(25), crf=2) as writer:
+        for i in range(24):
+            frame = picture(i)
+            frame[74:102, 66:94] = 40 + 6 * i  # the mouth tells the number, too
+            writer.write(frame)
+    write_track(tmp_path / "a.track.npz", [None, None, *[face()] * 22], Fraction(25))
+    edgetalk.dub(engines / "mirror.onnx", source, speech(0.96), tmp_path / "b.mp4", crf=4)
+    shown = [round((float(frame[86:90, 78:82].mean()) - 40) / 6) for frame in Reader(tmp_path / "b.mp4")]
+    # The first with a face is 2; for those near it, the first that is eight frames away from it.
+    assert shown == [0, 1, *[10] * 8, *[2] * 14]
+
+
+# How long
+
+
+def order(path):
+    return [number(frame) for frame in Reader(path)]
+
+
+FORTH, BACK = list(range(10)), list(range(8, -1, -1))
+
+
+@pytest.mark.parametrize(
+    ("fit", "seconds", "expected"),
+    [
+        ("ping-pong", 0.4, FORTH),
+        ("ping-pong", 0.2, FORTH[:5]),
+        ("ping-pong", 1.2, [*FORTH, *BACK, *FORTH[1:], *BACK[:2]]),
+        ("hold", 0.2, FORTH),
+        ("hold", 0.6, [*FORTH, *[9] * 5]),
+        ("trim", 0.2, FORTH[:5]),
+        ("trim", 0.6, FORTH),
+    ],
+)
+def test_lengths(engines, tmp_path, fit, seconds, expected):
+    source = film(tmp_path / "a.mp4", 10)
+    pcm = speech(seconds)
+    totals = []
+    done = edgetalk.dub(
+        engines / "same.onnx", source, pcm, tmp_path / "b.mp4", fit=fit, progress=lambda i, n: totals.append((i, n))
+    )
+    assert order(tmp_path / "b.mp4") == expected
+    assert totals == [(i + 1, len(expected)) for i in range(len(expected))]
+    assert done.frames == done.painted == len(expected)
+    sound = audio.read(tmp_path / "b.mp4")
+    assert abs(len(sound) - 640 * len(expected)) <= 1100, "the sound ends with the picture"
+    kept = min(len(pcm), 640 * len(expected)) - 800
+    assert np.corrcoef(sound[:kept], pcm[:kept])[0, 1] > 0.9
+    assert np.abs(sound[len(pcm) + 1100 :]).max(initial=0) < 0.02
+
+
+def test_a_picture_speaks_as_long_as_the_sound(engines, tmp_path):
+    import cv2
+
+    cv2.imwrite(str(tmp_path / "a.png"), picture(3)[..., ::-1])
+    write_track(tmp_path / "a.track.npz", [face()], Fraction(25))
+    for fit in ("ping-pong", "hold"):
+        edgetalk.dub(engines / "same.onnx", tmp_path / "a.png", speech(0.5), tmp_path / "b.mp4", fit=fit)
+        assert order(tmp_path / "b.mp4") == [3] * 12
+
+
+def test_the_mouth_closes_where_the_sound_has_ended(engines, target, tmp_path):
+    edgetalk.dub(engines / "loud.onnx", target, speech(0.4), tmp_path / "a.mp4", fit="hold")
+    mouth = [frame[84:92, 76:84].mean() for frame in Reader(tmp_path / "a.mp4")]
+    assert len(mouth) == 20 and np.ptp(mouth[11:]) < 3 and mouth[3] > mouth[15] + 20
+
+
+# Faces
+
+
+def test_frames_without_a_face_are_untouched(engines, tmp_path):
+    faces = [face() if i % 3 else None for i in range(12)]
+    source = film(tmp_path / "a.mp4", 12, faces=faces)
+    done = edgetalk.dub(engines / "green.onnx", source, speech(0.48), tmp_path / "b.mp4")
+    assert (done.frames, done.painted) == (12, 8)
+    for i, (one, other) in enumerate(zip(Reader(source), Reader(tmp_path / "b.mp4"), strict=True)):
+        error = np.abs(one[84:92, 76:84].astype(int) - other[84:92, 76:84]).mean()
+        assert error < CODEC if i % 3 == 0 else error > 20
+
+
+def test_faces_partly_and_wholly_outside_the_picture(engines, tmp_path):
+    faces = [face(POINTS + shift) for shift in ((-75, 0), (70, 40), (0, -60), (400, 0), (-300, -300))]
+    source = film(tmp_path / "a.mp4", 5, faces=[*faces])
+    done = edgetalk.dub(engines / "green.onnx", source, speech(0.2), tmp_path / "b.mp4")
+    assert done.frames == 5
+    far = list(zip(Reader(source), Reader(tmp_path / "b.mp4"), strict=True))[3:]
+    assert max(np.abs(one.astype(int) - other).mean() for one, other in far) < CODEC
+
+
+def test_a_track_may_lie_elsewhere(engines, target, tmp_path):
+    shutil.copy(target, tmp_path / "alone.mp4")
+    track = target.with_name("target.track.npz")
+    done = edgetalk.dub(engines / "same.onnx", tmp_path / "alone.mp4", speech(0.2), tmp_path / "b.mp4", track=track)
+    assert done.painted == 5
+
+
+# What the file says, and what is left where something fails
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "webm"])
+def test_the_file_says_what_it_is(engines, target, tmp_path, suffix):
+    out = tmp_path / f"a.{suffix}"
+    arguments = ["dub", engines / "same.onnx", "--video", target, "--audio", write(tmp_path), "-o", out]
+    assert main([str(argument) for argument in arguments]) == 0
+    if not shutil.which("ffprobe"):
+        pytest.skip("needs the ffprobe program")
+    command = ["ffprobe", "-v", "error", "-show_format", "-show_streams", "-of", "json", str(out)]
+    told = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    tags = {name.lower(): value for name, value in told["format"]["tags"].items()}
+    assert tags["comment"].startswith("AI-generated by edgetalk")
+    assert tags["description"].endswith("digitalsourcetype/compositeWithTrainedAlgorithmicMedia")
+    assert sorted(stream["codec_type"] for stream in told["streams"]) == ["audio", "video"]
+
+
+def write(folder, seconds=0.4):
+    soundfile.write(folder / "speech.wav", speech(seconds), 16000)
+    return str(folder / "speech.wav")
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_failure_leaves_nothing(engines, target, tmp_path, error):
+    out = tmp_path / "a.mp4"
+    out.write_bytes(b"older")
+
+    def stop(done, total):
+        if done == 3:
+            raise error
+
+    with pytest.raises(error):
+        edgetalk.dub(engines / "same.onnx", target, speech(0.8), out, progress=stop)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"] and out.read_bytes() == b"older"
+
+
+def test_ctrl_c_leaves_nothing(engines, target, tmp_path):
+    sound = write(tmp_path, 400.0)
+    arguments = ["dub", engines / "same.onnx", "--video", target, "--audio", sound, "-o", tmp_path / "a.mp4"]
+    command = [sys.executable, "-m", "edgetalk.cli", *map(str, arguments)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    part = tmp_path / "a.mp4.part"
+    while not (part.exists() and part.stat().st_size) and process.poll() is None:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    os.kill(process.pid, signal.SIGINT)
+    told = process.communicate(timeout=30)[1]
+    assert process.returncode == 130 and "interrupted" in told, told
+    assert [path.name for path in tmp_path.iterdir()] == ["speech.wav"]
+
+
+# What is refused
+
+
+def test_commercial_use(tmp_path, engines, target):
+    limited = tiny.unchanged(tmp_path / "limited.onnx", use="non-commercial", licence="for research")
+    dub = dict(video=target, audio=speech(0.2), out=tmp_path / "a.mp4", use="commercial")
+    with pytest.raises(ModelError, match=r"limited.onnx is for non-commercial use \(licence: for research\)"):
+        edgetalk.dub(limited, **dub)
+    with pytest.raises(ModelError, match="limited.onnx is for non-commercial use"):
+        edgetalk.dub([engines / "same.onnx", limited], **dub)
+    tiny.swap(tmp_path / "swap.onnx")
+    tiny.extractor(tmp_path / "arcface.onnx", use="non-commercial", licence="theirs")
+    with pytest.raises(ModelError, match="arcface.onnx is for non-commercial use"):
+        edgetalk.dub(tmp_path / "swap.onnx", portrait=picture(0), **dub)
+    assert not (tmp_path / "a.mp4").exists()
+    edgetalk.dub(engines / "same.onnx", **dub)
+    with pytest.raises(InputError, match="use: got \"fun\"|use: got 'fun'"):
+        edgetalk.dub(limited, **{**dub, "use": "fun"})
+
+
+def test_every_bad_input_is_one_line(engines, target, tmp_path, capsys):
+    sound = write(tmp_path)
+    (tmp_path / "text.mp4").write_text("no film")
+    (tmp_path / "empty.wav").write_bytes(b"")
+    short, faceless, slow = (tmp_path / f"{name}.track.npz" for name in ("short", "faceless", "slow"))
+    write_track(short, [face()] * 5, Fraction(25))
+    write_track(faceless, [None] * 20, Fraction(25))
+    write_track(slow, [face()] * 20, Fraction(24))
+    tiny.model(
+        tmp_path / "amnet.onnx", [tiny.cast("face", "frame", tiny.U8)], ["face"], ["frame"], family="amnet"
+    )  # fmt: skip
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(engines / "same.onnx", alone)
+    shutil.copy(engines / "swap.onnx", alone)
+    tiny.unchanged(tmp_path / "mixed.onnx", source="0" * 64)
+    shutil.copy(target, alone / "untracked.mp4")
+    picture_file = tmp_path / "p.png"
+    import cv2
+
+    cv2.imwrite(str(picture_file), picture(0))
+    write_track(tmp_path / "p.track.npz", [None], Fraction(25))
+    same, swap, out = engines / "same.onnx", engines / "swap.onnx", tmp_path / "out.mp4"
+    cases = [
+        ({"--video": tmp_path / "text.mp4"}, "is no film that FFmpeg can read"),
+        ({"--video": tmp_path / "none.mp4"}, "No such file"),
+        ({"--video": sound}, "has no picture stream"),
+        ({"--audio": tmp_path / "empty.wav"}, "is empty"),
+        ({"--audio": tmp_path / "none.wav"}, "No such file"),
+        ({"-o": tmp_path / "out.avi"}, "expected .mp4 or .webm"),
+        ({"-o": tmp_path / "none" / "out.mp4"}, "No such folder"),
+        ({"--track": short}, "short.track.npz has 5 frames and target.mp4 has more"),
+        ({"--track": slow}, "of 24 frames per second, target.mp4 has 25"),
+        ({"--track": faceless}, "target.mp4 shows no face in 10 pictures"),
+        ({"--track": tmp_path / "none.npz"}, "No such file"),
+        ({"--track": sound}, "is no track of a face"),
+        ({"engine": tmp_path / "none.onnx"}, "No such engine"),
+        ({"engine": sound}, "is no engine that edgetalk knows by its suffix"),
+        ({"engine": tmp_path / "amnet.onnx"}, "expected the step of wav2lip, simswap, wavsyncswap"),
+        ({"engine": engines / "arcface.onnx"}, "expected the step of wav2lip, simswap, wavsyncswap"),
+        ({"engine": alone / "same.onnx"}, "there is no same-source.onnx beside it"),
+        ({"engine": swap}, "was not told whose; give a portrait"),
+        ({"engine": alone / "swap.onnx", "--portrait": picture_file}, "name the extractor with --identity"),
+        ({"engine": swap, "--portrait": picture_file}, "has no face in it"),
+        ({"engine": swap, "--portrait": picture_file, "--identity": same}, "expected an extractor"),
+        ({"engine": swap, "--portrait": tmp_path / "none.png"}, "No such file"),
+        ({"engine": swap, "--portrait": sound}, "is no whole picture"),
+    ]
+    for change, words in cases:
+        options = {"engine": same, "--video": target, "--audio": sound, "-o": out, **change}
+        engine = options.pop("engine")
+        arguments = ["dub", str(engine), *(str(part) for option in options.items() for part in option)]
+        assert main(arguments) == 1, change
+        told = capsys.readouterr().err
+        assert told.count("\n") == 1 and words in told, (change, told)
+        assert not out.exists() and not list(tmp_path.glob("*.part"))
+
+
+def test_engines_of_another_export_are_refused(engines, target, tmp_path):
+    tiny.unchanged(tmp_path / "same.onnx", source="0" * 64)
+    with pytest.raises(ModelError, match="are not of one export"):
+        edgetalk.dub(tmp_path / "same.onnx", target, speech(0.2), tmp_path / "a.mp4")
