@@ -6,21 +6,18 @@ needed. Nobody is recognised here by more than the likeness of two pictures, unl
 
 from __future__ import annotations
 
-import errno
 import os
-import sys
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .blazeface import BlazeFace, overlaps
 from .clock import frame_rate
-from .errors import BackendError, InputError
-from .facemesh import FaceMesh, Place, angles, box_around, five_points, openness, place_around, rotation
+from .errors import InputError
+from .facemesh import box_around, five_points
+from .look import Eyes, Look, Sight, cache_folder, face_models, face_of
 from .preprocess import Picture, read_picture, similarity
 from .smooth import OneEuro
 from .track import Face, read_track, track_beside, track_rate, write_track
@@ -39,11 +36,6 @@ __all__ = [
 
 Array = NDArray[np.float32]
 
-DETECTOR, MESH = "face_detection_short_range.tflite", "face_landmark.tflite"
-CACHE = "mediapipe-0.10.21"  # folder of the two in the user's cache: what they came with
-
-PRESENCE = 0.5  # of the mesh, below which there is no face
-SAME = 0.3  # overlap (intersection over union) of two boxes of one face
 CUT = 0.12  # mean difference of two frames, seen very small, from which another scene begins; 1 is black to white
 THUMB = (32, 18)  # pixels of that very small frame
 JUMP = 0.4  # of a face's size, from frame to frame, which no head moves: a cut within a scene
@@ -56,130 +48,6 @@ LIKENESS = np.array([(0.31, 0.36), (0.69, 0.36), (0.5, 0.58), (0.35, 0.78), (0.6
 
 # 1€ filters: cutoff in Hz, and Hz per face size per second for points, per radian per second for poses.
 POINTS_FILTER, POSE_FILTER = (2.0, 12.0), (1.5, 6.0)
-
-OPEN = 0.30  # aspect ratio of open eyes, until a face has shown its own
-WIDER, NARROWER = 0.15, 3.0  # seconds after which a wider, a narrower eye is believed to be the open one
-STARTS, SHUT = 0.92, 0.62  # of the open eye's ratio: where a blink starts, and what the mesh shows of closed lids
-
-
-class FaceModels(NamedTuple):
-    """The files of the two networks."""
-
-    detector: Path
-    mesh: Path
-
-
-def cache_folder() -> Path:
-    """Return where edgetalk keeps what it downloaded: EDGETALK_CACHE, or the user's cache on this platform."""
-    if named := os.environ.get("EDGETALK_CACHE"):
-        return Path(named)
-    home = Path.home()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData/Local") / "edgetalk" / "cache"
-    if sys.platform == "darwin":
-        return home / "Library/Caches/edgetalk"
-    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "edgetalk"
-
-
-def face_models(models: str | os.PathLike[str] | None = None) -> FaceModels:
-    """Return the files of the two networks, from the folder `models` or, where it is None, from the user's cache.
-
-    Raises FileNotFoundError where that folder lacks one of them, and BackendError where nothing was fetched.
-    """
-    folder = cache_folder() / CACHE if models is None else Path(models)
-    files = FaceModels(folder / DETECTOR, folder / MESH)
-    missing = [file for file in files if not file.is_file()]
-    if missing and models is not None:
-        raise FileNotFoundError(errno.ENOENT, "No such face model", str(missing[0]))
-    if missing:
-        raise BackendError(f"face tracking needs {missing[0].name}, which is not in {folder}; run: edgetalk fetch face")
-    return files
-
-
-class Sight(NamedTuple):
-    """One face as the mesh saw it in one frame."""
-
-    points: Array
-    """float32 (468, 3): x, y in pixels of the frame, depth in the same unit."""
-    presence: float
-
-    @property
-    def box(self) -> Array:
-        return box_around(self.points)
-
-    @property
-    def size(self) -> float:
-        """The longer side of the box in pixels, which a turning head changes least."""
-        return float((self.box[2:] - self.box[:2]).max())
-
-    def place(self) -> Place:
-        """Where this face will be looked for in the next frame."""
-        return place_around(self.points[:, :2], self.points[33, :2], self.points[263, :2])
-
-
-class Eyes:
-    """Lids from aspect ratios: what counts as open is learnt from the face, quickly upwards and slowly downwards."""
-
-    def __init__(self, fps: Fraction) -> None:
-        self._wider, self._narrower = (1 - np.exp(-1 / (seconds * float(fps))) for seconds in (WIDER, NARROWER))
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget the face."""
-        self._open = np.full(2, OPEN)
-
-    def __call__(self, ratios: Array) -> Array:
-        """Return blink, float32 (2,): the subject's left and right eye, from ratios in the viewer's order."""
-        self._open += np.where(ratios > self._open, self._wider, self._narrower) * (ratios - self._open)
-        closed = (STARTS - ratios / self._open) / (STARTS - SHUT)
-        return np.array(np.clip(closed, 0, 1)[::-1], np.float32)
-
-
-class Look:
-    """The two networks, opened: what is seen in one frame, without a memory. One thread at a time may use it."""
-
-    def __init__(self, models: str | os.PathLike[str] | None, threads: int = 1) -> None:
-        files = face_models(models)
-        self._detector, self._mesh = BlazeFace(files.detector, threads), FaceMesh(files.mesh, threads)
-
-    def at(self, frame: Picture, place: Place) -> Sight | None:
-        """Return the face at a place, or None."""
-        height, width = frame.shape[:2]
-        x, y = place.centre.tolist()
-        if not (0 <= x < width and 0 <= y < height and place.side >= 8):
-            return None
-        sight = Sight(*self._mesh.look(frame, place))
-        return sight if sight.presence >= PRESENCE else None
-
-    def all(self, frame: Picture, closely: bool = True) -> list[Sight]:
-        """Return the faces of a frame, from left to right; `closely` finds small ones too."""
-        seen: list[Sight] = []
-        for found in self._detector.find(frame, closely):
-            (left, top, right, bottom), eyes = found.box, found.points[:2]
-            corners = np.array([(left, top), (right, top), (left, bottom), (right, bottom)])
-            sight = self.at(frame, place_around(corners, *eyes))
-            sight = sight and self.at(frame, sight.place())  # the mesh sees best in the square that it chose itself
-            if sight and not any(overlaps(sight.box, other.box[None])[0] > SAME for other in seen):
-                seen.append(sight)
-        return sorted(seen, key=lambda sight: float(sight.box[0] + sight.box[2]))
-
-    def close(self) -> None:
-        """Free both engines."""
-        self._detector.close()
-        self._mesh.close()
-
-
-def face_of(sight: Sight, eyes: Eyes) -> Face:
-    """Return what one frame tells of a face; `eyes` know what its open eyes look like."""
-    turned = rotation(sight.points)
-    return Face(
-        sight.box,
-        five_points(sight.points),
-        sight.presence,
-        sight.points[:, :2].copy(),
-        angles(turned),
-        eyes(openness(sight.points, turned)),
-    )
 
 
 def find(picture: str | os.PathLike[str] | Picture, *, models: str | os.PathLike[str] | None = None) -> list[Face]:

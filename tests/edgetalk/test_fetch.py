@@ -11,7 +11,8 @@ import pytest
 from edgetalk import BackendError
 from edgetalk.cli import main
 from edgetalk.commands import fetch
-from edgetalk.face import CACHE, cache_folder, face_models
+from edgetalk.face import cache_folder, face_models
+from edgetalk.look import CACHE
 
 NAME = "mediapipe-0.10.21-cp311-cp311-manylinux_2_28_x86_64.whl"
 CONTENTS = {name: f"what {name} holds".encode() for name in fetch.MEMBERS}
