@@ -29,6 +29,8 @@ from edgetalk.metadata import AudioSpec, Metadata
 from edgetalk.motion import Idle
 from edgetalk.preprocess import WindowStream
 
+from . import tensorrt_double as double
+
 ROOT = Path(__file__).resolve().parents[2]
 OPENVINO = Path(openvino.__file__).parent / "libs"
 OK, WAIT, END = 0, 1, 2
@@ -443,6 +445,52 @@ def test_refuses_bad_onnx_files(library, zoo, tmp_path):
     zoo.write("step", path, batch=2)
     with pytest.raises(Failure, match="a.onnx takes mel of shape \\(2, 32, 80\\)"):
         library.open(path, zoo.root / "onnx/amnet.avatar")
+
+
+PLAN = Metadata(family="amnet", source="w", engine={"compute_capability": ["8.6", "8.9"]})
+GOOD = double.header(metadata=PLAN.to_json())
+
+
+BAD_PLANS = {
+    "empty": b"",
+    "cut in the header": GOOD[:40],
+    "cut": GOOD[:-1],
+    "layout": GOOD[:4] + b"\1" + GOOD[5:],
+    "no metadata": double.header(metadata="somebody's network"),
+    "no device": double.header(metadata=dataclasses.replace(PLAN, engine={}).to_json()),
+    "newer": GOOD.replace(b'"format":1', b'"format":2'),
+    "damaged": GOOD.replace(b'"amnet"', b"3"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_PLANS)
+def test_refuses_bad_plans_in_the_words_of_python(library, tmp_path, bad):
+    path = tmp_path / "amnet.plan"
+    path.write_bytes(BAD_PLANS[bad])
+    (tmp_path / "amnet.avatar").touch()
+    with pytest.raises(edgetalk.ModelError) as theirs:
+        edgetalk.Session(path)
+    with pytest.raises(Failure) as ours:
+        library.open(path)
+    assert ours.value.status == MODEL
+    wanted = str(theirs.value).replace("this edgetalk", "this libedgetalk").partition("; upgrade it")[0]
+    assert str(ours.value).startswith(wanted)
+
+
+def test_a_good_plan_is_refused_where_the_headers_were_not_given(library, tmp_path):
+    (tmp_path / "amnet.plan").write_bytes(GOOD)
+    shutil.copy(ROOT / "edgetalk/models/amnet.avatar", tmp_path)
+    with pytest.raises(Failure, match="amnet.plan needs TensorRT, for which this libedgetalk was not built") as caught:
+        library.open(tmp_path / "amnet.plan")
+    assert caught.value.status == BACKEND
+
+
+def test_a_folder_without_the_headers_is_one_line(tmp_path):
+    command = ["cmake", "-S", ROOT, "-B", tmp_path / "b", f"-DEDGETALK_TENSORRT_INCLUDE={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode and f"EDGETALK_TENSORRT_INCLUDE: {tmp_path} has no NvInferRuntime.h" in " ".join(
+        done.stderr.split()
+    )
 
 
 def test_says_what_is_missing(library, zoo, tmp_path):
