@@ -33,7 +33,7 @@ from .calibration import load, made_up, split
 from .concat import quantize_early
 from .onnx_file import Feeds, Runner, read, set_metadata, sha256
 from .precision import layers, to_fp16, to_int8
-from .rewrite import phase_grid, sub_pixel
+from .rewrite import centre, phase_grid, sub_pixel
 
 PRECISIONS = ("f32", "bf16", "fp16", "int8")
 SUFFIXES = (".xml", ".plan")
@@ -118,7 +118,7 @@ def _typed(
 ) -> onnx.ModelProto:
     """Return the graph in a precision, and in the form that engines of this suffix run fastest."""
     if suffix == ".xml":
-        model = phase_grid(sub_pixel(model))
+        model = centre(phase_grid(sub_pixel(model)))
         if precision == "int8":
             return quantize_early(to_int8(model, samples, keep, rest="f32", unsigned=True))
         return model  # OpenVINO takes 16-bit arithmetic from the metadata

@@ -11,7 +11,7 @@ import onnx
 
 from edgetalk.errors import BackendError
 
-from .rewrite import channels_last, late_bias
+from .rewrite import channels_last, early_cast, late_bias, merge_predictors
 
 SMALL = 1024  # values; a smaller constant may be an epsilon or a bound, and is not worth a conversion
 
@@ -36,7 +36,7 @@ def write(model: onnx.ModelProto, path: Path, *, halve: bool) -> None:
     `halve` stores float weights in 16 bits; the arithmetic stays what the metadata says.
     """
     ov = package()
-    network = ov.Core().read_model(late_bias(channels_last(model)).SerializeToString())
+    network = ov.Core().read_model(early_cast(merge_predictors(late_bias(channels_last(model)))).SerializeToString())
     if halve:
         _halve_weights(network)
     for i, node in enumerate(network.get_ordered_ops()):

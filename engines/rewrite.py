@@ -3,14 +3,17 @@
 `sub_pixel` writes a transposed convolution that doubles the size as a convolution on the small grid that makes the
 four phases of each pixel as channels, and a shuffle. `phase_grid` then moves that shuffle behind everything that
 follows, so that a convolution to few channels, which would waste most of a vector, becomes one to four times as
-many. `channels_last` keeps the layout of the features that a graph is fed with. `late_bias` adds the bias of an
-output where nothing is in 16 bits any more. Each leaves a graph of the same
-inputs and outputs, equal up to the order of its sums; where its pattern is not found it changes nothing.
+many. `centre` takes an instance norm apart where a depthwise convolution and another norm follow. `early_cast` makes
+pixels before they are moved. `channels_last` keeps the layout of the features that a graph is fed with. `late_bias` adds the bias of an
+output where nothing is in 16 bits any more. `merge_predictors` makes all predicted weights at once. Each leaves a
+graph of the same inputs and outputs, equal up to the order of its sums; where its pattern is not found it changes
+nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -18,6 +21,7 @@ from onnx import helper, numpy_helper
 
 SPREAD = {0: ((0, 1),), 1: ((0, 2), (1, 0))}
 """Of a transposed 3-tap kernel with stride 2: output phase to its (offset on the small grid, tap) pairs."""
+WIDE = 64  # channels; at 104 the transposed convolution was the faster one, at 24 the other
 FOLLOWERS = {"Relu", "Tanh", "Add", "Mul", "Sub", "Div", "Clip", "Round"}
 """Operations that act on each value alone, behind which a shuffle may move."""
 
@@ -70,7 +74,8 @@ def attributes(node: onnx.NodeProto) -> dict[str, object]:
 def sub_pixel(model: onnx.ModelProto) -> onnx.ModelProto:
     """Write each 3×3 ConvTranspose of stride 2, padding 1, output padding 1 as Conv 2×2 and DepthToSpace.
 
-    Channel (2 a + b) C + c of the convolution is channel c of output pixels (2 i + a, 2 j + b).
+    Channel (2 a + b) C + c of the convolution is channel c of output pixels (2 i + a, 2 j + b). 7 of its 16 taps are
+    zero, which pays where few channels come out, WIDE at the most: more of them fill an engine's vectors without it.
     """
     graph = Graph(model)
     for node in list(graph.nodes):
@@ -82,6 +87,8 @@ def sub_pixel(model: onnx.ModelProto) -> onnx.ModelProto:
             continue
         weight = graph.constants[node.input[1]]  # (C_in, C_out, 3, 3)
         inputs, outputs = weight.shape[:2]
+        if outputs > WIDE:
+            continue
         kernel = np.zeros((2, 2, outputs, inputs, 2, 2), np.float32)
         for a, rows in SPREAD.items():
             for b, columns in SPREAD.items():
@@ -147,9 +154,7 @@ def _chain(graph: Graph, shuffle: onnx.NodeProto) -> list[onnx.NodeProto]:
     while (node := graph.only_reader(name)) is not None:
         others = [graph.constants.get(other) for other in node.input if other not in (name, "")]
         scalar = all(other is not None and other.size == 1 for other in others)
-        norm = node.op_type == "InstanceNormalization" and all(
-            other is not None and (other == value).all() for other, value in zip(others, (1, 0), strict=True)
-        )
+        norm = node.op_type == "InstanceNormalization" and _is_bare(graph, node)
         conv = node.op_type == "Conv" and others[0] is not None and _same_size(node, others[0])
         if not (norm or conv or (node.op_type in FOLLOWERS and scalar)):
             break
@@ -226,6 +231,98 @@ def _phase_norm(graph: Graph, node: onnx.NodeProto, name: str, out: str) -> list
     ]
 
 
+def centre(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Drop the norm between a 1×1 and a depthwise convolution that has a norm behind it, and centre what goes in.
+
+    Of a linear layer that looks at each pixel alone, the mean over pixels is what it makes of the mean: taken from
+    its input, that is one small tensor less to know. The scale passes through ReLU and through a convolution of each
+    channel alone up to the second norm, which takes it out. Then the first convolution can end in ReLU and rounding
+    to 8 bits, where it had to be written whole, read for its statistics and read again. Equal but for epsilon, which
+    weighs as variance before and behind the second norm differ.
+    """
+    graph = Graph(model)
+    for norm in [n for n in graph.nodes if n.op_type == "InstanceNormalization"]:
+        conv = next((n for n in graph.nodes if norm.input[0] in n.output), None)
+        relu = graph.only_reader(norm.output[0])
+        deep = graph.only_reader(relu.output[0]) if relu is not None else None
+        after = graph.only_reader(deep.output[0]) if deep is not None else None
+        if (
+            conv is None
+            or graph.only_reader(conv.output[0]) is not norm
+            or relu is None
+            or deep is None
+            or after is None
+            or [conv.op_type, relu.op_type, deep.op_type, after.op_type]
+            != ["Conv", "Relu", "Conv", "InstanceNormalization"]
+            or not _is_plain(graph, conv)
+            or not (_is_bare(graph, norm) and _is_bare(graph, after))
+            or len(deep.input) > 2
+            or attributes(deep).get("group", 1) != len(graph.constants[conv.input[1]])
+            or len(graph.constants[deep.input[1]]) != len(graph.constants[conv.input[1]])
+        ):
+            continue
+        name = conv.input[0]
+        mean, centred = f"{conv.output[0]}/mean", f"{conv.output[0]}/centred"
+        bare = helper.make_node("Conv", [centred, conv.input[1]], conv.output, conv.name)
+        bare.attribute.extend(conv.attribute)
+        graph.replace(
+            conv,
+            [
+                helper.make_node("ReduceMean", [name], [mean], f"{conv.name}/Mean", axes=[2, 3]),
+                helper.make_node("Sub", [name, mean], [centred], f"{conv.name}/Centred"),
+                bare,
+            ],
+        )
+        graph.replace(relu, [helper.make_node("Relu", conv.output, relu.output, relu.name)])
+        graph.nodes = [node for node in graph.nodes if node is not norm]
+    return graph.finish()
+
+
+def _is_plain(graph: Graph, conv: onnx.NodeProto) -> bool:
+    """Whether the convolution looks at each pixel alone; a bias it may have, which goes with the mean."""
+    told, weight = attributes(conv), graph.constants.get(conv.input[1])
+    return (
+        weight is not None
+        and weight.shape[2:] == (1, 1)
+        and told.get("strides", [1, 1]) == [1, 1]
+        and told.get("pads", [0] * 4) == [0] * 4
+    )
+
+
+def _is_bare(graph: Graph, norm: onnx.NodeProto) -> bool:
+    """Whether an instance norm has scale 1 and shift 0."""
+    found = [graph.constants.get(name) for name in norm.input[1:]]
+    return all(values is not None and (values == x).all() for values, x in zip(found, (1, 0), strict=True))
+
+
+def early_cast(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Move the Cast to uint8 that makes an output before what only moves values, which are a quarter as large then."""
+    graph = Graph(model)
+    outputs = {output.name for output in graph.model.graph.output}
+    for cast in [n for n in graph.nodes if n.op_type == "Cast" and n.output[0] in outputs]:
+        movers: list[onnx.NodeProto] = []
+        name = cast.input[0]
+        while (made := next((n for n in graph.nodes if name in n.output), None)) is not None:
+            if made.op_type not in ("DepthToSpace", "Transpose") or graph.only_reader(name) is None:
+                break
+            movers.insert(0, made)
+            name = made.input[0]
+        if not movers or attributes(cast)["to"] != onnx.TensorProto.UINT8:
+            continue
+        graph.nodes = [node for node in graph.nodes if node is not cast]
+        small = helper.make_node("Cast", [name], [f"{name}/small"], cast.name, to=onnx.TensorProto.UINT8)
+        at = next(i for i, node in enumerate(graph.nodes) if node is movers[0])
+        graph.nodes.insert(at, small)
+        now = small.output[0]
+        for mover in movers:
+            out = cast.output[0] if mover is movers[-1] else f"{mover.output[0]}/small"
+            moved = helper.make_node(mover.op_type, [now], [out], mover.name)
+            moved.attribute.extend(mover.attribute)
+            graph.replace(mover, [moved])
+            now = out
+    return graph.finish()
+
+
 def channels_last(model: onnx.ModelProto) -> onnx.ModelProto:
     """Keep features that come in with their channels last in that layout: Transpose becomes Transpose and Conv.
 
@@ -282,3 +379,80 @@ def late_bias(model: onnx.ModelProto) -> onnx.ModelProto:
             ],
         )
     return graph.finish()
+
+
+class Predictor(NamedTuple):
+    """Two layers with a ReLU between."""
+
+    first: onnx.NodeProto
+    relu: onnx.NodeProto
+    second: onnx.NodeProto
+
+
+def merge_predictors(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Compute all Gemm → Relu → Gemm that read one tensor at once: a Gemm for all the first layers, and a grouped
+    1×1 convolution for all the second ones.
+
+    Two of them make the scale and the shift of each Geometric Controller. Each alone is too small to be worth
+    waking a thread for.
+    """
+    graph = Graph(model)
+    found: dict[tuple[str, int], list[Predictor]] = {}
+    for node in graph.nodes:
+        relu = graph.only_reader(node.output[0]) if _is_linear(graph, node) else None
+        second = graph.only_reader(relu.output[0]) if relu is not None and relu.op_type == "Relu" else None
+        if relu is not None and second is not None and _is_linear(graph, second):
+            width = len(graph.constants[node.input[1]])
+            found.setdefault((node.input[0], width), []).append(Predictor(node, relu, second))
+    for (name, width), group in found.items():
+        if len(group) > 1:
+            _merge(graph, f"{name}/predictors", name, width, group)
+    return graph.finish()
+
+
+def _is_linear(graph: Graph, node: onnx.NodeProto) -> bool:
+    """Whether the node is x W^T + b with constant W and b."""
+    told = attributes(node)
+    return (
+        node.op_type == "Gemm"
+        and len(node.input) == 3
+        and all(name in graph.constants for name in node.input[1:])
+        and [told.get(key, usual) for key, usual in (("alpha", 1.0), ("beta", 1.0), ("transA", 0), ("transB", 0))]
+        == [1.0, 1.0, 0, 1]
+    )
+
+
+def _merge(graph: Graph, stem: str, name: str, width: int, group: Sequence[Predictor]) -> None:
+    sizes = [len(graph.constants[p.second.input[1]]) for p in group]
+    widest = max(sizes)
+
+    def stacked(layer: int, part: int, rows: int) -> np.ndarray:
+        """The weights (part 1) or biases (part 2) of all, each brought to `rows` by zeros."""
+        values = [graph.constants[p[layer].input[part]] for p in group]
+        return np.concatenate([np.pad(v, [(0, rows - len(v))] + [(0, 0)] * (v.ndim - 1)) for v in values])
+
+    def constant(suffix: str, value: np.ndarray) -> str:
+        return graph.constant(f"{stem}/{suffix}", value)
+
+    make, outputs = helper.make_node, []
+    for size, predictor in zip(sizes, group, strict=True):
+        outputs += [predictor.second.output[0]] + ([f"{predictor.second.output[0]}/zeros"] if size < widest else [])
+    pieces = [piece for size in sizes for piece in ((size, widest - size) if size < widest else (size,))]
+    first = [constant("first", stacked(0, 1, width)), constant("first_bias", stacked(0, 2, width))]
+    second = stacked(2, 1, widest)[:, :, None, None]
+    second = [constant("second", second), constant("second_bias", stacked(2, 2, widest))]
+    column = constant("column", np.array([-1, width * len(group), 1, 1]))
+    row = constant("row", np.array([-1, widest * len(group)]))
+    nodes = [
+        make("Gemm", [name, *first], [f"{stem}/sum"], f"{stem}/First", transB=1),
+        make("Relu", [f"{stem}/sum"], [f"{stem}/hidden"], f"{stem}/Relu"),
+        make("Reshape", [f"{stem}/hidden", column], [f"{stem}/tall"], f"{stem}/Column"),
+        make(
+            "Conv", [f"{stem}/tall", *second], [f"{stem}/all"], f"{stem}/Second", kernel_shape=[1, 1], group=len(group)
+        ),
+        make("Reshape", [f"{stem}/all", row], [f"{stem}/flat"], f"{stem}/Row"),
+        make("Split", [f"{stem}/flat", constant("sizes", np.array(pieces))], outputs, f"{stem}/Split", axis=1),
+    ]
+    graph.replace(group[0].first, nodes)
+    gone = [node for predictor in group for node in predictor]
+    graph.nodes = [node for node in graph.nodes if not any(node is other for other in gone)]

@@ -6,7 +6,16 @@ import torch
 from torch import nn
 
 from edgetalk.engines.onnx_file import Runner, read
-from edgetalk.engines.rewrite import channels_last, late_bias, phase_grid, sub_pixel
+from edgetalk.engines.rewrite import (
+    WIDE,
+    centre,
+    channels_last,
+    early_cast,
+    late_bias,
+    merge_predictors,
+    phase_grid,
+    sub_pixel,
+)
 from edgetalk.export.onnx_file import trace
 
 torch.manual_seed(0)
@@ -48,6 +57,7 @@ def test_transposed_convolution_becomes_a_convolution_and_a_shuffle():
         nn.ConvTranspose2d(4, 6, 3, 1, padding=1, bias=False),
         nn.ConvTranspose2d(4, 6, 3, 2, padding=1, output_padding=1, groups=2, bias=False),
         nn.ConvTranspose2d(4, 6, 3, 2, padding=1, output_padding=1),
+        nn.ConvTranspose2d(4, WIDE + 1, 3, 2, padding=1, output_padding=1, bias=False),
     ],
 )
 def test_other_transposed_convolutions_stay(other):
@@ -139,12 +149,84 @@ def test_the_bias_of_an_output_comes_last():
     assert kinds(late_bias(inner)) == ["Gemm", "Relu"]
 
 
+class Predicted(nn.Module):
+    """What a Geometric Controller of few channels and one of more predict, and a third chain of another width."""
+
+    def __init__(self):
+        super().__init__()
+        self.pairs = nn.ModuleList(
+            nn.Sequential(nn.Linear(6, width), nn.ReLU(), nn.Linear(width, size))
+            for width, size in ((10, 5), (10, 7), (10, 5), (11, 7))
+        )
+
+    def forward(self, x):
+        five, seven, other, wide = (pair(x) for pair in self.pairs)
+        return torch.cat([five * other, seven + wide], 1)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_predictors_of_one_tensor_are_computed_at_once(batch):
+    example = torch.randn(batch, 6)
+    model, wanted = graph_of(Predicted(), example)
+    rewritten = merge_predictors(model)
+    assert kinds(model).count("Gemm") == 8
+    assert kinds(rewritten).count("Gemm") == 3 and kinds(rewritten).count("Conv") == 1
+    assert_equal(rewritten, example, wanted)
+
+
+def test_single_predictors_stay():
+    model, _ = graph_of(nn.Sequential(nn.Linear(6, 10), nn.ReLU(), nn.Linear(10, 5)), torch.randn(1, 6))
+    assert kinds(merge_predictors(model)) == ["Gemm", "Relu", "Gemm"]
+
+
+def separable(kernel=1, groups=12, last=None, bias=False):
+    return nn.Sequential(
+        nn.Conv2d(4, 12, kernel, padding=kernel // 2, bias=bias),
+        nn.InstanceNorm2d(12),
+        nn.ReLU(),
+        nn.Conv2d(12, 12, 3, padding=1, groups=groups, bias=False),
+        last or nn.InstanceNorm2d(12),
+        nn.ReLU(),
+    )
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_norm_before_a_depthwise_convolution_is_a_mean(bias):
+    example = 3 * torch.randn(2, 4, 9, 7) + 5
+    model, wanted = graph_of(separable(bias=bias), example)
+    rewritten = centre(model)
+    assert kinds(rewritten) == ["ReduceMean", "Sub", "Conv", "Relu", "Conv", "InstanceNormalization", "Relu"]
+    made = Runner(rewritten)({"x": example.numpy()})["frame"]
+    np.testing.assert_allclose(made, wanted, atol=2e-3)  # epsilon of 1e-5 weighs a little differently
+
+
+@pytest.mark.parametrize("other", [separable(3), separable(groups=6), separable(last=nn.ReLU())])
+def test_other_norms_stay_whole(other):
+    model, _ = graph_of(other, torch.randn(1, 4, 9, 7))
+    assert kinds(centre(model)) == kinds(model)
+
+
+def test_pixels_are_made_before_they_are_moved():
+    class Pixels(nn.Module):
+        def forward(self, x):
+            return nn.functional.pixel_shuffle(x, 2).round().permute(0, 2, 3, 1).to(torch.uint8)
+
+    example = torch.rand(1, 12, 4, 5) * 255
+    model, wanted = graph_of(Pixels(), example)
+    assert kinds(early_cast(phase_grid(model))) == ["DepthToSpace", "Round", "Cast", "Transpose"]
+    made = Runner(early_cast(model))({"x": example.numpy()})["frame"]
+    assert made.dtype == np.uint8 and (made == wanted).all()
+
+
 def test_the_whole_step_is_what_it_was(exported):
     model = read(exported / "amnet.onnx")[0]
-    rewritten = late_bias(channels_last(phase_grid(sub_pixel(model))))
-    assert "ConvTranspose" in kinds(model)
-    assert "ConvTranspose" not in kinds(rewritten)
-    assert kinds(rewritten).count("DepthToSpace") == 2
+    rewritten = early_cast(merge_predictors(late_bias(channels_last(centre(phase_grid(sub_pixel(model)))))))
+    assert kinds(model).count("ConvTranspose") == 2
+    assert kinds(rewritten).count("ConvTranspose") == 1
+    assert kinds(rewritten).count("DepthToSpace") == 1
+    assert kinds(rewritten).count("InstanceNormalization") == kinds(model).count("InstanceNormalization") - 2
+    assert kinds(model).count("Gemm") - kinds(rewritten).count("Gemm") == 4 * 9 - 6 - 1
+    assert kinds(rewritten)[-3:-1] != ["Transpose", "Cast"]
     assert [i.name for i in rewritten.graph.input] == [i.name for i in model.graph.input]
     assert list(rewritten.metadata_props) == list(model.metadata_props)
     random = np.random.default_rng(1)
