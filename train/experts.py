@@ -3,13 +3,14 @@
 `python -m edgetalk.train.experts identity|sync|landmarks --data DIR --speech FILE --seconds 60 --seed 0 -o FILE`. Each
 is scored on held-out people and sentences at its end, the sync expert on a held-out voice, too, and the score stays in
 its file; `good_enough` says whether a generator may be trained against it. Two seeds give two independent experts: one
-to train against, one to judge.
+to train against, one to judge. A training that was stopped goes on with the same command.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +18,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from . import loop
 from .networks import arcface, store, syncnet
 from .networks.blocks import scaled
 from .swap_data import FRAMES, LOOKS, POSES, SIZE, STILLS_PER_JOB, Swaps
@@ -79,20 +81,40 @@ def schedule(optimiser: torch.optim.Optimizer, peak: float, progress: float) -> 
         group["lr"] = peak * max(rate, 0.02)
 
 
-def steps(seconds: float, label: str) -> Iterator[tuple[int, float]]:
-    """Yield step numbers and the share of `seconds` that has passed, with a progress bar, until they are over.
+class Stretch:
+    """A training of so many seconds that goes on where it was stopped: what it changes lies in `file` until it is over.
 
     Without a GPU they are seconds of the processor, so that whoever shares the machine costs time, not quality.
     """
-    from tqdm import tqdm
 
-    clock = time.monotonic if torch.cuda.is_available() else time.process_time
-    began, number = clock(), 0
-    with tqdm(total=round(seconds), unit="s", desc=label, mininterval=5) as bar:
-        while (passed := clock() - began) < seconds:
-            yield number, passed / seconds
-            number += 1
-            bar.update(int(passed) - bar.n)
+    def __init__(self, seconds: float, label: str, file: Path | None = None) -> None:
+        self.seconds, self.label, self.file = seconds, label, file
+        self.clock = time.monotonic if torch.cuda.is_available() else time.process_time
+
+    def steps(self, modules: dict[str, nn.Module], optimiser: torch.optim.Optimizer) -> Iterator[tuple[int, float]]:
+        """Yield step numbers and the share of the time that has passed, with a progress bar, until it is over."""
+        from safetensors.torch import load_file, save_file
+        from tqdm import tqdm
+
+        spent = torch.zeros(2, dtype=torch.float64)  # seconds, steps
+        state = {f"{name}.{key}": t for name, m in modules.items() for key, t in m.state_dict().items()}
+        state |= loop.optimiser_tensors(optimiser, "optimiser") | {"spent": spent}
+        if self.file is not None and self.file.exists():
+            with torch.no_grad():
+                for name, tensor in load_file(self.file).items():
+                    state[name].copy_(tensor)
+        before, began, saved, number = float(spent[0]), self.clock(), time.monotonic(), int(spent[1])
+        with tqdm(total=round(self.seconds), unit="s", desc=self.label, mininterval=5) as bar:
+            while (passed := before + self.clock() - began) < self.seconds:
+                yield number, passed / self.seconds
+                number += 1
+                bar.update(int(passed) - bar.n)
+                if self.file is not None and time.monotonic() - saved > 60:
+                    spent[0], spent[1] = before + self.clock() - began, number
+                    part = self.file.with_name(self.file.name + ".part")
+                    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, part)
+                    os.replace(part, self.file)
+                    saved = time.monotonic()
 
 
 def wait_for(data: Swaps, ready, patience: float) -> None:
@@ -124,7 +146,7 @@ def some_faces(data: Swaps, count: int) -> tuple[Tensor, Tensor]:
 
 
 def train_identity(
-    data: Swaps, seconds: float, seed: int, config: arcface.Config, people: int, batch: int = 256
+    data: Swaps, stretch: Stretch, seed: int, config: arcface.Config, people: int, batch: int = 256
 ) -> arcface.ArcFace:
     """Train an extractor on pictures of `people` persons; the additive angular margin plus known face parameters."""
     torch.manual_seed(seed)
@@ -133,7 +155,7 @@ def train_identity(
     weights = [*network.parameters(), *margin.parameters()]
     optimiser = torch.optim.AdamW(weights, 1e-3, weight_decay=0.02, fused=data.device.startswith("cuda"))
     looked = time.monotonic()
-    for number, progress in steps(seconds, f"identity {seed}"):
+    for number, progress in stretch.steps({"network": network, "margin": margin}, optimiser):
         schedule(optimiser, 1e-3, progress)
         if progress < 0.6 and time.monotonic() - looked > 30:  # drawing may still go on
             data.refresh()
@@ -228,7 +250,7 @@ def sync_loss(probability: Tensor, clips: Tensor) -> Tensor:
     return 0.5 * loss + 0.4 * wrong[same].mean() + 0.1 * wrong[~same & ~diagonal].mean()
 
 
-def train_sync(data: Swaps, seconds: float, seed: int, width: float, clips: int = 32) -> syncnet.SyncNet:
+def train_sync(data: Swaps, stretch: Stretch, seed: int, width: float, clips: int = 32) -> syncnet.SyncNet:
     """Train the lip-sync expert on target and swapped renderings; a batch holds WINDOWS windows of `clips` clips each.
 
     Each window is of either rendering, so that no voice belongs to a face. Two linear heads, which are thrown away,
@@ -246,7 +268,7 @@ def train_sync(data: Swaps, seconds: float, seed: int, width: float, clips: int 
     looked = time.monotonic()
     spaced = torch.arange(WINDOWS, device=data.device) * 5
     free = FRAMES - syncnet.FRAMES - 5 * (WINDOWS - 1)
-    for number, progress in steps(seconds, f"sync {seed}"):
+    for number, progress in stretch.steps({"network": network, "heads": heads}, optimiser):
         schedule(optimiser, 4e-4, progress)  # at 1e-3 and above the face encoder does not start to learn
         if progress < 0.8 and time.monotonic() - looked > 30:
             data.refresh()
@@ -375,14 +397,16 @@ def main(arguments=None) -> None:
     torch.backends.cudnn.benchmark = True
     kinds = {"clips": args.kind != "identity", "stills": args.kind == "identity"}
     data = Swaps(args.data, args.speech, device, stills=kinds["stills"])
+    state = args.o.with_suffix(".state")
+    stretch = Stretch(args.seconds, f"{args.kind} {args.seed}", state)
     if args.kind == "identity":
         wait_for(data, lambda d: "still_person" in d and len(d.rows) >= args.enough, args.patience)
         config = arcface.Config(width=args.width, size=args.size, parameters=data["still_parameters"].shape[1])
-        network = train_identity(data, args.seconds, args.seed, config, args.people, args.batch or 256)
+        network = train_identity(data, stretch, args.seed, config, args.people, args.batch or 256)
     else:
         wait_for(data, lambda d: d.clips >= args.enough, args.patience)
         if args.kind == "sync":
-            network, config = train_sync(data, args.seconds, args.seed, args.width, args.batch or 32), None
+            network, config = train_sync(data, stretch, args.seed, args.width, args.batch or 32), None
     test = Swaps(args.data, args.speech, device, "test", **kinds)
     wait_for(test, lambda d: ("still_person" if args.kind == "identity" else "clip_own") in d, args.patience)
     if args.kind == "landmarks":
@@ -401,6 +425,7 @@ def main(arguments=None) -> None:
         if valid.clips:
             scores |= score_sync(network, valid)
         store.save(args.o, "syncnet", network, {"width": args.width}, scores=scores, seed=args.seed)
+    state.unlink(missing_ok=True)
     print(f"{args.kind} {args.seed}: held out {scores}", flush=True)
 
 

@@ -149,10 +149,10 @@ def test_experts_learn_on_a_toy(drawn):
     torch.set_num_threads(1)
     data = swap_data.Swaps(drawn / "data", drawn / "speech.npz", "cpu")
     config = arcface.Config(0.125, (1, 1, 1, 1), parameters=22, dropout=0.0)
-    network = experts.train_identity(data, 6, 0, config, 4, batch=24)
+    network = experts.train_identity(data, experts.Stretch(6, "identity"), 0, config, 4, batch=24)
     scores = experts.score_identity(network, data, swap_data.LOOKS, swap_data.POSES)
     assert scores["people"] == 4 and scores["auc"] > 0.7  # seen people in other clothes; chance is a half
-    sync = experts.train_sync(data, 2, 0, 0.125, clips=1)
+    sync = experts.train_sync(data, experts.Stretch(2, "sync"), 0, 0.125, clips=1)
     assert set(experts.score_sync(sync, data)) == {
         "clips",
         "window_accuracy",
@@ -160,6 +160,42 @@ def test_experts_learn_on_a_toy(drawn):
         "offset_within_1",
         "confidence",
     }
+
+
+def test_a_stopped_expert_goes_on_where_it_was(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(experts.time, "monotonic", lambda: now[0])
+
+    def started():
+        layer = torch.nn.Linear(2, 1)
+        return layer, torch.optim.AdamW(layer.parameters(), 0.1), experts.Stretch(10, "toy", tmp_path / "toy.state")
+
+    def take(layer, optimiser):
+        now[0] += 61
+        optimiser.zero_grad()
+        layer(torch.ones(1, 2)).square().sum().backward()
+        optimiser.step()
+
+    layer, optimiser, stretch = started()
+    stretch.clock = lambda: now[0] / 61  # a step is a second
+    for number, progress in stretch.steps({"layer": layer}, optimiser):
+        assert progress == pytest.approx(number / 10)
+        take(layer, optimiser)
+        if number == 4:
+            break  # the fifth step is lost: it was not saved
+    kept = {name: tensor.clone() for name, tensor in layer.state_dict().items()}
+    layer, optimiser, stretch = started()
+    stretch.clock = lambda: now[0] / 61
+    seen = []
+    for number, progress in stretch.steps({"layer": layer}, optimiser):
+        if not seen:
+            assert not torch.equal(layer.weight, kept["weight"])
+        seen.append((number, round(progress, 6)))
+        take(layer, optimiser)
+        if number == 4:  # the same step with the same moments ends where the first did
+            for name, tensor in layer.state_dict().items():
+                torch.testing.assert_close(tensor, kept[name])
+    assert seen == [(n, n / 10) for n in range(4, 10)]
 
 
 def test_scores_stand_between_ceiling_and_floor(drawn, tmp_path, capsys):
