@@ -28,6 +28,18 @@ def test_margin_is_added_to_the_angle_of_the_true_class():
             assert float(got[i, c].detach()) == pytest.approx(10 * wanted, abs=1e-4)
 
 
+def test_prelu_is_torchs_with_its_gradients():
+    torch.manual_seed(0)
+    layer, x = arcface.Prelu(3), torch.randn(2, 3, 4, 4, requires_grad=True)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([0.1, 0.25, -0.5]))
+    wanted = F.prelu(x, layer.weight)
+    torch.testing.assert_close(layer(x), wanted)
+    weights = torch.randn_like(x)
+    got, expected = (torch.autograd.grad((y * weights).sum(), (x, layer.weight)) for y in (layer(x), wanted))
+    torch.testing.assert_close(got, expected)
+
+
 def test_strided_shortcut_equals_a_strided_convolution():
     torch.manual_seed(0)
     block = arcface.IrBlock(4, 6, 2).eval()
