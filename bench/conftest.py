@@ -6,7 +6,7 @@
     pytest bench/ --benchmark-disable       run everything a few times, as a test of the benches
 
 Nothing is ever held against a time, which depends on who else is at work: only ratios of times that were taken in
-turns, in bench/baselines/<device>/ratios.json, and figures with room to spare, in limits.py.
+turns, in bench/baselines/<device>/ratios.json. The limits of test_budget.py hold on an idle machine alone.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ FRAMES = 20  # of the bundled sentence, from where it is loud: what works are ti
 START = 25
 RATIOS = pytest.StashKey[dict[str, float]]()
 LOAD = pytest.StashKey[float]()
+BUDGET = pytest.StashKey[list[str]]()
 IDLE = 0.25  # load per core up to which a time means something
 
 
@@ -65,6 +66,7 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     config.stash[RATIOS] = {}
     config.stash[LOAD] = os.getloadavg()[0]
+    config.stash[BUDGET] = []
 
 
 def pytest_benchmark_update_machine_info(config, machine_info):
@@ -85,6 +87,10 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.write_line(
             f"load {load:.1f} on {cores()} cores when the run began: ratios hold, times are not to be quoted"
         )
+    if config.stash[BUDGET]:
+        terminalreporter.section("budget")
+        for line in config.stash[BUDGET]:
+            terminalreporter.write_line(line)
     if ratios:
         terminalreporter.section("ratios, timed in turns in one run")
         before = known_ratios()
@@ -128,6 +134,19 @@ def hold_ratios(request):
                 assert now > SLACK * before, f"{name}: {now:.2f} times, the baseline is {before:.2f}"
 
     return hold
+
+
+@pytest.fixture
+def hold(request):
+    """Return a function that tells a figure, and holds it against its limit where the machine was idle."""
+    config = request.config
+    idle = config.stash[LOAD] <= IDLE * cores() and not config.option.benchmark_disable
+
+    def check(what: str, value: float, unit: str, limit: float) -> None:
+        config.stash[BUDGET].append(f"{what:<64} {value:8.2f} {unit} (at most {limit:g})")
+        assert not idle or value <= limit, f"{what}: {value:.2f} {unit}, expected at most {limit:g}"
+
+    return check
 
 
 @pytest.fixture

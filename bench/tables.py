@@ -26,12 +26,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from .machine import busy_seconds, processor
+from .page import PAGE, put
 from .systems import Inputs, System, all_systems, outputs
 
 ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "bench" / "results"
-PAGE = ROOT / "docs" / "performance.md"
-BEGIN, END = "<!-- bench.tables begins -->", "<!-- bench.tables ends -->"
+RESULTS = ROOT / "docs" / "results" / "tables"
 WARM_UP = 3
 PAUSE = 0.01  # seconds: worker threads of the one before go to sleep and do not eat into the next one's turn
 IDLE = 0.1  # share of the processor that other programs may take before times mean nothing
@@ -46,21 +46,6 @@ CPU = {
 GPU = {"cuda": "PyTorch eager", "compiled": "torch.compile"}
 
 Contestant = Callable[[], Any]
-
-
-def processor() -> str:
-    """Return the processor's name and how many of its cores we may use."""
-    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    found = re.search(r"^model name\s*: (.+)$", text, re.MULTILINE)
-    return f"{found[1] if found else os.uname().machine}, {len(os.sched_getaffinity(0))} cores"
-
-
-def busy_seconds() -> tuple[float, float]:
-    """Return the seconds that all cores have worked since the machine started, and those that they worked for us."""
-    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
-    worked = sum(map(int, fields[:8])) - int(fields[3]) - int(fields[4])  # but idle and waiting for disks
-    own = os.times()
-    return worked / os.sysconf("SC_CLK_TCK"), own.user + own.system
 
 
 def in_torch(network: nn.Module, inputs: Inputs, device: str, compiled: bool = False) -> Contestant:
@@ -263,14 +248,9 @@ def write_page(folder: Path, page: Path) -> None:
     """Put tables and plot of all results into the page, between its two marks."""
     results = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     results.sort(key=lambda result: (result["kind"], result["device"]))  # processors first
-    before, _, rest = page.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
     picture = page.with_name("tables.png")
     plot(results, picture)
-    text = f"{before}{BEGIN}\n\n{markdown(results)}\n![milliseconds per frame]({picture.name})\n\n{END}{after}"
-    part = page.with_name(page.name + ".part")
-    part.write_text(text)
-    os.replace(part, page)
+    put(f"{markdown(results)}\n![milliseconds per frame]({picture.name})", "bench.tables", page)
 
 
 def main(arguments: list[str] | None = None) -> None:

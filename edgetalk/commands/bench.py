@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> None:
     print(
         f"delivered as a film at {report.delivered:.2f} times the rate of the step alone; "
         f"loaded in {report.load_ms:.0f} ms, first frame {report.first_frame_ms:.0f} ms later; "
+        f"a live stream's first frame comes {report.stream_ms:.0f} ms after its sound; "
         f"memory {report.rss_mb:.0f} MB, at its peak {report.peak_rss_mb:.0f} MB\n"
         f"{report.frames} frames for {report.sound_s:.1f} s of speech in {report.wall_s:.2f} s: "
         f"real-time factor {report.real_time_factor:.2f}"

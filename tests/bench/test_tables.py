@@ -96,10 +96,11 @@ def test_page(tables, systems, tmp_path):
         tables.save(one, tmp_path / "results")
     assert len(list((tmp_path / "results").glob("*.json"))) == 2
     page = tmp_path / "performance.md"
-    page.write_text(f"# Speed\n\n{tables.BEGIN}\nold\n{tables.END}\n\nafter\n")
+    begin, end = "<!-- bench.tables begins -->", "<!-- bench.tables ends -->"
+    page.write_text(f"# Speed\n\n{begin}\nold\n{end}\n\nafter\n")
     tables.main(["--page", "--out", str(tmp_path / "results"), "--write", str(page)])
     text = page.read_text()
-    assert text.startswith(f"# Speed\n\n{tables.BEGIN}\n") and text.endswith(f"{tables.END}\n\nafter\n")
+    assert text.startswith(f"# Speed\n\n{begin}\n") and text.endswith(f"{end}\n\nafter\n")
     assert "old" not in text
     assert "| tiny, 16×16 | 0.300 | 0.3 | 33.8 | 158.9 | 10.0 | 20.0 | 40.0 | 200.0 | 500.0 |" in text
     assert "| other 16 | 0.200 | 0.1024 | 0.2500 |" in text  # 25 frames of 10 ms

@@ -1,0 +1,29 @@
+"""What machine a figure is of, and who else was at work on it."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+ZEN = {"23": "Zen 1 or 2", "25": "Zen 3 or 4", "26": "Zen 5"}  # AMD's families; server processors in clouds hide more
+
+
+def processor() -> str:
+    """Return the processor's name and how many of its cores we may use."""
+    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    told = dict(re.findall(r"^(model name|cpu family)\s*: (.+)$", text, re.MULTILINE))
+    name = told.get("model name", os.uname().machine)
+    zen = f" ({ZEN[told['cpu family']]})" if name.startswith("AMD") and told.get("cpu family") in ZEN else ""
+    return f"{name}{zen}, {len(os.sched_getaffinity(0))} cores"
+
+
+def busy_seconds() -> tuple[float, float]:
+    """Return the seconds that all cores have worked since the machine started, and those that they worked for us.
+
+    Ours are those of this process and of its children that have ended.
+    """
+    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    worked = sum(map(int, fields[:8])) - int(fields[3]) - int(fields[4])  # but idle and waiting for disks
+    own = os.times()
+    return worked / os.sysconf("SC_CLK_TCK"), own.user + own.system + own.children_user + own.children_system

@@ -1,0 +1,48 @@
+"""What opening, the sound front end, a live stream and a film may cost: Session opens in half a second, and so on.
+
+These are milliseconds and megabytes, so they are told always, and held where the machine was idle.
+"""
+
+import numpy as np
+import pytest
+
+from bench.worker import Worker
+from edgetalk import benchmark as works
+
+PROCESSES = 5
+
+
+@pytest.fixture
+def engine(models):
+    return next(models / name for name in ("amnet.xml", "amnet.onnx") if (models / name).is_file())
+
+
+def test_a_session_opens_in_half_a_second(engine, threads, rounds, hold):
+    """In a new process, with the import of OpenVINO."""
+    seconds = []
+    for _ in range(rounds(PROCESSES)):
+        with Worker("step", engine=engine, threads=threads) as worker:
+            seconds.append(worker.told["opened_s"])
+    hold("Session opens", 1e3 * float(np.median(seconds)), "ms", 500)
+
+
+def test_memory_of_talk(engine, threads, rounds, hold, tmp_path):
+    with Worker("talk", engine=engine, threads=threads, seconds=rounds(10), out=tmp_path / "a") as worker:
+        hold("peak memory of talk, ten seconds", worker.peak() / 1e6, "MB", 250)
+
+
+def test_mel_of_a_frame(models, opened, pcm, fps, rounds, hold):
+    spec = opened(models / "amnet.onnx").metadata.audio
+    seconds = works.sample(works.mel_work(pcm, spec, fps), rounds(200))
+    hold("mel of a frame", 1e3 * float(np.median(seconds)), "ms", 0.25)
+
+
+def test_first_frame_of_a_stream(engine, threads, rounds, hold):
+    """From the sound that it takes; within the time that a frame is shown, and twice that in a new process."""
+    first, later = [], []
+    for _ in range(rounds(PROCESSES)):
+        with Worker("live", engine=engine, threads=threads) as worker:
+            first.append(worker.told["first_s"])
+            later += worker.block(5)
+    hold("first frame of a process's first stream", 1e3 * float(np.median(first)), "ms", 80)
+    hold("first frame of a later stream", 1e3 * float(np.median(later)), "ms", 40)
