@@ -1,28 +1,60 @@
-"""Avatars: a source picture with the features that a network's source graph made of it, in one file.
+"""Avatars: a source with the features that a network's source graph made of it, in one file.
 
 An `.avatar` file is safetensors: `source`, `boxes` and the features in fp16, which are memory-mapped when it is
-loaded. Its header says what family and weights they belong to, under what licence the picture stands, who gave
-consent, and the person's name. Films and face tracking are left out.
+loaded; for a film also what prepares its frames again and pastes them back. Its header says what family and weights
+they belong to, under what licence the face stands and what it may be used for, who gave consent, and the person's
+name. Preparing films is in film.py.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .backends import SUFFIXES, open_engine
-from .errors import ModelError
+from .backends import SUFFIXES, Arrays, open_engine
+from .errors import InputError, ModelError
+from .files import sha256
 from .metadata import Metadata
 from .preprocess import Picture, read_picture, square_crop
 
 FORMAT = 1
+FILM = ("target", "matrices", "at", "identity")
+"""Arrays of a Film, by the same names in the file."""
 DTYPES = {"U8": np.uint8, "F16": np.float16, "F32": np.float32}
+APART = 8
+"""Frames between a frame of a film and its reference, where the film allows; as in training."""
+
+
+@dataclass(frozen=True)
+class Film:
+    """What an avatar keeps of its film: enough to prepare the frames again, and to paste them back."""
+
+    target: NDArray[np.uint8]
+    """The aligned crop of each frame, uint8 (N, S, S, 3) RGB."""
+    matrices: NDArray[np.float32]
+    """From a picture of the film to its crop, float32 (N, 2, 3), as preprocess.align and postprocess.paste take it."""
+    at: NDArray[np.float32]
+    """Index of each frame's picture in the film, float32 (N,)."""
+    identity: NDArray[np.float32]
+    """Of the portrait whose face is painted, float32 (1, D)."""
+    size: tuple[int, int]
+    """Of the film's pictures: width, height in pixels."""
+    fps: Fraction
+    """Pictures per second of the film; the avatar's frames follow each other at the network's own rate."""
+
+    @property
+    def reference(self) -> NDArray[np.uint8]:
+        """The other frame that the network looks at for each: the first, for those near it the first far enough."""
+        later = min(APART, len(self.target) - 1)
+        return self.target[[later if i < APART else 0 for i in range(len(self.target))]]
 
 
 @dataclass(frozen=True)
@@ -30,7 +62,7 @@ class Avatar:
     """A prepared source."""
 
     source: NDArray[np.uint8]
-    """The cropped picture, uint8 (S, S, 3) RGB."""
+    """The cropped picture, uint8 (S, S, 3) RGB: the face itself, or the portrait whose face a film is given."""
     features: dict[str, NDArray[np.float16]]
     """What the source graph made of it, by output name; the first axis counts frames, 1 for a picture."""
     boxes: NDArray[np.float32]
@@ -43,12 +75,16 @@ class Avatar:
     """Who agreed, and when, that this face is animated."""
     name: str = ""
     """The person's name."""
+    use: str = "any"
+    """What the face may be used for: "any" or "non-commercial"."""
+    film: Film | None = None
 
 
 def save(avatar: Avatar, path: str | os.PathLike[str]) -> None:
-    """Write an avatar, whole or not at all."""
-    import safetensors.numpy
+    """Write an avatar, whole or not at all; equal avatars give equal bytes.
 
+    Features go to the file one by one, so that those of a film need not fit into memory twice.
+    """
     tensors: dict[str, NDArray[Any]] = {"source": avatar.source, "boxes": avatar.boxes, **avatar.features}
     header = {
         "format": str(FORMAT),
@@ -58,14 +94,35 @@ def save(avatar: Avatar, path: str | os.PathLike[str]) -> None:
         "consent": avatar.consent,
         "name": avatar.name,
     }
-    data = safetensors.numpy.save({key: np.ascontiguousarray(value) for key, value in tensors.items()}, header)
-    size = int.from_bytes(data[:8], "little")  # of the header, which safetensors writes in an order that changes
-    ordered = json.dumps(json.loads(data[8 : 8 + size]), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    data = data[:8] + ordered.encode().ljust(size) + data[8 + size :]
+    if avatar.use != "any":
+        header["use"] = avatar.use
+    if avatar.film is not None:
+        tensors |= {key: getattr(avatar.film, key) for key in FILM}
+        header["film"] = "{}x{} {}".format(*avatar.film.size, avatar.film.fps)
+    names = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
+    for key, values in tensors.items():
+        if values.dtype not in names:
+            raise InputError(f"{key}: got {values.dtype}, an avatar holds {', '.join(map(str, names))}")
+    layout: dict[str, Any] = {"__metadata__": header}
+    end = 0
+    order = sorted(tensors, key=lambda key: (-tensors[key].itemsize, key))  # as safetensors aligns them
+    for key in order:
+        values = tensors[key]
+        layout[key] = {
+            "dtype": names[values.dtype],
+            "shape": list(values.shape),
+            "data_offsets": [end, end + values.nbytes],
+        }
+        end += values.nbytes
+    told = json.dumps(layout, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    told = told.ljust(-(-len(told) // 8) * 8)
     target = Path(path)
     part = target.with_name(target.name + ".part")
     try:
-        part.write_bytes(data)
+        with part.open("wb") as file:
+            file.write(len(told).to_bytes(8, "little") + told)
+            for key in order:
+                file.write(np.ascontiguousarray(tensors[key]).data)
         os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)
@@ -104,11 +161,22 @@ def load(path: str | os.PathLike[str]) -> Avatar:
         }
         fields = {key: header[key] for key in ("family", "weights", "licence", "consent", "name")}
         source, boxes = tensors.pop("source"), tensors.pop("boxes")
+        film = _film(header["film"], {key: tensors.pop(key) for key in FILM}) if "film" in header else None
     except KeyError as error:
         raise ModelError(f"{path.name} is no avatar: it lacks {error}; {again}") from None
     if source.dtype != np.uint8 or source.ndim != 3 or source.shape != (len(source), len(source), 3):
         raise ModelError(f"{path.name} is no avatar: its picture is {source.dtype} {source.shape}; {again}")
-    return Avatar(source, tensors, boxes, **fields)
+    lengths = {len(values) for values in (*tensors.values(), *((film.target, film.matrices) if film else ()))}
+    if len(lengths) > 1:
+        raise ModelError(f"{path.name} is no avatar: it has {min(lengths)} and {max(lengths)} frames; {again}")
+    return Avatar(source, tensors, boxes, use=header.get("use", "any"), film=film, **fields)
+
+
+def _film(told: str, arrays: dict[str, NDArray[Any]]) -> Film:
+    found = re.fullmatch(r"(\d+)x(\d+) ([1-9]\d*(?:/[1-9]\d*)?)", told)
+    if found is None:
+        raise KeyError("film")
+    return Film(**arrays, size=(int(found[1]), int(found[2])), fps=Fraction(found[3]))
 
 
 def source_engine(engine: Path) -> Path | None:
@@ -127,6 +195,7 @@ def make(
     licence: str = "",
     consent: str = "",
     name: str = "",
+    use: str = "any",
     threads: int | None = None,
 ) -> Avatar:
     """Prepare a picture for the network whose step is in the file `engine`, by the source engine beside it.
@@ -146,16 +215,16 @@ def make(
     try:
         metadata = Metadata.from_json(backend.metadata, found.name)
         if set(backend.inputs) != {"source"}:
-            raise ModelError(f"{found.name} takes {', '.join(backend.inputs)}, expected a source picture alone")
+            raise ModelError(
+                f"{found.name} takes {', '.join(backend.inputs)}, expected a source picture alone; prepare a film: "
+                f"edgetalk avatar {path.name} --video FILM --portrait PICTURE"
+            )
         crop = square_crop(original, backend.inputs["source"].shape[1])
         results = backend.run({"source": crop[None]})
-        features = {key: value.astype(np.float16) for key, value in results.items()}
+        features = halved(results, found.name)
     finally:
         backend.close()
-    weights = metadata.onnx or _sha256(found)  # of the ONNX: what was built from it carries the same
-    for key, value in features.items():
-        if not np.isfinite(value).all():
-            raise ModelError(f"{found.name} made {key} too large for fp16; its weights are damaged, train it again")
+    weights = weights_of(metadata, found)
     return Avatar(
         source=crop,
         features=features,
@@ -165,16 +234,30 @@ def make(
         licence=licence,
         consent=consent,
         name=name,
+        use=use,
     )
 
 
-def _sha256(path: Path) -> str:
-    import hashlib
+def halved(results: Arrays, name: str) -> dict[str, NDArray[np.float16]]:
+    """Return copies of what the engine `name` made in half precision; raises ModelError where that is too large."""
+    with np.errstate(over="ignore"):
+        features = {key: value.astype(np.float16) for key, value in results.items()}
+    for key, value in features.items():
+        if not np.isfinite(value).all():
+            raise ModelError(f"{name} made {key} too large for fp16; its weights are damaged, train it again")
+    return features
 
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+def weights_of(metadata: Metadata, engine: Path) -> str:
+    """Return the sha256 of the ONNX that an engine was built from: what was built from it carries the same."""
+    return metadata.onnx or sha256(engine)
 
 
 def recompute(avatar: Avatar, engine: Path, *, threads: int | None = None) -> Avatar:
-    """Return an avatar with features of the weights beside `engine`, from the picture that it carries."""
+    """Return an avatar with features of the weights beside `engine`, from the pictures that it carries."""
+    if avatar.film is not None:
+        from .film import recompute_film
+
+        return recompute_film(avatar, engine, threads=threads)
     made = make(engine, avatar.source, threads=threads)
     return replace(avatar, features=made.features, family=made.family, weights=made.weights)

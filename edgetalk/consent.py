@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from .errors import InputError, ModelError
-from .metadata import Metadata
 
 USES = ("any", "commercial")
 """What a caller may state: nothing in particular, or commercial use."""
+
+
+class Terms(Protocol):
+    """What a model's metadata and an avatar both say."""
+
+    @property
+    def use(self) -> str: ...
+    @property
+    def licence(self) -> str: ...
 
 
 def check_stated(use: str) -> None:
@@ -15,11 +25,11 @@ def check_stated(use: str) -> None:
         raise InputError(f'use: got {use!r}, expected "any" or "commercial"')
 
 
-def check_use(metadata: Metadata, name: str, use: str) -> None:
-    """Raise ModelError where the model `name` may not be used for what is stated, InputError where that is unknown."""
+def check_use(terms: Terms, name: str, use: str) -> None:
+    """Raise ModelError where the model or avatar `name` may not be used so, InputError where `use` is unknown."""
     check_stated(use)
-    if use == "commercial" and metadata.use != "any":
+    if use == "commercial" and terms.use != "any":
         raise ModelError(
-            f"{name} is for {metadata.use} use (licence: {metadata.licence or 'not stated'}), "
-            "and commercial use was asked for; take a model without that limit"
+            f"{name} is for {terms.use} use (licence: {terms.licence or 'not stated'}), "
+            "and commercial use was asked for; take one without that limit"
         )

@@ -26,6 +26,7 @@ from . import motion as motions
 from .avatar import Avatar, load, make, recompute, source_engine
 from .backends import Arrays, open_engine
 from .clock import frame_count, frame_rate
+from .consent import check_stated, check_use
 from .errors import BackendError, InputError, ModelError
 from .metadata import AudioSpec, Metadata
 from .preprocess import (
@@ -74,8 +75,7 @@ class Session:
         threads: int | None = None,
         streams: int = 1,
     ) -> None:
-        if use not in ("any", "commercial"):
-            raise InputError(f'use: got {use!r}, expected "any" or "commercial"')
+        check_stated(use)
         if avatar is not None and source is not None:
             raise InputError("avatar and source were both given, expected one of them: which face shall speak?")
         self._path = find_engine(engine)
@@ -95,11 +95,7 @@ class Session:
         backend, name = self._backend, self._path.name
         self.metadata = Metadata.from_json(backend.metadata, name)
         """What the engine says about itself."""
-        if use == "commercial" and self.metadata.use != "any":
-            raise ModelError(
-                f"{name} is for {self.metadata.use} use (licence: {self.metadata.licence or 'not stated'}), "
-                "and commercial use was asked for; take a model without that limit"
-            )
+        check_use(self.metadata, name, use)
         if "mel" not in backend.inputs or "frame" not in backend.outputs:
             raise ModelError(
                 f"{name} makes {', '.join(backend.outputs)} from {', '.join(backend.inputs)}, expected a step that "
@@ -128,15 +124,20 @@ class Session:
             for key, unit, limits in (("pose", "rad", (-PI, PI)), ("blink", "0 open", (0.0, 1.0)))
             if key in self.inputs and unit in units.get(key, unit)
         }
-        self.avatar = self._prepare(avatar, source)
+        self.avatar = self._prepare(avatar, source, use)
         """The face, with its licence, the consent to its use and the person's name."""
         self._features = self._of_avatar()
         self._frames = max((len(values) for values in self._features.values()), default=1)
         self.at = 0
-        """The frame of an avatar of several that the next step shows, counted on by every step."""
+        """How many steps were made: an avatar of several frames is walked to and fro by it."""
         self._fed = False
 
-    def _prepare(self, avatar: Any, source: Any) -> Avatar:
+    @property
+    def shown(self) -> int:
+        """The frame of the avatar that the last step showed: what its film's `matrices` are to be asked for."""
+        return _ping_pong(max(self.at - 1, 0), self._frames)
+
+    def _prepare(self, avatar: Any, source: Any, use: str) -> Avatar:
         """Find, load or make the avatar, with features of this engine's weights."""
         name = self._path.name
         whole = self._backend.inputs.get("source")  # the graph takes the picture itself
@@ -150,15 +151,24 @@ class Session:
             if avatar is None:
                 avatar = self._path.with_suffix(".avatar")
                 if not avatar.is_file():
+                    given, what = "avatar= or source=", "PICTURE"
+                    if "pose" not in self.inputs:  # somebody else has to move the head
+                        given, what = "avatar=", "--video FILM --portrait PICTURE"
                     raise ModelError(
-                        f"{name} has no {avatar.name} beside it; pass avatar= or source=, "
-                        f"or prepare one: edgetalk avatar {name} PICTURE -o {avatar.name}"
+                        f"{name} has no {avatar.name} beside it; pass {given}, "
+                        f"or prepare one: edgetalk avatar {name} {what} -o {avatar.name}"
                     )
             label = "the avatar" if isinstance(avatar, Avatar) else Path(avatar).name
             made = avatar if isinstance(avatar, Avatar) else load(avatar)
+            check_use(made, label, use)
+            if made.family != self.metadata.family:
+                raise ModelError(
+                    f"{label} is of {made.family} and {name} is {self.metadata.family}; "
+                    f"prepare one for it: edgetalk avatar {name}"
+                )
             if whole is not None:
                 made = dataclasses.replace(made, source=square_crop(made.source, whole.shape[1]))
-            elif made.weights != self.metadata.source:
+            elif "target" not in self._backend.inputs and made.weights != self.metadata.source:
                 made = self._prepare_again(made, label)
         persons = self.metadata.persons
         if persons and made.name not in persons:
@@ -193,6 +203,9 @@ class Session:
     def _of_avatar(self) -> dict[str, NDArray[Any]]:
         """What the graph takes from the avatar; the first axis counts the avatar's frames."""
         fixed: dict[str, NDArray[Any]] = {**self.avatar.features, "source": self.avatar.source[None]}
+        film = self.avatar.film
+        if film is not None:  # for a graph that has everything in it
+            fixed |= {"target": film.target, "reference": film.reference, "identity": film.identity}
         wanted = {key: spec for key, spec in self._backend.inputs.items() if key not in self.inputs}
         for key, spec in wanted.items():
             if key not in fixed or fixed[key].shape[1:] != spec.shape[1:]:
@@ -225,7 +238,7 @@ class Session:
                     check_range(name, array, *self._ranges[name])
         if self._frames > 1 or not self._fed:
             k = _ping_pong(self.at, self._frames)
-            feeds |= {key: values[k : k + 1] for key, values in self._features.items()}
+            feeds |= {key: values[k : k + 1] if len(values) > 1 else values for key, values in self._features.items()}
         results = self._backend.run(feeds)
         self._fed = True
         self.at += 1

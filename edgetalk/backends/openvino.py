@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgetalk.errors import BackendError, InputError, ModelError
+from edgetalk.halves import widen
 from edgetalk.metadata import Metadata
 
 from . import Arrays, TensorSpec, describe
@@ -124,7 +125,10 @@ class OpenVINO:
             raise BackendError(f"{self._name} is closed; open it again")
         try:
             for name, value in feeds.items():
-                np.copyto(self._feeds[name], value)
+                if value.dtype == np.float16 and value.shape == self._feeds[name].shape and value.flags.c_contiguous:
+                    widen(value, self._feeds[name])
+                else:
+                    np.copyto(self._feeds[name], value)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{self._name} takes {self.inputs}, not what was fed: {error}") from error
         try:

@@ -1,21 +1,47 @@
 """Prepare a source face once, so that a step needs the engine alone.
 
-The picture is a square crop of an aligned face. The source engine (amnet-source.xml beside amnet.xml) makes the
-features; the .avatar file holds them with the picture, its licence, the consent to its use and the person's name.
+edgetalk avatar amnet.xml face.png                                          a square crop of an aligned face
+edgetalk avatar wavsyncswap.xml --video target.mp4 --portrait face.png      a film, and whose face it is given
+
+The source engine beside ENGINE (amnet-source.xml beside amnet.xml) makes the features; the .avatar file holds them
+with the picture or the film's crops, licence, consent and the person's name. The face in a film is where --track says,
+or VIDEO-stem.track.npz beside the video, or the tracker (edgetalk fetch face).
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgetalk.errors import InputError
+
+if TYPE_CHECKING:
+    from edgetalk.avatar import Avatar
+
+FILM = ("portrait", "track", "identity")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("engine", help="engine of the step, or the name of a bundled model")
-    parser.add_argument("picture", type=Path, help="square crop of an aligned face, at least 64x64")
-    parser.add_argument("-o", "--output", type=Path, help="the .avatar file; the picture's name by default")
-    parser.add_argument("--licence", default="", help="licence of the picture, kept in the file")
+    parser.add_argument("picture", nargs="?", type=Path, help="square crop of an aligned face, at least 64x64")
+    film = parser.add_argument_group("film, for networks that repaint one")
+    film.add_argument("--video", type=Path, metavar="FILE", help="anything that FFmpeg reads")
+    film.add_argument("--portrait", type=Path, metavar="PICTURE", help="the person whose face is painted")
+    film.add_argument("--track", type=Path, metavar="FILE", help="where the face is (default: beside the video)")
+    film.add_argument("--seconds", type=float, help="of the film's beginning (default: 10)")
+    film.add_argument(
+        "--face", default="largest", metavar="WHICH", help="which face: largest, an index from the left, or a picture"
+    )
+    film.add_argument(
+        "--identity", type=Path, metavar="ENGINE", help="the portrait's extractor (default: beside ENGINE)"
+    )
+    parser.add_argument("-o", "--output", type=Path, help="the .avatar file; the picture's or video's name by default")
+    parser.add_argument("--licence", default="", help="licence of the face, kept in the file")
     parser.add_argument("--consent", default="", help="who agreed, and when, that this face is animated")
+    parser.add_argument(
+        "--use", choices=("any", "non-commercial"), default="any", help="what the face may be used for (default: any)"
+    )
     parser.add_argument("--name", default="", help="the person's name")
 
 
@@ -23,9 +49,41 @@ def run(args: argparse.Namespace) -> None:
     from edgetalk.avatar import make, save
     from edgetalk.session import Session, find_engine
 
-    output = args.output or args.picture.parent / f"{args.picture.stem}.avatar"
+    if (args.picture is None) == (args.video is None):
+        raise InputError("picture: got none or both of PICTURE and --video, expected one of them")
+    source = args.picture or args.video
+    output = args.output or source.parent / f"{source.stem}.avatar"
     engine = find_engine(args.engine)
-    avatar = make(engine, args.picture, licence=args.licence, consent=args.consent, name=args.name)
+    told = {key: getattr(args, key) for key in ("licence", "consent", "name", "use")}
+    if args.video is None:
+        surplus = [key for key in (*FILM, "seconds") if getattr(args, key) is not None]
+        if surplus:
+            raise InputError(f"{surplus[0]}: is of films, {args.picture} is a picture; give --video or leave it out")
+        avatar = make(engine, args.picture, **told)
+        what = f"{avatar.source.shape[0]}x{avatar.source.shape[1]}"
+    else:
+        if args.portrait is None:
+            raise InputError("portrait: got none, expected a picture of whose face the film is given: --portrait")
+        avatar = _film(engine, args, told)
+        what = f"{len(avatar.boxes)} frames"
     Session(engine, avatar=avatar).close()  # refuses what is not of these weights, warns of a face it cannot know
     save(avatar, output)
-    print(f"{output}: {avatar.source.shape[0]}x{avatar.source.shape[1]}, {output.stat().st_size / 1e6:.1f} MB")
+    print(f"{output}: {what}, {output.stat().st_size / 1e6:.1f} MB")
+
+
+def _film(engine: Path, args: argparse.Namespace, told: dict[str, Any]) -> Avatar:
+    from edgetalk.film import SECONDS, make_film
+    from edgetalk.progress import Progress
+
+    with Progress("avatar") as progress:
+        return make_film(
+            engine,
+            args.video,
+            args.portrait,
+            track=args.track,
+            face=int(args.face) if args.face.isdecimal() and not Path(args.face).exists() else args.face,
+            seconds=SECONDS if args.seconds is None else args.seconds,
+            identity=args.identity,
+            progress=progress,
+            **told,
+        )

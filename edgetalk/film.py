@@ -1,0 +1,238 @@
+"""Avatars of films: somebody who turns and blinks by himself, prepared for a network that repaints his face.
+
+Each frame of the film is tracked, cropped and put through the source engine once, with the identity of the portrait
+whose face it is given; what is left for every frame of sound is the network's step. The film's pictures are not kept:
+the avatar has its crops, and where each goes back to. Dubbing a film without an avatar is in dubbing.py.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .avatar import Avatar, Film, halved, source_engine, weights_of
+from .backends import Backend, open_engine
+from .errors import InputError, ModelError
+from .metadata import Metadata
+from .planes import to_rgb
+from .portrait import extractor, points
+from .preprocess import Picture, align, crop_matrix, read_picture, square_crop
+from .reader import Reader
+from .targets import Faces
+
+TAKES = {"target", "reference", "identity"}
+"""Inputs of a source engine that prepares a film."""
+SECONDS = 10.0
+"""Of a film that an avatar keeps where nothing else is said; it goes back and forth."""
+
+Progress = Callable[[int, int], None]
+
+
+class Crop(NamedTuple):
+    """The face in one frame of a film."""
+
+    picture: Picture
+    matrix: NDArray[np.float64]
+    at: int
+    """Index of the picture in the film."""
+    box: NDArray[np.float32]
+
+
+def make_film(
+    engine: str | os.PathLike[str],
+    video: str | os.PathLike[str],
+    portrait: str | os.PathLike[str] | Picture,
+    *,
+    track: str | os.PathLike[str] | None = None,
+    face: int | str | os.PathLike[str] = "largest",
+    seconds: float = SECONDS,
+    identity: str | os.PathLike[str] | None = None,
+    licence: str = "",
+    consent: str = "",
+    name: str = "",
+    use: str = "any",
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Avatar:
+    """Prepare a film, with the face of a portrait, for the network whose step is in the file `engine`.
+
+    `video` is anything that FFmpeg reads, of which the first `seconds` are used: of these, the longest stretch in
+    which the face is seen. `portrait` is a picture of the person whose face is painted, `track` a track file (left
+    alone: VIDEO-stem.track.npz beside the film, else the face is tracked), `face` which face: "largest", an index
+    from the left, or a portrait of the person to follow. `identity` is the extractor's engine (left alone: what stands
+    beside the step). `progress(done, total)` is called after every frame.
+
+    Raises FileNotFoundError, ModelError where an engine is missing or is none that prepares films, InputError where
+    film, track or portrait cannot be used or show no face, and BackendError.
+    """
+    if not seconds > 0:
+        raise InputError(f"seconds: got {seconds}, expected more than 0")
+    path = Path(engine)
+    source, metadata = _open_source(path, threads)
+    with closing(source):
+        size = source.inputs["target"].shape[1]
+        film = Reader(video)
+        crop, vector = _read_portrait(path, metadata, portrait, identity, threads)
+        total = max(1, round(seconds * metadata.rate))
+        if film.length:
+            total = min(total, max(1, int(film.length / film.fps * metadata.rate)))
+        with closing(Faces(film, track, face)) as faces:
+            crops = _longest(_crops(film, faces, metadata, size, total), film.path.name)
+        made = Film(
+            target=np.stack([c.picture for c in crops]),
+            matrices=np.stack([c.matrix for c in crops]).astype(np.float32),
+            at=np.array([c.at for c in crops], np.float32),
+            identity=vector,
+            size=film.size,
+            fps=film.fps,
+        )
+        features = _features(source, f"{path.stem}-source", made, progress)
+    return Avatar(
+        source=crop,
+        features=features,
+        boxes=np.stack([c.box for c in crops]),
+        family=metadata.family,
+        weights=metadata.onnx,
+        licence=licence,
+        consent=consent,
+        name=name,
+        use=use,
+        film=made,
+    )
+
+
+def recompute_film(avatar: Avatar, engine: Path, *, threads: int | None = None) -> Avatar:
+    """Return an avatar of a film with features of the weights beside `engine`, from the crops that it carries."""
+    assert avatar.film is not None
+    source, metadata = _open_source(engine, threads)
+    with closing(source):
+        size = source.inputs["target"].shape[1]
+        if avatar.film.target.shape[1] != size:
+            raise ModelError(
+                f"the avatar has crops of {avatar.film.target.shape[1]} pixels and {engine.name} takes {size}; "
+                "prepare it again from its film"
+            )
+        _, vector = _extract(extractor(engine), metadata, lambda side, _: square_crop(avatar.source, side), threads)
+        film = replace(avatar.film, identity=vector)
+        features = _features(source, f"{engine.stem}-source", film, None)
+    return replace(avatar, features=features, family=metadata.family, weights=metadata.onnx, film=film)
+
+
+def _open_source(path: Path, threads: int | None) -> tuple[Backend, Metadata]:
+    """Open the source engine beside a step; `onnx` of its metadata is filled in where it is the ONNX file itself."""
+    found = source_engine(path)
+    if found is None:
+        raise ModelError(
+            f"{path.name} has no {path.stem}-source{path.suffix} beside it, which prepares films; "
+            "copy that file too, or build the model again"
+        )
+    backend = open_engine(found, threads=threads)
+    try:
+        metadata = Metadata.from_json(backend.metadata, found.name)
+        if set(backend.inputs) != TAKES:
+            raise ModelError(
+                f"{found.name} takes {', '.join(backend.inputs)}, expected {', '.join(sorted(TAKES))} to prepare a "
+                "film; this model takes a picture: edgetalk avatar ENGINE PICTURE"
+            )
+        return backend, replace(metadata, onnx=weights_of(metadata, found))
+    except BaseException:
+        backend.close()
+        raise
+
+
+def _read_portrait(
+    path: Path, metadata: Metadata, portrait: Any, identity: str | os.PathLike[str] | None, threads: int | None
+) -> tuple[Picture, NDArray[np.float32]]:
+    """Return the aligned crop of the portrait's largest face, and its identity."""
+    picture = read_picture(portrait)
+
+    def cut(size: int, family: str) -> Picture:
+        return align(picture, crop_matrix(family, points(portrait, picture), size), size)
+
+    return _extract(Path(identity) if identity is not None else extractor(path), metadata, cut, threads)
+
+
+def _extract(
+    engine: Path, wanted: Metadata, cut: Callable[[int, str], Picture], threads: int | None
+) -> tuple[Picture, NDArray[np.float32]]:
+    """Return the crop that an extractor takes and the identity that it makes of it, float32 (1, D)."""
+    with closing(open_engine(engine, threads=threads)) as backend:
+        metadata = Metadata.from_json(backend.metadata, engine.name)
+        if set(backend.inputs) != {"portrait"} or "identity" not in backend.outputs:
+            raise ModelError(
+                f"{engine.name} takes {', '.join(backend.inputs)}, expected an extractor that makes identity from "
+                "portrait"
+            )
+        if wanted.identity and weights_of(metadata, engine) != wanted.identity:
+            raise ModelError(
+                f"{engine.name} is not the extractor that the network was exported with, whose identities alone mean "
+                "something to it; copy that one"
+            )
+        crop = cut(backend.inputs["portrait"].shape[1], metadata.family)
+        vector: NDArray[np.float32] = backend.run({"portrait": crop[None]})["identity"].astype(np.float32)
+    if not np.isfinite(vector).all():
+        raise ModelError(f"{engine.name} makes no finite identity; its weights are damaged, export it again")
+    return crop, vector
+
+
+def _crops(film: Reader, faces: Faces, metadata: Metadata, size: int, total: int) -> Iterator[Crop | None]:
+    """Yield the face, or None, for frames at the network's rate: each shows the picture at the middle of its time."""
+    shown = 0
+    for index, planes in enumerate(film.planes()):
+        face = faces.of(index, planes)
+        wanted = []
+        while shown < total and int((shown + Fraction(1, 2)) * film.fps / metadata.rate) == index:
+            wanted.append(shown)
+            shown += 1
+        if face is None:
+            yield from (None for _ in wanted)
+        elif wanted:
+            matrix = crop_matrix(metadata.family, face.points, size)
+            width, height = film.size
+            crop = Crop(align(to_rgb(planes)[:height, :width], matrix, size), matrix, index, face.box)
+            yield from (crop for _ in wanted)
+        if shown == total:
+            break
+
+
+def _longest(crops: Iterator[Crop | None], name: str) -> list[Crop]:
+    """Return the longest stretch of frames with a face; one that goes back and forth must not jump."""
+    best: list[Crop] = []
+    run: list[Crop] = []
+    count = 0
+    for crop in crops:
+        count += 1
+        if crop is None:
+            run = []
+        else:
+            run.append(crop)
+            best = max(best, run, key=len)
+    if not best:
+        raise InputError(f"{name} shows no face in its first {count} frames; there is nobody to make an avatar of")
+    return best
+
+
+def _features(source: Backend, name: str, film: Film, progress: Progress | None) -> dict[str, NDArray[np.float16]]:
+    """Return what the source engine makes of every frame, the frames along the first axis."""
+    features: dict[str, NDArray[np.float16]] = {}
+    count = len(film.target)
+    reference = film.reference
+    for i in range(count):
+        feeds = {"target": film.target[i : i + 1], "reference": reference[i : i + 1]}
+        try:
+            made = halved(source.run(feeds if i else feeds | {"identity": film.identity}), name)
+        except InputError as error:
+            raise ModelError(f"{name} does not take what its extractor makes ({error}); build both again") from error
+        for key, value in made.items():
+            features.setdefault(key, np.empty((count, *value.shape[1:]), np.float16))[i] = value[0]
+        if progress is not None:
+            progress(i + 1, count)
+    return features
