@@ -1,12 +1,23 @@
-"""Faces against naive forms: track files, anchors, decoding, suppression, pose, lids, smoothing, and the tracker."""
+"""Faces against naive forms: track files, anchors, decoding, merging, crops, pose, lids, smoothing.
 
+Who finds and follows whom is in test_tracker.py.
+"""
+
+import math
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
-from edgetalk import InputError
+from edgetalk import InputError, blazeface, facemesh
+from edgetalk.backends import open_engine
+from edgetalk.errors import ModelError
 from edgetalk.face import Face, read_track, track_beside, track_rate, write_track
+from edgetalk.look import OPEN, Eyes
+from edgetalk.smooth import OneEuro
+from edgetalk.train.announcers.camera import rotation as turned_by  # written apart, from the same words
+
+from . import face_doubles as doubles
 
 
 def some_face(seed):
@@ -89,3 +100,282 @@ def test_a_damaged_track_is_refused(tmp_path, damage):
         read_track(tmp_path / "a.track.npz")
     with pytest.raises(FileNotFoundError):
         read_track(tmp_path / "missing.track.npz")
+
+
+# --- the detector -------------------------------------------------------------------------------------------------
+
+
+def test_anchors_are_those_of_the_published_network():
+    naive = []
+    for stride, layers in ((8, 1), (16, 3)):  # three layers share the coarse grid, two anchors each
+        for row in range(128 // stride):
+            for column in range(128 // stride):
+                naive += [((column + 0.5) * stride / 128, (row + 0.5) * stride / 128)] * (2 * layers)
+    assert np.allclose(blazeface.anchors(), naive) and len(naive) == 896
+
+
+def test_decoding_against_one_anchor_at_a_time():
+    rng = np.random.default_rng(0)
+    regressors, logits = rng.normal(0, 20, (896, 16)).astype(np.float32), rng.normal(-2, 2, 896).astype(np.float32)
+    boxes, points, scores = blazeface.decode(regressors, logits, blazeface.anchors())
+    k = 0
+    for anchor, raw, logit in zip(blazeface.anchors().tolist(), regressors.tolist(), logits.tolist(), strict=True):
+        score = 1 / (1 + math.exp(-logit))
+        if score < 0.5:
+            continue
+        x, y, w, h = raw[0] / 128 + anchor[0], raw[1] / 128 + anchor[1], raw[2] / 128, raw[3] / 128
+        assert np.allclose(boxes[k], (x - w / 2, y - h / 2, x + w / 2, y + h / 2), atol=1e-5)
+        for j in range(6):
+            assert np.allclose(
+                points[k, j], (raw[4 + 2 * j] / 128 + anchor[0], raw[5 + 2 * j] / 128 + anchor[1]), atol=1e-5
+            )
+        assert scores[k] == pytest.approx(score, rel=1e-5)
+        k += 1
+    assert k == len(scores) > 50
+
+
+def counted(a, b):
+    """Overlap of two boxes of whole numbers over their union, and over the smaller, by counting pixels."""
+    canvas = np.zeros((2, 60, 60), bool)
+    for layer, (left, top, right, bottom) in zip(canvas, (a, b), strict=True):
+        layer[top:bottom, left:right] = True
+    shared = (canvas[0] & canvas[1]).sum()
+    return shared / (canvas[0] | canvas[1]).sum(), shared / min(canvas[0].sum(), canvas[1].sum())
+
+
+def naive_merge(boxes, points, scores):
+    rest = sorted(range(len(boxes)), key=lambda i: -scores[i])
+    found = []
+    while rest:
+        best, same, left = rest[0], [], []
+        for i in rest:
+            union, smaller = counted(boxes[best], boxes[i])
+            if union > 0.3:
+                same.append(i)
+            elif smaller <= 0.6:
+                left.append(i)
+        total = sum(scores[i] for i in same)
+        found.append([sum(scores[i] * values[i] for i in same) / total for values in (boxes, points)] + [scores[best]])
+        rest = left
+    return found
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_merging_against_counted_pixels(seed):
+    rng = np.random.default_rng(seed)
+    corner = rng.integers(0, 40, (40, 2))
+    boxes = np.concatenate([corner, corner + rng.integers(4, 20, (40, 2))], 1)
+    points, scores = rng.normal(size=(40, 6, 2)).astype(np.float32), rng.uniform(0.5, 1, 40).astype(np.float32)
+    want = naive_merge(boxes, points, scores)
+    got = blazeface.merge(boxes.astype(np.float32), points, scores)
+    assert 3 < len(got) < 40 and len(got) == len(want)
+    for one, (box, mean, score) in zip(got, want, strict=True):
+        assert np.allclose(one.box, box, atol=1e-4) and np.allclose(one.points, mean, atol=1e-4)
+        assert one.score == pytest.approx(score)
+
+
+@pytest.mark.parametrize("size", [(1280, 720), (720, 1280), (640, 640), (1920, 800), (99, 70)])
+@pytest.mark.parametrize("closely", [False, True])
+def test_every_face_is_whole_and_large_in_one_of_the_squares(size, closely):
+    rng = np.random.default_rng(1)
+    places = blazeface.squares(*size, closely)
+    assert max(side for *_, side in places) == max(size)
+    smallest = min(size) * (0.16 if closely else 0.33)
+    for width in rng.uniform(smallest, min(size), 300):
+        x, y = rng.uniform(0, size[0] - width), rng.uniform(0, size[1] - width)
+        assert any(
+            left <= x + 1e-6 and top <= y + 1e-6 and x + width <= left + side + 1e-6 and y + width <= top + side + 1e-6
+            and width > side * 0.15
+            for left, top, side in places
+        ), (x, y, width)  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [(320, 240), (240, 320), (1000, 700), (100, 100)])
+def test_what_is_found_lies_where_it_is_in_the_picture(tmp_path, size):
+    doubles.write_detector(tmp_path / "detector.onnx")
+    detector = blazeface.BlazeFace(tmp_path / "detector.onnx")
+    side = 0.3 * max(size)
+    x, y = 0.6 * size[0], 0.45 * size[1]
+    found = detector.find(doubles.frame((x, y, side), size=size), closely=False)
+    cell = max(size) / 16
+    middle = (found[0].box[:2] + found[0].box[2:]) / 2
+    assert np.abs(middle - (x, y)).max() < 0.75 * cell
+    nose = found[0].points[2] - middle  # of the double: 2 of the 128 pixels of the square it was seen in
+    assert abs(nose[0]) < 0.01 and 2 / 128 * min(size) - 0.01 < nose[1] < 2 / 128 * max(size) + 0.01
+
+
+# --- the mesh -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory):
+    path = tmp_path_factory.mktemp("mesh") / "mesh.onnx"
+    doubles.write_mesh(path)
+    return facemesh.FaceMesh(path)
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.4, -1.2, 3.0])
+@pytest.mark.parametrize("square", [(160, 120, 60), (60.3, 99.6, 41), (250, 200, 30)])
+def test_the_mesh_sees_the_place_that_it_is_shown(mesh, angle, square):
+    """The double measures the middle in its turned crop; it has to come back as the middle in the picture."""
+    x, y, side = square
+    place = facemesh.Place(np.array([x + 4, y - 3]), 2.2 * side, angle)
+    points, presence = mesh.look(doubles.frame(square), place)
+    assert presence > 0.9
+    spin = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    want = (x, y) + doubles.template()[:, :2] @ spin.T * side / 2
+    assert np.abs(points[:, :2] - want).max() < 0.02 * side + 0.25
+    assert np.abs(points[:, :2].mean(0) - want.mean(0)).max() < 0.12
+    assert np.allclose(points[:, 2], doubles.template()[:, 2] * side / 2, atol=0.03 * side)
+
+
+def test_nothing_there_is_seen_as_nothing(mesh):
+    assert mesh.look(doubles.frame(), facemesh.Place(np.array([100.0, 100.0]), 80, 0))[1] < 0.1
+
+
+@pytest.mark.parametrize("angle", np.linspace(-3, 3, 7))
+def test_the_place_around_points_is_upright_and_half_as_large_again(angle):
+    rng = np.random.default_rng(2)
+    upright = rng.uniform(-1, 1, (50, 2)) * [30, 40]
+    upright[:4] = [(-30, 0), (30, 0), (0, -40), (0, 40)]
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    points = upright @ turn.T + [200, 100]
+    place = facemesh.place_around(points, points[0], points[1])
+    assert np.allclose(place.centre, (200, 100)) and place.side == pytest.approx(1.5 * 80)
+    assert math.cos(place.angle - angle) == pytest.approx(1)
+
+
+FLIP = np.diag([1.0, -1.0, -1.0])  # y up and z to the viewer, as announcers are drawn; y down and z away here
+
+
+def seen_from(distance, pose, unit=80.0, noise=0.0, seed=0):
+    """A face of CANONICAL's shape under a pose, seen by a camera at a distance in its own unit: (468, 3)."""
+    rng = np.random.default_rng(seed)
+    solid = facemesh.CANONICAL @ (FLIP @ turned_by(pose) @ FLIP).T
+    points = np.zeros((468, 3))
+    points[facemesh.RIGID, :2] = solid[:, :2] * distance / (distance + solid[:, 2:]) * unit + rng.uniform(50, 500, 2)
+    points[facemesh.RIGID, 2] = solid[:, 2] * unit
+    return points + rng.normal(0, noise * unit, points.shape)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_pose_of_a_projected_face_comes_back(seed):
+    pose = np.random.default_rng(seed).uniform(-1, 1, 3) * [0.9, 0.6, 1.5]
+    exact = facemesh.angles(facemesh.rotation(seen_from(facemesh.DISTANCE, pose)))
+    assert np.abs(exact - pose).max() < 0.01
+    for distance in (7.0, 40.0):  # a face held before a phone; one seen through a long lens
+        assert np.abs(facemesh.angles(facemesh.rotation(seen_from(distance, pose))) - pose).max() < math.radians(6)
+    noisy = facemesh.angles(facemesh.rotation(seen_from(facemesh.DISTANCE, pose, noise=0.01, seed=seed)))
+    assert np.abs(noisy - pose).max() < math.radians(4)
+
+
+@pytest.mark.parametrize(("pose", "sign"), [((0.3, 0, 0), (1, 0)), ((0, 0.3, 0), (0, -1)), ((-0.3, 0, 0), (-1, 0))])
+def test_the_nose_goes_where_the_pose_says(pose, sign):
+    """Yaw > 0 to the image's right, pitch > 0 up: without a rotation matrix, by where the tip of the nose goes."""
+    ahead, turned = seen_from(30.0, (0, 0, 0)), seen_from(30.0, pose)
+    tip = facemesh.NOSE, slice(0, 2)
+    middle = facemesh.RIGID
+    moved = (turned[tip] - turned[middle, :2].mean(0)) - (ahead[tip] - ahead[middle, :2].mean(0))
+    assert np.allclose(moved @ np.array(sign), np.abs(moved).max(), rtol=0.2) and moved @ np.array(sign) > 5
+    assert np.allclose(facemesh.angles(facemesh.rotation(turned)), pose, atol=0.03)
+
+
+def test_roll_is_clockwise_as_seen():
+    points = seen_from(30.0, (0, 0, 0.4))
+    along = points[263, :2] - points[33, :2]
+    assert along[0] > 0 and along[1] > 0  # the eye on the viewer's right is lower
+    assert facemesh.angles(facemesh.rotation(points))[2] == pytest.approx(0.4, abs=0.01)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_angles_are_those_that_heads_are_drawn_with(seed):
+    pose = np.random.default_rng(seed).uniform(-1.2, 1.2, 3)
+    assert np.allclose(facemesh.angles(FLIP @ turned_by(pose) @ FLIP), pose, atol=1e-6)
+
+
+@pytest.mark.parametrize("pose", [(0, 0, 0), (0.6, 0, 0), (0, -0.5, 0.3)])
+def test_lids_keep_their_opening_while_the_head_turns(pose):
+    face = doubles.template().astype(float)
+    for upper, lower in facemesh.LIDS[1]:  # the eye on the viewer's right is half as open: 0.15 of its width
+        middle = (face[upper] + face[lower]) / 2
+        face[upper], face[lower] = (face[upper] + middle) / 2, (face[lower] + middle) / 2
+    turn = FLIP @ turned_by(pose) @ FLIP
+    ratios = facemesh.openness((face * 70) @ turn.T + [200, 100, 0], turn)
+    widths = [np.linalg.norm(face[b] - face[a]) / abs(face[b, 0] - face[a, 0]) for a, b in facemesh.EYES]
+    assert np.allclose(ratios * widths, (0.3, 0.15), atol=1e-3)
+
+
+def test_the_five_points_are_eyes_nose_and_mouth_from_left_to_right():
+    points = facemesh.five_points(doubles.template())
+    assert points[0, 0] < points[2, 0] < points[1, 0] and points[3, 0] < points[4, 0]
+    assert points[:2, 1].max() < points[2, 1] < points[3:, 1].min()
+    assert np.allclose(points[0] * [-1, 1], points[1], atol=1e-6)
+
+
+# --- lids and smoothing over time ---------------------------------------------------------------------------------
+
+
+def test_blinks_are_counted_from_what_the_eye_is_when_it_is_open():
+    for own in (0.24, OPEN, 0.42):  # narrow, usual and wide eyes
+        eyes = Eyes(Fraction(25))
+        for _ in range(250):
+            rest = eyes(np.array([own, own]))
+        assert np.allclose(rest, 0, atol=0.02)
+        assert np.allclose(eyes(np.array([0.77 * own, own])), (0, 0.5), atol=0.03)  # subject's left, right
+        assert np.allclose(eyes(np.array([own, 0.6 * own])), (1, 0), atol=0.03)
+        for _ in range(5):  # a long blink is not taken for a narrow eye
+            shut = eyes(np.array([0.6 * own, 0.6 * own]))
+        assert shut.min() > 0.85 and eyes(np.array([own, own])).max() < 0.02
+        assert shut.dtype == np.float32
+
+
+def naive_one_euro(values, rate, cutoff, beta):
+    """The paper's algorithm for one number, with its own names."""
+
+    def alpha(fc):
+        tau, te = 1 / (2 * math.pi * fc), 1 / rate
+        return 1 / (1 + tau / te)
+
+    out, previous, dx = [], None, 0.0
+    for x in values:
+        if previous is None:
+            previous = x
+        else:
+            dx = alpha(1.0) * (x - previous) * rate + (1 - alpha(1.0)) * dx
+            a = alpha(cutoff + beta * abs(dx))
+            previous = a * x + (1 - a) * previous
+        out.append(previous)
+    return out
+
+
+def test_the_one_euro_filter_is_that_of_the_paper():
+    rng = np.random.default_rng(4)
+    values = np.cumsum(rng.normal(size=(60, 2, 3)), 0)
+    smooth = OneEuro(Fraction(30000, 1001), 1.7, 0.4)
+    got = np.stack([smooth(value) for value in values])
+    for i, j in np.ndindex(2, 3):
+        assert np.allclose(got[:, i, j], naive_one_euro(values[:, i, j], 30000 / 1001, 1.7, 0.4), rtol=1e-5, atol=1e-5)
+    scaled = OneEuro(Fraction(30000, 1001), 1.7, 0.4)
+    assert np.allclose([scaled(value * 50, 50) for value in values], got * 50, rtol=1e-4, atol=1e-3)
+    smooth.reset()
+    assert np.array_equal(smooth(values[7]), values[7].astype(np.float32))
+
+
+def test_what_stands_still_is_smoothed_and_what_moves_is_followed():
+    rng = np.random.default_rng(5)
+    noise = rng.normal(0, 0.002, 500)
+    still, moving = OneEuro(25, 2.0, 12.0), OneEuro(25, 2.0, 12.0)
+    assert np.std([float(still(np.array(x))) for x in noise][50:]) < 0.6 * noise.std()
+    run = np.arange(50) * 0.08  # two face widths per second
+    late = run - [float(moving(np.array(x))) for x in run]
+    assert late[10:].max() < 0.3 * 0.08  # a third of a frame
+
+
+@pytest.mark.parametrize(
+    ("data", "words"), [(b"", "is no TensorFlow Lite"), (b"not a model at all", "is no TensorFlow Lite")]
+)
+def test_a_file_that_only_ends_in_tflite_is_refused(tmp_path, data, words, capfd):
+    (tmp_path / "a.tflite").write_bytes(data)
+    with pytest.raises(ModelError, match=f"a.tflite {words} model; copy it again"):
+        open_engine(tmp_path / "a.tflite")
+    assert capfd.readouterr().err == ""
