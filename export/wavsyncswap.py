@@ -34,8 +34,6 @@ PORTRAIT = 96
 """Side of the aligned picture that the extractor's training cut its faces out of."""
 CROP = (76 / 96, 3 / 96)
 """Side of that cut, and how far its centre lies below the picture's, as fractions; where a checkpoint tells none."""
-BESIDE = ("identity.safetensors", "experts/identity-a.safetensors")
-"""Where the extractor lies beside a checkpoint: as it is handed on, and in the folder of a training."""
 
 
 class Source(nn.Module):
@@ -184,9 +182,7 @@ def prepare(
     `identity` is the file of the extractor that it was trained with, left alone that which lies beside it.
     Raises FileNotFoundError, ModelError where a file is no such checkpoint or the two do not fit, and InputError.
     """
-    if not checkpoint.is_file():
-        raise FileNotFoundError(f"no checkpoint at {checkpoint}")
-    read, _ = store.load(checkpoint, "wavsyncswap")
+    read, _ = store.load(store.existing(checkpoint), "wavsyncswap")
     config = read.config
     if size not in (None, config.size):
         raise InputError(f"size: got {size}, {checkpoint.name} was trained at {config.size} alone")
@@ -226,14 +222,7 @@ def prepare(
 
 def _extractor(checkpoint: Path, given: Path | None, width: int) -> tuple[ArcFace, tuple[float, float]]:
     """Return the identity extractor and its cut of an aligned picture."""
-    path = given or next((p for name in BESIDE if (p := checkpoint.parent / name).is_file()), None)
-    if path is None:
-        raise InputError(
-            f"identity: {checkpoint.name} has no {BESIDE[0]} beside it; "
-            "give the extractor that it was trained with: --identity FILE"
-        )
-    if not path.is_file():
-        raise FileNotFoundError(f"no identity extractor at {path}")
+    path = store.extractor(checkpoint, given)
     network, record = store.load(path, "arcface")
     if network.config.identity != width:
         raise ModelError(

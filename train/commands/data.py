@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from edgetalk.errors import InputError
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(required=True, metavar="KIND")
@@ -36,9 +38,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     calibration = kinds.add_parser("calibration", help="samples for edgetalk build --precision int8")
     calibration.set_defaults(make=_calibration)
-    calibration.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="AMNet to calibrate")
+    calibration.add_argument(
+        "--checkpoint", type=Path, required=True, metavar="FILE", help="AMNet or WavSyncSwap to calibrate"
+    )
+    calibration.add_argument(
+        "--identity",
+        type=Path,
+        metavar="FILE",
+        help="WavSyncSwap's identity extractor (default: beside the checkpoint)",
+    )
     calibration.add_argument("-o", "--out", type=Path, required=True, metavar="FILE.npz")
-    calibration.add_argument("--samples", type=int, default=60, help="how many, a multiple of the persons (default 60)")
+    calibration.add_argument(
+        "--samples", type=int, default=60, help="how many, for AMNet a multiple of its persons (default 60)"
+    )
     calibration.add_argument("--seed", type=int, default=0, help="another seed, other samples (default 0)")
 
 
@@ -47,9 +59,15 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _calibration(args: argparse.Namespace) -> None:
-    from edgetalk.train.calibration import write
+    from edgetalk.train import calibration, swap_calibration
+    from edgetalk.train.networks import store
 
-    write(args.checkpoint, args.out, args.samples, args.seed)
+    if store.family(args.checkpoint) == "wavsyncswap":
+        swap_calibration.write(args.checkpoint, args.out, args.samples, args.seed, args.identity)
+    elif args.identity is not None:
+        raise InputError(f"identity: got {args.identity}, which {args.checkpoint.name} has no use for; leave it out")
+    else:
+        calibration.write(args.checkpoint, args.out, args.samples, args.seed)
     print(f"{args.out}: {args.samples} samples")
 
 

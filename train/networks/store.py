@@ -14,11 +14,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from edgetalk.errors import ModelError
+from edgetalk.errors import InputError, ModelError
 
 from . import arcface, simswap, syncnet, wav2lip, wavsyncswap
 
 FORMAT = "1"
+BESIDE = ("identity.safetensors", "experts/identity-a.safetensors")
+"""Where a generator's identity extractor lies: beside it as it is handed on, and in the folder of a training."""
 
 
 def _build(family: str, config: dict[str, Any]) -> nn.Module:
@@ -67,3 +69,37 @@ def load(path: Path, family: str) -> tuple[nn.Module, dict[str, Any]]:
     network.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
     record = {key: json.loads(value) for key, value in header.items() if key not in ("format", "family")}
     return network.eval(), record
+
+
+def existing(path: Path, what: str = "checkpoint") -> Path:
+    """Return `path`; raises FileNotFoundError, in words, where there is no such file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no {what} at {path}")
+    return path
+
+
+def extractor(generator: Path, given: Path | None = None) -> Path:
+    """Return the identity extractor of a generator's checkpoint: the `given` one, or what lies beside it.
+
+    Raises FileNotFoundError where the given one is missing, InputError where there is none.
+    """
+    if given is not None:
+        return existing(given, "identity extractor")
+    for name in BESIDE:
+        if (path := generator.parent / name).is_file():
+            return path
+    raise InputError(
+        f"identity: {generator.name} has no {BESIDE[0]} beside it; "
+        "give the extractor that it was trained with: --identity FILE"
+    )
+
+
+def family(path: Path) -> str:
+    """Return the family that a checkpoint of this kind says it is of, "" for every other file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(existing(path), "np") as file:
+            return (file.metadata() or {}).get("family", "")
+    except SafetensorError:
+        return ""
