@@ -27,13 +27,15 @@ from edgetalk.session import MODELS
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent))  # bench is no installed package
+from bench.machine import Others  # noqa: E402
+
 SLACK = 0.9  # a ratio below this part of the baseline's fails
 FRAMES = 20  # of the bundled sentence, from where it is loud: what works are timed on and judged by
 START = 25
 RATIOS = pytest.StashKey[dict[str, float]]()
-LOAD = pytest.StashKey[float]()
+OTHERS = pytest.StashKey[Others]()
 BUDGET = pytest.StashKey[list[str]]()
-IDLE = 0.25  # load per core up to which a time means something
+IDLE = 0.1  # share of the processor that others may take where a time shall mean something
 
 
 def device_name() -> str:
@@ -65,7 +67,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.stash[RATIOS] = {}
-    config.stash[LOAD] = os.getloadavg()[0]
+    config.stash[OTHERS] = Others()
     config.stash[BUDGET] = []
 
 
@@ -81,11 +83,11 @@ def pytest_benchmark_update_machine_info(config, machine_info):
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    ratios, load = config.stash[RATIOS], config.stash[LOAD]
-    if load > IDLE * cores() and not config.option.benchmark_disable:
+    ratios, others = config.stash[RATIOS], config.stash[OTHERS].share()
+    if others > IDLE and not config.option.benchmark_disable:
         terminalreporter.section("busy machine")
         terminalreporter.write_line(
-            f"load {load:.1f} on {cores()} cores when the run began: ratios hold, times are not to be quoted"
+            f"other programs took {others:.0%} of the processor: ratios hold, times are not to be quoted"
         )
     if config.stash[BUDGET]:
         terminalreporter.section("budget")
@@ -139,11 +141,11 @@ def hold_ratios(request):
 @pytest.fixture
 def hold(request):
     """Return a function that tells a figure, and holds it against its limit where the machine was idle."""
-    config = request.config
-    idle = config.stash[LOAD] <= IDLE * cores() and not config.option.benchmark_disable
+    config, others = request.config, Others()
 
     def check(what: str, value: float, unit: str, limit: float) -> None:
         config.stash[BUDGET].append(f"{what:<64} {value:8.2f} {unit} (at most {limit:g})")
+        idle = others.share() <= IDLE and not config.option.benchmark_disable
         assert not idle or value <= limit, f"{what}: {value:.2f} {unit}, expected at most {limit:g}"
 
     return check

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from pathlib import Path
 
 ZEN = {"23": "Zen 1 or 2", "25": "Zen 3 or 4", "26": "Zen 5"}  # AMD's families; server processors in clouds hide more
@@ -16,6 +17,19 @@ def processor() -> str:
     name = told.get("model name", os.uname().machine)
     zen = f" ({ZEN[told['cpu family']]})" if name.startswith("AMD") and told.get("cpu family") in ZEN else ""
     return f"{name}{zen}, {len(os.sched_getaffinity(0))} cores"
+
+
+class Others:
+    """How much of the processor other programs take, from the making of this on."""
+
+    def __init__(self) -> None:
+        self._start, self._before = time.perf_counter(), busy_seconds()
+
+    def share(self) -> float:
+        """Return their part of all cores' time, 0 to 1; children of ours that still run count as others."""
+        worked, own = (after - before for after, before in zip(busy_seconds(), self._before, strict=True))
+        there = (time.perf_counter() - self._start) * (os.cpu_count() or 1)
+        return min(1.0, max(0.0, worked - own) / there)
 
 
 def busy_seconds() -> tuple[float, float]:

@@ -1,18 +1,22 @@
 """Measure Table II of AMNet and Table 3 of WavSyncSwap anew, all systems in turns, and write them to a page.
 
     python -m bench.tables                  measure what this machine has, and write docs/performance.md
-    python -m bench.tables --turns 50       more turns
+    python -m bench.tables --turns 50       more turns for Table II
+    python -m bench.tables --seconds 10 --repeats 20    Table 3 as the paper did: an hour and more on two cores
     python -m bench.tables --page           write the page from what was measured before
 
-Every contestant makes one frame in each turn, so that a busy machine slows all of them alike; the median over the
-turns counts. Contestants are PyTorch eager in fp32, OpenVINO in f32 and bf16 as `edgetalk build` writes it, whole
-and, where a network allows that, from the prepared face on; on a GPU PyTorch eager and torch.compile in fp32, with
-TF32 where PyTorch's defaults have it. Left out: int8, which needs trained weights (test_ratio.py).
+For Table II every contestant makes one frame in each turn, so that a busy machine slows all of them alike; the median
+over the turns counts. For Table 3 each makes the frames of a clip in each turn, and the mean and the deviation over
+the turns count, as in the paper. Contestants are PyTorch eager in fp32, and OpenVINO in f32, bf16 and int8 in the form
+that `edgetalk build` gives it, whole and, where a network allows that, from the prepared face on; on a GPU PyTorch
+eager and torch.compile in fp32, with TF32 where PyTorch's defaults have it. Weights are random, so int8 tells a speed
+alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import re
@@ -26,7 +30,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .machine import busy_seconds, processor
+from .machine import Others, processor
 from .page import PAGE, put
 from .systems import Inputs, System, all_systems, outputs
 
@@ -36,12 +40,15 @@ WARM_UP = 3
 PAUSE = 0.01  # seconds: worker threads of the one before go to sleep and do not eat into the next one's turn
 IDLE = 0.1  # share of the processor that other programs may take before times mean nothing
 FPS = 25
+OURS, PAPER_SPEEDUP = "WavSyncSwap", "1.96 ×"
 CPU = {
     "eager": "PyTorch eager",
     "f32": "OpenVINO f32",
     "bf16": "OpenVINO bf16",
+    "int8": "OpenVINO int8",
     "step-f32": "step, f32",
     "step-bf16": "step, bf16",
+    "step-int8": "step, int8",
 }
 GPU = {"cuda": "PyTorch eager", "compiled": "torch.compile"}
 
@@ -68,21 +75,21 @@ def in_openvino(network: nn.Module, inputs: Inputs, folder: Path, threads: int) 
     import openvino
 
     from edgetalk.backends import open_engine
+    from edgetalk.engines.builder import _typed as typed
     from edgetalk.engines.openvino import write
-    from edgetalk.engines.rewrite import phase_grid, sub_pixel
     from edgetalk.export.onnx_file import to_bytes, trace
     from edgetalk.metadata import Metadata
 
-    path = folder / f"{len(list(folder.iterdir()))}.xml"
     torch.backends.mha.set_fastpath_enabled(False)  # which the exporter has no operator for
     model = trace(network, inputs, outputs(network, inputs))
     torch.backends.mha.set_fastpath_enabled(True)
     to_bytes(model, Metadata(family="bench"))  # gives it its metadata
-    write(phase_grid(sub_pixel(model)), path, halve=False)
     feeds = {name: value.numpy() for name, value in inputs.items()}
     able = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     made = {}
-    for precision in ("f32", *(["bf16"] if able else [])):
+    for precision in ("f32", *(["bf16"] if able else []), "int8"):
+        path = folder / f"{len(list(folder.iterdir()))}.xml"
+        write(typed(copy.deepcopy(model), precision, ".xml", [feeds], ()), path, halve=False)
         engine = open_engine(path, precision=precision, threads=threads)
         taken = {name: value for name, value in feeds.items() if name in engine.inputs}
         made[precision] = lambda engine=engine, taken=taken: engine.run(taken)
@@ -122,23 +129,51 @@ def take_turns(runs: dict[tuple[str, str], Contestant], turns: int) -> dict[str,
     return figures
 
 
-def measure(systems: list[System], turns: int, threads: int, cpu: bool = True) -> dict[str, Any]:
+def take_clips(
+    runs: dict[tuple[str, str], Contestant], seconds: float, repeats: int
+) -> dict[str, dict[str, list[float]]]:
+    """Return, by system and column, mean and deviation of the seconds that one second of a clip took."""
+    frames = max(1, round(seconds * FPS))
+    factors: dict[tuple[str, str], list[float]] = {key: [] for key in runs}
+    for _ in range(repeats):
+        for key, run in runs.items():
+            run()  # the one before has left the caches to itself
+            start = time.perf_counter()
+            for _ in range(frames):
+                run()
+            factors[key].append((time.perf_counter() - start) * FPS / frames)
+    figures: dict[str, dict[str, list[float]]] = {}
+    for (name, column), taken in factors.items():
+        deviation = float(np.std(taken, ddof=1)) if repeats > 1 else 0.0
+        figures.setdefault(name, {})[column] = [round(float(np.mean(taken)), 5), round(deviation, 5)]
+    return figures
+
+
+def measure(
+    systems: list[System], turns: int, threads: int, seconds: float = 1.0, repeats: int = 1, cpu: bool = True
+) -> dict[str, Any]:
     """Measure on the CPU or on the GPU; return the figures with the machine that they are of."""
     torch.set_num_threads(threads)
+    names = {system.name: system.table for system in systems}
     with tempfile.TemporaryDirectory() as folder:
         runs = contestants(systems, Path(folder), threads, cpu)
-        start, (all_before, own_before) = time.perf_counter(), busy_seconds()
-        figures = take_turns(runs, turns)
-        all_after, own_after = busy_seconds()
-        there = (time.perf_counter() - start) * (os.cpu_count() or 1)
-    others = max(0.0, (all_after - all_before) - (own_after - own_before)) / there
+        others = Others()
+        figures = take_turns({key: run for key, run in runs.items() if names[key[0]] == "II"}, turns)
+        figures |= take_clips({key: run for key, run in runs.items() if names[key[0]] == "3"}, seconds, repeats)
+        share = others.share()
     versions = {"torch": torch.__version__.partition("+")[0]}
     if cpu:
         import openvino
 
         versions["openvino"] = openvino.__version__.partition("-")[0]
     rows = [
-        {"table": s.table, "name": s.name, "millions": round(s.millions, 3), "paper": s.paper, "ms": figures[s.name]}
+        {
+            "table": s.table,
+            "name": s.name,
+            "millions": round(s.millions, 3),
+            "paper": s.paper,
+            "ms" if s.table == "II" else "rtf": figures[s.name],
+        }
         for s in systems
     ]
     return {
@@ -147,9 +182,11 @@ def measure(systems: list[System], turns: int, threads: int, cpu: bool = True) -
         "threads": threads,
         "date": time.strftime("%Y-%m-%d"),
         "turns": turns,
+        "seconds": seconds,
+        "repeats": repeats,
         "versions": versions,
-        "others": round(others, 2),
-        "busy": cpu and others > IDLE,
+        "others": round(share, 2),
+        "busy": cpu and share > IDLE,
         "rows": rows,
     }
 
@@ -164,12 +201,39 @@ def save(result: dict[str, Any], folder: Path = RESULTS) -> Path:
     return path
 
 
+def _figures(row: dict[str, Any]) -> dict[str, list[float]]:
+    return row["ms"] if row["table"] == "II" else row["rtf"]
+
+
 def _cell(row: dict[str, Any], column: str) -> str:
-    """Frames per second, or the real-time factor of Table 3, from the median."""
-    if column not in row["ms"]:
+    """Frames per second, from the median, or the real-time factor of Table 3."""
+    figures = _figures(row).get(column)
+    if figures is None:
         return ""
-    median = row["ms"][column][1]
-    return f"{1e3 / median:.1f}" if row["table"] == "II" else f"{FPS * median / 1e3:.4f}"
+    return f"{1e3 / figures[1]:.1f}" if row["table"] == "II" else f"{figures[0]:.4f} ± {figures[1]:.4f}"
+
+
+def _speedups(rows: dict[str, Any], columns: list[tuple[int, str]], told: int, cards: bool) -> list[str]:
+    """How many times as fast as each cascade our end-to-end network is, in the first result's columns."""
+    ours = next(row for name, row in rows.items() if name.startswith(OURS))
+    lines = []
+    for name, row in rows.items():
+        if row is not ours:
+            cells = [PAPER_SPEEDUP] + [""] * (told - 1)
+            for i, column in columns:
+                both = i == 0 and column in row["rtf"] and column in ours["rtf"]
+                cells.append(f"{row['rtf'][column][0] / ours['rtf'][column][0]:.2f} ×" if both else "")
+            cells += [] if cards else [""]
+            lines.append(f"| {OURS} against {name} | | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _milliseconds(row: dict[str, Any], column: str) -> float:
+    """Of a frame, for the plot; NaN where it was not measured."""
+    figures = _figures(row).get(column)
+    if figures is None:
+        return float("nan")
+    return figures[1] if row["table"] == "II" else figures[0] * 1e3 / FPS
 
 
 def markdown(results: list[dict[str, Any]]) -> str:
@@ -188,10 +252,12 @@ def markdown(results: list[dict[str, Any]]) -> str:
             (i, column)
             for i, result in enumerate(results)
             for column in (CPU if result["kind"] == "cpu" else GPU)
-            if any(column in row["ms"] for row in result["rows"])
+            if any(column in _figures(row) for row in result["rows"] if row["table"] == table)
         ]
         marks = {i: chr(ord("A") + i) for i in range(len(results))}
         names = [f"{marks[i]}: {(CPU | GPU)[column]}" for i, column in columns]
+        cards = any(result["kind"] == "gpu" for result in results)
+        names += [] if cards else ["on a GPU"]
         parts += [
             f"**{title}**",
             "",
@@ -203,15 +269,20 @@ def markdown(results: list[dict[str, Any]]) -> str:
             for i, column in columns:
                 other = next((r for r in results[i]["rows"] if r["name"] == name), None)
                 cells.append(_cell(other, column) if other else "")
+            cells += [] if cards else [""]
             parts.append(f"| {name} | {row['millions']:.3f} | " + " | ".join(cells) + " |")
+        if table == "3":
+            parts += _speedups(rows, columns, len(told), cards)
+        parts += ["", "The last column is empty: no GPU was at hand." if not cards else ""]
         parts.append("")
     for i, result in enumerate(results):
         versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
         threads = f"{result['threads']} threads, " if result["kind"] == "cpu" else ""
         busy = f" **The machine was busy (other programs took {result['others']:.0%}): do not quote these times.**"
         parts.append(
-            f"- {chr(ord('A') + i)} = {result['device']}; {threads}{versions}; medians of {result['turns']} "
-            f"turns, {result['date']}.{busy if result['busy'] else ''}"
+            f"- {chr(ord('A') + i)} = {result['device']}; {threads}{versions}; Table II: medians of {result['turns']} "
+            f"turns; Table 3: mean ± deviation of {result['repeats']} clips of {result['seconds']:g} s; "
+            f"{result['date']}.{busy if result['busy'] else ''}"
         )
     return "\n".join(parts) + "\n"
 
@@ -228,13 +299,13 @@ def plot(results: list[dict[str, Any]], path: Path) -> None:
     series = [(i, column) for i, result in enumerate(results) for column in (CPU if result["kind"] == "cpu" else GPU)]
     for k, (i, column) in enumerate(series):
         medians = [
-            next((r["ms"][column][1] for r in results[i]["rows"] if r["name"] == name and column in r["ms"]), np.nan)
+            next((_milliseconds(row, column) for row in results[i]["rows"] if row["name"] == name), np.nan)
             for name in names
         ]
         label = f"{chr(ord('A') + i)}: {(CPU | GPU)[column]}"
         axes.plot(medians, [-n - k / (len(series) + 2) for n in range(len(names))], "o", label=label)
     axes.axvline(1e3 / FPS, color="grey", linestyle=":", label=f"real time, {FPS} per second")
-    axes.set(xscale="log", xlabel="milliseconds per frame (median)", yticks=[-n - 0.3 for n in range(len(names))])
+    axes.set(xscale="log", xlabel="milliseconds per frame", yticks=[-n - 0.3 for n in range(len(names))])
     axes.set_yticklabels(names)
     axes.grid(axis="x", alpha=0.3)
     figure.legend(loc="outside lower center", ncols=4, fontsize=8)
@@ -257,7 +328,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m bench.tables", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--turns", type=int, default=30, help="frames that each contestant makes (default: 30)")
+    parser.add_argument("--turns", type=int, default=30, help="frames of each contestant of Table II (default: 30)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each clip of Table 3 (default: 1; paper: 10)")
+    parser.add_argument("--repeats", type=int, default=5, help="clips of Table 3 (default: 5; paper: 20)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: every core")
     parser.add_argument("--only", choices=("cpu", "gpu"), help="default: the CPU, and the GPU where there is one")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="FOLDER", help="where results lie")
@@ -267,9 +340,10 @@ def main(arguments: list[str] | None = None) -> None:
     if not args.page:
         systems = all_systems()
         if args.only != "gpu":
-            print(save(measure(systems, args.turns, args.threads), args.out))
+            print(save(measure(systems, args.turns, args.threads, args.seconds, args.repeats), args.out))
         if args.only != "cpu" and torch.cuda.is_available():
-            print(save(measure(systems, args.turns, args.threads, cpu=False), args.out))
+            made = measure(systems, args.turns, args.threads, args.seconds, args.repeats, cpu=False)
+            print(save(made, args.out))
     write_page(args.out, args.write)
 
 

@@ -49,14 +49,15 @@ def systems(tables):
         step,
         {"params": "0.3", "cpu": "33.8", "gpu": "158.9"},
     )
-    other = tables.System("3", "other 16", 0.2, whole, {"source": source, "mel": mel}, paper={"rtf": "0.1024"})
-    return [row, other]
+    other = tables.System("3", "WavSyncSwap 16", 0.2, whole, {"source": source, "mel": mel}, paper={"rtf": "0.1024"})
+    cascade = tables.System("3", "cascade 16", 0.4, whole, {"source": source, "mel": mel}, paper={"rtf": "0.2005"})
+    return [row, cascade, other]
 
 
 def test_contestants_compute_the_same(tables, systems, tmp_path):
     runs = tables.contestants(systems, tmp_path, 1, cpu=True)
-    assert {column for name, column in runs if name == "tiny, 16×16"} >= {"eager", "f32", "step-f32"}
-    assert {column for name, column in runs if name == "other 16"} <= {"eager", "f32", "bf16"}
+    assert {column for name, column in runs if name == "tiny, 16×16"} >= {"eager", "f32", "int8", "step-f32"}
+    assert {column for name, column in runs if name == "WavSyncSwap 16"} <= {"eager", "f32", "bf16", "int8"}
     wanted = runs["tiny, 16×16", "eager"]().numpy()
     for column in ("f32", "step-f32"):
         (made,) = runs["tiny, 16×16", column]().values()
@@ -72,6 +73,22 @@ def test_compiled_computes_the_same(tables, systems, monkeypatch):
     assert torch.equal(made, tables.in_torch(system.network, system.inputs, "cpu")())
 
 
+def test_clips_are_taken_in_turns(tables, monkeypatch):
+    seen = []
+    now = [0.0]
+    monkeypatch.setattr(tables.time, "perf_counter", lambda: now[0])
+
+    def work(name, seconds):
+        seen.append(name)
+        now[0] += seconds * (1 + (len(seen) > 8))  # both are slower in the second half
+
+    runs = {("a", "x"): lambda: work("a", 0.02), ("b", "x"): lambda: work("b", 0.01)}
+    figures = tables.take_clips(runs, 3 / 25, 2)
+    assert seen == (["a"] * 4 + ["b"] * 4) * 2
+    assert figures["a"]["x"] == [0.75, pytest.approx(0.5**0.5 * 0.5, abs=1e-5)]  # 0.5 and 1
+    assert figures["b"]["x"][0] == 0.375
+
+
 def test_turns_are_taken_in_turns(tables):
     seen = []
     runs = {("a", "x"): lambda: seen.append("a"), ("b", "x"): lambda: seen.append("b")}
@@ -81,16 +98,21 @@ def test_turns_are_taken_in_turns(tables):
 
 
 def test_page(tables, systems, tmp_path):
-    result = tables.measure(systems, 1, 1)
+    result = tables.measure(systems, 1, 1, 0.2, 2)
     assert (result["kind"], result["turns"], result["threads"]) == ("cpu", 1, 1)
     result["rows"][0]["ms"] = {"eager": [90, 100, 110], "f32": [40, 50, 60], "step-f32": [20, 25, 30]}
-    result["rows"][1]["ms"] = {"eager": [9, 10, 11]}
+    assert all(len(row["rtf"]["int8"]) == 2 and min(row["rtf"]["int8"]) >= 0 for row in result["rows"][1:])
+    result["rows"][1]["rtf"] = {"eager": [0.5, 0.02]}
+    result["rows"][2]["rtf"] = {"eager": [0.25, 0.01], "f32": [0.125, 0.01]}
     result["busy"] = True
     gpu = result | {
         "device": "NVIDIA Card",
         "kind": "gpu",
         "busy": False,
-        "rows": [row | {"ms": {"cuda": [4, 5, 6], "compiled": [1, 2, 3]}} for row in result["rows"]],
+        "rows": [
+            row | ({"ms": {"cuda": [4, 5, 6]}} if row["table"] == "II" else {"rtf": {"cuda": [0.1, 0.0]}})
+            for row in result["rows"]
+        ],
     }
     for one in (gpu, result):
         tables.save(one, tmp_path / "results")
@@ -102,8 +124,9 @@ def test_page(tables, systems, tmp_path):
     text = page.read_text()
     assert text.startswith(f"# Speed\n\n{begin}\n") and text.endswith(f"{end}\n\nafter\n")
     assert "old" not in text
-    assert "| tiny, 16×16 | 0.300 | 0.3 | 33.8 | 158.9 | 10.0 | 20.0 | 40.0 | 200.0 | 500.0 |" in text
-    assert "| other 16 | 0.200 | 0.1024 | 0.2500 |" in text  # 25 frames of 10 ms
+    assert "| tiny, 16×16 | 0.300 | 0.3 | 33.8 | 158.9 | 10.0 | 20.0 | 40.0 | 200.0 |" in text
+    assert "| WavSyncSwap 16 | 0.200 | 0.1024 | 0.2500 ± 0.0100 | 0.1250 ± 0.0100 | 0.1000 ± 0.0000 |" in text
+    assert "| WavSyncSwap against cascade 16 | | 1.96 × | 2.00 × |  |  |" in text and "no GPU" not in text
     assert "B = NVIDIA Card" in text and text.count("The machine was busy") == 1
     assert (tmp_path / "tables.png").read_bytes().startswith(b"\x89PNG")
     assert not list(tmp_path.rglob("*.part"))
