@@ -1,7 +1,7 @@
 """The GPU tests of the CUDA module, rehearsed on a stub of NVIDIA's driver library that says it is no GPU.
 
-So they, and the calls that edgetalk makes through cuda-bindings, are tried where no driver is. PyCUDA has to be
-compiled against a real one.
+So they, the calls that edgetalk makes through cuda-bindings, and the record that bench/gpu.py keeps of them are tried
+where no driver is. PyCUDA has to be compiled against a real one.
 """
 
 import os
@@ -23,17 +23,23 @@ def test_gpu_tests_of_the_cuda_module_on_a_stub_of_the_driver(tmp_path):
     library = tmp_path / "libcuda.so.1"
     flags = ["-std=gnu11", "-O1", "-Wall", "-Werror", "-shared", "-fPIC"]
     subprocess.run([COMPILER, *flags, "-o", library, HERE.parent / "c/libcuda_stub.c", "-ldl"], check=True)
-    environment = os.environ | {"LD_LIBRARY_PATH": str(tmp_path)}
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-k", "cuda-bindings", "-p", "no:cacheprovider", "-q"]
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- bench.gpu begins -->\nold\n<!-- bench.gpu ends -->\nbehind\n")
+    environment = os.environ | {"LD_LIBRARY_PATH": str(tmp_path), "PYTEST_ADDOPTS": "-k cuda-bindings"}
     told = subprocess.run(
-        [*command, HERE / "test_tensorrt_gpu.py"],
+        [sys.executable, "-m", "bench.gpu", "--page", page],
         cwd=HERE.parents[1],
         env=environment,
         capture_output=True,
         text=True,
         timeout=100,
     )
-    assert told.returncode == 0, told.stdout
+    assert told.returncode == 0, told.stdout + told.stderr
     assert int(re.search(r"(\d+) passed", told.stdout)[1]) >= 12
     assert "a stub, no GPU, compute capability 9.0" in told.stdout
     assert "stub: 0 bytes left on the device" in told.stderr
+    record = page.read_text()
+    assert record.startswith("before\n") and record.endswith("behind\n") and "old" not in record
+    assert re.search(r"^[0-9-]{10}, Python 3\.\S+, .*cuda-bindings [0-9.]+: (\d+) passed", record, re.MULTILINE)
+    assert "\n- cuda-bindings: a stub, no GPU, compute capability 9.0" in record
+    assert len(re.findall(r"^- cuda-bindings, CUDA graph (?:on|off): .*p50 \d+ us, p99", record, re.MULTILINE)) == 2
