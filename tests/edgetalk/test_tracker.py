@@ -247,6 +247,13 @@ def test_blinks_of_announcers_are_seen(cast, name):
 
 
 @real
+def test_a_raised_head_is_not_taken_for_a_blink(cast):
+    pitches = [0.0] * 10 + [0.02 * i for i in range(15)]
+    faces = follow([cast["bea"].draw(Controls(pose=np.array([0, pitch, 0]))) for pitch in pitches], None)
+    assert max(face.blink.max() for face in faces) < 0.15
+
+
+@real
 def test_a_driving_film_comes_back_as_the_motion_it_was_drawn_with(cast, tmp_path):
     poses = np.array([(0.3 * math.sin(i / 6), 0.15 * math.sin(i / 5 + 1), 0.1 * math.sin(i / 7)) for i in range(40)])
     faces = follow([cast["bea"].draw(Controls(pose=pose)) for pose in poses], None)
