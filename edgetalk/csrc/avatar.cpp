@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 
 #include "error.h"
 #include "json.h"
@@ -12,6 +13,17 @@ namespace {
 
 constexpr int64_t newest_format = 1;
 constexpr size_t item_sizes[] = {1, 2, 4};  // of Tensor::Type
+
+constexpr struct {
+    std::string_view name;
+    Tensor::Type type;
+    int64_t size;
+} types[] = {
+    {"U8", Tensor::u8, 1},     {"F16", Tensor::f16, 2},   {"F32", Tensor::f32, 4},   {"BOOL", Tensor::other, 1},
+    {"I8", Tensor::other, 1},  {"I16", Tensor::other, 2}, {"U16", Tensor::other, 2}, {"BF16", Tensor::other, 2},
+    {"I32", Tensor::other, 4}, {"U32", Tensor::other, 4}, {"I64", Tensor::other, 8}, {"U64", Tensor::other, 8},
+    {"F64", Tensor::other, 8},
+};
 
 float from_half(uint16_t half) {
     const uint32_t sign = static_cast<uint32_t>(half & 0x8000) << 16, rest = half & 0x7FFF;
@@ -42,16 +54,12 @@ Tensor tensor(const Json &entry, std::string_view data) {
     const Json *type = entry.find("dtype"), *shape = entry.find("shape"), *offsets = entry.find("data_offsets");
     if (!type || !shape || !offsets || shape->kind != Json::array || offsets->items.size() != 2)
         fail_model("a tensor lacks dtype, shape or data_offsets");
-    if (type->text == "U8")
-        made.type = Tensor::u8;
-    else if (type->text == "F16")
-        made.type = Tensor::f16;
-    else if (type->text == "F32")
-        made.type = Tensor::f32;
-    else
-        fail_model("a tensor is neither U8 nor F16 nor F32");
+    const auto known =
+        std::find_if(std::begin(types), std::end(types), [&](auto &one) { return one.name == type->text; });
+    if (known == std::end(types)) fail_model("a tensor is of an unknown type");
+    made.type = known->type;
     const auto limit = static_cast<int64_t>(data.size());
-    int64_t bytes = static_cast<int64_t>(item_sizes[made.type]);
+    int64_t bytes = known->size;
     if (shape->items.empty() || shape->items.size() > 8) fail_model("a tensor of no or too many dimensions");
     for (const Json &item : shape->items) {
         const auto size = item.integer(1, limit);
@@ -132,7 +140,10 @@ Avatar Avatar::parse(std::string_view file, const std::string &name) {
         const Json *value = about.find(key);
         if (!value || value->kind != Json::string) fail_model(name + " is no avatar: it lacks '" + key + "'" + again);
     }
+    avatar.family = about.find("family")->text;
+    avatar.licence = about.find("licence")->text;
     avatar.weights = about.find("weights")->text;
+    if (const Json *use = about.find("use"); use && use->kind == Json::string) avatar.use = use->text;
     for (const char *key : {"source", "boxes"})
         if (!avatar.features.count(key)) fail_model(name + " is no avatar: it lacks '" + key + "'" + again);
     avatar.source = avatar.features.at("source");

@@ -13,21 +13,23 @@
 namespace et {
 
 struct Tensor {
-    enum Type { u8, f16, f32 };
+    enum Type { u8, f16, f32, other };
 
     Type type = u8;
     std::vector<int64_t> shape;
     std::string_view bytes;
 
-    // Writes entry `index` of the first axis, values() numbers: u8 as they are, f16 and f32 as float32.
+    // Writes entry `index` of the first axis, values() numbers: u8 as they are, f16 and f32 as float32. Not of others.
     void copy(int64_t index, void *out) const;
     int64_t values() const;  // per entry of the first axis
 };
 
 struct Avatar {
-    Tensor source;                           // uint8 (S, S, 3)
-    std::map<std::string, Tensor> features;  // by the names of the network's inputs; the first axis counts frames
-    std::string weights;                     // sha256 of the source ONNX that made the features
+    Tensor source;  // uint8 (S, S, 3)
+    // By the names of the network's inputs, the first axis counts frames; and whatever else a newer edgetalk keeps.
+    std::map<std::string, Tensor> features;
+    std::string family, licence, use = "any";
+    std::string weights;  // sha256 of the source ONNX that made the features
 
     // The tensors are views of `file`. Throws ET_ERROR_MODEL.
     static Avatar parse(std::string_view file, const std::string &name);

@@ -136,15 +136,15 @@ Metadata Metadata::parse(const std::string &text, const std::string &where) {
         if (value && value->kind != Json::string) damaged(where);
         if (value) field = value->text;
     };
-    std::string family, fps = "25";
-    take("family", family);
+    std::string fps = "25";
+    take("family", metadata.family);
     take("fps", fps);
     take("precision", metadata.precision);
     take("source", metadata.source);
     take("licence", metadata.licence);
     take("use", metadata.use);
     const auto rate = frame_rate(fps);
-    if (family.empty() || !rate) damaged(where);
+    if (metadata.family.empty() || !rate) damaged(where);
     metadata.fps = *rate;
     if (const Json *audio = json.find("audio")) metadata.audio = audio_spec(*audio, where);
     if (const Json *units = json.find("units")) {

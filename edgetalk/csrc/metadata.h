@@ -29,7 +29,7 @@ struct AudioSpec {
 struct Metadata {
     std::string text;  // the JSON itself
     Rate fps;
-    std::string precision = "f32", source, licence, use = "any";
+    std::string family, precision = "f32", source, licence, use = "any";
     std::optional<AudioSpec> audio;
     bool pose_in_radians = true, blink_is_share = true;  // published checkpoints may want other units
     std::vector<std::string> capabilities;               // of a plan: devices such as "8.7" that it was built for

@@ -134,6 +134,12 @@ Rate rate_of(const et_options &options, Rate trained) {
     return *rate;
 }
 
+void check_commercial(const std::string &name, const std::string &use, const std::string &licence) {
+    if (use != "any")
+        fail_model(name + " is for " + use + " use (licence: " + (licence.empty() ? "not stated" : licence) +
+                   "), and commercial use was asked for; take one without that limit");
+}
+
 bool is_idle(const et_options &options) {
     const std::string motion = options.motion ? options.motion : "idle";
     if (motion != "idle" && motion != "still")
@@ -182,15 +188,15 @@ et_session::et_session(const std::string &path, const std::string &avatar_path, 
       file(avatar_path),
       avatar(Avatar::parse(file.bytes(), name_of(avatar_path))),
       engine(open_engine(path, metadata, options)) {
-    const std::string use = options.use ? options.use : "any";
+    const std::string use = options.use ? options.use : "any", label = name_of(avatar_path);
     if (use != "any" && use != "commercial")
         fail_input("options.use: got \"" + use + "\", expected \"any\" or \"commercial\"");
-    if (use == "commercial" && metadata.use != "any")
-        fail_model(name + " is for " + metadata.use +
-                   " use (licence: " + (metadata.licence.empty() ? "not stated" : metadata.licence) +
-                   "), and commercial use was asked for; take a model without that limit");
+    if (use == "commercial") {
+        check_commercial(name, metadata.use, metadata.licence);
+        check_commercial(label, avatar.use, avatar.licence);
+    }
     bind_frame();
-    bind_avatar(name_of(avatar_path));
+    bind_avatar(label);
 }
 
 Port *et_session::input(const char *key, int64_t values) {
@@ -226,6 +232,13 @@ void et_session::bind_frame() {
 
 void et_session::bind_avatar(const std::string &label) {
     const bool whole = engine->inputs.count("source") > 0;  // the graph takes the picture itself
+    if (engine->inputs.count("target"))
+        fail_model(name +
+                   " takes the pictures of a film, of which this libedgetalk feeds prepared ones alone; "
+                   "export it without --whole");
+    if (avatar.family != metadata.family)
+        fail_model(label + " is of " + avatar.family + " and " + name + " is " + metadata.family +
+                   "; prepare one for it: edgetalk avatar " + name);
     if (!whole && avatar.weights != metadata.source)
         fail_model(label + " was prepared with other weights than those of " + name +
                    "; take the avatar of this model, or prepare it again: edgetalk avatar " + name + " PICTURE -o " +

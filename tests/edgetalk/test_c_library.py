@@ -260,10 +260,18 @@ def test_follows_a_film_of_three_frames(library, zoo, tmp_path):
     rng = np.random.default_rng(0)
     film = rng.normal(size=(3, 8, 8, 8)).astype(np.float16)
     picture = zoo.face()
-    avatars.save(
-        avatars.Avatar(picture, {"face": film}, np.zeros((3, 4), np.float32), "f", metadata.source),
-        tmp_path / "a.avatar",
+    kept = avatars.Film(
+        target=np.zeros((3, 4, 4, 3), np.uint8),
+        matrices=np.zeros((3, 2, 3), np.float32),
+        at=np.arange(3, dtype=np.float32),
+        identity=np.zeros((1, 5), np.float32),
+        size=(64, 48),
+        fps=Fraction(25),
     )
+    face = avatars.Avatar(
+        picture, {"face": film}, np.zeros((3, 4), np.float32), "wavsyncswap", metadata.source, use="private", film=kept
+    )
+    avatars.save(face, tmp_path / "a.avatar")
     pcm = sound(0.4)
     with edgetalk.Session(engine, threads=1, avatar=tmp_path / "a.avatar") as session:
         theirs = [frame.copy() for frame in session.talk(pcm)]
@@ -273,6 +281,8 @@ def test_follows_a_film_of_three_frames(library, zoo, tmp_path):
         assert difference([theirs[0]], [theirs[1]]) > 20
         with pytest.raises(Failure, match="pose: got one, .* takes none"):
             face.step(np.zeros((16, 80), np.float32), np.zeros(3, np.float32))
+    with pytest.raises(Failure, match="a.avatar is for private use .licence: not stated., and commercial use"):
+        library.open(engine, tmp_path / "a.avatar", use="commercial")
 
 
 def test_takes_the_picture_itself(library, zoo, tmp_path):
@@ -406,6 +416,10 @@ BAD = {
     "shape.avatar": (
         other_avatar(features={"appearance": np.zeros((1, 8, 8, 9), np.float16)}),
         r"takes appearance \(8, 8, 8\) and the avatar has appearance \(8, 8, 9\)",
+    ),
+    "family.avatar": (
+        other_avatar(family="other"),
+        "amnet.avatar is of other and amnet.xml is amnet; prepare one for it",
     ),
     "name.avatar": (other_avatar(features={"face": np.zeros((1, 8), np.float16)}), "the avatar has no appearance"),
 }
