@@ -44,8 +44,9 @@ def test_frames_that_come_too_late_are_missed(engine, monkeypatch):
     assert (held.sessions, held.streams, held.fps, held.frames, held.missed) == (2, 1, 25, 50, 50)
     assert 60 <= held.p50_ms <= held.p95_ms <= held.p99_ms <= held.max_ms
     assert held.p50_ms > 150  # they fall behind more and more
+    assert 25 < held.missed_delayed < 50  # all but the first of each
     held = crowd.measure(1, 1.0, functools.partial(Session, engine, threads=1), Fraction(4))
-    assert (held.frames, held.missed, held.fps) == (4, 0, 4)
+    assert (held.frames, held.missed, held.missed_delayed, held.fps) == (4, 0, 0, 4)
     assert 0 < held.rss_of_one_mb <= held.rss_mb
 
 
@@ -68,7 +69,7 @@ def test_the_most_that_miss_nothing(monkeypatch, hold, short, tries):
     def measure(count, seconds, open_session, fps):
         seen.append((count, seconds))
         missed = count > (hold if seconds > crowd.TRIAL else short)
-        return crowd.Crowd(count, 1, 25, seconds, 100, int(missed), 1, 1, 1, 1, 1, 1)
+        return crowd.Crowd(count, 1, 25, seconds, 100, int(missed), 0, 1, 1, 1, 1, 1, 1)
 
     monkeypatch.setattr(crowd, "measure", measure)
     tried = crowd.most(120.0, lambda: None)
@@ -92,6 +93,6 @@ def test_command(engine, capsys, monkeypatch):
 
 
 def test_command_that_finds(engine, capsys, monkeypatch):
-    monkeypatch.setattr(crowd, "measure", lambda n, s, *_: crowd.Crowd(n, 1, 25, s, 9, int(n > 3), 1, 1, 1, 1, 1, 1))
+    monkeypatch.setattr(crowd, "measure", lambda n, s, *_: crowd.Crowd(n, 1, 25, s, 9, int(n > 3), 0, 1, 1, 1, 1, 1, 1))
     assert cli.main(["bench", str(engine), "--find-sessions", "--seconds", "20"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "3 live faces without a missed frame in 20 s"
