@@ -32,6 +32,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="LAYER",
         help="int8: leave layers whose names begin so in float; may be given several times",
     )
+    parser.add_argument(
+        "--fold-statistics",
+        type=Path,
+        metavar="FACE.avatar",
+        help="build for this face alone, with its usual statistics in place of each picture's where that costs little",
+    )
     group = parser.add_argument_group("TensorRT")
     group.add_argument(
         "--compute-capability",
@@ -56,7 +62,13 @@ def run(args: argparse.Namespace) -> None:
     if args.out.suffix == ".plan" and sys.stderr.isatty():
         options["progress"] = show
     metadata = build(
-        args.model, args.out, precision=args.precision, calibration=args.calibration, keep=args.keep, **options
+        args.model,
+        args.out,
+        precision=args.precision,
+        calibration=args.calibration,
+        keep=args.keep,
+        fold_statistics=args.fold_statistics,
+        **options,
     )
     if "progress" in options:
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)

@@ -4,10 +4,10 @@
 four phases of each pixel as channels, and a shuffle. `phase_grid` then moves that shuffle behind everything that
 follows, so that a convolution to few channels, which would waste most of a vector, becomes one to four times as
 many. `centre` takes an instance norm apart where a depthwise convolution and another norm follow. `early_cast` makes
-pixels before they are moved. `channels_last` keeps the layout of the features that a graph is fed with. `late_bias` adds the bias of an
-output where nothing is in 16 bits any more. `merge_predictors` makes all predicted weights at once. Each leaves a
-graph of the same inputs and outputs, equal up to the order of its sums; where its pattern is not found it changes
-nothing.
+pixels before they are moved. `channels_last` keeps the layout of the features that a graph is fed with.
+`late_bias` adds the bias of an output where nothing is in 16 bits any more. `merge_predictors` makes all predicted
+weights at once. Each leaves a graph of the same inputs and outputs, equal up to the order of its sums; where its
+pattern is not found it changes nothing.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def sub_pixel(model: onnx.ModelProto) -> onnx.ModelProto:
     graph = Graph(model)
     for node in list(graph.nodes):
         told = attributes(node)
-        if node.op_type != "ConvTranspose" or len(node.input) > 2 or node.input[1] not in graph.constants:
+        if node.op_type != "ConvTranspose" or any(name not in graph.constants for name in node.input[1:]):
             continue
         wanted = {"strides": [2, 2], "pads": [1] * 4, "output_padding": [1, 1], "kernel_shape": [3, 3], "group": 1}
         if {k: told.get(k, 1) for k in wanted} != wanted or told.get("dilations", [1, 1]) != [1, 1]:
@@ -95,13 +95,15 @@ def sub_pixel(model: onnx.ModelProto) -> onnx.ModelProto:
                 for i, row in rows:
                     for j, column in columns:
                         kernel[a, b, :, :, i, j] = weight[:, :, row, column].T
-        name = graph.constant(f"{node.input[1]}/phases", kernel.reshape(4 * outputs, inputs, 2, 2))
+        names = [graph.constant(f"{node.input[1]}/phases", kernel.reshape(4 * outputs, inputs, 2, 2))]
+        if len(node.input) > 2:
+            names.append(graph.constant(f"{node.input[2]}/phases", np.tile(graph.constants[node.input[2]], 4)))
         phases = f"{node.output[0]}/phases"
         graph.replace(
             node,
             [
                 helper.make_node(
-                    "Conv", [node.input[0], name], [phases], node.name, kernel_shape=[2, 2], pads=[0, 0, 1, 1]
+                    "Conv", [node.input[0], *names], [phases], node.name, kernel_shape=[2, 2], pads=[0, 0, 1, 1]
                 ),
                 helper.make_node(
                     "DepthToSpace", [phases], [node.output[0]], f"{node.name}/Shuffle", blocksize=2, mode="DCR"
@@ -154,7 +156,7 @@ def _chain(graph: Graph, shuffle: onnx.NodeProto) -> list[onnx.NodeProto]:
     while (node := graph.only_reader(name)) is not None:
         others = [graph.constants.get(other) for other in node.input if other not in (name, "")]
         scalar = all(other is not None and other.size == 1 for other in others)
-        norm = node.op_type == "InstanceNormalization" and _is_bare(graph, node)
+        norm = node.op_type == "InstanceNormalization" and is_bare(graph, node)
         conv = node.op_type == "Conv" and others[0] is not None and _same_size(node, others[0])
         if not (norm or conv or (node.op_type in FOLLOWERS and scalar)):
             break
@@ -255,7 +257,7 @@ def centre(model: onnx.ModelProto) -> onnx.ModelProto:
             or [conv.op_type, relu.op_type, deep.op_type, after.op_type]
             != ["Conv", "Relu", "Conv", "InstanceNormalization"]
             or not _is_plain(graph, conv)
-            or not (_is_bare(graph, norm) and _is_bare(graph, after))
+            or not (is_bare(graph, norm) and is_bare(graph, after))
             or len(deep.input) > 2
             or attributes(deep).get("group", 1) != len(graph.constants[conv.input[1]])
             or len(graph.constants[deep.input[1]]) != len(graph.constants[conv.input[1]])
@@ -289,7 +291,7 @@ def _is_plain(graph: Graph, conv: onnx.NodeProto) -> bool:
     )
 
 
-def _is_bare(graph: Graph, norm: onnx.NodeProto) -> bool:
+def is_bare(graph: Graph, norm: onnx.NodeProto) -> bool:
     """Whether an instance norm has scale 1 and shift 0."""
     found = [graph.constants.get(name) for name in norm.input[1:]]
     return all(values is not None and (values == x).all() for values, x in zip(found, (1, 0), strict=True))

@@ -36,13 +36,14 @@ def assert_equal(model, example, wanted):
     np.testing.assert_allclose(Runner(model)({"x": example.numpy()})["frame"], wanted, atol=2e-5, rtol=1e-4)
 
 
-def upsampling(inputs, outputs):
-    return nn.ConvTranspose2d(inputs, outputs, 3, 2, padding=1, output_padding=1, bias=False)
+def upsampling(inputs, outputs, bias=False):
+    return nn.ConvTranspose2d(inputs, outputs, 3, 2, padding=1, output_padding=1, bias=bias)
 
 
-def test_transposed_convolution_becomes_a_convolution_and_a_shuffle():
+@pytest.mark.parametrize("bias", [False, True])
+def test_transposed_convolution_becomes_a_convolution_and_a_shuffle(bias):
     example = torch.randn(2, 5, 6, 9)
-    model, wanted = graph_of(upsampling(5, 7), example)
+    model, wanted = graph_of(upsampling(5, 7, bias), example)
     rewritten = sub_pixel(model)
     assert kinds(rewritten) == ["Conv", "DepthToSpace"]
     assert wanted.shape == (2, 7, 12, 18)
@@ -56,7 +57,6 @@ def test_transposed_convolution_becomes_a_convolution_and_a_shuffle():
         nn.ConvTranspose2d(4, 6, 4, 2, padding=1, bias=False),
         nn.ConvTranspose2d(4, 6, 3, 1, padding=1, bias=False),
         nn.ConvTranspose2d(4, 6, 3, 2, padding=1, output_padding=1, groups=2, bias=False),
-        nn.ConvTranspose2d(4, 6, 3, 2, padding=1, output_padding=1),
         nn.ConvTranspose2d(4, WIDE + 1, 3, 2, padding=1, output_padding=1, bias=False),
     ],
 )
