@@ -25,6 +25,7 @@ MIN_SCORE = 0.5
 OVERLAP = 0.3  # intersection over union from which two boxes are of one face
 NESTED = 0.6  # part of the smaller box inside a better one from which it is a piece of that face
 SQUARES = (1.0, 0.5)  # sides of the squares that are searched, as parts of the picture's shorter side, after the whole
+LEAST = 32  # pixels; a smaller square shows no face that anybody could use
 SHARE = 1 / 3  # least part of a square that its neighbour sees too, so that a face is whole in one of them
 
 
@@ -95,7 +96,7 @@ def squares(width: int, height: int, closely: bool) -> list[tuple[float, float, 
     places = [((width - whole) / 2, (height - whole) / 2, whole)]
     for part in SQUARES if closely else SQUARES[:1]:
         side = part * min(width, height)
-        if side < whole:
+        if LEAST <= side < whole:
             places += [(x, y, side) for y in _starts(height, side) for x in _starts(width, side)]
     return places
 

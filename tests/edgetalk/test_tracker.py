@@ -64,6 +64,11 @@ def test_a_still_shows_its_faces_from_left_to_right(models):
     assert find(frame(), models=models) == []
 
 
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (40, 1), (1, 500), (33, 2000)])
+def test_pictures_too_small_for_a_face_show_none(models, size):
+    assert find(frame(size=size), models=models) == []
+
+
 def test_a_moving_face_is_followed_without_lag(models):
     path = [(90 + 3 * i, 100 + 20 * math.sin(i / 5), 60) for i in range(40)]
     faces = follow([frame(square) for square in path], models)
