@@ -84,7 +84,13 @@ def prepare(checkpoint: Path, *, form: str, whole: bool, size: int | None, batch
     if form == "shift":
         dynamic_conv.unroll(network, GeometricController)
     metadata = Metadata(
-        family="amnet", variant=read.variant, audio=audio, units=units, checkpoint=read.sha256, persons=read.persons
+        family="amnet",
+        variant=read.variant,
+        audio=audio,
+        units=units,
+        limits=read.training.get("limits", {}),
+        checkpoint=read.sha256,
+        persons=read.persons,
     )
     generator = torch.Generator().manual_seed(0)
 

@@ -234,6 +234,7 @@ class AMNetRecipe:
 
     def save_checkpoint(self, path: Path, **told: Any) -> None:
         """Write the averaged weights in half precision, the persons' neutral pictures and what was trained."""
+        limits = {"pose": [round(angle, 3) for angle in self.footage.pose.abs().amax(0).tolist()]}
         tensors = {name: tensor.half() for name, tensor in self.average.tensors().items()}
         for name, picture in zip(self.footage.persons, self.footage.neutral_pictures(), strict=True):
             tensors[f"source.{name}"] = picture
@@ -245,7 +246,7 @@ class AMNetRecipe:
             size=self.settings.size,
             audio=asdict(self.footage.spec),
             persons=list(self.footage.persons),
-            training=self.config | told,
+            training=self.config | {"limits": limits} | told,
         )
 
 

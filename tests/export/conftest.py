@@ -26,7 +26,13 @@ def write_checkpoint(path, variant, size=SIZE):
     for name, colour in (("ada", 40), ("dan", 200)):
         tensors[f"source.{name}"] = torch.full((size, size, 3), colour, dtype=torch.uint8)
     save_checkpoint(
-        path, tensors, variant=variant, size=size, audio=asdict(AudioSpec()), persons=["ada", "dan"], training={}
+        path,
+        tensors,
+        variant=variant,
+        size=size,
+        audio=asdict(AudioSpec()),
+        persons=["ada", "dan"],
+        training={"limits": {"pose": [0.4, 0.2, 0.1]}},
     )
     return path
 

@@ -94,7 +94,7 @@ def test_metadata_says_what_the_graph_cannot(checkpoint, exported):
     step, source = metadata_of(exported / "amnet.onnx"), metadata_of(exported / "amnet-source.onnx")
     assert (step.family, step.variant, step.role, source.role) == ("amnet", "amnet", "step", "source")
     assert step.audio == AudioSpec()
-    assert step.persons == ("ada", "dan")
+    assert step.persons == ("ada", "dan") and step.limits == {"pose": [0.4, 0.2, 0.1]}
     assert (step.licence, step.use, step.precision) == ("CC0-1.0", "any", "f32")
     assert step.checkpoint == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     assert step.source == hashlib.sha256((exported / "amnet-source.onnx").read_bytes()).hexdigest()

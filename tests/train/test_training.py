@@ -195,6 +195,7 @@ def test_checkpoint_round_trip_and_half_precision(tmp_path):
     recipe.save_checkpoint(path, images_seen=2)
     checkpoint = load_checkpoint(path)
     assert checkpoint.persons == ("a", "b", "c") and checkpoint.size == 32 and checkpoint.audio == AudioSpec()
+    assert np.allclose(checkpoint.training["limits"]["pose"], np.abs(footage().pose.numpy()).max(0), atol=5e-4)
     assert checkpoint.training["images_seen"] == 2 and checkpoint.sources["a"].shape == (32, 32, 3)
     weights = {name: tensor.half().float() for name, tensor in recipe.averaged().state_dict().items()}
     torch.testing.assert_close(checkpoint.network.state_dict(), weights, rtol=0, atol=0)
