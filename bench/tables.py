@@ -70,28 +70,44 @@ def in_torch(network: nn.Module, inputs: Inputs, device: str, compiled: bool = F
     return run
 
 
-def in_openvino(network: nn.Module, inputs: Inputs, folder: Path, threads: int) -> dict[str, Contestant]:
-    """Return the network as an engine in each arithmetic, written as `edgetalk build` writes it."""
+def precisions() -> list[str]:
+    """Return what OpenVINO computes in on this machine."""
     import openvino
 
-    from edgetalk.backends import open_engine
+    able = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return ["f32", *(["bf16"] if able else []), "int8"]
+
+
+def build(network: nn.Module, inputs: Inputs, stem: Path, kinds: list[str]) -> None:
+    """Write STEM-f32.xml and so on, as `edgetalk build` writes them; what is there already stays."""
     from edgetalk.engines.builder import _typed as typed
     from edgetalk.engines.openvino import write
     from edgetalk.export.onnx_file import to_bytes, trace
     from edgetalk.metadata import Metadata
 
+    wanted = {p: path for p in kinds if not (path := stem.with_name(f"{stem.name}-{p}.xml")).exists()}
+    if not wanted:
+        return
     torch.backends.mha.set_fastpath_enabled(False)  # which the exporter has no operator for
     model = trace(network, inputs, outputs(network, inputs))
     torch.backends.mha.set_fastpath_enabled(True)
     to_bytes(model, Metadata(family="bench"))  # gives it its metadata
     feeds = {name: value.numpy() for name, value in inputs.items()}
-    able = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    made = {}
-    for precision in ("f32", *(["bf16"] if able else []), "int8"):
-        path = folder / f"{len(list(folder.iterdir()))}.xml"
+    for precision, path in wanted.items():
         write(typed(copy.deepcopy(model), precision, ".xml", [feeds], ()), path, halve=False)
-        engine = open_engine(path, precision=precision, threads=threads)
-        taken = {name: value for name, value in feeds.items() if name in engine.inputs}
+
+
+def in_openvino(
+    network: nn.Module, inputs: Inputs, stem: Path, kinds: list[str], threads: int
+) -> dict[str, Contestant]:
+    """Return the network as an engine in each arithmetic; built where it is not there yet."""
+    from edgetalk.backends import open_engine
+
+    build(network, inputs, stem, kinds)
+    made = {}
+    for precision in kinds:
+        engine = open_engine(stem.with_name(f"{stem.name}-{precision}.xml"), precision=precision, threads=threads)
+        taken = {name: value.numpy() for name, value in inputs.items() if name in engine.inputs}
         made[precision] = lambda engine=engine, taken=taken: engine.run(taken)
     return made
 
@@ -99,12 +115,16 @@ def in_openvino(network: nn.Module, inputs: Inputs, folder: Path, threads: int) 
 def contestants(systems: list[System], folder: Path, threads: int, cpu: bool) -> dict[tuple[str, str], Contestant]:
     """Return what takes turns, by system and column."""
     made: dict[tuple[str, str], Contestant] = {}
-    for system in systems:
+    for i, system in enumerate(systems):
         if cpu:
             made[system.name, "eager"] = in_torch(system.network, system.inputs, "cpu")
-            for column, run in in_openvino(system.network, system.inputs, folder, threads).items():
+            for column, run in in_openvino(
+                system.network, system.inputs, folder / str(i), precisions(), threads
+            ).items():
                 made[system.name, column] = run
-            for column, run in (in_openvino(*system.step, folder, threads) if system.step else {}).items():
+            for column, run in (
+                in_openvino(*system.step, folder / f"{i}-step", precisions()[-2:], threads) if system.step else {}
+            ).items():
                 made[system.name, f"step-{column}"] = run
         else:
             made[system.name, "cuda"] = in_torch(system.network, system.inputs, "cuda")
@@ -150,13 +170,22 @@ def take_clips(
 
 
 def measure(
-    systems: list[System], turns: int, threads: int, seconds: float = 1.0, repeats: int = 1, cpu: bool = True
+    systems: list[System],
+    turns: int,
+    threads: int,
+    seconds: float = 1.0,
+    repeats: int = 1,
+    cpu: bool = True,
+    prepared: Path | None = None,
 ) -> dict[str, Any]:
-    """Measure on the CPU or on the GPU; return the figures with the machine that they are of."""
+    """Measure on the CPU or on the GPU; return the figures with the machine that they are of.
+
+    `prepared` is a folder where engines are kept.
+    """
     torch.set_num_threads(threads)
     names = {system.name: system.table for system in systems}
     with tempfile.TemporaryDirectory() as folder:
-        runs = contestants(systems, Path(folder), threads, cpu)
+        runs = contestants(systems, prepared or Path(folder), threads, cpu)
         others = Others()
         figures = take_turns({key: run for key, run in runs.items() if names[key[0]] == "II"}, turns)
         figures |= take_clips({key: run for key, run in runs.items() if names[key[0]] == "3"}, seconds, repeats)
@@ -332,6 +361,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="of each clip of Table 3 (default: 1; paper: 10)")
     parser.add_argument("--repeats", type=int, default=5, help="clips of Table 3 (default: 5; paper: 20)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: every core")
+    parser.add_argument("--prepared", type=Path, metavar="FOLDER", help="keep engines there, and take those that are")
+    parser.add_argument("--prepare", action="store_true", help="make the engines in --prepared, and measure nothing")
     parser.add_argument("--only", choices=("cpu", "gpu"), help="default: the CPU, and the GPU where there is one")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="FOLDER", help="where results lie")
     parser.add_argument("--write", type=Path, default=PAGE, metavar="PAGE", help="page with the two marks to write to")
@@ -339,8 +370,17 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     if not args.page:
         systems = all_systems()
+        if args.prepare:
+            args.prepared.mkdir(parents=True, exist_ok=True)
+            contestants(systems, args.prepared, args.threads, cpu=True)
+            return
         if args.only != "gpu":
-            print(save(measure(systems, args.turns, args.threads, args.seconds, args.repeats), args.out))
+            print(
+                save(
+                    measure(systems, args.turns, args.threads, args.seconds, args.repeats, prepared=args.prepared),
+                    args.out,
+                )
+            )
         if args.only != "cpu" and torch.cuda.is_available():
             made = measure(systems, args.turns, args.threads, args.seconds, args.repeats, cpu=False)
             print(save(made, args.out))

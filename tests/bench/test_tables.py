@@ -56,12 +56,12 @@ def systems(tables):
 
 def test_contestants_compute_the_same(tables, systems, tmp_path):
     runs = tables.contestants(systems, tmp_path, 1, cpu=True)
-    assert {column for name, column in runs if name == "tiny, 16×16"} >= {"eager", "f32", "int8", "step-f32"}
+    assert {column for name, column in runs if name == "tiny, 16×16"} >= {"eager", "f32", "int8", "step-int8"}
     assert {column for name, column in runs if name == "WavSyncSwap 16"} <= {"eager", "f32", "bf16", "int8"}
     wanted = runs["tiny, 16×16", "eager"]().numpy()
-    for column in ("f32", "step-f32"):
+    for column, error in (("f32", 1e-5), ("int8", 0.05), ("step-int8", 0.05)):
         (made,) = runs["tiny, 16×16", column]().values()
-        np.testing.assert_allclose(made, wanted, atol=1e-5)
+        np.testing.assert_allclose(made, wanted, atol=error * np.abs(wanted).max())
 
 
 def test_compiled_computes_the_same(tables, systems, monkeypatch):

@@ -1,0 +1,220 @@
+"""Table 3 of WavSyncSwap as whole pipelines: a film, a sound and a portrait in, the dubbed film out.
+
+    python -m bench.dubs                 measure, and write the table into docs/performance.md
+    python -m bench.dubs --page          write the table from what was measured before
+
+The cascade (Wav2Lip at 96, then SimSwap at 224) and WavSyncSwap at 96 go through the same `edgetalk.dub`: decode,
+crop, repaint, colours, paste, encode; where the face is, is known from a track file. In one column the networks are
+PyTorch eager, in another our engines; in the last WavSyncSwap speaks from an avatar of the film, prepared before, and
+makes the film of the face alone. All take turns, a clip each, and the seconds that one second of film took count,
+their mean and deviation. Weights are random, of the published sizes; opening and preparing are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+
+from edgetalk import benchmark, stages
+from edgetalk.backends import Arrays, TensorSpec
+from edgetalk.dubbing import dub
+from edgetalk.export.exporter import to_onnx
+from edgetalk.export.graph import Graph
+from edgetalk.metadata import Metadata
+
+from .machine import Others, processor
+from .page import PAGE, put
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "docs" / "results" / "dubs.json"
+PIPELINES = {"Wav2Lip 96 → SimSwap 224": ("wav2lip", "simswap"), "WavSyncSwap 96": ("wavsyncswap",)}
+COLUMNS = {"eager": "PyTorch eager", "ours": "our engines, bf16", "prepared": "from an avatar, the face alone"}
+PAPER = {"Wav2Lip 96 → SimSwap 224": "0.2005 ± 0.0239", "WavSyncSwap 96": "0.1024 ± 0.0168"}
+
+
+class Eager:
+    """A whole network in PyTorch; implements edgetalk.backends.Backend."""
+
+    def __init__(self, graph: Graph, metadata: Metadata) -> None:
+        self._module, self._order = graph.module.eval(), list(graph.inputs)
+        example = {name: tensor.numpy() for name, tensor in graph.inputs.items()}
+        self.metadata = metadata.to_json()
+        self.inputs = {name: TensorSpec(array.dtype, array.shape) for name, array in example.items()}
+        self.outputs = {name: TensorSpec(array.dtype, array.shape) for name, array in self.run(example).items()}
+
+    def run(self, feeds: Arrays) -> Arrays:
+        with torch.inference_mode():
+            return {
+                "frame": self._module(*(torch.from_numpy(np.ascontiguousarray(feeds[n])) for n in self._order)).numpy()
+            }
+
+    def close(self) -> None:
+        pass
+
+
+def checkpoints(folder: Path) -> None:
+    """Write checkpoints of the published sizes with random weights."""
+    from edgetalk.train.networks import arcface, store
+    from edgetalk.train.networks.simswap import SimSwap
+    from edgetalk.train.networks.wav2lip import Wav2Lip
+    from edgetalk.train.networks.wavsyncswap import Config, WavSyncSwap
+
+    torch.manual_seed(0)
+    for name, network in (("wav2lip", Wav2Lip()), ("simswap", SimSwap())):
+        torch.save(network.state_dict(), folder / f"{name}.pth")
+    config = Config()
+    store.save(folder / "wavsyncswap.safetensors", "wavsyncswap", WavSyncSwap(config), config)
+    own = arcface.Config(identity=config.identity)
+    store.save(folder / "identity.safetensors", "arcface", arcface.ArcFace(own), own)
+
+
+def engines(folder: Path) -> dict[str, Eager]:
+    """Export and build every network in bf16, beside each other; return the whole networks in PyTorch by file name."""
+    import importlib
+
+    from edgetalk.engines import build
+
+    if not (folder / "identity.safetensors").exists():
+        checkpoints(folder)
+    eager = {}
+    for family in ("wav2lip", "simswap", "wavsyncswap"):
+        suffix = ".safetensors" if family == "wavsyncswap" else ".pth"
+        path = folder / f"{family}{suffix}"
+        if not (folder / f"{family}.xml").exists():
+            to_onnx(path, folder / f"{family}.onnx", family=family)
+            build(folder / f"{family}.onnx", folder / f"{family}.xml", precision="bf16")
+        module = importlib.import_module(f"edgetalk.export.{family}")
+        export = module.prepare(path, form="conv", whole=True, size=None, batch=1)
+        eager[f"{family}.xml"] = Eager(export.graphs[0], export.metadata)
+    return eager
+
+
+def scene(folder: Path, seconds: float) -> None:
+    """Draw the film to dub, and its track."""
+    from edgetalk.train.swap_scene import write_scene
+
+    write_scene(folder, seconds=seconds)
+
+
+def clips(
+    folder: Path, seconds: float, threads: int, eager: dict[str, Eager]
+) -> dict[tuple[str, str], Callable[[], float]]:
+    """Return what takes turns, by pipeline and column: each makes a whole film and returns its real-time factor."""
+    from edgetalk.film import make_film
+    from edgetalk.motion import still
+    from edgetalk.render import render, streams
+    from edgetalk.session import Session
+
+    torch.set_num_threads(threads)
+    pcm, out = benchmark.sentence(seconds), folder / "out.mp4"
+    film, rng = folder / "target.mp4", np.random.default_rng(0)
+    made: dict[tuple[str, str], Callable[[], float]] = {}
+    for name, families in PIPELINES.items():
+        paths = [folder / f"{family}.xml" for family in families]
+        width = eager[paths[-1].name].inputs["identity"].shape[1]
+        identity = rng.normal(size=(1, width)).astype(np.float32)
+        identity /= np.linalg.norm(identity)
+
+        def ours(paths: list[Path] = paths, identity: Any = identity, **options: Any) -> float:
+            return 1 / float(dub(paths, film, pcm, out, identity=identity, threads=threads, **options).rate / 25)
+
+        def in_torch(ours: Callable[..., float] = ours) -> float:
+            with mock.patch.object(stages, "open_engine", lambda path, **_: eager[Path(path).name]):
+                return ours(streams=1)  # PyTorch's threads work on one frame
+
+        made[name, "eager"], made[name, "ours"] = in_torch, ours
+    avatar = make_film(folder / "wavsyncswap.xml", film, folder / "portrait.png", seconds=seconds)
+    session = Session(folder / "wavsyncswap.xml", avatar=avatar, threads=threads, streams=streams(threads))
+
+    def prepared() -> float:
+        return render(session, pcm, out, still(), session.fps).real_time_factor
+
+    made["WavSyncSwap 96", "prepared"] = prepared
+    return made
+
+
+def measure(seconds: float, repeats: int, threads: int, prepared: Path | None = None) -> dict[str, Any]:
+    """Measure all pipelines in turns; return the figures with the machine that they are of.
+
+    `prepared` is a folder where engines and the film are kept.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgetalk-") as temporary:
+        folder = prepared or Path(temporary)
+        if not (folder / "target.mp4").exists():
+            scene(folder, seconds)
+        runs = clips(folder, seconds, threads, engines(folder))
+        factors: dict[tuple[str, str], list[float]] = {key: [] for key in runs}
+        others = Others()
+        for _ in range(repeats):
+            for key, run in runs.items():
+                factors[key].append(run())
+        share = others.share()
+    rows: dict[str, dict[str, list[float]]] = {}
+    for (name, column), taken in factors.items():
+        deviation = float(np.std(taken, ddof=1)) if repeats > 1 else 0.0
+        rows.setdefault(name, {})[column] = [round(float(np.mean(taken)), 5), round(deviation, 5)]
+    return {
+        "device": processor(),
+        "threads": threads,
+        "date": time.strftime("%Y-%m-%d"),
+        "seconds": seconds,
+        "repeats": repeats,
+        "others": round(share, 2),
+        "rows": rows,
+    }
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """Return the table."""
+    lines = [
+        f"| whole pipeline, RTF | paper (V100) | {' | '.join(COLUMNS.values())} | on a GPU |",
+        "|---" * (len(COLUMNS) + 3) + "|",
+    ]
+    for name, row in result["rows"].items():
+        cells = [f"{row[c][0]:.3f} ± {row[c][1]:.3f}" if c in row else "" for c in COLUMNS]
+        lines.append(f"| {name} | {PAPER[name]} | {' | '.join(cells)} | |")
+    cascade, ours = (result["rows"][name] for name in PIPELINES)
+    gains = [f"{cascade[c][0] / ours[c][0]:.2f} ×" if c in cascade else "" for c in COLUMNS]
+    lines.append(f"| WavSyncSwap against the cascade | 1.96 × | {' | '.join(gains)} | |")
+    lines += [
+        "",
+        f"{result['device']}, {result['threads']} threads, {result['date']}: mean ± deviation of {result['repeats']} "
+        f"clips of {result['seconds']:g} s, 512×512, in turns; other programs took {result['others']:.0%} of the "
+        "processor. RTF: seconds for one second of film; the paper's is of an unnamed part of its pipeline, on a GPU.",
+    ]
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.dubs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each clip (default: 2; the paper: 10)")
+    parser.add_argument("--repeats", type=int, default=5, help="clips of each (default: 5; the paper: 20)")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: every core")
+    parser.add_argument("--prepared", type=Path, metavar="FOLDER", help="keep engines there, and take those that are")
+    parser.add_argument("--out", type=Path, default=RESULTS, metavar="FILE", help="default: docs/results/dubs.json")
+    parser.add_argument("--write", type=Path, default=PAGE, metavar="PAGE", help="page with the bench's two marks")
+    parser.add_argument("--page", action="store_true", help="measure nothing, write the page alone")
+    args = parser.parse_args(arguments)
+    if not args.page:
+        result = measure(args.seconds, args.repeats, args.threads, args.prepared)
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        part = args.out.with_name(args.out.name + ".part")
+        part.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+        os.replace(part, args.out)
+    put(markdown(json.loads(args.out.read_text())), "bench.dubs", args.write)
+
+
+if __name__ == "__main__":
+    main()
