@@ -29,11 +29,11 @@ from .clock import frame_count
 from .consent import check_stated
 from .errors import InputError
 from .metadata import AudioSpec
-from .planes import put, region
 from .preprocess import Array, Picture, check_pcm, windows
 from .reader import Reader
 from .stages import Pipeline, Stage
 from .targets import FITS, Faces, Target, length, targets, with_references
+from .track import Face
 from .video import SOURCE_TYPE, TAGS, TOOL, Image, Writer, container
 
 STREAMS = 2  # frames that are repainted side by side: neither waits for the other's threads
@@ -153,16 +153,14 @@ class Inputs(NamedTuple):
 def _inputs(frames: Iterator[Target], pipeline: Pipeline, pcm: Array, film: Reader) -> Iterator[Inputs]:
     heard = [None if stage.audio is None else _heard(pcm, stage.audio, film.fps) for stage in pipeline.stages]
 
-    def crops(target: Target) -> list[Picture | None]:
-        assert target.face is not None
-        box = pipeline.box(target.face.points, film.size)
-        picture, points = region(target.planes, box), target.face.points - box[:2]
-        return [
-            stage.crop(picture, stage.matrix(points)) if "reference" in stage.takes else None
-            for stage in pipeline.stages
-        ]
+    looking = [stage for stage in pipeline.stages if "reference" in stage.takes]
 
-    if any("reference" in stage.takes for stage in pipeline.stages):
+    def crops(planes: Image, face: Face) -> list[Picture | None]:
+        cut = {stage: stage.crop(planes, stage.matrix(face.points)) for stage in looking}
+        outside = any(picture is None for picture in cut.values())
+        return [] if outside else [cut.get(stage) for stage in pipeline.stages]
+
+    if looking:
         given = with_references(frames, crops)
     else:
         given = ((target, []) for target in frames)
@@ -175,18 +173,6 @@ def _heard(pcm: Array, spec: AudioSpec, fps: Fraction) -> Iterator[Array]:
     """Yield the window of every frame, those of silence after the end."""
     yield from windows(pcm, spec, fps)
     yield from itertools.repeat(np.repeat(mel.silence(spec)[None], spec.window, 0))
-
-
-def repaint(pipeline: Pipeline, inputs: Inputs, size: tuple[int, int]) -> None:
-    """Repaint the face of a frame, in its planes; `size` is the film's width and height."""
-    planes, face = inputs.target.planes, inputs.target.face
-    if face is None:
-        return
-    box = pipeline.box(face.points, (size[0] + size[0] % 2, size[1] + size[1] % 2))
-    if box[0] >= box[2] or box[1] >= box[3]:
-        return  # the face lies outside the picture
-    before = region(planes, box)
-    put(planes, box, pipeline(before, face.points - box[:2], inputs.mels, inputs.references), before)
 
 
 def _dub(
@@ -222,14 +208,15 @@ def _dub(
             return result
 
         def paint(inputs: Inputs) -> Image:
-            if inputs.target.face is None:
-                return inputs.target.planes
+            target = inputs.target
+            if target.face is None:
+                return target.planes
             worker = free.get()
             try:
-                timed(report.paint, repaint, worker, inputs, film.size)
+                timed(report.paint, worker, target.planes, target.face.points, inputs.mels, inputs.references)
             finally:
                 free.put(worker)
-            return inputs.target.planes
+            return target.planes
 
         def hand_on() -> None:
             """Give the oldest frame to the encoder; wait where that has too many already."""

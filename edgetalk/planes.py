@@ -1,8 +1,8 @@
 """Pictures as codecs keep them: brightness of every pixel, colour of every fourth (yuv420p, BT.709, limited range).
 
-What is dubbed stays in this form but for the square around a face: no pixel that is not repainted changes, and
+What is dubbed stays in this form: face crops are cut out of it and blended into it, no other pixel changes, and
 little time goes into colours. An array of planes is uint8 (3 * H / 2, W), H and W even: H rows of brightness, then
-the two planes of colour, each H / 2 * W / 2 bytes.
+the two planes of colour, each H / 2 * W / 2 bytes. A matrix is 2x3, from the picture's points to the crop's.
 """
 
 from __future__ import annotations
@@ -12,10 +12,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .postprocess import place, spread, within
+from .preprocess import warp
+
 Image = NDArray[np.uint8]
-Box = tuple[int, int, int, int]
+Matrix = NDArray[np.float64]
 
 BT709, LIMITED, FULL = 1, 1, 2  # FFmpeg's numbers; players assume the first two of our files
+
+# ITU-R BT.709, item 3: R'G'B' of 0 … 255 to Y'CbCr in limited range, and back.
+_KR, _KB = 0.2126, 0.0722
+_LUMA = np.array([_KR, 1 - _KR - _KB, _KB])
+TO_YUV = np.stack(
+    [_LUMA * 219, (np.eye(3)[2] - _LUMA) / (2 * (1 - _KB)) * 224, (np.eye(3)[0] - _LUMA) / (2 * (1 - _KR)) * 224]
+) / 255.0  # fmt: skip
+OFFSET = np.array([16.0, 128.0, 128.0])
+TO_RGB = np.linalg.inv(TO_YUV)
+# H.264 puts a colour beside the left one of its two pixels and between its two rows: from its place to the pixels'.
+SITED = np.array([[2.0, 0.0, 0.0], [0.0, 2.0, 0.5], [0.0, 0.0, 1.0]])
 
 
 def even(picture: Image) -> Image:
@@ -47,30 +61,43 @@ def to_rgb(planes: Image) -> Image:
     return np.asarray(rgb.to_ndarray())
 
 
-def _split(planes: Image) -> tuple[Image, Image, Image]:
-    """Views of brightness (H, W) and of the two colours (H / 2, W / 2)."""
+def split(planes: Image) -> tuple[Image, Image, Image]:
+    """Return views of the brightness (H, W) and of the two colours (H / 2, W / 2)."""
     height, width = planes.shape[0] * 2 // 3, planes.shape[1]
-    colour = planes[height:].reshape(2, height // 2, width // 2)
-    return planes[:height], colour[0], colour[1]
+    colours = planes[height:].reshape(2, height // 2, width // 2)
+    return planes[:height], colours[0], colours[1]
 
 
-def region(planes: Image, box: Box) -> Image:
-    """Return the RGB picture in a box, uint8 (h, w, 3); box is left, top, right, bottom, even numbers inside."""
-    left, top, right, bottom = box
-    y, u, v = _split(planes)
-    half = np.s_[top // 2 : bottom // 2, left // 2 : right // 2]
-    colour = np.stack([u[half], v[half]]).reshape(-1, right - left)
-    return to_rgb(np.concatenate([y[top:bottom, left:right], colour]))
+def crop(planes: Image, matrix: Matrix, size: int) -> Image | None:
+    """Return the square that a matrix cuts out, RGB uint8 (size, size, 3); None where it lies outside the picture.
+
+    Beyond the picture's border that is repeated.
+    """
+    import cv2
+
+    cut = []
+    for plane, at in zip(split(planes), (matrix, matrix @ SITED, matrix @ SITED), strict=True):
+        part = place(at, size, plane.shape[::-1])
+        if part is None:
+            return None
+        cut.append(warp(plane[part], within(at, part), (size, size)))
+    return np.asarray(cv2.transform(np.dstack(cut), np.c_[TO_RGB, -TO_RGB @ OFFSET]))
 
 
-def put(planes: Image, box: Box, picture: Image, before: Image) -> None:
-    """Write an RGB picture into the box of some planes where it differs from what `before`, as `region` gave it."""
-    left, top, right, bottom = box
-    changed = (picture != before).any(2)
-    fresh = _split(of_rgb(picture))
-    half = np.s_[top // 2 : bottom // 2, left // 2 : right // 2]
-    touched = changed[::2, ::2] | changed[1::2, ::2] | changed[::2, 1::2] | changed[1::2, 1::2]
-    y, u, v = _split(planes)
-    np.copyto(y[top:bottom, left:right], fresh[0], where=changed)
-    for plane, value in ((u, fresh[1]), (v, fresh[2])):
-        np.copyto(plane[half], value, where=touched)
+def blend(planes: Image, colours: NDArray[np.float32], share: NDArray[np.float32], matrix: Matrix) -> None:
+    """Put a crop into planes, in place, where the matrix has taken it from; see postprocess.change."""
+    import cv2
+
+    layers = np.dstack([colours @ TO_YUV.T + share[..., None] * OFFSET, share]).astype(np.float32)
+    whole = split(planes)
+    for at, channels in ((matrix, (0,)), (matrix @ SITED, (1, 2))):
+        part = place(at, len(share), whole[channels[0]].shape[::-1])
+        if part is None:
+            continue
+        rows, columns = part
+        there = spread(layers, within(at, part), (columns.stop - columns.start, rows.stop - rows.start))
+        kept = 1 - there[:, :, 3]
+        for channel in channels:
+            region = whole[channel][part]
+            weighted = cv2.multiply(region, kept, dtype=cv2.CV_32F)
+            region[:] = cv2.add(weighted, cv2.extractChannel(there, channel), dtype=cv2.CV_8U)

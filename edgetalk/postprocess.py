@@ -6,7 +6,7 @@ border, after its colours were matched with those of the frame where the two sho
 
 from __future__ import annotations
 
-from typing import Any
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from .preprocess import Array, Picture, warp
 
 MAX_GAIN, MAX_SHIFT = 1.5, 48.0  # beyond that the two pictures differ in what they show, not in their light
+MARGIN = 4  # pixels around a crop that its interpolation looks at
 CHANGED = 16.0  # of 255; a crop that differs by that much from what it was shows something else
 
 
@@ -50,17 +51,74 @@ def match_colour(crop: Picture, reference: Picture, mask: Array) -> Picture:
     They make mean and standard deviation equal where `mask` (S, S), 0 to 1, tells that both show the same, but never
     by more than MAX_SHIFT of 255 and MAX_GAIN.
     """
-    weight = mask[:, :, None] / max(float(mask.sum()), 1e-6)
+    weight = (mask / max(float(mask.sum()), 1e-6)).astype(np.float32).ravel()
 
-    def moments(picture: Picture) -> tuple[NDArray[Any], NDArray[Any]]:
-        mean = (weight * picture).sum((0, 1))
-        return mean, np.sqrt((weight * (picture - mean) ** 2).sum((0, 1)))
+    def moments(picture: Picture) -> tuple[Array, Array, Array]:
+        values = picture.reshape(-1, 3).astype(np.float32)
+        mean = weight @ values
+        return values, mean, np.sqrt(weight @ (values - mean) ** 2)
 
-    (mean, spread), (want, wanted_spread) = moments(crop), moments(reference)
-    gain = np.clip(np.maximum(wanted_spread, 1.0) / np.maximum(spread, 1.0), 1 / MAX_GAIN, MAX_GAIN)
+    (values, mean, spread), (_, want, wanted) = moments(crop), moments(reference)
+    gain = np.clip(np.maximum(wanted, 1.0) / np.maximum(spread, 1.0), 1 / MAX_GAIN, MAX_GAIN)
     shift = np.clip(want - mean, -MAX_SHIFT, MAX_SHIFT)
-    matched: Picture = np.clip(np.rint((crop - mean) * gain + mean + shift), 0, 255).astype(np.uint8)
-    return matched
+    matched = np.clip(np.rint((values - mean) * gain + (mean + shift)), 0, 255)
+    return matched.astype(np.uint8).reshape(crop.shape)
+
+
+def change(crop: Picture, mask: Array, original: Picture | None = None) -> tuple[Array, Array]:
+    """Return what a crop adds to the frame, RGB float32 (S, S, 3), and what it takes of the frame's own, (S, S).
+
+    frame * (1 - share) + colours is the frame under the crop, seen through `mask`. A crop that went through two warps
+    is softer than the frame; where `original`, the crop as `align` gave it, shows that nothing has changed, only the
+    difference is added and the frame's own detail stays.
+    """
+    import cv2
+
+    colours, share = crop.astype(np.float32), mask
+    if original is not None:
+        difference = cv2.blur(cv2.absdiff(crop, original).max(2), (3, 3))
+        same = np.clip(1.0 - difference / CHANGED, 0.0, 1.0).astype(np.float32)
+        colours = colours - same[:, :, None] * original
+        share = mask * (1 - same)
+    return mask[:, :, None] * colours, share
+
+
+def spread(layers: Array, matrix: NDArray[np.float64], extent: tuple[int, int]) -> Array:
+    """Return what lies on a crop, float32 (S, S, 4), where `align` took the crop from with `matrix`.
+
+    `extent` is width and height of the result, float32 (h, w, 4), which is 0 outside the crop. Enlarging is cubic
+    along rows and columns, and linear only for what is left to turn and shift: ten times as fast as a cubic warp.
+    """
+    import cv2
+
+    back = cv2.invertAffineTransform(matrix)
+    scale = math.sqrt(abs(float(np.linalg.det(back[:, :2]))))
+    if scale <= 1:
+        return np.asarray(warp(layers, back, extent, outside=0.0))
+    times = math.ceil(scale)
+    side = len(layers) * times
+    large = cv2.resize(layers, (side, side), interpolation=cv2.INTER_CUBIC)
+    # pixel x of the layers is the middle of `times` pixels of the enlarged ones
+    small = np.array([[1 / times, 0, 0.5 / times - 0.5], [0, 1 / times, 0.5 / times - 0.5], [0, 0, 1]])
+    return np.asarray(cv2.warpAffine(large, back @ small, extent, flags=cv2.INTER_LINEAR, borderValue=(0.0,) * 4))
+
+
+def place(matrix: NDArray[np.float64], size: int, extent: tuple[int, int]) -> tuple[slice, slice] | None:
+    """Return the rows and columns of a picture, `extent` is its width and height, that a crop of `size` looks at.
+
+    None where the crop lies outside the picture.
+    """
+    corners = np.array([[x, y, 1] for x in (-0.5, size - 0.5) for y in (-0.5, size - 0.5)])
+    corners = corners @ np.linalg.inv(np.vstack([matrix, [0, 0, 1]])).T[:, :2]
+    left, top = (int(v) for v in np.clip(np.floor(corners.min(0)) - MARGIN, 0, extent))
+    right, bottom = (int(v) for v in np.clip(np.ceil(corners.max(0)) + MARGIN, 0, extent))
+    return (slice(top, bottom), slice(left, right)) if left < right and top < bottom else None
+
+
+def within(matrix: NDArray[np.float64], part: tuple[slice, slice]) -> NDArray[np.float64]:
+    """Return the matrix that does in a part of a picture what `matrix` does in the whole."""
+    rows, columns = part
+    return np.asarray(matrix @ np.array([[1, 0, columns.start], [0, 1, rows.start], [0, 0, 1.0]]))
 
 
 def paste(
@@ -68,30 +126,14 @@ def paste(
 ) -> Picture:
     """Return a copy of `frame`, uint8 (H, W, 3), with `crop` back where `align` took it out with `matrix`.
 
-    `crop` is uint8 (S, S, 3), `mask` float32 (S, S), 0 where the frame stays as it is. What of the crop lies
-    outside the frame is cut off. A crop that went through two warps is softer than the frame; where `original`, the
-    crop as `align` gave it, shows that nothing has changed, the frame's own detail is kept.
+    `crop` is uint8 (S, S, 3), `mask` float32 (S, S), 0 where the frame stays as it is; `original` as of `change`.
+    What of the crop lies outside the frame is cut off. planes.py does the same to pictures in a codec's form.
     """
-    import cv2
-
-    size = crop.shape[0]
-    height, width = frame.shape[:2]
-    back = cv2.invertAffineTransform(np.asarray(matrix, np.float64))
-    corners = np.array([[-0.5, -0.5, 1], [size - 0.5, -0.5, 1], [-0.5, size - 0.5, 1], [size - 0.5, size - 0.5, 1]])
-    corners = corners @ back.T
-    left, top = np.maximum(np.floor(corners.min(0)).astype(int), 0)
-    right, bottom = np.minimum(np.ceil(corners.max(0)).astype(int) + 1, (width, height))
     result = frame.copy()
-    if left >= right or top >= bottom:
-        return result
-    back = back - np.array([[0, 0, left], [0, 0, top]])
-    region = result[top:bottom, left:right]
-    extent = (int(right - left), int(bottom - top))
-    patch = warp(crop, back, extent).astype(np.float32)
-    if original is not None:
-        before = warp(original, back, extent).astype(np.float32)
-        change = cv2.blur(np.abs(patch - before).max(2), (5, 5))[:, :, None]
-        patch += np.clip(1.0 - change / CHANGED, 0.0, 1.0) * (region - before)
-    alpha = np.clip(warp(mask, back, extent, outside=0.0), 0.0, 1.0)[:, :, None]
-    region[:] = np.clip(np.rint(region + alpha * (patch - region)), 0, 255)
+    height, width = frame.shape[:2]
+    part = place(matrix, len(crop), (width, height))
+    if part is not None:
+        region = result[part]
+        layers = spread(np.dstack(change(crop, mask, original)), within(matrix, part), region.shape[1::-1])
+        region[:] = np.clip(np.rint(region * (1 - layers[:, :, 3:]) + layers[:, :, :3]), 0, 255)
     return result

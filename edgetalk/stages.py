@@ -22,8 +22,9 @@ from .consent import check_use
 from .errors import InputError, ModelError
 from .files import sha256
 from .metadata import AudioSpec, Metadata
-from .postprocess import feather, match_colour, oval, paste
-from .preprocess import Array, Picture, align, check_array, crop_matrix
+from .planes import blend, crop
+from .postprocess import change, feather, match_colour, oval
+from .preprocess import Array, Picture, check_array, crop_matrix
 from .session import find_engine
 
 MASKS: dict[str, Callable[[int], Array]] = {
@@ -44,7 +45,7 @@ class Stage:
     Raises FileNotFoundError, ModelError, InputError or BackendError.
 
     >>> with Stage("wav2lip.xml") as stage:
-    ...     frame = stage(frame, face.points, mel)
+    ...     stage(planes, face.points, mel)
     """
 
     def __init__(
@@ -132,9 +133,9 @@ class Stage:
         """Return the 2x3 matrix from the frame to the crop, for the five points of a face, (5, 2) pixels."""
         return crop_matrix(self.template, points, self.size)
 
-    def crop(self, frame: Picture, matrix: NDArray[np.float64]) -> Picture:
-        """Return the crop of a frame, uint8 (size, size, 3)."""
-        return align(frame, matrix, self.size)
+    def crop(self, planes: Picture, matrix: NDArray[np.float64]) -> Picture | None:
+        """Return the crop of a picture in the codec's form, RGB uint8 (size, size, 3); None where it is outside."""
+        return crop(planes, matrix, self.size)
 
     def paint(self, crop: Picture, mel: Array | None = None, reference: Picture | None = None) -> Picture:
         """Return the crop repainted, uint8 (size, size, 3): a view that the next call overwrites.
@@ -157,17 +158,19 @@ class Stage:
         frame: Picture = self._step.run({name: feeds[name] for name in self._step.inputs})["frame"][0]
         return frame
 
-    def paste(self, frame: Picture, painted: Picture, crop: Picture, matrix: NDArray[np.float64]) -> Picture:
-        """Return the frame with the repainted crop in its place, its colours matched where both show the same."""
-        return paste(frame, match_colour(painted, crop, 1 - self.mask), matrix, self.mask, crop)
+    def paste(self, planes: Picture, painted: Picture, cut: Picture, matrix: NDArray[np.float64]) -> None:
+        """Put the repainted crop in its place, its colours matched where both show the same."""
+        matched = match_colour(painted, cut, 1 - self.mask)
+        blend(planes, *change(matched, self.mask, cut), matrix)
 
     def __call__(
-        self, frame: Picture, points: NDArray[Any], mel: Array | None = None, reference: Picture | None = None
-    ) -> Picture:
-        """Return a frame, uint8 (H, W, 3), whose face at `points` is repainted."""
+        self, planes: Picture, points: NDArray[Any], mel: Array | None = None, reference: Picture | None = None
+    ) -> None:
+        """Repaint the face at `points`, (5, 2) pixels, in a picture in the codec's form (planes.py), in place."""
         matrix = self.matrix(points)
-        crop = self.crop(frame, matrix)
-        return self.paste(frame, self.paint(crop, mel, reference), crop, matrix)
+        cut = self.crop(planes, matrix)
+        if cut is not None:
+            self.paste(planes, self.paint(cut, mel, reference), cut, matrix)
 
     def close(self) -> None:
         """Free the engines; may be called twice."""
@@ -189,29 +192,16 @@ class Pipeline:
             raise InputError("engines: got none, expected at least one that dubs")
         self.stages = list(stages)
 
-    def box(self, points: NDArray[Any], size: tuple[int, int]) -> tuple[int, int, int, int]:
-        """Return the part of a frame of `size` (width, height) that the stages look at: even numbers, see planes.py."""
-        corners = []
-        for stage in self.stages:
-            matrix = np.vstack([stage.matrix(points), [0, 0, 1]])
-            square = np.array([[x, y, 1] for x in (-1, stage.size) for y in (-1, stage.size)], float)
-            corners.append(square @ np.linalg.inv(matrix).T[:, :2])
-        low, high = np.floor(np.concatenate(corners).min(0)) - 3, np.ceil(np.concatenate(corners).max(0)) + 4
-        left, top = (int(v) // 2 * 2 for v in np.clip(low, 0, size))
-        right, bottom = (int(v) for v in np.clip(2 * np.ceil(high / 2), 0, size))
-        return left, top, right, bottom
-
     def __call__(
         self,
-        frame: Picture,
+        planes: Picture,
         points: NDArray[Any],
         mels: Sequence[Array | None],
         references: Sequence[Picture | None],
-    ) -> Picture:
-        """Return a frame repainted by every stage; `mels` and `references` hold one for each."""
+    ) -> None:
+        """Repaint a face in place by every stage; `mels` and `references` hold one for each."""
         for stage, mel, reference in zip(self.stages, mels, references, strict=True):
-            frame = stage(frame, points, mel, reference)
-        return frame
+            stage(planes, points, mel, reference)
 
     def close(self) -> None:
         for stage in self.stages:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from .errors import InputError
 from .planes import to_rgb
+from .preprocess import Picture
 from .reader import Reader
 from .track import Face, read_track, track_beside, track_rate
 
@@ -137,32 +138,32 @@ def _back_and_forth(film: Reader, count: int) -> Iterator[tuple[int, Image]]:
 
 
 def with_references(
-    frames: Iterator[Target], crop: Callable[[Target], list[Image | None]]
-) -> Iterator[tuple[Target, list[Image | None]]]:
+    frames: Iterator[Target], crop: Callable[[Image, Face], list[Picture | None]]
+) -> Iterator[tuple[Target, list[Picture | None]]]:
     """Yield each frame with the crops of a reference: another frame, at least APART away where the film allows.
 
     It is the first with a face, and for those near it the first one far enough from it. `crop` returns what the
-    stages cut out of a frame.
+    stages cut out of a frame, an empty list where there is nothing to cut.
     """
-    held: deque[Target] = deque()
+    held: deque[Target] = deque()  # until both are known
     first: Target | None = None
-    crops: list[list[Image | None]] = []
+    crops: list[list[Picture | None]] = []
 
-    def given(frame: Target) -> tuple[Target, list[Image | None]]:
+    def given(frame: Target) -> tuple[Target, list[Picture | None]]:
         near = first is None or abs(frame.at - first.at) < APART
         return frame, crops[-1 if near else 0] if crops else []
 
     for frame in frames:
         held.append(frame)
-        if frame.face is not None and first is None:
-            first = frame
-            crops.append(crop(frame))
-        elif frame.face is not None and first is not None and len(crops) == 1 and frame.at - first.at >= APART:
-            crops.append(crop(frame))
+        apart = first is None or (len(crops) == 1 and frame.at - first.at >= APART)
+        if apart and frame.face is not None and (cut := crop(frame.planes, frame.face)):
+            first = first or frame
+            crops.append(cut)
         if first is None or len(crops) == 2 or len(held) > LOOK:
             while held:
                 yield given(held.popleft())
-    if len(crops) == 1:  # a film that is shorter than APART: the farthest that there is
-        crops += [crop(frame) for frame in held if frame.face is not None][-1:]
+    for frame in reversed(held):  # a film that is too short: the farthest that there is
+        if len(crops) == 1 and frame.face is not None:
+            crops += [cut] if (cut := crop(frame.planes, frame.face)) else []
     while held:
         yield given(held.popleft())

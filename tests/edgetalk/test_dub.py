@@ -11,6 +11,7 @@ import sys
 import time
 from fractions import Fraction
 
+import cv2
 import numpy as np
 import pytest
 import soundfile
@@ -19,6 +20,7 @@ import edgetalk
 from edgetalk import audio, mel, video
 from edgetalk.cli import main
 from edgetalk.errors import InputError, ModelError
+from edgetalk.planes import of_rgb, split, to_rgb
 from edgetalk.preprocess import ASPECTS, TEMPLATES, crop_matrix
 from edgetalk.reader import Reader
 from edgetalk.stages import MASKS, Pipeline, Stage
@@ -52,10 +54,15 @@ def target(tmp_path_factory):
 
 def square(template, frame_size=(tiny.WIDTH, tiny.HEIGHT), size=SIZE):
     """Where the crop's pixels lie in the frame, float (H, W): the mask of a family, warped by nothing of ours."""
-    import cv2
-
     matrix = crop_matrix(template, POINTS, size)
     return np.clip(cv2.warpAffine(MASKS[template](size), cv2.invertAffineTransform(matrix), frame_size), 0, 1)
+
+
+def repainted(stage, frame, points=POINTS):
+    """What a stage makes of an RGB picture."""
+    planes = of_rgb(frame)
+    stage(planes, points)
+    return to_rgb(planes)
 
 
 # What changes
@@ -77,15 +84,14 @@ def test_an_engine_that_changes_nothing_gives_the_film_back(engines, tmp_path, f
 def test_outside_the_mask_no_byte_changes(engines, target):
     planes = next(Reader(target).planes())
     before = planes.copy()
-    from edgetalk.dubbing import Inputs, repaint
-    from edgetalk.targets import Target
-
     with Stage(engines / "flood.onnx") as stage:
-        repaint(Pipeline([stage]), Inputs(Target(0, planes, face()), [None], [None]), (tiny.WIDTH, tiny.HEIGHT))
+        Pipeline([stage])(planes, POINTS, [None], [None])
     shown = square("wav2lip")
-    changed = planes[: tiny.HEIGHT] != before[: tiny.HEIGHT]
-    assert not changed[shown == 0].any()
-    assert changed[shown > 0.99].mean() > 0.9
+    reach = cv2.dilate(shown, np.ones((5, 5)))
+    changed = [plane != other for plane, other in zip(split(planes), split(before), strict=True)]
+    assert not changed[0][reach == 0].any() and changed[0][shown > 0.99].mean() > 0.9
+    for colour in changed[1:]:
+        assert not colour[reach[::2, ::2] == 0].any() and colour[shown[::2, ::2] > 0.99].mean() > 0.8
 
 
 def test_the_mask_of_each_family_is_painted_and_nothing_else(tmp_path, engines, target):
@@ -93,25 +99,24 @@ def test_the_mask_of_each_family_is_painted_and_nothing_else(tmp_path, engines, 
     wanted = np.array([60, 200, 90.0])
     for family in MASKS:
         with Stage(tiny.colour(tmp_path / f"{family}.onnx", wanted, family, everywhere=True)) as stage:
-            painted = stage(frame, POINTS)
-            crop = stage.crop(frame, stage.matrix(POINTS))
+            painted = repainted(stage, frame)
+            crop = stage.crop(of_rgb(frame), stage.matrix(POINTS))
         outside = 1 - MASKS[family](SIZE)[..., None]
         around = (outside * crop).sum((0, 1)) / outside.sum()
         shifted = wanted + np.clip(around - wanted, -48, 48)  # colours are matched, by so much at most
         shown = square(family)
-        assert np.abs(painted[shown > 0.99] - shifted).max() <= 3, family
-        np.testing.assert_array_equal(painted[shown == 0], frame[shown == 0])
+        assert np.abs(painted[shown > 0.99] - shifted).max() <= 4, family
         half = shown[..., None] * shifted + (1 - shown[..., None]) * frame
-        assert np.abs(painted - half).mean() < 0.5, family
+        assert np.abs(painted - half).mean() < 2, family
 
 
 def test_the_upper_half_of_wav2lips_crop_stays(engines, target):
     frame = next(iter(Reader(target)))
     with Stage(engines / "flood.onnx") as stage:
-        painted = stage(frame, POINTS)
+        painted = repainted(stage, frame)
         middle = round(float((np.linalg.inv(np.vstack([stage.matrix(POINTS), [0, 0, 1]])) @ [32, 31.5, 1])[1]))
-    rows = np.flatnonzero((painted != frame).any((1, 2)))
-    assert middle <= rows[0] <= middle + 4 and rows[-1] > 95
+    rows = np.flatnonzero((np.abs(painted.astype(int) - to_rgb(of_rgb(frame))) > 2).any((1, 2)))
+    assert middle - 1 <= rows[0] <= middle + 4 and rows[-1] > 95
 
 
 @pytest.mark.parametrize("family", TEMPLATES)
@@ -142,8 +147,6 @@ def test_stages_follow_each_other_in_the_order_given(engines, target, tmp_path):
 
 
 def test_the_face_of_the_portrait_is_painted(engines, target, tmp_path):
-    import cv2
-
     portrait = np.full((480, 640, 3), 40, np.uint8)
     portrait[:120, :160] = (240, 120, 80)  # the face's crop lies in this corner
     cv2.imwrite(str(tmp_path / "p.png"), portrait[..., ::-1])
@@ -157,7 +160,7 @@ def test_the_face_of_the_portrait_is_painted(engines, target, tmp_path):
         assert np.abs(painted - 255 * direction).max() < 4
     with Stage(engines / "swap.onnx") as stage:
         with pytest.raises(InputError, match="takes identity and was not given any"):
-            stage(next(iter(Reader(target))), POINTS)
+            stage(of_rgb(picture(0)), POINTS)
         with pytest.raises(InputError, match=r"got float64 \(3,\), swap.onnx takes float32 \(1, 3\)"):
             stage.wear(direction)
 
@@ -216,8 +219,6 @@ def test_lengths(engines, tmp_path, fit, seconds, expected):
 
 
 def test_a_picture_speaks_as_long_as_the_sound(engines, tmp_path):
-    import cv2
-
     cv2.imwrite(str(tmp_path / "a.png"), picture(3)[..., ::-1])
     write_track(tmp_path / "a.track.npz", [face()], Fraction(25))
     for fit in ("ping-pong", "hold"):
@@ -350,8 +351,6 @@ def test_every_bad_input_is_one_line(engines, target, tmp_path, capsys):
     tiny.unchanged(tmp_path / "mixed.onnx", source="0" * 64)
     shutil.copy(target, alone / "untracked.mp4")
     picture_file = tmp_path / "p.png"
-    import cv2
-
     cv2.imwrite(str(picture_file), picture(0))
     write_track(tmp_path / "p.track.npz", [None], Fraction(25))
     same, swap, out = engines / "same.onnx", engines / "swap.onnx", tmp_path / "out.mp4"

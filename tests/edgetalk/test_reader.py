@@ -11,6 +11,8 @@ import pytest
 
 from edgetalk import planes as codec
 from edgetalk.errors import InputError
+from edgetalk.postprocess import change, feather, paste
+from edgetalk.preprocess import align
 from edgetalk.reader import Reader
 from edgetalk.video import Writer
 
@@ -182,20 +184,25 @@ def test_pixels_that_are_not_square(tmp_path):
     assert film.pixel_aspect == Fraction(16, 15)
 
 
-def test_planes_change_where_they_are_written_and_nowhere_else():
-    rng = np.random.default_rng(2)
-    planes = codec.of_rgb(rng.integers(0, 256, (48, 64, 3), np.uint8))
-    before, box = planes.copy(), (8, 4, 40, 36)
-    part = codec.region(planes, box)
-    np.testing.assert_array_equal(part[6:-6, 6:-6], codec.to_rgb(planes)[10:30, 14:34])
-    codec.put(planes, box, part.copy(), part)
-    np.testing.assert_array_equal(planes, before)
-    painted = part.copy()
-    painted[10:20, 6:16] = (200, 40, 90)
-    codec.put(planes, box, painted, part)
-    changed = np.argwhere(planes[:48] != before[:48])
-    assert changed.min(0).tolist() == [14, 14] and changed.max(0).tolist() == [23, 23]
-    assert np.abs(codec.to_rgb(planes)[16:22, 16:22].astype(int) - (200, 40, 90)).max() <= 3
+def test_crops_and_blends_of_planes_agree_with_those_of_rgb():
+    y, x = np.mgrid[:120, :160] / 120
+    frame = np.stack([127 + 100 * np.sin(5 * x + 3 * y), 255 * y, 190 - 100 * x], -1).astype(np.uint8)
+    planes, rng = codec.of_rgb(frame), np.random.default_rng(4)
+    for scale, angle in ((1.7, 0.1), (0.6, -0.2), (0.25, 0.05)):
+        turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        matrix = np.c_[turn, (48, 48) - turn @ (85.3, 61.7)]
+        cut = codec.crop(planes, matrix, 96)
+        assert np.abs(cut[8:-8, 8:-8].astype(int) - align(frame, matrix, 96)[8:-8, 8:-8]).max() <= 6
+        painted = np.clip(cut + rng.normal(0, 40, 3), 0, 255).astype(np.uint8)
+        done, mask = planes.copy(), feather(96, 0.2)
+        codec.blend(done, *change(painted, mask, cut), matrix)
+        expected = paste(frame, painted, matrix, mask, cut)
+        error = np.abs(codec.to_rgb(done)[4:-4, 4:-4].astype(int) - expected[4:-4, 4:-4])
+        assert error.mean() < 2 and error.max() <= 20  # colours at half resolution
+        same = planes.copy()
+        codec.blend(same, *change(cut, mask, cut), matrix)
+        np.testing.assert_array_equal(same, planes)
+    assert codec.crop(planes, np.array([[1.0, 0, 900], [0, 1, 0]]), 96) is None
 
 
 def cut(path, share):
