@@ -69,6 +69,8 @@ class Judge:
     test: Swaps
     experts: Path
     inception: Callable[[Tensor], Tensor] | None = None
+    both: bool = False
+    """Measure with the experts that were trained against, too, where there are others."""
     identities: dict[str, Any] = field(default_factory=dict)
     syncs: dict[str, Any] = field(default_factory=dict)
 
@@ -77,9 +79,9 @@ class Judge:
 
         test, device = self.test, self.test.device
         for kind, family, found in (("identity", "arcface", self.identities), ("sync", "syncnet", self.syncs)):
-            for name in (f"{kind}-a", f"{kind}-b"):
-                if (self.experts / f"{name}.safetensors").exists():
-                    found[name] = store.load(self.experts / f"{name}.safetensors", family)[0].to(device)
+            there = [n for n in (f"{kind}-b", f"{kind}-a") if (self.experts / f"{n}.safetensors").exists()]
+            for name in there if self.both else there[:1]:
+                found[name] = store.load(self.experts / f"{name}.safetensors", family)[0].to(device)
         path = self.experts / "landmarks.safetensors"
         self.landmarker = load_landmarks(path)[0].to(device).eval() if path.exists() else None
         self.galleries = {name: self._gallery(network) for name, network in self.identities.items()}
@@ -300,6 +302,7 @@ def report(
     identity: Path | None = None,
     limit: int | None = None,
     inception: Callable[[Tensor], Tensor] | None = None,
+    both: bool = False,
 ) -> dict[str, Any]:
     """Score a checkpoint, and the baselines whose checkpoints are given; write the sheets into `out`."""
     began = time.monotonic()
@@ -312,7 +315,7 @@ def report(
             budgets[family] = {key: record[key] for key in ("images", "seconds", "clips", "training") if key in record}
             budgets[family]["parameters"] = sum(p.numel() for p in network.parameters())
     extractor, _ = store.load(identity or experts / "identity-a.safetensors", "arcface")
-    judge = Judge(Swaps(data, speech, device, "test", limit=limit), experts, inception)
+    judge = Judge(Swaps(data, speech, device, "test", limit=limit), experts, inception, both)
     compared = methods(*(networks.get(f) for f in ("wavsyncswap", "wav2lip", "simswap")))
     scores, made = score(compared, judge, extractor.to(device))
     sheets(out, judge, made)

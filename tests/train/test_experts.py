@@ -228,7 +228,7 @@ def test_scores_stand_between_ceiling_and_floor(drawn, tmp_path, capsys):
     options = [f"--{name}={tmp_path / name}.safetensors" for name in ("wav2lip", "simswap")]
     cli.main(["score", "wavsyncswap", "--checkpoint", str(tmp_path / "generator.safetensors"), "--experts",
               str(tmp_path), "--data", str(drawn / "data"), "--speech", str(drawn / "speech.npz"), *options,
-              "-o", str(tmp_path / "out")])  # fmt: skip
+              "--both", "-o", str(tmp_path / "out")])  # fmt: skip
     printed = capsys.readouterr().out
     report = json.loads((tmp_path / "out" / "wavsyncswap.json").read_text())
     ceiling, floor, ours = (report["scores"]["new"][name] for name in ("truth", "target", "ours"))

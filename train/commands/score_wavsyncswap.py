@@ -35,6 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--wav2lip", type=Path, metavar="FILE", help="written by: edgetalk train wav2lip")
     parser.add_argument("--simswap", type=Path, metavar="FILE", help="written by: edgetalk train simswap")
     parser.add_argument("--limit", type=int, metavar="N", help="score N clips instead of all")
+    parser.add_argument("--both", action="store_true", help="also by the experts that were trained against")
     parser.add_argument("--fid", type=Path, metavar="FILE", help="Inception's weights, for FID")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the tables")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER", help="for the JSON and the sheets")
@@ -53,7 +54,8 @@ def run(args: argparse.Namespace) -> None:
     except perceptual.Unavailable as reason:
         missing["fid"] = str(reason)
     made = report(args.checkpoint, args.experts, args.data, args.speech, args.out, wav2lip=args.wav2lip,
-                  simswap=args.simswap, identity=args.identity, limit=args.limit, inception=inception)  # fmt: skip
+                  simswap=args.simswap, identity=args.identity, limit=args.limit, inception=inception,
+                  both=args.both)  # fmt: skip
     made = {"family": "wavsyncswap", "command": command(), "not_computed": missing, **made}
     write_json(args.out / "wavsyncswap.json", made)
     print(json.dumps(plain(made), indent=1) if args.json else "\n\n".join(tables(made)))

@@ -1,0 +1,84 @@
+"""Crops as a tracker gives them, and the drawn scene to dub: film, track, portrait and sound fit together."""
+
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+
+from edgetalk.errors import InputError
+from edgetalk.face import read_track, track_beside
+from edgetalk.preprocess import TEMPLATES, align, crop_matrix
+from edgetalk.train import crops, swap_data, swap_scene
+from edgetalk.train.announcers import CAST, Announcer, Controls
+from edgetalk.train.announcers.camera import FACE
+from edgetalk.video import frames
+
+TEMPLATE = TEMPLATES["wavsyncswap"]
+
+
+@pytest.fixture(scope="module")
+def landmarks():
+    announcer = Announcer(CAST["ada"], 96, FACE, finer=2)
+    poses = [np.array([0.3 * np.sin(t), 0.1 * np.cos(t), 0.1 * np.sin(2 * t)]) for t in np.arange(60) * 0.02]
+    return np.stack([announcer.landmarks(Controls(pose=pose)) for pose in poses])
+
+
+def test_without_noise_the_points_come_to_the_template(landmarks):
+    views = crops.tracked(landmarks, np.random.default_rng(0), noise=0.0)
+    placed = crops.apply(views, landmarks)[:, crops.FIVE]
+    # Least squares: the mean is the template's, what is left is what no similarity can remove.
+    np.testing.assert_allclose(placed[30:].mean(1), np.broadcast_to(TEMPLATE.mean(0), (30, 2)), atol=0.004)
+    assert np.abs(placed - TEMPLATE).max() < 0.12
+    still = np.repeat(landmarks[:1], 3, 0)
+    exact = crops.apply(crops.tracked(still, np.random.default_rng(0), noise=0.0), still)[:, crops.FIVE]
+    np.testing.assert_allclose(exact.mean(1), np.broadcast_to(TEMPLATE.mean(0), (3, 2)), atol=1e-9)
+
+
+def test_noise_moves_scales_and_turns_crops_as_much_as_it_says(landmarks):
+    still = np.repeat(landmarks[:1], 2, 0)
+    exact = crops.tracked(still, np.random.default_rng(0), noise=0.0)[0]
+    sizes, turns, places = [], [], []
+    for seed in range(300):
+        view = crops.tracked(still, np.random.default_rng(seed))[0]
+        linear = view[:, :2] @ np.linalg.inv(exact[:, :2])
+        sizes.append(np.sqrt(np.linalg.det(linear)))
+        turns.append(np.degrees(np.arctan2(linear[1, 0], linear[0, 0])))
+        places.append(crops.apply(view, still[0])[list(crops.FIVE)].mean(0) - TEMPLATE.mean(0))
+    assert 0.02 < np.std(sizes) < 0.04 and 1.3 < np.std(turns) < 2.2
+    assert ((np.std(places, axis=0) > 0.010) & (np.std(places, axis=0) < 0.016)).all()
+
+
+def test_a_view_moves_everything_in_the_picture():
+    announcer = Announcer(CAST["dan"], 96, FACE, finer=2)
+    controls = Controls(pose=np.array([0.1, 0.0, 0.0]))
+    plain = announcer.draw(controls)
+    assert np.array_equal(announcer.draw(controls, np.eye(2, 3)), plain)
+    view = np.array([[1.1, -0.1, 0.03], [0.1, 1.1, -0.08]])
+    pixels = view * [1, 1, 96]
+    pixels[:, 2] += (view[:, :2] @ [0.5, 0.5]) - 0.5  # from pixel centres to pixel centres
+    warped = cv2.warpAffine(plain, pixels, (96, 96), flags=cv2.INTER_CUBIC)
+    inside = slice(25, 90), slice(15, 80)
+    drawn = announcer.draw(controls, view)
+    assert np.abs(drawn[inside].astype(float) - warped[inside]).mean() < 4
+    assert np.abs(drawn[inside].astype(float) - plain[inside]).mean() > 12
+
+
+def test_a_scene_has_all_that_dubbing_needs(tmp_path, monkeypatch):
+    if shutil.which("flite") is None:
+        pytest.skip("flite is not installed")
+    monkeypatch.setattr(swap_scene, "SIZE", 192)
+    swap_data.main(["scene", "-o", str(tmp_path), "--seconds", "0.12"])
+    film = list(frames(tmp_path / "target.mp4"))
+    track = read_track(track_beside(tmp_path / "target.mp4"))
+    assert len(film) == len(track) == 3 and film[0].shape == (192, 192, 3)
+    crop = align(film[1], crop_matrix("wavsyncswap", track[1].points, 96), 96)
+    eyes = crop[33, [34, 62]]  # where the template has them
+    left, top, right, bottom = track[1].box
+    assert left < track[1].points[:, 0].min() and track[1].points[:, 0].max() < right and top < bottom
+    assert eyes.mean() < crop[42, 48].mean()  # they are darker than the ridge of the nose
+    face = read_track(track_beside(tmp_path / "portrait.png"))[0]
+    assert face.points[0, 0] < face.points[1, 0] and face.points[2, 1] < face.points[3, 1]
+    assert (tmp_path / "speech.wav").stat().st_size > 16_000 * 2 * 3
+    with pytest.raises(InputError, match="announcer: got 'nobody'"):
+        swap_data.main(["scene", "-o", str(tmp_path), "--target", "nobody"])
