@@ -80,7 +80,7 @@ class Config:
     """Checkpoint of a larger AMNet whose channels that weigh most the run starts from and whose pictures are targets
     too (distillation); empty has the true frames alone."""
     teaching: float = 0.5
-    """Share of the teacher's pictures in L_C."""
+    """Share of the teacher's pictures in L_C; 0 takes its weights alone, for machines that could hardly draw them."""
 
     @property
     def steps(self) -> int:
@@ -102,7 +102,8 @@ class AMNetRecipe:
         self.steps = config.geometry_first + (10**9 if config.clock else config.steps)
         device = footage.device
         self.network = AMNet(config.variant, (footage.spec.window, footage.spec.features), architecture)
-        self.teacher = Teacher(load_checkpoint(config.teacher), footage) if config.teacher else None
+        taught = config.teacher and config.teaching > 0
+        self.teacher = Teacher(load_checkpoint(config.teacher), footage) if taught else None
         if config.start:
             self.network.load_state_dict(load_checkpoint(config.start).network.state_dict())
         elif config.teacher:

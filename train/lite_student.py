@@ -63,7 +63,8 @@ class Teacher:
     @torch.no_grad()
     def draw(self, index: Tensor) -> Tensor:
         """Return its pictures (B, 3, S, S) in [-1, 1] of the frames `index` (B,), at the size of the footage."""
-        for new in index[~self._drawn[index]].unique().split(16):
+        new = index[~self._drawn[index]].unique()
+        if len(new):
             self._pictures[new] = self._frames(new)
             self._drawn[new] = True
         return self._pictures[index].permute(0, 3, 1, 2).float() / 127.5 - 1

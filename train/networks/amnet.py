@@ -10,6 +10,7 @@ Variants:
     amnet        k = 1, groups = channels: the released network, 4.085 M parameters in ψ (Table II), the default
     amnet-k3     k = 3, groups = channels: the paper's text (§III), 6.848 M parameters in ψ
     amnet-adain  the rival of Table IV: instance normalisation before the predicted scale and shift
+    amnet-lite   its cells at half the size, a third of the time per frame: found by train/lite.py
 """
 
 from __future__ import annotations
@@ -146,6 +147,11 @@ VARIANTS = {
     "amnet": Architecture(),
     "amnet-k3": Architecture(kernel=3),
     "amnet-adain": Architecture(normalised=True),
+    "amnet-lite": Architecture(
+        stem=(24, 40, 88, 152),
+        cells=(Cell("separable", 152, 352), *[Cell("basic", 152, 152)] * 4, Cell("pointwise", 128)),
+        header=(128, 64, 24),
+    ),
 }
 
 

@@ -1,0 +1,151 @@
+"""What AMNet's layers cost in int8 on this machine: `python -m bench.lite costs -o train/lite_costs.json`.
+
+Networks of the search space (train/lite.py), with random weights, are built as `edgetalk build` builds them and timed
+in turns; non-negative least squares of their relative errors give the milliseconds of each kind of count
+(train/lite_cost.py). Each network is also predicted by a fit without it, which is what the file says the model is
+worth. `python -m bench.lite time FILE.xml …` times any engines in turns in the same way. A quiet machine is needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from edgetalk.backends import open_engine
+from edgetalk.metadata import AudioSpec
+from edgetalk.train.lite import candidates, family_of, name_of
+from edgetalk.train.lite_cost import KINDS, Costs, counts
+from edgetalk.train.networks.amnet import VARIANTS, Architecture
+
+from .machine import processor
+
+TURNS, STEPS = 15, 6
+PAUSE = 0.005  # seconds: worker threads of the one before go to sleep
+
+
+def probes(count: int, seed: int = 0) -> dict[str, Architecture]:
+    """Return the released network, the lite one and `count` of the search space by name, as many from each family."""
+    families: dict[tuple, list[Architecture]] = defaultdict(list)
+    for architecture in candidates():
+        families[family_of(architecture)].append(architecture)
+    draw = random.Random(seed)
+    for members in families.values():
+        draw.shuffle(members)
+    turns = [members[i] for i in range(count) for members in families.values()]
+    named = {name: VARIANTS[name] for name in ("amnet", "amnet-lite")}
+    return named | {name_of(one): one for one in turns[:count] if one not in named.values()}
+
+
+def build(architecture: Architecture, folder: Path, name: str, size: int = 256) -> Path:
+    """Write folder/NAME.xml: the step in int8, of random weights; no gate, as there is nothing to keep."""
+    import torch
+
+    from edgetalk.engines import builder, openvino
+    from edgetalk.engines.onnx_file import Runner, read
+    from edgetalk.export import to_onnx
+    from edgetalk.train.networks.amnet import AMNet
+    from edgetalk.train.networks.checkpoint import save_checkpoint
+
+    torch.manual_seed(0)
+    checkpoint = folder / f"{name}.safetensors"
+    told = {"variant": "amnet", "architecture": architecture.plain(), "size": size, "persons": [], "training": {}}
+    save_checkpoint(checkpoint, AMNet(architecture=architecture).state_dict(), audio=asdict(AudioSpec()), **told)
+    to_onnx(checkpoint, folder / f"{name}.onnx")
+    step, _ = read(folder / f"{name}.onnx")
+    rng, inputs = np.random.default_rng(0), Runner(step).inputs
+    feeds = {key: rng.standard_normal(spec.shape).astype(spec.dtype) for key, spec in inputs.items()}
+    path = folder / f"{name}.xml"
+    openvino.write(builder._typed(step, "int8", ".xml", [feeds], ()), path, halve=True)
+    return path
+
+
+def in_turns(steps: dict[str, Callable[[], object]], turns: int = TURNS) -> dict[str, float]:
+    """Return the median milliseconds of each of `steps`."""
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for turn in range(turns + 1):
+        for name, step in steps.items():
+            time.sleep(PAUSE)
+            step()
+            for _ in range(STEPS):
+                start = time.perf_counter()
+                step()
+                if turn:  # the first one warms up
+                    seconds[name].append(time.perf_counter() - start)
+    return {name: 1000 * float(np.median(values)) for name, values in seconds.items()}
+
+
+def stepping(path: Path, threads: int) -> Callable[[], object]:
+    """Return what runs the engine once, on seeded noise."""
+    engine = open_engine(path, threads=threads, precision="int8")
+    rng = np.random.default_rng(0)
+    feeds = {name: rng.standard_normal(spec.shape).astype(spec.dtype) for name, spec in engine.inputs.items()}
+    return lambda: engine.run(feeds)
+
+
+def fit(rows: np.ndarray, milliseconds: np.ndarray) -> np.ndarray:
+    """Return the costs (K,) that predict `milliseconds` (N,) from counts (N, K) with the least relative error."""
+    from scipy.optimize import nnls
+
+    return nnls(rows / milliseconds[:, None], np.ones(len(rows)))[0]
+
+
+def costs(architectures: dict[str, Architecture], measured: dict[str, float], machine: str) -> Costs:
+    """Fit the costs of all kinds, and predict each network by a fit without it."""
+    names = list(measured)
+    rows = np.array([[counts(architectures[name])[kind] for kind in KINDS] for name in names])
+    values = np.array([measured[name] for name in names])
+    found = dict(zip(KINDS, np.round(fit(rows, values), 4).tolist(), strict=True))
+    told = {}
+    for i, name in enumerate(names):
+        others = np.arange(len(names)) != i
+        told[name] = [round(values[i], 3), round(float(rows[i] @ fit(rows[others], values[others])), 3)]
+    return Costs(found, machine, told)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.lite", description=__doc__.partition(".\n")[0])
+    parser.add_argument("--threads", type=int, default=2)
+    commands = parser.add_subparsers(dest="command", required=True)
+    measure = commands.add_parser("costs", help="measure and fit")
+    measure.add_argument("-o", "--out", type=Path, required=True)
+    measure.add_argument("--networks", type=int, default=18, help="how many of the search space (default 18)")
+    measure.add_argument("--built", type=Path, help="folder of the engines: built there, or found there")
+    several = commands.add_parser("time", help="time engines in turns")
+    several.add_argument("engines", type=Path, nargs="+")
+    args = parser.parse_args(arguments)
+    if args.command == "time":
+        for name, value in in_turns({str(path): stepping(path, args.threads) for path in args.engines}).items():
+            print(f"{name}: {value:.2f} ms, {1000 / value:.0f} frames/s")
+        return
+    architectures = probes(args.networks)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = args.built or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = {name: folder / f"{name}.xml" for name in architectures}
+        for name, architecture in architectures.items():
+            if not paths[name].exists():
+                build(architecture, folder, name)
+        measured = in_turns({name: stepping(path, args.threads) for name, path in paths.items()})
+    found = costs(architectures, measured, f"{processor()}, {args.threads} threads")
+    part = args.out.with_name(args.out.name + ".part")
+    part.write_text(json.dumps(asdict(found), indent=1) + "\n")
+    os.replace(part, args.out)
+    errors = []
+    for name, (value, predicted) in found.measured.items():
+        errors.append(predicted / value - 1)
+        print(f"{name:40} {value:6.2f} ms, predicted {predicted:6.2f} ({errors[-1]:+.1%})")
+    print(f"mean error {np.mean(np.abs(errors)):.1%}, largest {np.max(np.abs(errors)):.1%}; costs {found.milliseconds}")
+
+
+if __name__ == "__main__":
+    main()

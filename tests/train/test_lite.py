@@ -1,0 +1,322 @@
+"""Smaller AMNets: their architectures, what they cost, what they take from a larger one."""
+
+import dataclasses
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from edgetalk.errors import InputError, ModelError
+from edgetalk.export import to_onnx
+from edgetalk.metadata import AudioSpec
+from edgetalk.train import lite, loop
+from edgetalk.train.amnet import AMNetRecipe, Config
+from edgetalk.train.lite_cost import Costs, counts
+from edgetalk.train.lite_student import Teacher, inherit
+from edgetalk.train.networks.amnet import VARIANTS, AMNet, Architecture, Cell, Reenactor
+from edgetalk.train.networks.checkpoint import load_checkpoint, save_checkpoint
+
+TINY = Architecture((4, 6, 8), (Cell("separable", 12, 16), Cell("basic", 12, 8), Cell("pointwise", 8)), (8, 4))
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(before)
+
+
+def write(path, network, size=64, **header):
+    told = {"variant": network.variant, "architecture": network.reenactor.architecture.plain(), **header}
+    tensors = network.state_dict()
+    for i, name in enumerate(("ada", "dan")):
+        tensors[f"source.{name}"] = torch.full((size, size, 3), 90 + 50 * i, dtype=torch.uint8)
+    save_checkpoint(path, tensors, size=size, audio=asdict(AudioSpec()), persons=["ada", "dan"], training={}, **told)
+    return path
+
+
+def test_the_default_is_the_released_network_key_by_key():
+    """Shapes as the published searched network has them (module docstring), written down layer by layer."""
+    expected = {
+        "stem.0.0.weight": (24, 3, 7, 7),
+        "stem.1.0.weight": (40, 24, 3, 3),
+        "stem.2.0.weight": (88, 40, 3, 3),
+        "cells.0.skip.0.weight": (152, 88, 1, 1),
+        "cells.6.0.weight": (152, 152, 1, 1),
+        "cells.7.0.weight": (152, 152, 1, 1),
+        "cells.8.0.weight": (128, 152, 1, 1),
+        "header.0.0.weight": (128, 104, 3, 3),
+        "header.1.0.weight": (104, 24, 3, 3),
+        "header.2.weight": (3, 24, 7, 7),
+    }
+    for cell, inputs, wide in ((0, 88, 352), (5, 152, 608)):
+        expected[f"cells.{cell}.body.0.0.weight"] = (wide, inputs, 1, 1)
+        expected[f"cells.{cell}.body.1.0.weight"] = (wide, 1, 3, 3)
+        expected[f"cells.{cell}.body.2.0.weight"] = (152, wide, 1, 1)
+    for cell in (1, 2, 3, 4):
+        expected |= {f"cells.{cell}.body.{i}.0.weight": (152, 152, 3, 3) for i in (0, 1)}
+    for cell in range(9):
+        channels = 128 if cell == 8 else 152
+        for part in ("weight", "bias"):
+            name = f"controllers.{cell}.{part}"
+            expected |= {f"{name}.0.weight": (256, 256), f"{name}.0.bias": (256,)}
+            expected |= {f"{name}.2.weight": (channels, 256), f"{name}.2.bias": (channels,)}
+    found = {name: tuple(tensor.shape) for name, tensor in AMNet().reenactor.state_dict().items()}
+    assert found == expected
+    assert sum(np.prod(shape) for shape in found.values()) == 4_085_200  # Table II: 4.085 M
+
+
+def test_an_architecture_survives_its_file(tmp_path):
+    for architecture in (*VARIANTS.values(), TINY):
+        assert Architecture.of(json.loads(json.dumps(architecture.plain()))) == architecture
+    network = AMNet("amnet-lite", architecture=TINY)
+    read = load_checkpoint(write(tmp_path / "tiny.safetensors", network)).network
+    assert read.reenactor.architecture == TINY
+    assert all(torch.equal(a, b) for a, b in zip(read.parameters(), network.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("spoil", [{"header": (8,)}, {"shuffle": 2}, {"cells": ()}, {"cells": (Cell("dense", 8),)}])
+def test_what_cannot_be_is_refused(spoil, tmp_path):
+    with pytest.raises(ValueError, match=r"reduction|no cell 'dense'"):
+        dataclasses.replace(TINY, **spoil)
+    (tmp_path / "a.json").write_text(json.dumps({**TINY.plain(), "header": [1, 2, 3]}))
+    with pytest.raises(ModelError, match=r"a\.json holds no architecture of AMNet"):
+        AMNetRecipe(Config(architecture=str(tmp_path / "a.json")), SPEC_ONLY)
+
+
+class SPEC_ONLY:  # noqa: N801 - stands for footage where it must not be looked at
+    name = "none"
+
+
+def test_lite_graphs_are_the_network(tmp_path):
+    network = AMNet("amnet-lite").eval()
+    to_onnx(write(tmp_path / "c.safetensors", network, 32), tmp_path / "amnet.onnx")
+    rng = np.random.default_rng(0)
+    feeds = {
+        "source": rng.integers(0, 256, (1, 32, 32, 3), dtype=np.uint8),
+        "mel": rng.normal(size=(1, 32, 80)).astype(np.float32),
+        "pose": rng.normal(size=(1, 3)).astype(np.float32) / 5,
+        "blink": rng.random((1, 2), np.float32),
+    }
+    for name in ("amnet-source.onnx", "amnet.onnx"):
+        session = onnxruntime.InferenceSession(tmp_path / name)
+        taken = {i.name: feeds[i.name] for i in session.get_inputs()}
+        feeds |= dict(zip([o.name for o in session.get_outputs()], session.run(None, taken), strict=True))
+    reduction = VARIANTS["amnet-lite"].reduction
+    channels = VARIANTS["amnet-lite"].cells[0].channels
+    assert feeds["appearance"].shape == (1, 32 // reduction, 32 // reduction, channels)
+    with torch.no_grad():
+        source = torch.from_numpy(feeds["source"]).permute(0, 3, 1, 2).float() / 127.5 - 1
+        image, landmarks = network(source, *(torch.from_numpy(feeds[n]) for n in ("mel", "pose", "blink")))
+    frame = np.rint((image.numpy() + 1) * 127.5).transpose(0, 2, 3, 1)
+    assert np.abs(feeds["frame"] - frame).max() <= 1 and frame.std() > 5
+    np.testing.assert_allclose(feeds["landmarks"], landmarks.numpy(), atol=1e-4)
+    graph = onnx.load(tmp_path / "amnet.onnx")
+    assert '"variant":"amnet-lite"' in graph.metadata_props[0].value
+    with pytest.raises(InputError, match=f"multiple of {reduction}"):
+        to_onnx(tmp_path / "c.safetensors", tmp_path / "x.onnx", size=64 + reduction // 2)
+
+
+def hooked_products(architecture, size):
+    """Multiply-adds of the step's convolutions as torch runs them, depthwise ones left out."""
+    reenactor, made = Reenactor(architecture), []
+
+    def count(module, inputs, output):
+        if isinstance(module, torch.nn.ConvTranspose2d):  # four phases of 2×2 taps, those that are zero too
+            made.append(module.weight.shape[0] * 4 * module.weight.shape[1] * 4 * inputs[0][0, 0].numel())
+        elif module.groups == 1:
+            made.append(module.weight.numel() * output[0, 0].numel())
+
+    for layer in [*reenactor.cells[1:], reenactor.header]:
+        for module in layer.modules():
+            if isinstance(module, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+                module.register_forward_hook(count)
+    side = size // architecture.reduction
+    with torch.no_grad():
+        reenactor.step(torch.randn(1, architecture.cells[0].channels, side, side), torch.randn(1, 256))
+    return sum(made)
+
+
+def test_counts_are_those_of_the_layers():
+    """What torch multiplies; 32 channels in four phases narrow to 3×3 of 4·32 → 4·12, 80 stay, 12 of 16 lanes used."""
+    cells = (Cell("separable", 32, 64), Cell("basic", 32, 16), Cell("separable", 48, 64), Cell("pointwise", 16))
+    plain = Architecture((8, 8, 16), cells, (), last=5, shuffle=4)  # 16 → 48 channels: no phases
+    found = counts(plain, 64)
+    assert found["convolution"] * 1e9 == pytest.approx(hooked_products(plain, 64))
+    made = 32 + (16 + 32) + (64 + 64 + 48 + 48) + 16  # appearance, cells with their skips
+    assert found["values"] * 1e6 == pytest.approx(made * 16**2)
+    for header, taps, last in ((32, 16, 4 * 32 * 48 * 9 * 16**2), (80, 9, 80 * 16 * 25 * 32**2)):
+        narrowing = dataclasses.replace(plain, header=(header,), shuffle=2)
+        hooked = hooked_products(narrowing, 64) - header * 12 * 25 * 32**2 - 16 * header * (16 - taps) * 16**2
+        assert counts(narrowing, 64)["convolution"] * 1e9 == pytest.approx(hooked + last)
+
+
+def test_costs_grow_with_everything():
+    costs, base = Costs.load(), VARIANTS["amnet-lite"]
+    cells, small = base.cells, costs.predict(base)
+    wider = tuple(cell._replace(channels=cell.channels + 32) for cell in cells)
+    for change in (
+        {"cells": wider},
+        {"cells": (*cells[:2], Cell("basic", cells[0].channels, 64), *cells[2:])},
+        {"cells": (*cells[:2], Cell("separable", cells[0].channels, 256), *cells[2:])},
+        {"last": base.last + 4},
+        {"header": (base.header[0] + 32, *base.header[1:])},
+    ):
+        assert costs.predict(dataclasses.replace(base, **change)) > small
+    assert costs.predict(base, 128) < small < costs.predict(VARIANTS["amnet"])
+
+
+def test_the_cost_model_is_worth_what_it_says():
+    """Each network of the file was predicted by a fit without it."""
+    measured = Costs.load().measured
+    errors = np.array([abs(predicted / value - 1) for value, predicted in measured.values()])
+    assert len(errors) >= 9 and errors.mean() < 0.03 and errors.max() < 0.1
+
+
+def test_finalists_fit_the_budget_and_differ_in_kind():
+    costs = Costs.load()
+    budget = 1.05 * costs.predict(VARIANTS["amnet-lite"])
+    chosen = lite.finalists(costs, budget, 6)
+    assert len(set(chosen)) == 6 and all(costs.predict(one) <= budget for one in chosen)
+    assert len({lite.family_of(one) for one in chosen}) >= 4
+    assert len({lite.name_of(one) for one in lite.candidates()}) == len(list(lite.candidates()))
+    with pytest.raises(InputError, match=r"budget: got 0\.1 ms"):
+        lite.finalists(costs, 0.1, 6)
+
+
+def test_nothing_is_lost_with_channels_that_nobody_reads():
+    """A student that lacks only what weighs nothing draws what its teacher draws."""
+    large = Reenactor(TINY)
+    small = dataclasses.replace(
+        TINY,
+        stem=(3, 6, 6),
+        cells=(Cell("separable", 9, 12), Cell("basic", 9, 5), Cell("pointwise", 7)),
+        header=(6, 3),
+    )
+    dropped = {"trunk": [0, 4, 11], "wide": [1, 2, 7, 15], "inner": [3, 5, 6], "last": [2]}
+    with torch.no_grad():
+        large.stem[1][0].weight[:, [1]] = 0
+        large.cells[0].body[0][0].weight[:, [0, 5]] = 0
+        large.cells[0].skip[0].weight[:, [0, 5]] = 0
+        large.cells[0].body[2][0].weight[:, dropped["wide"]] = 0
+        large.cells[1].body[0][0].weight[:, dropped["trunk"]] = 0
+        large.cells[1].body[1][0].weight[:, dropped["inner"]] = 0
+        large.cells[2][0].weight[:, dropped["trunk"]] = 0
+        large.header[0][0].weight[dropped["last"]] = 0
+        large.header[1][0].weight[[0, 7]] = 0
+        large.header[2].weight[:, [3]] = 0
+    student = Reenactor(small)
+    inherit(student, large)
+    picture, f_geo = torch.rand(2, 3, 32, 32), torch.randn(2, 256)
+    with torch.no_grad():
+        expected = large.step(large.source(picture), f_geo)
+        torch.testing.assert_close(student.step(student.source(picture), f_geo), expected, atol=1e-5, rtol=0)
+    assert expected.std() > 0.01
+
+
+@pytest.mark.parametrize("name", ["wider", "deeper", "shuffled"])
+def test_what_has_no_counterpart_keeps_its_first_weights(name):
+    small = {
+        "wider": dataclasses.replace(TINY, cells=(Cell("separable", 20, 16), Cell("basic", 20, 12), TINY.cells[2])),
+        "deeper": dataclasses.replace(TINY, stem=(4, 6, 8, 10), header=(8, 8, 4)),
+        "shuffled": dataclasses.replace(TINY, header=(8,), shuffle=2),
+    }[name]  # fmt: skip
+    student, teacher = Reenactor(small), Reenactor(TINY)
+    before = {key: tensor.clone() for key, tensor in student.state_dict().items()}
+    inherit(student, teacher)
+    kept = {key for key, tensor in student.state_dict().items() if torch.equal(tensor, before[key])}
+    changed = before.keys() - kept
+    assert {"stem.0.0.weight", "stem.1.0.weight", "stem.2.0.weight", "cells.2.0.weight"} <= changed
+    assert {"wider": set(), "deeper": {"stem.3.0.weight", "header.0.0.weight"}, "shuffled": {"header.1.weight"}}[
+        name
+    ] <= kept
+    assert torch.equal(student.stem[1][0].weight, teacher.stem[1][0].weight)
+    if name == "wider":
+        assert torch.equal(student.cells[1].body[0][0].weight[:8, :12], teacher.cells[1].body[0][0].weight)
+
+
+@pytest.fixture
+def distilling(footage, tmp_path):
+    """Return a recipe's maker: a tiny student of a tiny teacher."""
+    torch.manual_seed(3)
+    teacher = write(tmp_path / "teacher.safetensors", AMNet("amnet-lite", architecture=TINY))
+    (tmp_path / "a.json").write_text(json.dumps(dataclasses.replace(TINY, header=(8,), shuffle=2).plain()))
+    config = Config("amnet-lite", size=64, batch=2, images=12, mouth=3.0, adversarial=0.0, mixed=False,
+                    teacher=str(teacher), architecture=str(tmp_path / "a.json"))  # fmt: skip
+    return lambda **changes: AMNetRecipe(dataclasses.replace(config, **changes), footage)
+
+
+def test_a_teacher_draws_each_frame_once_and_as_it_would_alone(distilling, footage):
+    recipe = distilling()
+    calls = []
+    recipe.teacher.network.fuser.register_forward_hook(lambda *_: calls.append(1))
+    index = torch.tensor([3, 20, 3])
+    first, again = recipe.teacher.draw(index), recipe.teacher.draw(index)
+    assert len(calls) == 1 and torch.equal(first, again) and torch.equal(first[0], first[2])
+    source = recipe.teacher.network.reenactor.source
+    for picture, i in zip(first, index.tolist(), strict=True):
+        grey = torch.full((1, 3, 64, 64), (90 + 50 * footage.person[i]) / 127.5 - 1)
+        with torch.no_grad():
+            f_geo = recipe.teacher.network.fuser(
+                footage.windows(torch.tensor([i])), footage.pose[[i]], footage.blink[[i]]
+            )
+            alone = recipe.teacher.network.reenactor.step(source(grey), f_geo)[0]
+        assert (picture - alone).abs().max() <= 0.51 / 127.5
+
+
+def test_distillation_goes_on_as_if_it_had_not_been_killed(distilling, tmp_path):
+    whole = distilling()
+    expected = [{name: float(v.detach()) for name, v in whole.step(i).items()} for i in range(4)]
+    assert set(expected[0]) == {"L_C", "L_T", "L_G"}
+    first = distilling()
+    for i in range(2):
+        first.step(i)
+    loop._save(first, tmp_path, 2)
+    second = distilling()
+    assert loop._resume(second, tmp_path) == 2
+    for i in (2, 3):
+        assert {n: float(v.detach()) for n, v in second.step(i).items()} == pytest.approx(expected[i], rel=1e-5)
+    with pytest.raises(ModelError, match="another configuration"):
+        loop._resume(distilling(teaching=1.0), tmp_path)
+    second.save_checkpoint(tmp_path / "student.safetensors")
+    read = load_checkpoint(tmp_path / "student.safetensors")
+    assert read.network.reenactor.architecture.shuffle == 2 and read.training["teacher"] == "teacher.safetensors"
+
+
+def test_teaching_alone_ignores_the_true_frames(distilling, footage):
+    """With teaching = 1 the gradient is that of the distance to the teacher's pictures."""
+    recipe = distilling(teaching=1.0, geometry=0.0, mouth=1.0)
+    batch = footage.draw(footage.train, 2, loop.generator(0, 0), recipe.settings.neutral)
+    made = recipe.network(batch.source, batch.mel, batch.pose, batch.blink)[0]
+    weight = recipe.network.reenactor.header[-1].weight
+    wanted = torch.autograd.grad(100 * (made - recipe.teacher.draw(batch.index)).abs().mean(), weight)[0]
+    recipe.step(0)
+    torch.testing.assert_close(weight.grad, wanted, atol=1e-6, rtol=1e-4)
+
+
+def test_a_teacher_of_other_persons_is_refused(distilling, footage, tmp_path):
+    checkpoint = load_checkpoint(tmp_path / "teacher.safetensors")
+    checkpoint.sources.pop("dan")
+    with pytest.raises(InputError, match=r"teacher: got a checkpoint of the persons ada, expected .*\(ada, dan\)"):
+        Teacher(checkpoint, footage)
+
+
+def test_the_search_trains_each_finalist_once(footage, tmp_path, capsys):
+    teacher = write(tmp_path / "teacher.safetensors", AMNet("amnet-lite", architecture=TINY))
+    settings = lite.Proxy(images=2, batch=1, size=64, judged=2, teacher=str(teacher))
+    wanted = lite.search(footage, tmp_path / "out", Costs.load(), 3.5, 2, settings)
+    assert len(wanted) == 2 and all(row["ms"] <= 3.5 and row["loss"] > 0 for row in wanted.values())
+    assert lite.search(footage, tmp_path / "out", Costs.load(), 3.5, 2, settings) == wanted  # seconds too
+    table = (tmp_path / "out" / "search.md").read_text()
+    for name in wanted:
+        assert name in table
+        AMNet(architecture=Architecture.of(json.loads((tmp_path / "out" / f"{name}.json").read_text())))
+    assert "<svg" in (tmp_path / "out" / "search.svg").read_text()[:2000]
+    assert Path(tmp_path / "out" / "search.json").exists()
