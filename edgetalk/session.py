@@ -204,7 +204,7 @@ class Session:
         """What the graph takes from the avatar; the first axis counts the avatar's frames."""
         fixed: dict[str, NDArray[Any]] = {**self.avatar.features, "source": self.avatar.source[None]}
         film = self.avatar.film
-        if film is not None:  # for a graph that has everything in it
+        if film is not None and "target" in self._backend.inputs:  # a graph that has everything in it
             fixed |= {"target": film.target, "reference": film.reference, "identity": film.identity}
         wanted = {key: spec for key, spec in self._backend.inputs.items() if key not in self.inputs}
         for key, spec in wanted.items():
