@@ -92,6 +92,23 @@ def stepping(path: Path, threads: int) -> Callable[[], object]:
     return lambda: engine.run(feeds)
 
 
+def eager(threads: int, size: int = 256) -> Callable[[], object]:
+    """Return what runs the whole released network in PyTorch, f32, as its checkpoint's user would."""
+    import torch
+
+    from edgetalk.train.networks.amnet import AMNet
+
+    torch.set_num_threads(threads)
+    network = AMNet().eval()
+    given = torch.rand(1, 3, size, size), torch.randn(1, 32, 80), torch.randn(1, 3), torch.rand(1, 2)
+
+    def step() -> object:
+        with torch.inference_mode():
+            return network(*given)
+
+    return step
+
+
 def fit(rows: np.ndarray, milliseconds: np.ndarray) -> np.ndarray:
     """Return the costs (K,) that predict `milliseconds` (N,) from counts (N, K) with the least relative error."""
     from scipy.optimize import nnls
@@ -122,9 +139,13 @@ def main(arguments: list[str] | None = None) -> None:
     measure.add_argument("--built", type=Path, help="folder of the engines: built there, or found there")
     several = commands.add_parser("time", help="time engines in turns")
     several.add_argument("engines", type=Path, nargs="+")
+    several.add_argument("--eager", action="store_true", help="PyTorch eager f32 of the whole AMNet, too")
     args = parser.parse_args(arguments)
     if args.command == "time":
-        for name, value in in_turns({str(path): stepping(path, args.threads) for path in args.engines}).items():
+        steps = {path.name: stepping(path, args.threads) for path in args.engines}
+        if args.eager:
+            steps["PyTorch eager f32 of the whole AMNet"] = eager(args.threads)
+        for name, value in in_turns(steps).items():
             print(f"{name}: {value:.2f} ms, {1000 / value:.0f} frames/s")
         return
     architectures = probes(args.networks)

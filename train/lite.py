@@ -186,9 +186,10 @@ def report(out: Path) -> None:
     ]
     (out / "search.md").write_text("\n".join(lines) + "\n")
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    for name, row in rows:
+    for i, (name, row) in enumerate(rows):
         axes.plot(row["ms"], row["loss"], "o")
-        axes.annotate(name, (row["ms"], row["loss"]), fontsize=6, xytext=(3, 3), textcoords="offset points")
+        below = (4, -9 if i % 2 else 4)  # neighbours in the table may lie close together
+        axes.annotate(name, (row["ms"], row["loss"]), fontsize=6, xytext=below, textcoords="offset points")
     axes.axvline(found["budget"], color="grey", linewidth=1)
     axes.set(xlabel="predicted ms per step", ylabel="held-out loss after the same short training")
     figure.savefig(out / "search.svg", metadata={"Date": None})
