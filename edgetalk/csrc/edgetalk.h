@@ -17,7 +17,8 @@
          show(frame, info.width, info.height);
      et_close(session);
 
-   The same engine, avatar, sound and seed give the frames of the Python package, edgetalk.Session. Engines are run
+   The same engine, avatar, sound, seed and number of threads give the frames of the Python package, edgetalk.Session;
+   only int8 engines make something else of another number, as their sums round elsewhere. Engines are run
    by OpenVINO (.xml with its .bin, .onnx) or, where this library was built with its headers, by TensorRT or
    TensorRT-RTX (.plan); they are looked for when the first engine is opened, this library links to none. A plan holds
    code for the device: open only plans that you trust. Left out: pictures (prepare avatars with `edgetalk avatar`),

@@ -54,10 +54,11 @@ static int fail(const char *what)
 int main(int count, char **words)
 {
     if (count < 3)
-        return fail("usage: talk ENGINE SPEECH.wav [SEED] > FRAMES");
+        return fail("usage: talk ENGINE SPEECH.wav [SEED [THREADS]] > FRAMES");
     et_session *session;
     et_options options = {.struct_size = sizeof options};
     options.seed = count > 3 ? atoll(words[3]) : 0;
+    options.threads = count > 4 ? atoi(words[4]) : 0;
     FILE *wav = fopen(words[2], "rb");
     if (!wav)
         return perror(words[2]), 1;

@@ -17,15 +17,16 @@ CHUNK = 640  # samples, 40 ms, as a microphone would give them
 
 def main() -> int:
     if len(sys.argv) < 3:
-        print("usage: talk.py ENGINE SPEECH.wav [SEED] > FRAMES", file=sys.stderr)
+        print("usage: talk.py ENGINE SPEECH.wav [SEED [THREADS]] > FRAMES", file=sys.stderr)
         return 1
     pcm, rate = soundfile.read(sys.argv[2], dtype="float32")
     if rate != 16000 or pcm.ndim != 1:
         print("talk: expected a wav file, mono at 16 kHz", file=sys.stderr)
         return 1
     seed = int(sys.argv[3]) if len(sys.argv) > 3 else 0
+    threads = int(sys.argv[4]) if len(sys.argv) > 4 else None
     try:
-        with edgetalk.Session(sys.argv[1]) as session:
+        with edgetalk.Session(sys.argv[1], threads=threads) as session:
             print(f"{session.size} at {session.fps} frames per second on {session.device}", file=sys.stderr)
             chunks = (pcm[at : at + CHUNK] for at in range(0, len(pcm), CHUNK))
             for frame in session.stream(chunks, motion="idle", seed=seed):
