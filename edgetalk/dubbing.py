@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fractions import Fraction
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from . import audio as sound
 from . import mel
 from . import portrait as portraits
+from .avatar import Avatar
 from .clock import frame_count
 from .consent import check_stated
 from .errors import InputError
@@ -76,7 +78,7 @@ def dub(
     video: str | os.PathLike[str],
     audio: str | os.PathLike[str] | NDArray[np.float32],
     out: str | os.PathLike[str],
-    portrait: str | os.PathLike[str] | Picture | None = None,
+    portrait: str | os.PathLike[str] | Picture | Avatar | None = None,
     *,
     identity: str | os.PathLike[str] | NDArray[np.float32] | None = None,
     track: str | os.PathLike[str] | None = None,
@@ -92,12 +94,13 @@ def dub(
     """Dub a film into the mp4 or webm file `out`, and return what was done.
 
     `engines` is one engine, or several whose stages follow each other. `audio` is a sound file or 16 kHz mono
-    float32 PCM, (N,). `portrait` is the person whose face a swap paints, a picture file or uint8 (H, W, 3);
-    `identity` the extractor of that face (left alone: what stands beside the engine), or the vector itself, float32
-    (1, D). `track` is a track file (left alone: VIDEO-stem.track.npz beside the film, else the face is tracked);
-    `face` which face is tracked: "largest", an index from the left, or a portrait. `fit` is one of targets.FITS.
-    `use="commercial"` refuses models that may not be used so. `streams` is how many frames are repainted side by
-    side. `progress(done, total)` is called after every frame.
+    float32 PCM, (N,). `portrait` is the person whose face a swap paints: a picture file, uint8 (H, W, 3), or the
+    avatar of a film, whose person is taken and whose terms are kept. `identity` is the extractor of that face (left
+    alone: what stands beside the engine), or the vector itself, float32 (1, D). `track` is a track file (left alone:
+    VIDEO-stem.track.npz beside the film, else the face is tracked), `face` which face is tracked: "largest", an index
+    from the left, or a portrait. `fit` is one of targets.FITS. `use="commercial"` refuses models and avatars that may
+    not be used so. `streams` is how many frames are repainted side by side. `progress(done, total)` is called after
+    every frame.
 
     The film's rate and resolution stay. The file appears when it is whole: an exception or Ctrl-C leaves nothing
     behind. Raises FileNotFoundError, ModelError, InputError or BackendError.
@@ -136,6 +139,8 @@ def _identity(stage: Stage, portrait: Any, identity: Any, use: str) -> NDArray[n
         return identity
     if portrait is None:
         raise InputError(f"{stage.name} paints somebody's face and was not told whose; give a portrait")
+    if isinstance(portrait, Avatar) or (isinstance(portrait, str | os.PathLike) and Path(portrait).suffix == ".avatar"):
+        return portraits.of_avatar(portrait, stage.metadata.source, use=use)
     found = identity or portraits.extractor(stage.path)
     return portraits.identity(found, portrait, weights=stage.metadata.identity, use=use)
 

@@ -1,4 +1,7 @@
-"""Whose face a swap paints: a portrait's identity, by the extractor that the network was trained with."""
+"""Whose face a swap paints: a portrait's identity, by the extractor that the network was trained with, or an avatar's.
+
+An avatar brings the terms of its person: what it may be used for, its licence, and who gave consent.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .avatar import Avatar, load
 from .backends import SUFFIXES, open_engine
 from .consent import check_use
 from .errors import InputError, ModelError
@@ -95,3 +99,19 @@ def identity(
     if not np.isfinite(vector).all():
         raise ModelError(f"{path.name} makes no finite identity; its weights are damaged, export it again")
     return vector
+
+
+def of_avatar(face: str | os.PathLike[str] | Avatar, weights: str, *, use: str = "any") -> NDArray[np.float32]:
+    """Return the identity that an avatar of a film was prepared with, float32 (1, D).
+
+    `weights` is the sha256 of the source ONNX that the network names, "" where it names none. Raises ModelError where
+    the avatar is for another network or may not be used so, and InputError where it has no identity.
+    """
+    avatar = face if isinstance(face, Avatar) else load(face)
+    name = "the avatar" if isinstance(face, Avatar) else Path(face).name
+    check_use(avatar, name, use)
+    if avatar.film is None:
+        raise InputError(f"{name} holds one picture and no identity; give a portrait, or an avatar of a film")
+    if avatar.weights != weights:
+        raise ModelError(f"{name} was prepared with other weights than those of the engine; prepare it again")
+    return avatar.film.identity

@@ -20,7 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("engines", nargs="+", metavar="ENGINE", help="wav2lip.xml, wavsyncswap.xml, simswap.xml …")
     parser.add_argument("--video", required=True, metavar="FILE", help="the film to dub: anything that FFmpeg reads")
     parser.add_argument("--audio", required=True, metavar="FILE", help="what is said: wav, flac, mp3, a film …")
-    parser.add_argument("--portrait", metavar="PICTURE", help="whose face is painted, for engines that swap faces")
+    parser.add_argument("--portrait", metavar="FILE", help="whose face is painted: a picture, or an .avatar of a film")
     parser.add_argument(
         "--identity",
         metavar="ENGINE",

@@ -18,6 +18,8 @@ import soundfile
 
 import edgetalk
 from edgetalk import audio, mel, video
+from edgetalk.avatar import Avatar, Film
+from edgetalk.avatar import save as save_avatar
 from edgetalk.cli import main
 from edgetalk.errors import InputError, ModelError
 from edgetalk.planes import of_rgb, split, to_rgb
@@ -331,6 +333,35 @@ def test_commercial_use(tmp_path, engines, target):
     edgetalk.dub(engines / "same.onnx", **dub)
     with pytest.raises(InputError, match="use: got \"fun\"|use: got 'fun'"):
         edgetalk.dub(limited, **{**dub, "use": "fun"})
+
+
+def test_the_terms_of_an_avatar_are_kept(tmp_path, target):
+    engine = tiny.swap(tmp_path / "swap.onnx")
+    vector, still = np.array([[0.6, 0.8, 0]], np.float32), np.zeros((1, SIZE, SIZE, 3), np.uint8)
+    prepared = Film(still, np.zeros((1, 2, 3), np.float32), np.zeros(1, np.float32), vector, (160, 120), Fraction(25))
+    boxes = np.zeros((1, 4), np.float32)
+    for name, terms in {
+        "free": {},
+        "limited": {"use": "non-commercial", "licence": "for family", "consent": "Ada, 2026-11-01"},
+        "strange": {"weights": "0" * 64},
+    }.items():
+        made = Avatar(still[0], {}, boxes, "simswap", **{"weights": "", **terms}, film=prepared)
+        save_avatar(made, tmp_path / f"{name}.avatar")
+    save_avatar(Avatar(still[0], {}, boxes, "simswap", ""), tmp_path / "picture.avatar")
+
+    def dub(name, **options):
+        edgetalk.dub(engine, target, speech(0.2), tmp_path / "a.mp4", tmp_path / f"{name}.avatar", **options)
+
+    dub("free", use="commercial")
+    painted = next(iter(Reader(tmp_path / "a.mp4")))[84:92, 76:84].reshape(-1, 3).mean(0)
+    assert np.abs(painted - 255 * vector[0]).max() < 4
+    dub("limited")
+    with pytest.raises(ModelError, match=r"limited.avatar is for non-commercial use \(licence: for family\)"):
+        dub("limited", use="commercial")
+    with pytest.raises(ModelError, match="strange.avatar was prepared with other weights"):
+        dub("strange")
+    with pytest.raises(InputError, match="picture.avatar holds one picture and no identity"):
+        dub("picture")
 
 
 def test_every_bad_input_is_one_line(engines, target, tmp_path, capsys):
