@@ -83,6 +83,8 @@ def to_onnx(
     if also and family != "wavsyncswap":
         raise InputError(f"identity: got {identity}, {family} has no identity extractor beside it; leave that out")
     export: Export = module.prepare(checkpoint, form=dynamic_conv, whole=whole, size=size, batch=batch or 2, **also)
+    if source is not None and not any("source" in graph.inputs for graph in export.graphs):
+        raise InputError(f"source: got {source}, {family} animates no picture; leave it out")
     name, picture = _picture(export, avatar, source)
     licence, use = _terms(export.terms, checkpoint.name, licence, use)
     metadata = dataclasses.replace(export.metadata, licence=licence, use=use)

@@ -165,6 +165,7 @@ def test_the_extractor_is_found_in_the_folder_of_a_training(trained, tmp_path):
 def test_bad_checkpoints_are_one_line(trained, tmp_path, capsys):
     folder, _, extractor = trained
     shutil.copy(folder / "wavsyncswap.safetensors", tmp_path)
+    shutil.copy(folder / "identity.safetensors", tmp_path / "extractor.safetensors")
     out = tmp_path / "out"
     out.mkdir()
     cut = tmp_path / "cut.safetensors"
@@ -187,6 +188,10 @@ def test_bad_checkpoints_are_one_line(trained, tmp_path, capsys):
             "makes vectors of 64 values, wavsyncswap.safetensors takes 32",
         ),
         (["--checkpoint", "wavsyncswap.safetensors", "--size", "128"], "was trained at 96 alone"),
+        (
+            ["--checkpoint", "wavsyncswap.safetensors", "--identity", "extractor.safetensors", "--source", "face.png"],
+            "source: got face.png, wavsyncswap animates no picture",
+        ),
     ):
         paths = [str(tmp_path / a) if a.endswith(".safetensors") else a for a in arguments]
         assert main(["export", "wavsyncswap", *paths, "-o", str(out / "w.onnx")]) == 1
