@@ -1,0 +1,186 @@
+"""WavSyncSwap beside the cascade that it replaces: contestants take turns within one run, see test_ratio.py.
+
+Weights are random, since speed does not depend on them; the arrangement is preset `default` at full width and at the
+width that is trained here. A step runs with a prepared film; the unprepared network is source engine and step for
+every frame. Networks alone: tracking, pasting and video are left out for all alike.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from edgetalk import Session
+from edgetalk.avatar import Avatar, Film, halved
+from edgetalk.backends import open_engine
+from edgetalk.engines import gate
+from edgetalk.metadata import Metadata
+
+TURNS, WARM_UP, PAUSE = 30, 3, 0.01
+FPS = 25
+FRAMES = 8  # of the film
+SKIPS = (64, 48, 32)
+WIDTHS = (1.0, 0.4375)
+
+
+def soft(count, seed):
+    """Pictures (count, 96, 96, 3) without hard edges."""
+    import cv2
+
+    random = np.random.default_rng(seed)
+    noise = [cv2.GaussianBlur(random.normal(size=(96, 96, 3)), (0, 0), 4) for _ in range(count)]
+    return np.stack([np.clip(p / p.std() * 50 + 128, 0, 255).astype(np.uint8) for p in noise])
+
+
+def drive(count):
+    """What the graphs take: target, reference, identity, mel."""
+    random = np.random.default_rng(1)
+    vectors = random.normal(size=(count, 512)).astype(np.float32)
+    return {
+        "target": soft(count, 2),
+        "reference": soft(1, 3),
+        "identity": vectors / np.linalg.norm(vectors, axis=1, keepdims=True),
+        "mel": random.uniform(-4, 4, (count, 16, 80)).astype(np.float32),
+    }
+
+
+@pytest.fixture(scope="module", params=WIDTHS, ids=lambda width: f"width-{width}")
+def models(request, tmp_path_factory):
+    """Folder with the network's ONNX files, its int8 engines, and the width."""
+    from edgetalk.engines import build
+    from edgetalk.export import to_onnx
+    from edgetalk.train.networks import arcface, store
+    from edgetalk.train.networks.wavsyncswap import Config, WavSyncSwap
+
+    folder = tmp_path_factory.mktemp("wavsyncswap")
+    torch.manual_seed(0)
+    config, small = Config(width=request.param, skips=SKIPS), arcface.Config(width=0.0625, blocks=(1, 1, 1, 1))
+    store.save(folder / "wavsyncswap.safetensors", "wavsyncswap", WavSyncSwap(config).eval(), config)
+    store.save(folder / "identity.safetensors", "arcface", arcface.ArcFace(small).eval(), small)
+    for name, whole in (("wavsyncswap", False), ("whole", True)):
+        to_onnx(folder / "wavsyncswap.safetensors", folder / f"{name}.onnx", family="wavsyncswap", whole=whole)
+    np.savez(folder / "calibration.npz", **drive(5))
+    calibration = folder / "calibration.npz"
+    build(folder / "wavsyncswap.onnx", folder / "wavsyncswap.xml", precision="int8", calibration=calibration)
+    return folder, request.param
+
+
+@pytest.fixture(scope="module")
+def film(models):
+    """An avatar of FRAMES frames, by the f32 source graph."""
+    folder, _ = models
+    given = drive(FRAMES)
+    shot = Film(
+        target=given["target"],
+        matrices=np.zeros((FRAMES, 2, 3), np.float32),
+        at=np.arange(FRAMES, dtype=np.float32),
+        identity=given["identity"][:1],
+        size=(96, 96),
+        fps=Fraction(25),
+    )
+    source, made = open_engine(folder / "wavsyncswap-source.onnx"), []
+    for i in range(FRAMES):
+        feeds = {"target": shot.target[i : i + 1], "reference": shot.reference[i : i + 1], "identity": shot.identity}
+        made.append(halved(source.run(feeds), "source"))
+    features = {name: np.concatenate([one[name] for one in made]) for name in made[0]}
+    step = open_engine(folder / "wavsyncswap.onnx")
+    weights = Metadata.from_json(step.metadata, "wavsyncswap.onnx").source
+    return Avatar(shot.target[0], features, np.zeros((FRAMES, 4), np.float32), "wavsyncswap", weights, film=shot)
+
+
+@pytest.fixture(scope="module")
+def eager(models, film, threads):
+    """In PyTorch, fp32: the cascade at 96, always of full width, and this network whole."""
+    from bench.systems import Cascade
+    from edgetalk.train.networks import simswap, store, wav2lip
+
+    torch.set_num_threads(threads)
+    folder, _ = models
+    network, _ = store.load(folder / "wavsyncswap.safetensors", "wavsyncswap")
+    cascade = Cascade(wav2lip.Wav2Lip().eval(), simswap.SimSwap().eval(), 96).eval()
+    shot = film.film
+    pictures = [torch.from_numpy(p[:1].copy()).permute(0, 3, 1, 2) / 255 for p in (shot.target, shot.reference)]
+    vector = torch.from_numpy(shot.identity)
+
+    def by_cascade(mel):
+        with torch.inference_mode():
+            return cascade(pictures[0], torch.from_numpy(mel)[None], vector)
+
+    def by_network(mel):
+        with torch.inference_mode():
+            return network(*pictures, vector, torch.from_numpy(mel)[None])
+
+    return by_cascade, by_network
+
+
+def test_step(benchmark, models, film, threads, rounds):
+    folder, _ = models
+    with Session(folder / "wavsyncswap.xml", avatar=film, threads=threads) as session:
+        heard = itertools.cycle(drive(20)["mel"])
+        benchmark.extra_info.update(device=session.device, size=session.size)
+        benchmark.pedantic(lambda: session.step(next(heard)), rounds=rounds(200), warmup_rounds=rounds(20))
+
+
+def test_ratios(models, film, eager, threads, rounds, hold_ratios, hold):
+    folder, width = models
+    by_cascade, by_network = eager
+    whole = open_engine(folder / "whole.onnx", precision="f32", threads=threads)
+    source = open_engine(folder / "wavsyncswap-source.xml", threads=threads)
+    step = open_engine(folder / "wavsyncswap.xml", threads=threads)
+    exact = Session(folder / "wavsyncswap.onnx", avatar=film, threads=threads)
+    small = Session(folder / "wavsyncswap.xml", avatar=film, threads=threads)
+    shot = film.film
+    pictures = {"target": shot.target[:1], "reference": shot.reference[:1], "identity": shot.identity}
+
+    def unprepared(mel):
+        return step.run(source.run(pictures) | {"mel": mel[None]})["frame"][0]
+
+    contestants = {
+        "cascade": by_cascade,
+        "eager": by_network,
+        "whole": lambda mel: whole.run(pictures | {"mel": mel[None]})["frame"][0],
+        "unprepared": unprepared,
+        "f32": exact.step,
+        "int8": small.step,
+    }
+    heard = drive(20)["mel"]
+    seconds = {name: [] for name in contestants}
+    for turn in range(rounds(TURNS) + WARM_UP):
+        for name, work in contestants.items():
+            for again in (False, True):  # the first frame of a turn finds another one's data in the caches
+                time.sleep(0 if again else PAUSE)
+                start = time.perf_counter()
+                work(heard[turn % len(heard)])
+                if again and turn >= WARM_UP:
+                    seconds[name].append(time.perf_counter() - start)
+
+    def times(slow, fast):
+        """The median over turns: both times of a turn were taken within the same tenths of a second."""
+        return float(np.median(np.divide(seconds[slow], seconds[fast])))
+
+    for mel in heard[:4]:  # who is fast makes the right frames
+        wanted = whole.run(pictures | {"mel": mel[None]})["frame"][0].astype(int)
+        exact.at = small.at = 0
+        assert np.abs(exact.step(mel) - wanted).max() <= 2
+        for made in (unprepared(mel), small.step(mel)):
+            figures = gate.compare(wanted[None].astype(np.uint8), made[None].copy())
+            gate.check(figures, "int8", "the engine that was timed")
+    name = f"WavSyncSwap, width {width:g}:"
+    hold_ratios(
+        {
+            f"{name} int8 step against the cascade at 96 in PyTorch eager": times("cascade", "int8"),
+            f"{name} int8 step against its whole in PyTorch eager": times("eager", "int8"),
+            f"{name} int8 step against the f32 step": times("f32", "int8"),
+            f"{name} int8 unprepared against the cascade in PyTorch eager": times("cascade", "unprepared"),
+            f"{name} int8 unprepared against OpenVINO f32, whole": times("whole", "unprepared"),
+        }
+    )
+    hold(f"{name} real-time factor of the int8 step", float(np.median(seconds["int8"])) * FPS, "", 0.10)
+    hold(f"{name} unprepared, ms a frame", float(np.median(seconds["unprepared"])) * 1000, "ms", 20)
+    for session in (exact, small):
+        session.close()
