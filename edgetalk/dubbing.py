@@ -126,6 +126,11 @@ def dub(
                 for name in names
             ]
             workers.append(Pipeline(stages))
+        if portrait is not None and not any("identity" in stage.takes for stage in workers[0].stages):
+            raise InputError(
+                f"portrait: got one, and {', '.join(stage.name for stage in workers[0].stages)} paints nobody else's "
+                "face; leave it away, or add an engine that swaps faces"
+            )
         for k, stage in enumerate(workers[0].stages):
             if "identity" in stage.takes:
                 vector = _identity(stage, portrait, identity, use)

@@ -404,6 +404,7 @@ def test_every_bad_input_is_one_line(engines, target, tmp_path, capsys):
         ({"engine": engines / "arcface.onnx"}, "expected the step of wav2lip, simswap, wavsyncswap"),
         ({"engine": alone / "same.onnx"}, "there is no same-source.onnx beside it"),
         ({"engine": swap}, "was not told whose; give a portrait"),
+        ({"--portrait": picture_file}, "portrait: got one, and same.onnx paints nobody else's face"),
         ({"engine": alone / "swap.onnx", "--portrait": picture_file}, "name the extractor with --identity"),
         ({"engine": swap, "--portrait": picture_file}, "has no face in it"),
         ({"engine": swap, "--portrait": picture_file, "--identity": same}, "expected an extractor"),
