@@ -24,6 +24,9 @@ from .onnx_file import Feeds, Runner, with_outputs
 Q_MAX = 127
 """The range is -127 to 127, so that a value and its negative are equally far from zero."""
 BINS = 2048
+ERROR = 1.75
+"""Squares give the range to rare large values, whose errors hide in edges, and a coarse step to all small ones, which
+shows: of the bundled model SSIM was 0.980 with 2, 0.982 with 1.75 and 0.983 with 1.5, PSNR 41, 41 and 37 dB."""
 
 
 class Scale(NamedTuple):
@@ -115,8 +118,8 @@ def to_int8(
 def scales(model: onnx.ModelProto, samples: Sequence[Feeds], unsigned: bool = False) -> dict[str, Scale]:
     """Return the scale of each activation that feeds one of `layers`, by the name of its tensor.
 
-    A scale is the one of least squared rounding and clipping error on a histogram of what the f32 graph does
-    with the samples; exact zeros, which cost nothing at any scale, are not counted.
+    A scale is the one of least rounding and clipping error on a histogram of what the f32 graph does with the
+    samples; exact zeros, which cost nothing at any scale, are not counted. An error counts by its power ERROR.
     """
     wanted = set(layers(model))
     names = list(dict.fromkeys(n.input[0] for n in model.graph.node if n.name in wanted))
@@ -143,8 +146,10 @@ def scales(model: onnx.ModelProto, samples: Sequence[Feeds], unsigned: bool = Fa
 def _best_scale(counts: np.ndarray, peak: float, dtype: type[np.signedinteger] | type[np.unsignedinteger]) -> Scale:
     last = np.iinfo(dtype).max
     values = (np.arange(BINS) + 0.5) * peak / BINS
-    candidates = np.linspace(0.2, 1.0, 81) * peak / last
-    errors = [counts @ (values - np.minimum(np.round(values / step), last) * step) ** 2 for step in candidates]
+    candidates = np.linspace(0.05, 1.0, 96) * peak / last
+    errors = [
+        counts @ np.abs(values - np.minimum(np.round(values / step), last) * step) ** ERROR for step in candidates
+    ]
     return Scale(float(np.float32(candidates[int(np.argmin(errors))])), dtype)
 
 
