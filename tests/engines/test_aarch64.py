@@ -19,7 +19,7 @@ QEMU = shutil.which("qemu-aarch64-static")
 pytestmark = [
     pytest.mark.skipif(QEMU is None, reason="needs an emulator: apt install qemu-user-static"),
     pytest.mark.skipif(
-        not (FOLDER / "site").is_dir(),
+        not (FOLDER / "root").is_dir(),
         reason="needs the folder that tests/engines/aarch64.sh lays out, named in EDGETALK_AARCH64",
     ),
 ]
