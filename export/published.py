@@ -64,8 +64,9 @@ def is_torch(path: str | Path) -> bool:
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        head = file.read(2)
-    return head == b"PK" or head[:1] == b"\x80"
+        head = file.read(9)
+    # A safetensors file begins with the length of its header, whose first byte may be any, and the header's brace.
+    return head[8:] != b"{" and (head[:2] == b"PK" or head[:1] == b"\x80")
 
 
 def read(path: str | Path) -> Any:

@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from edgetalk.cli import main
@@ -150,3 +151,17 @@ def test_every_family_has_terms_and_a_signature():
     }
     for family, name in published.SIGNATURES.items():
         assert [other for other, names in shapes.items() if name in names] == [family]
+
+
+@pytest.mark.parametrize("first", [b"PK", b"\x80\x32"])
+def test_a_safetensors_file_is_known_whatever_its_header_is_long(first, tmp_path):
+    """Its first bytes are that length; by chance they are those of a zip archive or of a pickle."""
+    size = int.from_bytes(first, "little")
+    header = b'{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}}'
+    path = tmp_path / "chance.safetensors"
+    path.write_bytes(size.to_bytes(8, "little") + header.ljust(size) + b"\x01\x02")
+    assert load_file(path)["a"].tolist() == [1, 2]
+    assert not published.is_torch(path) and published.read(path)["a"].tolist() == [1, 2]
+    for legacy in (False, True):
+        torch.save({"a": torch.ones(2)}, path, _use_new_zipfile_serialization=not legacy)
+        assert published.is_torch(path)
