@@ -22,9 +22,9 @@ BUDGET = 3.5
 JUDGES = 6
 
 
-def norms(model: onnx.ModelProto) -> dict[str, str]:
-    """Return what can be folded: the name of each instance norm right behind a convolution, and that convolution's."""
-    return {norm.name: conv.name for norm, conv in _pairs(Graph(model))}
+def norms(model: onnx.ModelProto) -> list[str]:
+    """Return what can be folded: the names of the instance norms right behind a convolution, in graph order."""
+    return [norm.name for norm, _ in _pairs(Graph(model))]
 
 
 def _pairs(graph: Graph) -> list[tuple[onnx.NodeProto, onnx.NodeProto]]:
@@ -90,7 +90,7 @@ def cheapest(model: onnx.ModelProto, samples: Sequence[Feeds], budget: float = B
 
     A cost is the mean squared error of the frames of JUDGES of the samples, in units of one 255th squared.
     """
-    names, judge = list(norms(model)), samples[:: -(-len(samples) // JUDGES)]
+    names, judge = norms(model), samples[:: -(-len(samples) // JUDGES)]
     known = statistics(model, samples, names)
     wanted = _frames(model, judge)
     costs = {name: float(np.mean((_frames(fold(model, known, [name]), judge) - wanted) ** 2)) for name in names}
