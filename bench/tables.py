@@ -118,9 +118,8 @@ def contestants(systems: list[System], folder: Path, threads: int, cpu: bool) ->
     for i, system in enumerate(systems):
         if cpu:
             made[system.name, "eager"] = in_torch(system.network, system.inputs, "cpu")
-            for column, run in in_openvino(
-                system.network, system.inputs, folder / str(i), precisions(), threads
-            ).items():
+            kinds = precisions() if system.step else precisions()[:-1]  # int8 is built for our own families alone
+            for column, run in in_openvino(system.network, system.inputs, folder / str(i), kinds, threads).items():
                 made[system.name, column] = run
             for column, run in (
                 in_openvino(*system.step, folder / f"{i}-step", precisions()[-2:], threads) if system.step else {}
