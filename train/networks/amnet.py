@@ -10,7 +10,7 @@ Variants:
     amnet        k = 1, groups = channels: the released network, 4.085 M parameters in ψ (Table II), the default
     amnet-k3     k = 3, groups = channels: the paper's text (§III), 6.848 M parameters in ψ
     amnet-adain  the rival of Table IV: instance normalisation before the predicted scale and shift
-    amnet-lite   its cells at half the size, a third of the time per frame: found by train/lite.py
+    amnet-lite   its cells at half the size, 0.4 of the time per frame: found by train/lite.py
 """
 
 from __future__ import annotations
