@@ -77,7 +77,7 @@ def crop(planes: Image, matrix: Matrix, size: int) -> Image | None:
 
     cut = []
     for plane, at in zip(split(planes), (matrix, matrix @ SITED, matrix @ SITED), strict=True):
-        part = place(at, size, plane.shape[::-1])
+        part = place(at, (size, size), plane.shape[::-1])
         if part is None:
             return None
         cut.append(warp(plane[part], within(at, part), (size, size)))
@@ -88,16 +88,22 @@ def blend(planes: Image, colours: NDArray[np.float32], share: NDArray[np.float32
     """Put a crop into planes, in place, where the matrix has taken it from; see postprocess.change."""
     import cv2
 
-    layers = np.dstack([colours @ TO_YUV.T + share[..., None] * OFFSET, share]).astype(np.float32)
+    rows, columns = (np.flatnonzero((share > 0).any(axis) | (colours != 0).any((axis, 2))) for axis in (1, 0))
+    if not len(rows):
+        return
+    # Only the part of the crop that shows, and what a cubic interpolation looks at around it.
+    top, bottom, left, right = max(0, rows[0] - 2), rows[-1] + 3, max(0, columns[0] - 2), columns[-1] + 3
+    share, colours = share[top:bottom, left:right], colours[top:bottom, left:right]
+    matrix = matrix - [[0, 0, left], [0, 0, top]]
+    yuv = (colours @ TO_YUV.T + share[..., None] * OFFSET).astype(np.float32)
     whole = split(planes)
     for at, channels in ((matrix, (0,)), (matrix @ SITED, (1, 2))):
-        part = place(at, len(share), whole[channels[0]].shape[::-1])
+        part = place(at, share.shape[::-1], whole[channels[0]].shape[::-1])
         if part is None:
             continue
-        rows, columns = part
-        there = spread(layers, within(at, part), (columns.stop - columns.start, rows.stop - rows.start))
-        kept = 1 - there[:, :, 3]
+        inner, extent = within(at, part), whole[channels[0]][part].shape[::-1]
+        kept = 1 - spread(share, inner, extent)
         for channel in channels:
             region = whole[channel][part]
             weighted = cv2.multiply(region, kept, dtype=cv2.CV_32F)
-            region[:] = cv2.add(weighted, cv2.extractChannel(there, channel), dtype=cv2.CV_8U)
+            region[:] = cv2.add(weighted, spread(yuv[..., channel], inner, extent), dtype=cv2.CV_8U)

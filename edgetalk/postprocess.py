@@ -83,32 +83,32 @@ def change(crop: Picture, mask: Array, original: Picture | None = None) -> tuple
     return mask[:, :, None] * colours, share
 
 
-def spread(layers: Array, matrix: NDArray[np.float64], extent: tuple[int, int]) -> Array:
-    """Return what lies on a crop, float32 (S, S, 4), where `align` took the crop from with `matrix`.
+def spread(layer: Array, matrix: NDArray[np.float64], extent: tuple[int, int]) -> Array:
+    """Return what lies on a crop, float32 (h, w), where `align` took the crop from with `matrix`.
 
-    `extent` is width and height of the result, float32 (h, w, 4), which is 0 outside the crop. Enlarging is cubic
-    along rows and columns, and linear only for what is left to turn and shift: ten times as fast as a cubic warp.
+    `extent` is width and height of the result, float32 (H, W), which is 0 outside the crop. Enlarging is cubic along
+    rows and columns, and linear only for what is left to turn and shift: several times as fast as a cubic warp.
     """
     import cv2
 
     back = cv2.invertAffineTransform(matrix)
     scale = math.sqrt(abs(float(np.linalg.det(back[:, :2]))))
     if scale <= 1:
-        return np.asarray(warp(layers, back, extent, outside=0.0))
+        return np.asarray(warp(layer, back, extent, outside=0.0))
     times = math.ceil(scale)
-    side = len(layers) * times
-    large = cv2.resize(layers, (side, side), interpolation=cv2.INTER_CUBIC)
-    # pixel x of the layers is the middle of `times` pixels of the enlarged ones
+    height, width = layer.shape
+    large = cv2.resize(layer, (width * times, height * times), interpolation=cv2.INTER_CUBIC)
+    # pixel x of the layer is the middle of `times` pixels of the enlarged one
     small = np.array([[1 / times, 0, 0.5 / times - 0.5], [0, 1 / times, 0.5 / times - 0.5], [0, 0, 1]])
     return np.asarray(cv2.warpAffine(large, back @ small, extent, flags=cv2.INTER_LINEAR, borderValue=(0.0,) * 4))
 
 
-def place(matrix: NDArray[np.float64], size: int, extent: tuple[int, int]) -> tuple[slice, slice] | None:
-    """Return the rows and columns of a picture, `extent` is its width and height, that a crop of `size` looks at.
+def place(matrix: NDArray[np.float64], size: tuple[int, int], extent: tuple[int, int]) -> tuple[slice, slice] | None:
+    """Return the rows and columns of a picture that a crop looks at; None where it lies outside the picture.
 
-    None where the crop lies outside the picture.
+    `size` is the crop's width and height, `extent` the picture's.
     """
-    corners = np.array([[x, y, 1] for x in (-0.5, size - 0.5) for y in (-0.5, size - 0.5)])
+    corners = np.array([[x, y, 1] for x in (-0.5, size[0] - 0.5) for y in (-0.5, size[1] - 0.5)])
     corners = corners @ np.linalg.inv(np.vstack([matrix, [0, 0, 1]])).T[:, :2]
     left, top = (int(v) for v in np.clip(np.floor(corners.min(0)) - MARGIN, 0, extent))
     right, bottom = (int(v) for v in np.clip(np.ceil(corners.max(0)) + MARGIN, 0, extent))
@@ -131,9 +131,12 @@ def paste(
     """
     result = frame.copy()
     height, width = frame.shape[:2]
-    part = place(matrix, len(crop), (width, height))
+    part = place(matrix, crop.shape[1::-1], (width, height))
     if part is not None:
-        region = result[part]
-        layers = spread(np.dstack(change(crop, mask, original)), within(matrix, part), region.shape[1::-1])
-        region[:] = np.clip(np.rint(region * (1 - layers[:, :, 3:]) + layers[:, :, :3]), 0, 255)
+        region, inner = result[part], within(matrix, part)
+        colours, share = change(crop, mask, original)
+        kept = 1 - spread(share, inner, region.shape[1::-1])
+        for k in range(3):
+            added = spread(colours[:, :, k], inner, region.shape[1::-1])
+            region[:, :, k] = np.clip(np.rint(region[:, :, k] * kept + added), 0, 255)
     return result
