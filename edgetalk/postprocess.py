@@ -61,8 +61,8 @@ def match_colour(crop: Picture, reference: Picture, mask: Array) -> Picture:
     (values, mean, spread), (_, want, wanted) = moments(crop), moments(reference)
     gain = np.clip(np.maximum(wanted, 1.0) / np.maximum(spread, 1.0), 1 / MAX_GAIN, MAX_GAIN)
     shift = np.clip(want - mean, -MAX_SHIFT, MAX_SHIFT)
-    matched = np.clip(np.rint((values - mean) * gain + (mean + shift)), 0, 255)
-    return matched.astype(np.uint8).reshape(crop.shape)
+    matched: Array = np.clip(np.rint((values - mean) * gain + (mean + shift)), 0, 255)
+    return np.asarray(matched.reshape(crop.shape), np.uint8)
 
 
 def change(crop: Picture, mask: Array, original: Picture | None = None) -> tuple[Array, Array]:
@@ -91,7 +91,7 @@ def spread(layer: Array, matrix: NDArray[np.float64], extent: tuple[int, int]) -
     """
     import cv2
 
-    back = cv2.invertAffineTransform(matrix)
+    back = np.asarray(cv2.invertAffineTransform(matrix), np.float64)
     scale = math.sqrt(abs(float(np.linalg.det(back[:, :2]))))
     if scale <= 1:
         return np.asarray(warp(layer, back, extent, outside=0.0))
