@@ -112,17 +112,20 @@ def in_openvino(
     return made
 
 
-def contestants(systems: list[System], folder: Path, threads: int, cpu: bool) -> dict[tuple[str, str], Contestant]:
-    """Return what takes turns, by system and column."""
+def contestants(
+    systems: list[System], folder: Path, threads: int, cpu: bool, int8: bool = True
+) -> dict[tuple[str, str], Contestant]:
+    """Return what takes turns, by system and column; int8 is built for our own families alone, if at all."""
+    floats, left = precisions()[:-1], ["int8"] if int8 else []
     made: dict[tuple[str, str], Contestant] = {}
     for i, system in enumerate(systems):
         if cpu:
             made[system.name, "eager"] = in_torch(system.network, system.inputs, "cpu")
-            kinds = precisions() if system.step else precisions()[:-1]  # int8 is built for our own families alone
+            kinds = floats + left if system.step else floats
             for column, run in in_openvino(system.network, system.inputs, folder / str(i), kinds, threads).items():
                 made[system.name, column] = run
             for column, run in (
-                in_openvino(*system.step, folder / f"{i}-step", precisions()[-2:], threads) if system.step else {}
+                in_openvino(*system.step, folder / f"{i}-step", floats[-1:] + left, threads) if system.step else {}
             ).items():
                 made[system.name, f"step-{column}"] = run
         else:
@@ -176,6 +179,7 @@ def measure(
     repeats: int = 1,
     cpu: bool = True,
     prepared: Path | None = None,
+    int8: bool = True,
 ) -> dict[str, Any]:
     """Measure on the CPU or on the GPU; return the figures with the machine that they are of.
 
@@ -184,7 +188,7 @@ def measure(
     torch.set_num_threads(threads)
     names = {system.name: system.table for system in systems}
     with tempfile.TemporaryDirectory() as folder:
-        runs = contestants(systems, prepared or Path(folder), threads, cpu)
+        runs = contestants(systems, prepared or Path(folder), threads, cpu, int8)
         others = Others()
         figures = take_turns({key: run for key, run in runs.items() if names[key[0]] == "II"}, turns)
         figures |= take_clips({key: run for key, run in runs.items() if names[key[0]] == "3"}, seconds, repeats)
@@ -362,6 +366,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: every core")
     parser.add_argument("--prepared", type=Path, metavar="FOLDER", help="keep engines there, and take those that are")
     parser.add_argument("--prepare", action="store_true", help="make the engines in --prepared, and measure nothing")
+    parser.add_argument("--no-int8", action="store_true", help="leave int8 out, which takes minutes to build")
     parser.add_argument("--only", choices=("cpu", "gpu"), help="default: the CPU, and the GPU where there is one")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="FOLDER", help="where results lie")
     parser.add_argument("--write", type=Path, default=PAGE, metavar="PAGE", help="page with the two marks to write to")
@@ -371,15 +376,11 @@ def main(arguments: list[str] | None = None) -> None:
         systems = all_systems()
         if args.prepare:
             args.prepared.mkdir(parents=True, exist_ok=True)
-            contestants(systems, args.prepared, args.threads, cpu=True)
+            contestants(systems, args.prepared, args.threads, True, not args.no_int8)
             return
         if args.only != "gpu":
-            print(
-                save(
-                    measure(systems, args.turns, args.threads, args.seconds, args.repeats, prepared=args.prepared),
-                    args.out,
-                )
-            )
+            told = {"prepared": args.prepared, "int8": not args.no_int8}
+            print(save(measure(systems, args.turns, args.threads, args.seconds, args.repeats, **told), args.out))
         if args.only != "cpu" and torch.cuda.is_available():
             made = measure(systems, args.turns, args.threads, args.seconds, args.repeats, cpu=False)
             print(save(made, args.out))
