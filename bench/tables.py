@@ -328,7 +328,12 @@ def plot(results: list[dict[str, Any]], path: Path) -> None:
 
     names = [row["name"] for row in results[0]["rows"]]
     figure, axes = pyplot.subplots(figsize=(9, 5.5), layout="constrained")
-    series = [(i, column) for i, result in enumerate(results) for column in (CPU if result["kind"] == "cpu" else GPU)]
+    series = [
+        (i, column)
+        for i, result in enumerate(results)
+        for column in (CPU if result["kind"] == "cpu" else GPU)
+        if any(column in _figures(row) for row in result["rows"])
+    ]
     for k, (i, column) in enumerate(series):
         medians = [
             next((_milliseconds(row, column) for row in results[i]["rows"] if row["name"] == name), np.nan)
