@@ -208,7 +208,7 @@ def test_lengths(engines, tmp_path, fit, seconds, expected):
     pcm = speech(seconds)
     totals = []
     done = edgetalk.dub(
-        engines / "same.onnx", source, pcm, tmp_path / "b.mp4", fit=fit, progress=lambda i, n: totals.append((i, n))
+        engines / "same.onnx", source, pcm, tmp_path / "b.mp4", fit=fit, crf=4, progress=lambda *n: totals.append(n)
     )
     assert order(tmp_path / "b.mp4") == expected
     assert totals == [(i + 1, len(expected)) for i in range(len(expected))]
@@ -224,7 +224,7 @@ def test_a_picture_speaks_as_long_as_the_sound(engines, tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), picture(3)[..., ::-1])
     write_track(tmp_path / "a.track.npz", [face()], Fraction(25))
     for fit in ("ping-pong", "hold"):
-        edgetalk.dub(engines / "same.onnx", tmp_path / "a.png", speech(0.5), tmp_path / "b.mp4", fit=fit)
+        edgetalk.dub(engines / "same.onnx", tmp_path / "a.png", speech(0.5), tmp_path / "b.mp4", fit=fit, crf=4)
         assert order(tmp_path / "b.mp4") == [3] * 12
 
 
