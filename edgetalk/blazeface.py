@@ -60,8 +60,8 @@ def decode(regressors: Array, logits: Array, centres: Array) -> tuple[Array, Arr
     values = regressors[keep].reshape(-1, 8, 2) / SIZE
     centre = values[:, 0] + centres[keep]
     half = values[:, 1] / 2
-    points = values[:, 2:] + centres[keep, None]
-    scores = 1 / (1 + np.exp(-np.clip(logits[keep], -80, 80)))
+    points: Array = np.asarray(values[:, 2:] + centres[keep, None], np.float32)
+    scores: Array = np.asarray(1 / (1 + np.exp(-np.clip(logits[keep], -80, 80))), np.float32)
     return np.concatenate([centre - half, centre + half], 1), points, scores
 
 
