@@ -65,7 +65,7 @@ def build(architecture: Architecture, folder: Path, name: str, size: int = 256) 
     rng, inputs = np.random.default_rng(0), Runner(step).inputs
     feeds = {key: rng.standard_normal(spec.shape).astype(spec.dtype) for key, spec in inputs.items()}
     path = folder / f"{name}.xml"
-    openvino.write(builder._typed(step, "int8", ".xml", [feeds], ()), path, halve=True)
+    openvino.write(builder.typed_graph(step, "int8", ".xml", [feeds], ()), path, halve=True)
     return path
 
 

@@ -80,7 +80,7 @@ def precisions() -> list[str]:
 
 def build(network: nn.Module, inputs: Inputs, stem: Path, kinds: list[str]) -> None:
     """Write STEM-f32.xml and so on, as `edgetalk build` writes them; what is there already stays."""
-    from edgetalk.engines.builder import _typed as typed
+    from edgetalk.engines.builder import typed_graph as typed
     from edgetalk.engines.openvino import write
     from edgetalk.export.onnx_file import to_bytes, trace
     from edgetalk.metadata import Metadata

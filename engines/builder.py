@@ -95,9 +95,9 @@ def build(
         folded = cheapest(step, learn)
         plain = fold(step, statistics(step, learn, folded), folded)
         told["folded_statistics"] = f"{len(folded)} of {len(norms(step))} norms, for {avatar.name}"
-    typed = {"step": _typed(plain, precision, out.suffix, learn, _kept(keep, step, source if film else None))}
+    typed = {"step": typed_graph(plain, precision, out.suffix, learn, _kept(keep, step, source if film else None))}
     if source is not None and film:
-        typed["source"] = _typed(source, precision, out.suffix, learn, _kept(keep, source, step))
+        typed["source"] = typed_graph(source, precision, out.suffix, learn, _kept(keep, source, step))
     metadata = dataclasses.replace(metadata, precision=precision, onnx=sha256(path))
     write = _write_openvino if out.suffix == ".xml" else _write_tensorrt
 
@@ -134,7 +134,7 @@ def _with_face(samples: list[Feeds], avatar: Avatar, name: str) -> list[Feeds]:
     return [sample | features for sample in samples]
 
 
-def _typed(
+def typed_graph(
     model: onnx.ModelProto, precision: str, suffix: str, samples: list[Feeds], keep: Collection[str]
 ) -> onnx.ModelProto:
     """Return the graph in a precision, and in the form that engines of this suffix run fastest."""

@@ -131,8 +131,8 @@ def test_a_damaged_source_fails_the_gate_of_the_step(exported, tmp_path, monkeyp
             weight.raw_data = bytes(len(weight.raw_data))
         return typed
 
-    real = builder._typed
-    monkeypatch.setattr(builder, "_typed", damaged)
+    real = builder.typed_graph
+    monkeypatch.setattr(builder, "typed_graph", damaged)
     with pytest.raises(ModelError, match=r"wavsyncswap.xml in f32 has (ssim|psnr|mouth_psnr) [\d.]+ against f32"):
         build(exported / "wavsyncswap.onnx", tmp_path / "wavsyncswap.xml")
     assert list(tmp_path.iterdir()) == []
