@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -304,12 +303,13 @@ def test_ctrl_c_leaves_nothing(engines, target, tmp_path):
     sound = write(tmp_path, 400.0)
     arguments = ["dub", engines / "same.onnx", "--video", target, "--audio", sound, "-o", tmp_path / "a.mp4"]
     command = [sys.executable, "-m", "edgetalk.cli", *map(str, arguments)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731, a background job ignores it
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
     part = tmp_path / "a.mp4.part"
     while not (part.exists() and part.stat().st_size) and process.poll() is None:
         time.sleep(0.05)
     time.sleep(0.3)
-    os.kill(process.pid, signal.SIGINT)
+    process.send_signal(signal.SIGINT)
     told = process.communicate(timeout=30)[1]
     assert process.returncode == 130 and "interrupted" in told, told
     assert [path.name for path in tmp_path.iterdir()] == ["speech.wav"]
