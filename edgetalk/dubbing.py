@@ -27,6 +27,7 @@ from . import audio as sound
 from . import mel
 from . import portrait as portraits
 from .avatar import Avatar
+from .backends import cores
 from .clock import frame_count
 from .consent import check_stated
 from .errors import InputError
@@ -116,7 +117,7 @@ def dub(
     if not len(pcm):
         raise InputError("pcm: got 0 samples, expected sound")
     film = Reader(video)
-    side_by_side = streams or min(STREAMS, threads or len(os.sched_getaffinity(0)))
+    side_by_side = streams or min(STREAMS, threads or cores())
     with contextlib.ExitStack() as opened:
         faces = opened.enter_context(contextlib.closing(Faces(film, track, face)))
         workers = []

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .backends import cores
 from .clock import SAMPLE_RATE, frame_count
 from .errors import InputError, ModelError
 from .metadata import AudioSpec
@@ -65,7 +66,7 @@ class Timings:
 
 def streams(threads: int | None) -> int:
     """Return how many steps of a film to do side by side on `threads` CPU threads, None for all that are there."""
-    return min(STREAMS, threads or len(os.sched_getaffinity(0)))
+    return min(STREAMS, threads or cores())
 
 
 def front_end(session: Session) -> AudioSpec:

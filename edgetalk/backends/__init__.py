@@ -24,6 +24,12 @@ SUFFIXES = {".xml": "openvino", ".onnx": "openvino", ".plan": "tensorrt", ".tfli
 Arrays = dict[str, NDArray[Any]]
 
 
+def cores() -> int:
+    """Return how many processors this process may use; systems other than Linux tell only how many there are."""
+    allowed = getattr(os, "sched_getaffinity", None)
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
+
+
 class TensorSpec(NamedTuple):
     """What one input or output of a graph looks like."""
 

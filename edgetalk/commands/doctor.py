@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import os
 import platform
 import sys
 from pathlib import Path
@@ -43,11 +42,13 @@ def run(args: argparse.Namespace) -> None:
 
 def machine() -> list[str]:
     """What this machine offers, one line each."""
+    from edgetalk.backends import cores
+
     memory = _meminfo()
     lines = [
         f"python        {platform.python_version()} ({sys.executable})",
         f"system        {platform.system()} {platform.release()} {platform.machine()}",
-        f"cpu           {len(os.sched_getaffinity(0))} cores; {', '.join(_features()) or 'features unknown'}",
+        f"cpu           {cores()} cores; {', '.join(_features()) or 'features unknown'}",
         f"memory        {memory['MemAvailable'] / 2**30:.1f} of {memory['MemTotal'] / 2**30:.1f} GiB free",
     ]
     for package, what in PACKAGES.items():

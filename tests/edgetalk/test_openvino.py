@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgetalk import BackendError, InputError, ModelError
-from edgetalk.backends import open_engine, preflight
+from edgetalk.backends import cores, open_engine, preflight
 
 
 @pytest.fixture
@@ -261,3 +261,11 @@ def test_preflight_tells_inputs_and_precision(zoo):
     lines = "\n".join(preflight(zoo.root / "f32/amnet.xml"))
     assert "OpenVINO" in lines and "f32" in lines
     assert "mel float32 (1, 32, 80)" in lines and "frame uint8 (1, 32, 32, 3)" in lines
+
+
+def test_processors_are_counted_where_the_system_tells_no_more(monkeypatch):
+    here = len(os.sched_getaffinity(0))
+    assert cores() == here
+    monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS and Windows
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert cores() == 6
