@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 
 from edgetalk import Session, benchmark
+from edgetalk.backends import cores
 from edgetalk.preprocess import windows
 from edgetalk.session import MODELS
 
@@ -47,10 +48,6 @@ def device_name() -> str:
         text = found[1] if found else os.uname().machine
     name = re.sub(r"[^a-z0-9]+", "-", re.sub(r"\(R\)|\(TM\)| CPU| Processor", "", text).lower()).strip("-")
     return f"{name}-{cores()}-cores"
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 BASELINES = HERE / "baselines" / device_name()

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 from edgetalk import benchmark, stages
-from edgetalk.backends import Arrays, TensorSpec
+from edgetalk.backends import Arrays, TensorSpec, cores
 from edgetalk.dubbing import dub
 from edgetalk.export.exporter import to_onnx
 from edgetalk.export.graph import Graph
@@ -201,7 +201,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--seconds", type=float, default=2.0, help="of each clip (default: 2; the paper: 10)")
     parser.add_argument("--repeats", type=int, default=5, help="clips of each (default: 5; the paper: 20)")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: every core")
+    parser.add_argument("--threads", type=int, default=cores(), help="default: every core")
     parser.add_argument("--prepared", type=Path, metavar="FOLDER", help="keep engines there, and take those that are")
     parser.add_argument("--out", type=Path, default=RESULTS, metavar="FILE", help="default: docs/results/dubs.json")
     parser.add_argument("--write", type=Path, default=PAGE, metavar="PAGE", help="page with the bench's two marks")

@@ -7,6 +7,8 @@ import re
 import time
 from pathlib import Path
 
+from edgetalk.backends import cores
+
 ZEN = {"23": "Zen 1 or 2", "25": "Zen 3 or 4", "26": "Zen 5"}  # AMD's families; server processors in clouds hide more
 
 
@@ -16,7 +18,7 @@ def processor() -> str:
     told = dict(re.findall(r"^(model name|cpu family)\s*: (.+)$", text, re.MULTILINE))
     name = told.get("model name", os.uname().machine)
     zen = f" ({ZEN[told['cpu family']]})" if name.startswith("AMD") and told.get("cpu family") in ZEN else ""
-    return f"{name}{zen}, {len(os.sched_getaffinity(0))} cores"
+    return f"{name}{zen}, {cores()} cores"
 
 
 class Others:

@@ -26,6 +26,7 @@ import onnx
 import openvino as ov
 from openvino import opset13 as ops
 
+from edgetalk.backends import cores
 from edgetalk.metadata import Metadata
 from edgetalk.session import MODELS
 
@@ -232,7 +233,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         prog="python -m bench.roofline", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--engine", type=Path, default=MODELS / "amnet.xml", help="default: the bundled one")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: every core")
+    parser.add_argument("--threads", type=int, default=cores(), help="default: every core")
     parser.add_argument("--turns", type=int, default=TURNS)
     parser.add_argument("--print", action="store_true", help="write nothing")
     parser.add_argument("--write", type=Path, default=PAGE, metavar="PAGE", help="page with the two marks")
@@ -244,7 +245,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     rounds = [measure(args.engine, args.threads, args.turns) for _ in range(ROUNDS)]
     groups = min(rounds, key=lambda groups: sum(group.convolutions + group.others for group in groups))
     busy_now, ours_now = busy_seconds()
-    others = (busy_now - busy - (ours_now - ours)) / (time.perf_counter() - start) / len(os.sched_getaffinity(0))
+    others = (busy_now - busy - (ours_now - ours)) / (time.perf_counter() - start) / cores()
     text = markdown(groups, peaks, moved, time.strftime("%Y-%m-%d"))
     if others > 0.1:
         text += f"\n**Other programs took {others:.0%} of the processor meanwhile: do not quote these times.**\n"

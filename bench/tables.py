@@ -30,6 +30,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from edgetalk.backends import cores
+
 from .machine import Others, processor
 from .page import PAGE, put
 from .systems import Inputs, System, all_systems, outputs
@@ -368,7 +370,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--turns", type=int, default=30, help="frames of each contestant of Table II (default: 30)")
     parser.add_argument("--seconds", type=float, default=1.0, help="of each clip of Table 3 (default: 1; paper: 10)")
     parser.add_argument("--repeats", type=int, default=5, help="clips of Table 3 (default: 5; paper: 20)")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: every core")
+    parser.add_argument("--threads", type=int, default=cores(), help="default: every core")
     parser.add_argument("--prepared", type=Path, metavar="FOLDER", help="keep engines there, and take those that are")
     parser.add_argument("--prepare", action="store_true", help="make the engines in --prepared, and measure nothing")
     parser.add_argument("--no-int8", action="store_true", help="leave int8 out, which takes minutes to build")

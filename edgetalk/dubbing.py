@@ -24,10 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import audio as sound
-from . import mel
+from . import mel, render
 from . import portrait as portraits
 from .avatar import Avatar
-from .backends import cores
 from .clock import frame_count
 from .consent import check_stated
 from .errors import InputError
@@ -39,9 +38,7 @@ from .targets import FITS, Faces, Target, length, targets, with_references
 from .track import Face
 from .video import SOURCE_TYPE, TAGS, TOOL, Image, Writer, container
 
-STREAMS = 2  # frames that are repainted side by side: neither waits for the other's threads
 AHEAD = 4  # frames that are decoded before they are wanted
-QUEUE = 8  # frames that may wait for the encoder
 STAGES = ("read", "paint", "encode")
 MARKS = {
     **TAGS,
@@ -117,7 +114,7 @@ def dub(
     if not len(pcm):
         raise InputError("pcm: got 0 samples, expected sound")
     film = Reader(video)
-    side_by_side = streams or min(STREAMS, threads or cores())
+    side_by_side = streams or render.streams(threads)
     with contextlib.ExitStack() as opened:
         faces = opened.enter_context(contextlib.closing(Faces(film, track, face)))
         workers = []
@@ -233,7 +230,7 @@ def _dub(
             """Give the oldest frame to the encoder; wait where that has too many already."""
             planes = painted.popleft().result()
             written.append(encoder.submit(timed, report.encode, writer.write_planes, planes))
-            if len(written) > QUEUE:
+            if len(written) > render.QUEUE:
                 written.popleft().result()
             report.frames += 1
             if progress is not None:

@@ -31,6 +31,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from edgetalk.backends import cores
 from edgetalk.errors import InputError
 
 from . import motion, speech
@@ -175,7 +176,7 @@ def write(
             f"data set: got codec {codec!r}, {plan.frames} frames, size {size}; expected codec raw or "
             "h264, at least one frame, size 16 or more"
         )
-    workers = workers or len(os.sched_getaffinity(0))
+    workers = workers or cores()
     write_speech(folder, plan, workers)
     if not speech_only:
         _draw(folder, size, codec, workers)
