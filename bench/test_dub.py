@@ -18,10 +18,10 @@ import torch
 
 from edgetalk import benchmark as works
 from edgetalk.dubbing import STAGES, dub
+from edgetalk.face import read_track, write_track
 from edgetalk.planes import crop
 from edgetalk.reader import Reader
 from edgetalk.stages import Stage
-from edgetalk.track import read_track, write_track
 from edgetalk.video import Writer
 
 SECONDS, TURNS, RUNS = 4.0, 3, 100

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InputError
-from .track import Face, read_track, track_beside, track_rate
+from .face import Face, Tracker, read_track, track_beside, track_rate
 
 Array = NDArray[np.float32]
 
@@ -95,7 +95,6 @@ def drive(
     track = path if path.suffix == ".npz" else track_beside(path)
     if track is not None:
         return Driven(read_track(track), track_rate(track), fps, limits, track.name)
-    from .face import Tracker
     from .reader import Reader
 
     pictures = Reader(path)

@@ -30,12 +30,12 @@ from .avatar import Avatar
 from .clock import frame_count
 from .consent import check_stated
 from .errors import InputError
+from .face import Face
 from .metadata import AudioSpec
 from .preprocess import Array, Picture, check_pcm, windows
 from .reader import Reader
 from .stages import Pipeline, Stage
 from .targets import FITS, Faces, Target, length, targets, with_references
-from .track import Face
 from .video import SOURCE_TYPE, TAGS, TOOL, Image, Writer, container
 
 AHEAD = 4  # frames that are decoded before they are wanted

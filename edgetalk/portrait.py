@@ -16,10 +16,10 @@ from .avatar import Avatar, load
 from .backends import SUFFIXES, open_engine
 from .consent import check_use
 from .errors import InputError, ModelError
+from .face import find, read_track, track_beside
 from .files import sha256
 from .metadata import Metadata
 from .preprocess import Picture, align, crop_matrix, read_picture
-from .track import read_track, track_beside
 
 FAMILIES = ("arcface", "wavsyncswap")
 EXTRACTOR = "arcface"
@@ -57,8 +57,6 @@ def points(portrait: str | os.PathLike[str] | Picture, picture: Picture) -> NDAr
             if not faces:
                 raise InputError(f"{track.name} has no face in it; take it away to have {name} looked at")
             return faces[0].points
-    from .face import find
-
     found = find(picture)
     if not found:
         raise InputError(f"{name} shows no face; take a portrait from the front with the whole head in the picture")

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InputError
+from .face import Face, Tracker, read_track, track_beside, track_rate
 from .planes import to_rgb
 from .preprocess import Picture
 from .reader import Reader
-from .track import Face, read_track, track_beside, track_rate
 
 Image = NDArray[np.uint8]
 
@@ -58,8 +58,6 @@ class Faces:
         path = track_beside(film.path) if track is None else Path(track)
         self._track: list[Face | None] = []
         if path is None:
-            from .face import Tracker  # nothing of it is needed where there is a track file
-
             self._tracker = Tracker(film.fps, pick=pick)
         else:
             self._track, self._name = read_track(path), path.name

@@ -2,7 +2,7 @@
 
 Networks of this family see faces as a tracker hands them over, at run time and in training alike. The points are the
 eyes' centres, the tip of the nose and the corners of the mouth, the viewer's left first, as fractions of the crop.
-Leaves out tracking itself (edgetalk/face.py) and cropping of filmed pictures (edgetalk/preprocess.py, which holds the
+Leaves out tracking itself (edgetalk/face) and cropping of filmed pictures (edgetalk/preprocess.py, which holds the
 template: the mean of the points over drawn faces that turn and speak, small enough to keep the chin of an open mouth).
 """
 

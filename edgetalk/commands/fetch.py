@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edgetalk.errors import BackendError, ModelError
+from edgetalk.face.models import CACHE, DETECTOR, MESH, cache_folder
 from edgetalk.files import together
-from edgetalk.look import CACHE, DETECTOR, MESH, cache_folder
 
 
 class Member(NamedTuple):

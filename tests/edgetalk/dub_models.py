@@ -10,9 +10,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from edgetalk.face import Face, write_track
 from edgetalk.metadata import AudioSpec, Metadata
 from edgetalk.stages import MASKS
-from edgetalk.track import Face, write_track
 from edgetalk.video import Writer
 
 SIZE = 64  # of a crop

@@ -21,11 +21,11 @@ from edgetalk.avatar import Avatar, Film
 from edgetalk.avatar import save as save_avatar
 from edgetalk.cli import main
 from edgetalk.errors import InputError, ModelError
+from edgetalk.face import write_track
 from edgetalk.planes import of_rgb, split, to_rgb
 from edgetalk.preprocess import ASPECTS, TEMPLATES, crop_matrix
 from edgetalk.reader import Reader
 from edgetalk.stages import MASKS, Pipeline, Stage
-from edgetalk.track import write_track
 
 from . import dub_models as tiny
 from .dub_models import POINTS, SIZE, face, film, number, picture, speech

@@ -12,7 +12,7 @@ from edgetalk import BackendError
 from edgetalk.cli import main
 from edgetalk.commands import fetch
 from edgetalk.face import cache_folder, face_models
-from edgetalk.look import CACHE
+from edgetalk.face.models import CACHE
 
 NAME = "mediapipe-0.10.21-cp311-cp311-manylinux_2_28_x86_64.whl"
 CONTENTS = {name: f"what {name} holds".encode() for name in fetch.MEMBERS}

@@ -14,6 +14,7 @@ from edgetalk import avatar as avatars
 from edgetalk.backends import open_engine
 from edgetalk.cli import main
 from edgetalk.errors import BackendError, InputError, ModelError
+from edgetalk.face import Face, write_track
 from edgetalk.film import make_film
 from edgetalk.halves import widen
 from edgetalk.mel import log_mel, windows
@@ -21,7 +22,6 @@ from edgetalk.metadata import AudioSpec
 from edgetalk.postprocess import feather, paste
 from edgetalk.preprocess import TEMPLATES, align, crop_matrix, read_picture
 from edgetalk.reader import Reader
-from edgetalk.track import Face, write_track
 from edgetalk.video import Writer
 
 WIDTH, HEIGHT, FRAMES = 160, 120, 12

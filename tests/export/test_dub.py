@@ -10,9 +10,9 @@ import torch
 
 from edgetalk.backends import open_engine
 from edgetalk.cli import main
+from edgetalk.face import Face, write_track
 from edgetalk.preprocess import TEMPLATES, align, crop_matrix
 from edgetalk.reader import Reader
-from edgetalk.track import Face, write_track
 from edgetalk.video import Writer
 
 from . import by_name

@@ -12,16 +12,17 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from edgetalk import BackendError, InputError, look
+from edgetalk import BackendError, InputError
 from edgetalk.driving import drive
 from edgetalk.face import Tracker, face_models, find, read_track, write_track
-from edgetalk.look import Look
+from edgetalk.face import models as networks
+from edgetalk.face.look import Eyes, Look, face_of
 from edgetalk.train.announcers import CAST, Announcer, Controls, Light
 from edgetalk.train.announcers.visemes import SHAPES
 from edgetalk.video import Writer
 
-from . import face_doubles as doubles
-from .face_doubles import frame
+from . import doubles
+from .doubles import frame
 
 FPS = Fraction(25)
 
@@ -37,8 +38,8 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def models(folder, monkeypatch):
     """The doubles in the place of the two networks."""
-    monkeypatch.setattr(look, "DETECTOR", "detector.onnx")
-    monkeypatch.setattr(look, "MESH", "mesh.onnx")
+    monkeypatch.setattr(networks, "DETECTOR", "detector.onnx")
+    monkeypatch.setattr(networks, "MESH", "mesh.onnx")
     return folder
 
 
@@ -175,7 +176,7 @@ def test_without_the_networks_the_way_to_them_is_told(monkeypatch, tmp_path):
 
 def test_a_film_without_a_track_drives_by_what_the_tracker_sees(models, tmp_path, monkeypatch):
     monkeypatch.setenv("EDGETALK_CACHE", str(tmp_path))
-    (tmp_path / look.CACHE).symlink_to(models)
+    (tmp_path / networks.CACHE).symlink_to(models)
     with Writer(tmp_path / "film.mp4", (320, 240), FPS) as writer:
         for _ in range(10):
             writer.write(frame((150, 120, 90)))
@@ -221,7 +222,7 @@ def test_announcers_are_found_where_they_are_drawn(cast):
             picture = announcer.draw(controls)
             sights = seeing.all(picture)
             count += len(sights) == 1
-            face = look.face_of(sights[0], look.Eyes(FPS))
+            face = face_of(sights[0], Eyes(FPS))
             truth = announcer.landmarks(controls)[POINTS] * 256
             turned.append(np.degrees(face.pose - controls.pose))
             moved.append(np.hypot(*(face.points - truth).T) / np.hypot(*(truth[0] - truth[1])))

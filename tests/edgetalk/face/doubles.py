@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgetalk.facemesh import CANONICAL, RIGID
+from edgetalk.face.facemesh import CANONICAL, RIGID
 
 RED = (220, 40, 40)
 FACE = 40  # pixels of the detector's 128 that its double takes every face to be wide

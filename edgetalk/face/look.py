@@ -1,30 +1,25 @@
-"""What is seen of the faces in one frame, by two small networks and without a memory, and where their files are.
+"""What is seen of the faces in one frame, by two small networks and without a memory.
 
-find and Tracker in face.py are what to use; these are their parts.
+find and Tracker in tracker.py are what to use; these are their parts.
 """
 
 from __future__ import annotations
 
-import errno
 import os
-import sys
 from fractions import Fraction
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgetalk.preprocess import Picture
+
 from .blazeface import BlazeFace, overlaps
-from .errors import BackendError
 from .facemesh import FaceMesh, Place, angles, box_around, five_points, openness, place_around, rotation
-from .preprocess import Picture
+from .models import face_models
 from .track import Face
 
 Array = NDArray[np.float32]
-
-DETECTOR, MESH = "face_detection_short_range.tflite", "face_landmark.tflite"
-CACHE = "mediapipe-0.10.21"  # folder of the two in the user's cache: what they came with
 
 PRESENCE = 0.5  # of the mesh, below which there is no face
 SAME = 0.3  # overlap (intersection over union) of two boxes of one face
@@ -33,40 +28,6 @@ OPEN = 0.30  # aspect ratio of open eyes, until a face has shown its own
 WIDER, NARROWER = 0.15, 3.0  # seconds after which a wider, a narrower eye is believed to be the open one
 RAISED = 0.6  # part of the opening that the mesh loses per radian that a head is raised: 12 % at 11° in drawn heads
 STARTS, SHUT = 0.92, 0.62  # of the open eye's ratio: where a blink starts, and what the mesh shows of closed lids
-
-
-class FaceModels(NamedTuple):
-    """The files of the two networks."""
-
-    detector: Path
-    mesh: Path
-
-
-def cache_folder() -> Path:
-    """Return where edgetalk keeps what it downloaded: EDGETALK_CACHE, or the user's cache on this platform."""
-    if named := os.environ.get("EDGETALK_CACHE"):
-        return Path(named)
-    home = Path.home()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData/Local") / "edgetalk" / "cache"
-    if sys.platform == "darwin":
-        return home / "Library/Caches/edgetalk"
-    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "edgetalk"
-
-
-def face_models(models: str | os.PathLike[str] | None = None) -> FaceModels:
-    """Return the files of the two networks, from the folder `models` or, where it is None, from the user's cache.
-
-    Raises FileNotFoundError where that folder lacks one of them, and BackendError where nothing was fetched.
-    """
-    folder = cache_folder() / CACHE if models is None else Path(models)
-    files = FaceModels(folder / DETECTOR, folder / MESH)
-    missing = [file for file in files if not file.is_file()]
-    if missing and models is not None:
-        raise FileNotFoundError(errno.ENOENT, "No such face model", str(missing[0]))
-    if missing:
-        raise BackendError(f"face tracking needs {missing[0].name}, which is not in {folder}; run: edgetalk fetch face")
-    return files
 
 
 class Sight(NamedTuple):

@@ -2,7 +2,7 @@
 
 Kartynnik et al., Real-time facial surface geometry from monocular video on mobile GPUs, 2019. The network sees an
 upright square at 192x192; it says where the points are, how deep, and whether this is a face at all. Pose comes from
-the points that hardly move in the face, blinks from the lids. Time is not here: see face.py.
+the points that hardly move in the face, blinks from the lids. Time is not here: see look.py and tracker.py.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .backends import open_engine
+from edgetalk.backends import open_engine
 
 Array = NDArray[np.float32]
 Picture = NDArray[np.uint8]

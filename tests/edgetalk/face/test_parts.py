@@ -9,15 +9,15 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from edgetalk import InputError, blazeface, facemesh
+from edgetalk import InputError
 from edgetalk.backends import open_engine
 from edgetalk.errors import ModelError
-from edgetalk.face import Face, read_track, track_beside, track_rate, write_track
-from edgetalk.look import OPEN, Eyes
-from edgetalk.smooth import OneEuro
+from edgetalk.face import Face, blazeface, facemesh, read_track, track_beside, track_rate, write_track
+from edgetalk.face.look import OPEN, Eyes
+from edgetalk.face.smooth import OneEuro
 from edgetalk.train.announcers.camera import rotation as turned_by  # written apart, from the same words
 
-from . import face_doubles as doubles
+from . import doubles
 
 
 def some_face(seed):

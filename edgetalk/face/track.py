@@ -1,7 +1,7 @@
 """What is known of a face in a frame, and track files: that of every frame of a film.
 
 A track file (.track.npz) holds what a tracker saw, so that nobody has to look again; drawn films come with exact
-ones. Points are (x, y) in pixels, the centre of the first pixel at (0, 0). Who sees faces: face.py.
+ones. Points are (x, y) in pixels, the centre of the first pixel at (0, 0). Who sees faces: tracker.py.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import InputError
+from edgetalk.errors import InputError
 
 Array = NDArray[np.float32]
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .backends import open_engine
+from edgetalk.backends import open_engine
 
 Array = NDArray[np.float32]
 Picture = NDArray[np.uint8]

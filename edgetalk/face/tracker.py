@@ -1,7 +1,8 @@
 """Finding faces: `find` looks at a still, `Tracker` follows one face through a film.
 
 Both run two small networks that `edgetalk fetch face` downloads. Where a film has a track file (track.py) neither is
-needed. Nobody is recognised here by more than the likeness of two pictures, unless an identity engine is given.
+needed. Nobody is recognised here by more
+than the likeness of two pictures.
 """
 
 from __future__ import annotations
@@ -14,25 +15,14 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from .clock import frame_rate
-from .errors import InputError
-from .facemesh import box_around, five_points
-from .look import Eyes, Look, Sight, cache_folder, face_models, face_of
-from .preprocess import Picture, read_picture, similarity
-from .smooth import OneEuro
-from .track import Face, read_track, track_beside, track_rate, write_track
+from edgetalk.clock import frame_rate
+from edgetalk.errors import InputError
+from edgetalk.preprocess import Picture, read_picture, similarity
 
-__all__ = [
-    "Face",
-    "Tracker",
-    "cache_folder",
-    "face_models",
-    "find",
-    "read_track",
-    "track_beside",
-    "track_rate",
-    "write_track",
-]
+from .facemesh import box_around, five_points
+from .look import Eyes, Look, Sight, face_of
+from .smooth import OneEuro
+from .track import Face
 
 Array = NDArray[np.float32]
 

@@ -1,0 +1,22 @@
+"""Finding and following faces, and files that keep what was seen.
+
+`find` looks at a still, `Tracker` follows one face through a film (tracker.py) by what single frames show (look.py);
+smooth.py steadies that over time. blazeface.py and facemesh.py are the two networks, models.py is where their files
+lie. track.py: a `Face`, and the track file of a film, with which nothing else of this is needed.
+"""
+
+from .models import cache_folder, face_models
+from .track import Face, read_track, track_beside, track_rate, write_track
+from .tracker import Tracker, find
+
+__all__ = [
+    "Face",
+    "Tracker",
+    "cache_folder",
+    "face_models",
+    "find",
+    "read_track",
+    "track_beside",
+    "track_rate",
+    "write_track",
+]

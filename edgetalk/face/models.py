@@ -1,0 +1,48 @@
+"""Where the files of the two networks lie: the user's cache, which `edgetalk fetch face` fills, or a named folder."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from edgetalk.errors import BackendError
+
+DETECTOR, MESH = "face_detection_short_range.tflite", "face_landmark.tflite"
+CACHE = "mediapipe-0.10.21"  # folder of the two in the user's cache: what they came with
+
+
+class FaceModels(NamedTuple):
+    """The files of the two networks."""
+
+    detector: Path
+    mesh: Path
+
+
+def cache_folder() -> Path:
+    """Return where edgetalk keeps what it downloaded: EDGETALK_CACHE, or the user's cache on this platform."""
+    if named := os.environ.get("EDGETALK_CACHE"):
+        return Path(named)
+    home = Path.home()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData/Local") / "edgetalk" / "cache"
+    if sys.platform == "darwin":
+        return home / "Library/Caches/edgetalk"
+    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "edgetalk"
+
+
+def face_models(models: str | os.PathLike[str] | None = None) -> FaceModels:
+    """Return the files of the two networks, from the folder `models` or, where it is None, from the user's cache.
+
+    Raises FileNotFoundError where that folder lacks one of them, and BackendError where nothing was fetched.
+    """
+    folder = cache_folder() / CACHE if models is None else Path(models)
+    files = FaceModels(folder / DETECTOR, folder / MESH)
+    missing = [file for file in files if not file.is_file()]
+    if missing and models is not None:
+        raise FileNotFoundError(errno.ENOENT, "No such face model", str(missing[0]))
+    if missing:
+        raise BackendError(f"face tracking needs {missing[0].name}, which is not in {folder}; run: edgetalk fetch face")
+    return files
