@@ -48,6 +48,8 @@ class Container(NamedTuple):
     video: str
     audio: str
     crf: int
+    worst: int
+    """The greatest crf that the codec takes."""
     options: dict[str, str]
     muxer: dict[str, str]
 
@@ -55,9 +57,9 @@ class Container(NamedTuple):
 # As small and as good as the preset veryfast in little more than half of its time: its tree of blocks is what pays.
 H264 = {"preset": "superfast", "x264-params": "mbtree=1:rc-lookahead=10"}
 CONTAINERS = {
-    ".mp4": Container("mp4", "libx264", "aac", 18, H264, {"movflags": "+faststart"}),
+    ".mp4": Container("mp4", "libx264", "aac", 18, 51, H264, {"movflags": "+faststart"}),
     ".webm": Container(
-        "webm", "libvpx-vp9", "libopus", 30, {"deadline": "realtime", "cpu-used": "8", "row-mt": "1"}, {}
+        "webm", "libvpx-vp9", "libopus", 30, 63, {"deadline": "realtime", "cpu-used": "8", "row-mt": "1"}, {}
     ),
 }
 
@@ -68,6 +70,23 @@ def container(path: str | os.PathLike[str]) -> Container:
     if suffix not in CONTAINERS:
         raise InputError(f"{path}: got suffix {suffix!r}, expected {' or '.join(CONTAINERS)}; rename the output")
     return CONTAINERS[suffix]
+
+
+def check_output(path: str | os.PathLike[str], crf: int | None = None, *inputs: object) -> None:
+    """Say at once, and not after the work, that a film cannot be written to `path`, or would replace one of `inputs`.
+
+    Inputs that are no paths are passed over. Raises InputError, FileNotFoundError or IsADirectoryError.
+    """
+    kind, target = container(path), Path(path)
+    if crf is not None and not 0 <= crf <= kind.worst:
+        raise InputError(f"crf: got {crf}, expected 0 (the best) to {kind.worst} in {target.suffix} files")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "No such folder", str(target.parent))
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "Is a folder, a film was to take its name", str(target))
+    for given in inputs if target.exists() else ():
+        if isinstance(given, str | os.PathLike) and os.path.exists(given) and target.samefile(given):
+            raise InputError(f"{path} is read and would be written over; give the result another name")
 
 
 class Writer:
@@ -96,13 +115,13 @@ class Writer:
     ) -> None:
         import av
 
+        check_output(path, crf)
         kind = container(path)
         self.path = Path(path)
         self.size = size
         self.fps = fps
         self.frames = 0
-        if not self.path.parent.is_dir():
-            raise FileNotFoundError(errno.ENOENT, "No such folder", str(self.path.parent))
+        self._failed: Exception | None = None
         self._part = self.path.with_name(self.path.name + ".part")
         self._part.write_bytes(b"")  # FFmpeg opens it at the first frame: too late to hear that it cannot
         self._converter = av.video.reformatter.VideoReformatter()  # one for all: making one costs as much as encoding
@@ -162,6 +181,18 @@ class Writer:
         self._append(av.VideoFrame.from_ndarray(planes, format="yuv420p"))
 
     def _append(self, picture: Any) -> None:
+        self._check_writing()
+        try:
+            self._encode(picture)
+        except Exception as error:
+            self._failed = error
+            raise
+
+    def _check_writing(self) -> None:
+        if self._failed is not None:  # FFmpeg crashes where it is called again after it could not write
+            raise self._failed
+
+    def _encode(self, picture: Any) -> None:
         picture.pts, picture.time_base = self.frames, 1 / self.fps
         self.frames += 1
         self._output.mux(self._video.encode(picture))
@@ -184,6 +215,7 @@ class Writer:
     def close(self) -> None:
         """Finish the file and give it its name. Raises InputError where no frame was written."""
         try:
+            self._check_writing()
             if not self.frames:
                 raise InputError(f"{self.path}: no frame was written, so there is no video")
             self._output.mux(self._video.encode(None))

@@ -27,7 +27,7 @@ def announcers() -> list[str]:
 
 
 def run(args: argparse.Namespace) -> None:
-    video.container(args.output)
+    video.check_output(args.output, None, args.audio)
     avatar = None
     if args.announcer is not None:
         if args.announcer not in announcers():

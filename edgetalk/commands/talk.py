@@ -34,7 +34,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    video.container(args.output)  # what can be wrong with the arguments is said before an engine is loaded
+    # What can be wrong with the arguments is said before an engine is loaded.
+    video.check_output(args.output, args.crf, args.audio, args.motion)
     fps: Fraction | None = frame_rate(args.fps) if args.fps else None
     pcm = audio.read(args.audio)
     with Session(

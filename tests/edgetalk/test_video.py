@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -212,6 +213,53 @@ def test_a_wrong_frame_is_refused(tmp_path):
         video.Writer(tmp_path / "a.mp4", (96, 64), Fraction(25)) as writer,
     ):
         writer.write(picture(0).astype(np.float32))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "crf", "words"), [("a.mp4", -1, "0 .the best. to 51"), ("a.webm", 64, "0 .the best. to 63")]
+)
+def test_a_quality_that_the_codec_does_not_know_is_refused(tmp_path, name, crf, words):
+    with pytest.raises(InputError, match=f"crf: got {crf}, expected {words}"):
+        video.Writer(tmp_path / name, (96, 64), Fraction(25), crf=crf)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_read_is_not_written_over(tmp_path):
+    file, link = tmp_path / "a.mp4", tmp_path / "link.mp4"
+    video.check_output(file, None, file, "idle", np.zeros(3))  # nothing is there yet
+    write(file, 1)
+    link.symlink_to(file)
+    video.check_output(file, None, "idle", tmp_path / "none.wav", np.zeros(3))
+    for given in (file, str(link)):
+        with pytest.raises(InputError, match="a.mp4 is read and would be written over; give the result another name"):
+            video.check_output(file, None, given)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_full_disk_is_one_error_however_often_it_is_met(tmp_path, suffix):
+    """A limit of the process stands for the disk: FFmpeg cannot write a byte, and crashes if it is called again."""
+    code = f"""
+import resource, signal, numpy as np
+from fractions import Fraction
+from edgetalk import video
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+said = []
+try:
+    with video.Writer({str(tmp_path / f"a.{suffix}")!r}, (96, 64), Fraction(25), np.zeros(64000, "f4")) as writer:
+        for i in range(100):
+            try:
+                writer.write(np.random.default_rng(i).integers(0, 255, (64, 96, 3), "u1"))
+            except OSError as error:
+                said.append(str(error))
+except OSError as error:
+    said.append(str(error))
+print(set(said))
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.count("File too large") == 1
     assert not list(tmp_path.iterdir())
 
 
