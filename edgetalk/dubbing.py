@@ -11,13 +11,11 @@ import contextlib
 import itertools
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,13 +30,13 @@ from .consent import check_stated
 from .errors import InputError
 from .face import Face
 from .metadata import AudioSpec
+from .overlap import Job, overlap
 from .preprocess import Array, Picture, check_pcm, windows
 from .reader import Reader
 from .stages import Pipeline, Stage
 from .targets import FITS, Faces, Target, length, targets, with_references
-from .video import SOURCE_TYPE, TAGS, TOOL, Image, Writer, container
+from .video import SOURCE_TYPE, TAGS, TOOL, Image, Writer, check_output
 
-AHEAD = 4  # frames that are decoded before they are wanted
 STAGES = ("read", "paint", "encode")
 MARKS = {
     **TAGS,
@@ -60,7 +58,7 @@ class Dubbed:
     read: list[float] = field(default_factory=list)
     """Seconds per frame, as of the two below: decoding, tracking and hearing."""
     paint: list[float] = field(default_factory=list)
-    """Cropping, the networks, pasting; frames without a face are left out."""
+    """Cropping, the networks, pasting; next to nothing for frames without a face."""
     encode: list[float] = field(default_factory=list)
     wall: float = 0.0
     """Seconds from the first picture to the closed file."""
@@ -106,7 +104,8 @@ def dub(
     >>> edgetalk.dub("wav2lip.xml", "target.mp4", "speech.wav", "out.mp4")
     """
     names = [engines] if isinstance(engines, str | os.PathLike) else list(engines)
-    container(out)  # what can be wrong with the arguments is said before an engine is loaded
+    # What can be wrong with the arguments is said before an engine is loaded.
+    check_output(out, crf, video, audio, portrait)
     check_stated(use)
     if fit not in FITS:
         raise InputError(f"fit: got {fit!r}, expected one of {', '.join(FITS)}")
@@ -198,56 +197,27 @@ def _dub(
     sounding = frame_count(len(pcm), film.fps)
     total = length(film, sounding, fit)
     frames = _inputs(targets(film, faces, sounding, fit), pipeline, pcm, film)
-    free: SimpleQueue[Pipeline] = SimpleQueue()
-    for worker in workers:
-        free.put(worker)
+
+    def paint(worker: Pipeline, inputs: Inputs) -> Target:
+        target = inputs.target
+        if target.face is not None:
+            worker(target.planes, target.face.points, inputs.mels, inputs.references)
+        return target
+
     started = time.perf_counter()
-    with (
-        Writer(out, film.size, film.fps, pcm, crf, pixel_aspect=film.pixel_aspect, tags=MARKS) as writer,
-        ThreadPoolExecutor(1, "edgetalk-read") as reader,
-        ThreadPoolExecutor(len(workers), "edgetalk-paint") as painters,
-        ThreadPoolExecutor(1, "edgetalk-encode") as encoder,
-    ):
+    with Writer(out, film.size, film.fps, pcm, crf, pixel_aspect=film.pixel_aspect, tags=MARKS) as writer:
 
-        def timed(stage: list[float], job: Callable[..., Any], *args: Any) -> Any:
-            start = time.perf_counter()
-            result = job(*args)
-            stage.append(time.perf_counter() - start)
-            return result
+        def encode(target: Target) -> bool:
+            writer.write_planes(target.planes)
+            return target.face is not None
 
-        def paint(inputs: Inputs) -> Image:
-            target = inputs.target
-            if target.face is None:
-                return target.planes
-            worker = free.get()
-            try:
-                timed(report.paint, worker, target.planes, target.face.points, inputs.mels, inputs.references)
-            finally:
-                free.put(worker)
-            return target.planes
-
-        def hand_on() -> None:
-            """Give the oldest frame to the encoder; wait where that has too many already."""
-            planes = painted.popleft().result()
-            written.append(encoder.submit(timed, report.encode, writer.write_planes, planes))
-            if len(written) > render.QUEUE:
-                written.popleft().result()
-            report.frames += 1
-            if progress is not None:
-                progress(report.frames, max(total, report.frames))
-
-        painted: deque[Future[Image]] = deque()
-        written: deque[Future[Any]] = deque()
-        ahead = deque(reader.submit(timed, report.read, next, frames, None) for _ in range(AHEAD))
-        while (inputs := ahead.popleft().result()) is not None:
-            ahead.append(reader.submit(timed, report.read, next, frames, None))
-            painted.append(painters.submit(paint, inputs))
-            report.painted += inputs.target.face is not None
-            if len(painted) > len(workers):
-                hand_on()
-        while painted:
-            hand_on()
-        for picture in written:
-            picture.result()
+        painting = Job("paint", [partial(paint, worker) for worker in workers], report.paint)
+        encoding = Job("encode", [encode], report.encode)
+        with contextlib.closing(overlap(frames, painting, encoding, seconds=report.read)) as made:
+            for painted in made:
+                report.frames += 1
+                report.painted += painted
+                if progress is not None:
+                    progress(report.frames, max(total, report.frames))
     report.wall = time.perf_counter() - started
     return report

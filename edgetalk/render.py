@@ -1,22 +1,18 @@
 """A whole sound into a video file: mel, step and encode of different frames run at the same time.
 
 One thread cuts the sound into windows, as many threads as the engine has streams step the network, one thread
-encodes; numpy, the engine and FFmpeg all let go of the interpreter while they work. Live output is not here.
+encodes. Live output is not here.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import time
-from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from queue import SimpleQueue
-from typing import Any
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +22,7 @@ from .clock import SAMPLE_RATE, frame_count
 from .errors import InputError, ModelError
 from .metadata import AudioSpec
 from .motion import Motion
+from .overlap import Job, overlap
 from .preprocess import windows
 from .session import Session
 from .video import Writer
@@ -33,7 +30,6 @@ from .video import Writer
 Array = NDArray[np.float32]
 
 STREAMS = 2  # steps side by side: neither waits for the other's threads, nor both for the encoder
-QUEUE = 8  # frames that may wait for the encoder: enough to ride out a key frame, little memory
 STAGES = ("mel", "step", "encode")
 
 
@@ -98,62 +94,25 @@ def render(
     total = frame_count(len(pcm), fps)
     timings = Timings(sound=len(pcm) / SAMPLE_RATE)
     moves = "pose" in session.inputs
-    cuts = windows(pcm, spec, fps)
+
+    def inputs() -> Iterator[tuple[int, tuple[Array, ...]]]:
+        for i, window in enumerate(windows(pcm, spec, fps)):
+            yield i, (window, *motion.pose_blink(i)) if moves else (window,)
+
+    def step(one: Session, numbered: tuple[int, tuple[Array, ...]]) -> NDArray[np.uint8]:
+        one.at, given = numbered
+        return one.step(*given).copy()
+
     started = time.perf_counter()
-    with (
-        contextlib.ExitStack() as opened,
-        Writer(path, session.size, fps, audio=pcm, crf=crf) as writer,
-        ThreadPoolExecutor(1, "edgetalk-mel") as analyser,
-        ThreadPoolExecutor(session.streams, "edgetalk-step") as steppers,
-        ThreadPoolExecutor(1, "edgetalk-encode") as encoder,
-    ):
-        free: SimpleQueue[Session] = SimpleQueue()
-        free.put(session)
-        for _ in range(session.streams - 1):
-            free.put(opened.enter_context(session.twin()))
-
-        def timed(stage: list[float], work: Callable[..., Any], *args: Any) -> Any:
-            start = time.perf_counter()
-            result = work(*args)
-            stage.append(time.perf_counter() - start)
-            return result
-
-        def step(i: int, inputs: tuple[Array, ...]) -> NDArray[np.uint8]:
-            one = free.get()
-            try:
-                one.at = i
-                frame: NDArray[np.uint8] = timed(timings.step, one.step, *inputs).copy()
-                return frame
-            finally:
-                free.put(one)
-
-        def write(frame: NDArray[np.uint8]) -> None:
-            timed(timings.encode, writer.write, frame)
+    with contextlib.ExitStack() as opened:
+        writer = opened.enter_context(Writer(path, session.size, fps, audio=pcm, crf=crf))
+        sessions = [session, *(opened.enter_context(session.twin()) for _ in range(session.streams - 1))]
+        stepping = Job("step", [partial(step, one) for one in sessions], timings.step)
+        encoding = Job("encode", [writer.write], timings.encode)
+        made = overlap(inputs(), stepping, encoding, seconds=timings.mel)
+        for done, _ in enumerate(opened.enter_context(contextlib.closing(made)), 1):
             timings.done.append(time.perf_counter())
-
-        def hand_on() -> None:
-            """Give the oldest frame to the encoder; wait where that has too many already."""
-            written.append(encoder.submit(write, stepped.popleft().result()))
-            if len(written) > QUEUE:
-                written.popleft().result()
             if progress is not None:
-                progress(next(handed), total)
-
-        handed = itertools.count(1)
-        stepped: deque[Future[Any]] = deque()
-        written: deque[Future[Any]] = deque()
-        ahead = analyser.submit(timed, timings.mel, next, cuts)
-        for i in range(total):
-            window = ahead.result()
-            if i + 1 < total:
-                ahead = analyser.submit(timed, timings.mel, next, cuts)
-            inputs = (window, *motion.pose_blink(i)) if moves else (window,)
-            stepped.append(steppers.submit(step, i, inputs))
-            if len(stepped) > session.streams:
-                hand_on()
-        while stepped:
-            hand_on()
-        for picture in written:
-            picture.result()
+                progress(done, total)
     timings.wall = time.perf_counter() - started
     return timings
