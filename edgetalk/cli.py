@@ -1,17 +1,21 @@
 """The command line: a table of commands, each imported only when it is called.
 
 A command is a module with `configure(parser)` and `run(args)`. Exit status: 0 done, 1 an EdgetalkError or
-OSError (one line on stderr), 2 wrong usage, 130 interrupted.
+OSError (one line on stderr), 2 wrong usage, 130 interrupted, 143 and 129 ended by SIGTERM and SIGHUP.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 from typing import NamedTuple
 
 from . import __version__
@@ -55,6 +59,27 @@ def _one_line(name: str) -> Callable[..., None]:
     return show
 
 
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let the signals that end a service unwind the command as Ctrl-C does, so that it leaves no NAME.part behind."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    ours = []
+    if threading.current_thread() is threading.main_thread():  # no other may set them
+        there = (getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP"))  # Windows has one of the two
+        # What nohup, or a program that calls main, has set stays.
+        ours = [number for number in there if number and signal.getsignal(number) == signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -71,23 +96,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = COMMANDS[name]
     try:
         module = importlib.import_module(command.module)
-    except ModuleNotFoundError as error:
-        if not command.extra or (error.name or "").partition(".")[0] == "edgetalk":
-            raise
-        print(f'edgetalk {name} needs {error.name}: pip install "edgetalk[{command.extra}]"', file=sys.stderr)
-        return 1
-    parser = argparse.ArgumentParser(
-        prog=f"edgetalk {name}",
-        description=module.__doc__ or command.help,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    module.configure(parser)
-    try:
+        parser = argparse.ArgumentParser(
+            prog=f"edgetalk {name}",
+            description=module.__doc__ or command.help,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.configure(parser)
         args = parser.parse_args(arguments[1:])
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _ended_by_signals():
             warnings.showwarning = _one_line(name)
             module.run(args)
-    except SystemExit as stop:  # argparse: 0 after --help, 2 after wrong usage
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if not command.extra or missing == "edgetalk":
+            raise
+        print(f'edgetalk {name} needs {missing}: pip install "edgetalk[{command.extra}]"', file=sys.stderr)
+        return 1
+    except SystemExit as stop:  # argparse: 0 after --help, 2 after wrong usage; or a signal
         return int(stop.code or 0)
     except BrokenPipeError:  # the reader of our output has gone, as `edgetalk doctor | head -1` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

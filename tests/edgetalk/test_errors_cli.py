@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -110,6 +113,17 @@ CASES = {
     # outputs
     "no such film": (lambda f: None, [*TALK[:-1], "out.avi"], "expected .mp4 or .webm"),
     "no folder for the film": (lambda f: None, [*TALK[:-1], "there/out.mp4"], "there"),
+    "film over a film": (
+        lambda f: (f / "out.mp4").mkdir(),
+        TALK,
+        "Is a folder, a film was to take its name: 'out.mp4'",
+    ),
+    "film over its sound": (
+        lambda f: (f / "a.wav").rename(f / "a.mp4"),
+        ["talk", "amnet.xml", "--audio", "a.mp4", "-o", "./a.mp4"],
+        "./a.mp4 is read and would be written over",
+    ),
+    "crf": (lambda f: None, [*TALK, "--crf", "-5"], "crf: got -5, expected 0 (the best) to 51"),
     "bad rate": (lambda f: None, [*TALK, "--fps", "0"], "fps: got 0"),
 }
 
@@ -155,6 +169,17 @@ def test_a_warning_is_one_line_too(zoo, folder, edgetalk_cli):
         assert (folder / arguments[-1].replace("face.png", "out.mp4")).stat().st_size
     result = edgetalk_cli("avatar", "amnet.onnx", "face.png", "--name", "ada", cwd=folder)
     assert result.stderr == "" and avatars.load(folder / "face.avatar").name == "ada"
+
+
+@pytest.mark.parametrize("arguments", [["train", "amnet"], ["data", "announcers", "-o", "there"], ["score", "amnet"]])
+def test_what_is_not_installed_is_told_with_the_way_to_install_it(tmp_path, arguments):
+    """Whether the command's own module imports it, or one of its families or steps does."""
+    code = "import sys; sys.modules |= dict(torch=None, scipy=None)\n"
+    code += "from edgetalk.cli import main; sys.exit(main(sys.argv[1:]))"
+    told = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=tmp_path)
+    assert told.returncode == 1, told.stderr
+    wanted = rf'edgetalk {arguments[0]} needs (torch|scipy): pip install "edgetalk\[train\]"\n'
+    assert re.fullmatch(wanted, told.stderr)
 
 
 def test_avatar_and_talk_work_where_nothing_is_wrong(folder, edgetalk_cli):

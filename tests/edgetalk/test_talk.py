@@ -167,23 +167,27 @@ def test_a_failing_encoder_is_heard_of(engine, tmp_path, monkeypatch):
     assert [file.name for file in tmp_path.iterdir()] == ["model"]
 
 
-def test_interrupt_leaves_nothing(engine, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "status", "told"),
+    [(signal.SIGINT, 130, "edgetalk talk: interrupted\n"), (signal.SIGTERM, 143, ""), (signal.SIGHUP, 129, "")],
+)
+def test_what_ends_it_leaves_nothing(engine, tmp_path, number, status, told):
     soundfile.write(tmp_path / "long.wav", speech(16000 * 600), 16000)
     process = subprocess.Popen(
         [sys.executable, "-m", "edgetalk.cli", "talk", engine, "--audio", "long.wav", "-o", "o.mp4"],
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # whoever runs us in the background ignores it
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # whoever runs us in the background ignores it
     )
     deadline = time.monotonic() + 30
     while not (tmp_path / "o.mp4.part").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.3)
     assert (tmp_path / "o.mp4.part").exists() and process.poll() is None
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=20)
-    assert process.returncode == 130 and errors == "edgetalk talk: interrupted\n"
+    assert process.returncode == status and errors == told
     assert sorted(os.listdir(tmp_path)) == ["long.wav", "model"]
 
 
