@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from .clock import SAMPLE_RATE
 from .errors import InputError
+from .preprocess import MAX_PEAK
 
 Array = NDArray[np.float32]
 
 MIN_RATE = 8000  # Hz; below that the bands that tell consonants apart are missing
 MIN_SECONDS = 0.01
-MAX_PEAK = 16.0  # 24 dB over full scale: floats that are integers, never divided
 BLOCK = 1 << 18  # samples that are mixed down at once
 _LONG = ("mov", "matroska", "flac", "caf", "wav")  # FFmpeg's formats whose header knows the length
 SLACK = 0.15  # seconds by which compressed sound may miss its promised duration (priming, rounding)

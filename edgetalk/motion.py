@@ -8,6 +8,7 @@ same numbers.
 from __future__ import annotations
 
 import math
+import operator
 import os
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
@@ -95,7 +96,10 @@ class Idle:
     """
 
     def __init__(self, seed: int = 0, fps: Fraction = Fraction(25)) -> None:
-        self.seed = seed
+        try:
+            self.seed = operator.index(seed)  # numpy's integers would overflow where ours do not
+        except TypeError:
+            raise InputError(f"seed: got {seed!r}, expected a whole number") from None
         self.fps = fps
 
     def pose_blink(self, i: int) -> tuple[Array, Array]:
@@ -132,6 +136,7 @@ def still() -> Motion:
 
 
 MOTIONS = ("idle", "still")
+_NAMES = f"one of {', '.join(MOTIONS)}, or a film whose head moves so"
 
 
 def named(
@@ -149,6 +154,8 @@ def named(
     driving.drive. Raises InputError for a name that is neither a motion nor a file.
     """
     if not isinstance(motion, str | os.PathLike):
+        if isinstance(motion, type) or not callable(getattr(motion, "pose_blink", None)):
+            raise InputError(f"motion: got {motion!r}, expected {_NAMES}, or an object with pose_blink(i)")
         return motion
     if motion == "idle":
         return Idle(seed, fps)
@@ -156,7 +163,7 @@ def named(
         return still()
     path = os.fspath(motion)
     if not os.path.splitext(path)[1] and not os.path.exists(path):
-        raise InputError(f"motion: got {path!r}, expected one of {', '.join(MOTIONS)}, or a film whose head moves so")
+        raise InputError(f"motion: got {path!r}, expected {_NAMES}")
     from .driving import drive
 
     return drive(path, fps, limits=limits, frames=frames, progress=progress)

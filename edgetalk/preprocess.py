@@ -25,6 +25,7 @@ from .metadata import AudioSpec
 Array = NDArray[np.float32]
 Picture = NDArray[np.uint8]
 
+MAX_PEAK = 16.0  # 24 dB over full scale: floats that are integers, never divided
 MIN_SIDE = 64  # pixels; a smaller picture shows no lips to animate
 PI = float(np.float32(np.pi))  # what np.float32 makes of pi is a little more than math.pi
 
@@ -77,18 +78,29 @@ def check_range(name: str, array: Array, low: float, high: float) -> None:
 
 
 def check_pcm(pcm: ArrayLike) -> Array:
-    """Return sound as float32 (N,); raises InputError for another dtype or shape, NaN or infinity."""
+    """Return sound as float32 (N,); raises InputError for another dtype or shape, NaN, infinity or no full scale."""
     array = _as_array("pcm", pcm)
     if array.dtype != np.float32 or array.ndim != 1:
-        cure = "pass 16 kHz mono float32 in [-1, 1]"
-        if array.dtype == np.int16 and array.ndim == 1:
-            cure = 'use (pcm / 32768).astype("float32")'
-        elif array.dtype == np.float64 and array.ndim == 1:
-            cure = 'use pcm.astype("float32")'
-        raise InputError(f"pcm: got {array.dtype} {array.shape}, expected float32 (N,); {cure}")
-    if not np.isfinite(array).all():
+        raise InputError(f"pcm: got {array.dtype} {array.shape}, expected float32 (N,); {_cure_pcm(pcm, array)}")
+    peak = float(np.abs(array).max(initial=0))
+    if not math.isfinite(peak):
         raise InputError("pcm: got NaN or infinite samples, expected -1 to 1; look at what recorded it")
+    if peak > MAX_PEAK:
+        raise InputError(f"pcm: got samples up to {peak:.6g}, expected -1 to 1; divide them by full scale")
     return array
+
+
+def _cure_pcm(pcm: ArrayLike, array: NDArray[Any]) -> str:
+    mono = "pcm" if hasattr(pcm, "astype") else "np.asarray(pcm)"
+    if isinstance(pcm, bytes | bytearray | memoryview):
+        mono, array = 'np.frombuffer(pcm, "int16")', np.empty(0, np.int16)
+    elif array.ndim == 2:
+        mono += f".mean({int(array.shape[0] > array.shape[1])})"
+    if array.ndim not in (1, 2) or array.dtype.kind not in "fi":
+        return "pass 16 kHz mono float32 in [-1, 1]"
+    if array.dtype.kind == "i":
+        mono = f"({mono} / {-np.iinfo(array.dtype).min})"
+    return f"use {mono}" if mono.endswith(")") and array.dtype == np.float32 else f'use {mono}.astype("float32")'
 
 
 class WindowStream:

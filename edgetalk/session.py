@@ -7,7 +7,6 @@ faces or threads open several: sessions of one file that ask for the same share 
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 import os
@@ -16,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -282,6 +281,11 @@ class Session:
         ahead to is there; the end of `pcm_chunks` brings the rest.
         """
         self._check_open()
+        if isinstance(pcm_chunks, str | bytes | np.ndarray) or not isinstance(pcm_chunks, Iterable):
+            raise InputError(
+                f"pcm_chunks: got {type(pcm_chunks).__name__}, expected an iterable of float32 arrays; "
+                "pass a whole sound to talk, or as [pcm]"
+            )
         spec, rate = self._front_end(), self._rate(fps)
         stream = WindowStream(spec, rate)
 
@@ -312,10 +316,14 @@ class Session:
     def twin(self) -> Session:
         """Return another session with the same face on the same engine, to be used in another thread and closed."""
         self._check_open()
-        other = copy.copy(self)
+        other = object.__new__(type(self))
+        other.__dict__ |= self.__dict__
         other._backend = self._reopen()
         other.at, other._fed, other.landmarks = 0, False, None
         return other
+
+    def __getstate__(self) -> NoReturn:
+        raise TypeError("a Session cannot be copied or pickled: open one in each process, and for each thread a twin()")
 
     def close(self) -> None:
         """Free the engine; may be called twice. Frames stay readable."""

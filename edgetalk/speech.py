@@ -25,8 +25,8 @@ def say(text: str) -> NDArray[np.float32]:
 
     Raises InputError where there is nothing to say, and BackendError where neither program is there or it failed.
     """
-    if not any(character.isalnum() for character in text):
-        raise InputError(f"text: got {text!r}, expected words to say")
+    if not any(character.isascii() and character.isalnum() for character in text):
+        raise InputError(f"text: got {text!r}, expected words to say, in English")
     with tempfile.TemporaryDirectory(prefix="edgetalk-") as folder:
         spoken, written = Path(folder) / "speech.wav", Path(folder) / "speech.txt"
         written.write_text(text, encoding="utf-8")  # a file, so that no text is taken for an option

@@ -81,8 +81,11 @@ def open_engine(
     least latency; 2 and more share the threads out, for the most runs per second. On a GPU every backend has a
     stream of its own. Raises FileNotFoundError, ModelError, InputError or BackendError.
     """
-    if streams < 1:
-        raise InputError(f"streams: got {streams}, expected at least 1")
+    if not isinstance(device, str):
+        raise InputError(f'device: got {device!r}, expected "auto" or the name of one')
+    for name, count in (("threads", threads), ("streams", streams)):
+        if not (isinstance(count, int) and count >= 1) and (name, count) != ("threads", None):
+            raise InputError(f"{name}: got {count!r}, expected a whole number, at least 1")
     backend: Backend = _module(path).open(
         Path(path), device=device, precision=precision, threads=threads, streams=streams
     )
@@ -111,11 +114,11 @@ def _module(path: str | os.PathLike[str]) -> Any:
     """The backend module for the suffix of an existing file."""
     file = Path(path)
     name = SUFFIXES.get(file.suffix)
+    if file.is_dir():
+        raise ModelError(f"{file} is a folder; name the engine in it")
     if name is None:
         known = ", ".join(SUFFIXES)
         raise ModelError(f"{file.name} is no engine that edgetalk knows by its suffix; expected one of {known}")
     if not file.is_file():
-        if file.is_dir():
-            raise ModelError(f"{file} is a folder; name the engine in it")
         raise FileNotFoundError(errno.ENOENT, "No such engine", str(file))
     return importlib.import_module(f".{name}", __package__)

@@ -100,8 +100,6 @@ class OpenVINO:
     def __init__(self, path: Path, *, device: str, precision: str | None, threads: int | None, streams: int) -> None:
         if precision is not None and precision not in ARITHMETIC:
             raise InputError(f"precision: got {precision!r}, expected one of {', '.join(ARITHMETIC)}")
-        if threads is not None and threads < 1:
-            raise InputError(f"threads: got {threads}, expected at least 1, or None for OpenVINO's choice")
         network = shared_network(path, device, precision, threads, streams)
         self._name = path.name
         self.metadata, self.device = network.metadata, network.device

@@ -100,3 +100,13 @@ def test_names():
     assert motion.named(own, 4, Fraction(25)) is own
     with pytest.raises(InputError, match="motion: got 'lively', expected one of idle, still"):
         motion.named("lively", 0, Fraction(25))
+    for none in (None, motion.Idle, 5):
+        with pytest.raises(InputError, match="expected one of idle, still, or a film .* or an object with pose_blink"):
+            motion.named(none, 0, Fraction(25))
+
+
+def test_seeds_are_whole_numbers_of_any_kind():
+    (pose, blink), (same, lids) = (motion.Idle(seed).pose_blink(77) for seed in (5, np.int64(5)))
+    assert np.array_equal(pose, same) and np.array_equal(blink, lids)
+    with pytest.raises(InputError, match="seed: got 1.5, expected a whole number"):
+        motion.Idle(1.5)

@@ -111,8 +111,10 @@ def test_the_device_is_told_with_the_reason(zoo):
 def test_threads_and_precision_are_checked(zoo):
     backend = open_engine(zoo.root / "f32/amnet.xml", threads=1)
     assert backend._request.get_compiled_model().get_property("INFERENCE_NUM_THREADS") == 1
-    with pytest.raises(InputError, match="threads: got 0"):
-        open_engine(zoo.root / "f32/amnet.xml", threads=0)
+    for wrong in ({"threads": 0}, {"threads": "2"}, {"threads": 1.5}, {"streams": None}, {"device": None}):
+        ((name, value),) = wrong.items()
+        with pytest.raises(InputError, match=f"{name}: got {value!r}, expected"):
+            open_engine(zoo.root / "f32/amnet.xml", **wrong)
     with pytest.raises(InputError, match="precision: got 'int4', expected one of f32"):
         open_engine(zoo.root / "f32/amnet.xml", precision="int4")
 
@@ -149,7 +151,7 @@ def test_backends_of_a_file_share_the_network_and_nothing_else(zoo, feeds, tmp_p
     assert max(runs[0].result() + runs[1].result()) <= 1
     first.close()
     assert second.run(feeds) is not None  # who goes leaves the network to the others
-    with pytest.raises(InputError, match="streams: got 0, expected at least 1"):
+    with pytest.raises(InputError, match="streams: got 0, expected a whole number, at least 1"):
         open_engine(path, streams=0)
 
 

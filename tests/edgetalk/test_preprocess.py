@@ -161,13 +161,34 @@ def test_ranges():
     [
         (np.zeros(9, np.int16), r'use \(pcm / 32768\).astype\("float32"\)'),
         (np.zeros(9), r'use pcm.astype\("float32"\)'),
-        (np.zeros((9, 2), np.float32), "pass 16 kHz mono float32"),
+        (np.zeros(9, np.uint8), "pass 16 kHz mono float32"),
+        (None, "pass 16 kHz mono float32"),
         (np.array([0, np.nan], np.float32), "got NaN or infinite samples"),
+        (np.array([0, -32768], np.float32), "got samples up to 32768, expected -1 to 1"),
     ],
 )
 def test_sound_that_is_none_is_refused(pcm, cure):
     with pytest.raises(InputError, match=cure):
         check_pcm(pcm)
+
+
+@pytest.mark.parametrize("dtype", ["int16", "int32", "float32", "float64", "float16"])
+@pytest.mark.parametrize("form", [lambda x: x, list, lambda x: x[:, None], lambda x: np.stack([x, x]), bytes])
+def test_the_cure_of_a_sound_makes_it_the_sound(dtype, form):
+    want = np.linspace(-0.9, 0.9, 700)
+    full = -np.iinfo(dtype).min if dtype.startswith("int") else 1
+    pcm = form((want * full).astype(dtype))
+    if isinstance(pcm, bytes) and dtype != "int16":
+        return  # bytes do not tell what they are
+    if isinstance(pcm, list):
+        pcm = [sample.item() for sample in pcm]
+        if full != 1:
+            return  # neither do Python's numbers
+    try:
+        got = check_pcm(pcm)
+    except InputError as error:
+        got = check_pcm(eval(str(error).partition("; use ")[2]))
+    np.testing.assert_allclose(got, want, atol=1e-3)
 
 
 # --- pictures

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import pickle
 import time
 import warnings
 from fractions import Fraction
@@ -205,7 +207,10 @@ def test_motion_may_be_any_object_that_knows_the_pose(engine):
         ((np.zeros(0, np.float32),), "pcm: got 0 samples, expected sound"),
         ((np.zeros(9, np.int16),), r"pcm: got int16 .* use \(pcm / 32768\)"),
         ((np.full(9, np.nan, np.float32),), "pcm: got NaN or infinite samples"),
+        ((np.full(9, 20000, np.float32),), "pcm: got samples up to 20000, expected -1 to 1; divide them"),
         ((np.zeros(9, np.float32), "dance"), "motion: got 'dance'"),
+        ((np.zeros(9, np.float32), None), r"motion: got None, .* or an object with pose_blink\(i\)"),
+        ((np.zeros(9, np.float32), "idle", 1.5), "seed: got 1.5, expected a whole number"),
         ((np.zeros(9, np.float32), "idle", 0, 0), "fps: got 0"),
     ],
 )
@@ -221,6 +226,12 @@ def test_stream_refuses_a_bad_chunk(engine):
             list(frames)
 
 
+@pytest.mark.parametrize("chunks", [speech(), b"00", "microphone", None, 5])
+def test_stream_refuses_at_once_what_holds_no_chunks(engine, chunks):
+    with Session(engine) as session, pytest.raises(InputError, match="pcm_chunks: got .*, expected an iterable"):
+        session.stream(chunks)
+
+
 def test_sound_needs_a_front_end_in_the_metadata(zoo, tmp_path, controls):
     zoo.set("onnx", tmp_path)
     zoo.write("step", tmp_path / "amnet.onnx", dataclasses.replace(zoo.metadata, audio=None))
@@ -231,6 +242,15 @@ def test_sound_needs_a_front_end_in_the_metadata(zoo, tmp_path, controls):
 
 
 # --- opening and closing
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_session_is_not_copied_behind_its_engine(engine, copied):
+    with (
+        Session(engine) as session,
+        pytest.raises(TypeError, match="cannot be copied or pickled: open one"),
+    ):
+        copied(session)
 
 
 def test_after_close_there_is_one_clear_error(engine, controls):
