@@ -23,7 +23,7 @@ from edgetalk.errors import InputError
 
 from . import loop
 from .data import Footage
-from .lite_student import Teacher, student
+from .lite_student import Teacher, inherit, take_fuser
 from .losses import adversarial_loss, content_loss, discriminator_loss, geometry_loss, region_weight
 from .networks.amnet import VARIANTS, AMNet
 from .networks.checkpoint import load_checkpoint, read_architecture, save_checkpoint
@@ -46,10 +46,15 @@ class Config:
     geometry_first: int = 0
     """Steps before the schedule that train φ alone, on landmarks, with batches of 512: they need no pictures."""
     lr: float = 2e-4
+    warm: int = 0
+    """Steps over which the learning rate rises, so that Adam knows its gradients before it takes whole steps."""
     geometry: float = 1.0
     """λ_G of Eq. 5."""
     content: float = 100.0
     """λ_C of Eq. 5."""
+    squared: float = 0.0
+    """Adds so many times the squared error to L_C's absolute one (which is the paper's): what is far off then weighs
+    more, such as thin spectacles that the median leaves out, and batches agree better on where to go."""
     adversarial: float = 1.0
     """λ_Adv of Eq. 5; 0 trains without a discriminator."""
     adversarial_from: float = 0.0
@@ -64,6 +69,8 @@ class Config:
     """Weight of the eyes' pixels in L_C."""
     neutral: float = 0.5
     """Share of source pictures that are the person's most neutral frame instead of a random one."""
+    rare: float = 0.0
+    """Share of the pictures drawn for eyes that close or mouths that open wide, which few frames show."""
     versions: int = 8
     """Versions of each clip's sound: the clean one and augmented ones."""
     average: float = 0.999
@@ -74,6 +81,9 @@ class Config:
     start: str = ""
     """Checkpoint whose weights the run starts from, such as one of half the size; empty starts from random ones, or
     from the teacher's."""
+    fuser: str = ""
+    """What becomes of φ and the landmarks: "learn", or "hold" for those of `teacher` or else of `start`, so that f_Geo
+    says what it said while the pictures are still poor; empty holds them where there is a teacher."""
     architecture: str = ""
     """File of an architecture of the Reenactor, as train/lite.py writes them; empty is the variant's own."""
     teacher: str = ""
@@ -93,6 +103,13 @@ class AMNetRecipe:
     def __init__(self, config: Config, footage: Footage, compiled: bool = False):
         if config.variant not in VARIANTS:
             raise InputError(f"variant: got {config.variant!r}, expected one of {', '.join(VARIANTS)}")
+        hold = config.fuser == "hold" or (config.fuser == "" and config.teacher != "")
+        if config.fuser not in ("", "learn", "hold") or (hold and not config.start + config.teacher):
+            raise InputError(
+                f'fuser: got {config.fuser!r}, expected "learn", or "hold" with a start or teacher to keep'
+            )
+        if hold and config.geometry_first:
+            raise InputError("geometry_first: it trains the fuser, which is held; leave it out or add --fuser learn")
         torch.manual_seed(config.seed)
         self.settings, self.footage = config, footage
         architecture = read_architecture(config.architecture) if config.architecture else VARIANTS[config.variant]
@@ -107,12 +124,17 @@ class AMNetRecipe:
         if config.start:
             self.network.load_state_dict(load_checkpoint(config.start).network.state_dict())
         elif config.teacher:
-            student(self.network, config.teacher)
+            inherit(self.network.reenactor, load_checkpoint(config.teacher).network.reenactor)
+        if config.teacher and (hold or not config.start):
+            take_fuser(self.network, config.teacher)
         self.network = self.network.to(device, memory_format=torch.channels_last)
+        if hold:
+            self.network.fuser.requires_grad_(False)
+            self.network.landmark_layer.requires_grad_(False)
         self.critic = PatchGAN(6 if config.conditional else 3, spectral=config.adversary == "eq8").to(device)
         self.average = loop.Average(self.network, config.average)
         adam = dict(lr=config.lr, betas=(0.5, 0.999), fused=device.type == "cuda")
-        self.adam = torch.optim.Adam(self.network.parameters(), **adam)
+        self.adam = torch.optim.Adam([p for p in self.network.parameters() if p.requires_grad], **adam)
         self.critic_adam = torch.optim.Adam(self.critic.parameters(), **adam)
         self.elapsed = torch.zeros((), dtype=torch.float64)  # seconds in steps, over all slices
         self._generate: Any = torch.compile(self.network) if compiled else self.network
@@ -165,8 +187,9 @@ class AMNetRecipe:
         """Train everything (Eq. 5)."""
         config, progress = self.settings, self._progress(number)
         rng = loop.generator(config.seed, number)
-        batch = self.footage.draw(self.footage.train, self.share, rng, config.neutral)
-        self._set_rate(config.lr * min(1.0, 2.0 * (1.0 - progress)))
+        batch = self.footage.draw(self.footage.train, self.share, rng, config.neutral, config.rare)
+        warm = min(1.0, (number + 1 - config.geometry_first) / max(1, config.warm))
+        self._set_rate(config.lr * warm * min(1.0, 2.0 * (1.0 - progress)))
         with self.autocast():
             made, landmarks = self._generate(batch.source, batch.mel, batch.pose, batch.blink)
         losses: dict[str, Tensor] = {}
@@ -181,11 +204,11 @@ class AMNetRecipe:
         stress = None
         if (config.mouth, config.eyes) != (1.0, 1.0):
             stress = region_weight(batch.landmarks, config.size, config.mouth, config.eyes)
-        losses["L_C"] = content = content_loss(made, batch.true, stress)
+        losses["L_C"] = content = content_loss(made, batch.true, stress, config.squared)
         if self.teacher is not None:
             with self.autocast():
                 shown = self.teacher.draw(batch.index)
-            losses["L_T"] = content_loss(made, shown, stress)
+            losses["L_T"] = content_loss(made, shown, stress, config.squared)
             content = torch.lerp(content, losses["L_T"], config.teaching)
         losses["L_G"] = geometry_loss(landmarks, batch.landmarks)
         total = config.content * content + config.geometry * losses["L_G"]

@@ -89,6 +89,7 @@ class Footage:
         self._sizes = torch.bincount(self.person[train], minlength=len(self.persons))
         self._begins = torch.cumsum(self._sizes, 0) - self._sizes
         self.neutral = self._most_neutral()
+        self._rarity = self._rare_faces().cpu()
 
     @classmethod
     def load(
@@ -161,18 +162,28 @@ class Footage:
             index,
         )
 
-    def draw_frames(self, among: Tensor, size: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw `size` of the frames `among` and a version of the sound for each; two (size,) int64 on the device."""
-        index = among[torch.randint(len(among), (size,), generator=rng)]
+    def draw_frames(self, among: Tensor, size: int, rng: torch.Generator, rare: float = 0.0) -> tuple[Tensor, Tensor]:
+        """Draw `size` of the frames `among` and a version of the sound for each; two (size,) int64 on the device.
+
+        Each is drawn for its rare face with probability `rare`, see `_rare_faces`, otherwise evenly.
+        """
+        nth = torch.randint(len(among), (size,), generator=rng)
+        if rare:
+            reached = self._rarity[among].cumsum(0)
+            chance = torch.rand((2, size), generator=rng, dtype=torch.float64)
+            odd = torch.searchsorted(reached, chance[0] * reached[-1], right=True).clamp(max=len(among) - 1)
+            nth = torch.where(chance[1] < rare, odd, nth)
+        index = among[nth]
         version = torch.randint(len(self.mel), (size,), generator=rng)
         return index.to(self.device, non_blocking=True), version.to(self.device, non_blocking=True)
 
-    def draw(self, among: Tensor, size: int, rng: torch.Generator, neutral: float) -> Batch:
+    def draw(self, among: Tensor, size: int, rng: torch.Generator, neutral: float, rare: float = 0.0) -> Batch:
         """Draw `size` frames, each with a source picture of the same person and a random version of its sound.
 
-        The source is the person's most neutral frame with probability `neutral`, else a random training frame.
+        The source is the person's most neutral frame with probability `neutral`, else a random training frame;
+        `rare` is that of `draw_frames`.
         """
-        index, version = self.draw_frames(among, size, rng)
+        index, version = self.draw_frames(among, size, rng, rare)
         chance = torch.rand((2, size), generator=rng).to(self.device, non_blocking=True)
         person = self.person[index]
         nth = self._begins[person] + (chance[0] * self._sizes[person]).long()
@@ -195,10 +206,25 @@ class Footage:
         """Return each person's most neutral frame, uint8 (S, S, 3) RGB on the CPU."""
         return [self.frames[i].cpu() for i in self.neutral]
 
+    def _lip_gap(self) -> Tensor:
+        """Return how far each frame's lips are apart, a fraction of the height, (N,)."""
+        return (self.landmarks[:, 104, 1] - self.landmarks[:, 100, 1]).abs()
+
+    def _rare_faces(self) -> Tensor:
+        """Return by how much more often each frame is drawn for its closed eyes or its wide mouth, (N,) float64.
+
+        Squares of how closed the eyes are and of how far the lips are apart, each of mean 1/2 over training frames:
+        half of what is drawn by it are eyes that close, half are mouths that open.
+        """
+        weights = torch.zeros(len(self.frames), dtype=torch.float64, device=self.device)
+        train = self.train.to(self.device)
+        for seen in (self.blink.double().square().sum(1), self._lip_gap().double().square()):
+            weights += 0.5 * seen / seen[train].mean().clamp(min=1e-12)
+        return weights
+
     def _most_neutral(self) -> Tensor:
         """Return for each person the frame that looks ahead, eyes open, mouth closed."""
-        gap = (self.landmarks[:, 104, 1] - self.landmarks[:, 100, 1]).abs()
-        unrest = self.pose.abs().sum(1) + self.blink.sum(1) + 20 * gap
+        unrest = self.pose.abs().sum(1) + self.blink.sum(1) + 20 * self._lip_gap()
         unrest[self.test] += 100  # a held-out frame only of a person that is held out
         best = [int(torch.where(self.person == p, unrest, torch.inf).argmin()) for p in range(len(self.persons))]
         return torch.tensor(best, device=self.device)

@@ -79,12 +79,11 @@ class Teacher:
         return ((made + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1)
 
 
-def student(network: AMNet, checkpoint: str | Path) -> None:
-    """Start `network` from the checkpoint of a larger one: fuser and landmarks as they are, the rest by `inherit`."""
-    read = load_checkpoint(checkpoint)
-    network.fuser.load_state_dict(read.network.fuser.state_dict())
-    network.landmark_layer.load_state_dict(read.network.landmark_layer.state_dict())
-    inherit(network.reenactor, read.network.reenactor)
+def take_fuser(network: AMNet, checkpoint: str | Path) -> None:
+    """Give `network` the fuser and the landmark layer of a larger one, which are of one shape in all of them."""
+    teacher = load_checkpoint(checkpoint).network
+    network.fuser.load_state_dict(teacher.fuser.state_dict())
+    network.landmark_layer.load_state_dict(teacher.landmark_layer.state_dict())
 
 
 @torch.no_grad()

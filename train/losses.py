@@ -14,9 +14,14 @@ def geometry_loss(predicted: Tensor, true: Tensor) -> Tensor:
     return 256.0 * F.l1_loss(predicted.float(), true)
 
 
-def content_loss(generated: Tensor, true: Tensor, weight: Tensor | None = None) -> Tensor:
-    """L_C, the mean ℓ1 of pictures (B, 3, S, S) (Eq. 7); `weight` (B, 1, S, S), of mean near 1, may stress a region."""
+def content_loss(generated: Tensor, true: Tensor, weight: Tensor | None = None, squared: float = 0.0) -> Tensor:
+    """L_C, the mean ℓ1 of pictures (B, 3, S, S) (Eq. 7).
+
+    `weight` (B, 1, S, S), of mean near 1, may stress a region; `squared` times the squared error may be added.
+    """
     error = (generated.float() - true.float()).abs()
+    if squared:
+        error = error + squared * error.square()
     return error.mean() if weight is None else (error * weight).mean()
 
 

@@ -301,6 +301,22 @@ def test_teaching_alone_ignores_the_true_frames(distilling, footage):
     torch.testing.assert_close(weight.grad, wanted, atol=1e-6, rtol=1e-4)
 
 
+def test_a_student_keeps_its_teachers_fuser(distilling, tmp_path):
+    teacher = load_checkpoint(tmp_path / "teacher.safetensors").network
+    spoken = {n: t for n, t in teacher.state_dict().items() if n.startswith(("fuser", "landmark_layer"))}
+    strayed = distilling(fuser="learn")
+    strayed.step(0)
+    strayed.average.update(10**6)
+    strayed.save_checkpoint(tmp_path / "strayed.safetensors")
+    for recipe in (distilling(), distilling(start=str(tmp_path / "strayed.safetensors"))):
+        recipe.step(0)
+        now = recipe.network.state_dict()
+        assert all(torch.equal(now[name], tensor) for name, tensor in spoken.items())
+    assert not torch.equal(strayed.network.state_dict()["fuser.audio.weight"], spoken["fuser.audio.weight"])
+    with pytest.raises(InputError, match="geometry_first"):
+        distilling(geometry_first=2)
+
+
 def test_a_teacher_of_other_persons_is_refused(distilling, footage, tmp_path):
     checkpoint = load_checkpoint(tmp_path / "teacher.safetensors")
     checkpoint.sources.pop("dan")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgetalk.errors import ModelError
+from edgetalk.errors import InputError, ModelError
 from edgetalk.mel import windows
 from edgetalk.metadata import AudioSpec
 from edgetalk.train import loop, losses
@@ -22,6 +22,7 @@ from edgetalk.train.data import Footage
 from edgetalk.train.networks.checkpoint import load_checkpoint
 from edgetalk.train.networks.patchgan import PatchGAN
 
+CHECKPOINT = Path(__file__).parents[2] / "train/checkpoints/amnet.safetensors"
 SMALL = Config(size=32, batch=2, images=12, mouth=3.0)
 
 
@@ -241,6 +242,63 @@ def test_drawn_sources_are_of_the_same_person():
         assert bool(torch.isin(found, data.neutral).all()) == neutral
 
 
+def test_rare_faces_are_drawn_as_often_as_asked():
+    data = footage()
+    data.blink = torch.zeros_like(data.blink)
+    data.landmarks[:, 104, 1] = data.landmarks[:, 100, 1]
+    data.blink[7], data.blink[50] = 1.0, 1.0  # 50 is held out
+    data.landmarks[9, 104, 1] += 0.1
+    data.landmarks[20, 104, 1] += 0.05  # half as wide: drawn a quarter as often
+    data.__post_init__()
+    draw = lambda rare: data.draw_frames(data.train, 20_000, torch.Generator().manual_seed(3), rare)[0]  # noqa: E731
+    counts = torch.bincount(draw(0.4), minlength=60)
+    assert counts[45:].sum() == 0 and torch.equal(draw(0.4), draw(0.4))
+    for frame, share in ((7, 0.5), (9, 0.5 * 0.8), (20, 0.5 * 0.2), (30, 0.0)):
+        expected = 20_000 * (0.4 * share + 0.6 / 45)
+        assert abs(int(counts[frame]) - expected) < 5 * expected**0.5
+    assert torch.equal(draw(0.0), data.train[torch.randint(45, (20_000,), generator=torch.Generator().manual_seed(3))])
+
+
+def test_the_rate_rises_and_a_held_fuser_stays(tmp_path):
+    calm = replace(SMALL, adversarial=0.0)
+    first = AMNetRecipe(calm, footage())
+    first.save_checkpoint(tmp_path / "start.safetensors")
+    start = str(tmp_path / "start.safetensors")
+    held = AMNetRecipe(replace(calm, start=start, fuser="hold", warm=4, images=40), footage())
+    before = {name: tensor.clone() for name, tensor in held.network.state_dict().items()}
+    rates = []
+    for i in range(5):
+        held.step(i)
+        rates.append(held.adam.param_groups[0]["lr"] / SMALL.lr)
+    assert rates == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
+    changed = {n.split(".")[0] for n, t in held.network.state_dict().items() if not torch.equal(t, before[n])}
+    assert changed == {"reenactor"}
+    loop._save(held, tmp_path, 5)
+    assert loop._resume(AMNetRecipe(replace(held.settings), footage()), tmp_path) == 5
+
+
+@pytest.mark.parametrize("asked", [{"fuser": "hold"}, {"fuser": "drop"}])
+def test_holding_a_fuser_wants_one(asked):
+    with pytest.raises(InputError, match="fuser: got"):
+        AMNetRecipe(replace(SMALL, **asked), footage())
+
+
+def test_bfloat16_leads_the_last_layers_where_float32_does():
+    """Next to the right picture their gradients nearly cancel: a last convolution in bfloat16 had a cosine of 0.4."""
+    checkpoint = load_checkpoint(CHECKPOINT)
+    network, true = checkpoint.network, checkpoint.sources["ada"].permute(2, 0, 1)[None].float() / 127.5 - 1
+    gradients = []
+    for fast in (False, True):
+        network.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast):
+            made, landmarks = network(true, torch.full((1, 32, 80), -4.0), torch.zeros(1, 3), torch.zeros(1, 2))
+        assert made.dtype == landmarks.dtype == torch.float32
+        losses.content_loss(made, true).backward()
+        gradients.append([p.grad.flatten() for p in network.reenactor.header.parameters()])
+    for exact, rough in zip(*gradients, strict=True):
+        assert torch.cosine_similarity(exact, rough, 0) > 0.93
+
+
 def test_least_squares_and_eq8_as_written():
     critic = PatchGAN()
     made, true = torch.randn(2, 3, 32, 32), torch.randn(2, 3, 32, 32)
@@ -251,6 +309,12 @@ def test_least_squares_and_eq8_as_written():
     torch.testing.assert_close(losses.discriminator_loss("eq8", critic, made, true, made), fake.mean() - real.mean())
     torch.testing.assert_close(losses.adversarial_loss("eq8", critic, made, made), -fake.mean())
     assert sum(isinstance(m, torch.nn.Conv2d) for m in critic.modules()) == 5  # §III: five convolution layers
+
+
+def test_content_is_absolute_and_may_add_squares():
+    made, true = torch.zeros(1, 3, 2, 2), torch.tensor([0.1, -0.2, 0.0, 0.5]).view(1, 1, 2, 2).expand(1, 3, 2, 2)
+    assert losses.content_loss(made, true) == pytest.approx(0.2)
+    assert losses.content_loss(made, true, squared=3.0) == pytest.approx(0.2 + 3 * 0.3 / 4)
 
 
 def test_region_weight_stresses_mouth_and_eyes_and_keeps_the_mean():
