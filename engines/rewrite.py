@@ -25,6 +25,9 @@ WIDE = 64  # channels; at 104 the transposed convolution was the faster one, at 
 FOLLOWERS = {"Relu", "Tanh", "Add", "Mul", "Sub", "Div", "Clip", "Round"}
 """Operations that act on each value alone, behind which a shuffle may move."""
 
+MARGIN = {"first": (1, 1), "end": (-1, -1), "axes": (2, 3)}
+"""What a Slice takes that leaves the outermost pixels away."""
+
 
 class Graph:
     """A graph being rewritten, with its constants and who reads what."""
@@ -125,6 +128,10 @@ def phase_grid(model: onnx.ModelProto) -> onnx.ModelProto:
         narrow = [n for n in chain if n.op_type == "Conv"]
         if len(narrow) != 1 or not _narrows(graph, narrow[0]):
             continue
+        # The two phases of a cell look at k + 1 pixels in a row. For 7 these are four cells if the left phase is the
+        # second of its pair and five if it is the first; the pixels too many then are cut off, if no norm sees them.
+        reach = graph.constants[narrow[0].input[1]].shape[-1] // 2
+        shift = reach % 2 if all(n.op_type != "InstanceNormalization" for n in chain[chain.index(narrow[0]) :]) else 0
         graph.nodes = [node for node in graph.nodes if node is not shuffle]
         name = shuffle.input[0]
         for node in chain:
@@ -132,7 +139,7 @@ def phase_grid(model: onnx.ModelProto) -> onnx.ModelProto:
             if node.op_type == "InstanceNormalization":
                 graph.replace(node, _phase_norm(graph, node, name, out))
             elif node.op_type == "Conv":
-                graph.replace(node, [_phase_conv(graph, node, name, out)])
+                graph.replace(node, [_phase_conv(graph, node, name, out, shift)])
             else:
                 copy = helper.make_node(node.op_type, node.input, [out], node.name)
                 copy.attribute.extend(node.attribute)
@@ -140,9 +147,13 @@ def phase_grid(model: onnx.ModelProto) -> onnx.ModelProto:
                 graph.replace(node, [copy])
             name = out
         at = next(i for i, node in enumerate(graph.nodes) if name in node.output) + 1
-        graph.nodes.insert(
-            at, helper.make_node("DepthToSpace", [name], [chain[-1].output[0]], shuffle.name, blocksize=2, mode="DCR")
-        )
+        pixels = chain[-1].output[0]
+        shuffled = f"{pixels}/margin" if shift else pixels
+        moves = [helper.make_node("DepthToSpace", [name], [shuffled], shuffle.name, blocksize=2, mode="DCR")]
+        if shift:
+            bounds = [graph.constant(f"{pixels}/{part}", np.array(v)) for part, v in MARGIN.items()]
+            moves.append(helper.make_node("Slice", [shuffled, *bounds], [pixels], f"{shuffle.name}/Crop"))
+        graph.nodes[at:at] = moves
     return graph.finish()
 
 
@@ -181,24 +192,28 @@ def _narrows(graph: Graph, node: onnx.NodeProto) -> bool:
     return graph.constants[node.input[1]].shape[0] < graph.constants[node.input[1]].shape[1]
 
 
-def _phase_conv(graph: Graph, node: onnx.NodeProto, name: str, out: str) -> onnx.NodeProto:
-    """A k×k convolution of pixels as one of phases: tap d of phase a reads phase (a + d) mod 2, (a + d) div 2 away."""
+def _phase_conv(graph: Graph, node: onnx.NodeProto, name: str, out: str, shift: int) -> onnx.NodeProto:
+    """A k×k convolution of pixels as one of phases: what reads pixel 2 j + d reads phase d mod 2, d div 2 away.
+
+    With `shift` 1, cell j makes pixels 2 j - 1 and 2 j instead of 2 j and 2 j + 1, of which there is one cell more.
+    """
     weight = graph.constants[node.input[1]]
     outputs, inputs, k, _ = weight.shape
     half = k // 2
-    reach = (half + 1) // 2
-    kernel = np.zeros((2, 2, outputs, 2, 2, inputs, 2 * reach + 1, 2 * reach + 1), np.float32)
+    low, high = (half + shift + 1) // 2, (half + 1 - shift) // 2
+    side = low + high + 1
+    kernel = np.zeros((2, 2, outputs, 2, 2, inputs, side, side), np.float32)
     for a in (0, 1):
         for b in (0, 1):
             for i in range(k):
                 for j in range(k):
-                    (row, p), (column, q) = divmod(a + i - half, 2), divmod(b + j - half, 2)
-                    kernel[a, b, :, p, q, :, row + reach, column + reach] = weight[:, :, i, j]
-    side = 2 * reach + 1
+                    (row, p), (column, q) = divmod(a + i - half - shift, 2), divmod(b + j - half - shift, 2)
+                    kernel[a, b, :, p, q, :, row + low, column + low] = weight[:, :, i, j]
     names = [graph.constant(f"{node.input[1]}/phases", kernel.reshape(4 * outputs, 4 * inputs, side, side))]
     if len(node.input) > 2:
         names.append(graph.constant(f"{node.input[2]}/phases", np.tile(graph.constants[node.input[2]], 4)))
-    return helper.make_node("Conv", [name, *names], [out], node.name, kernel_shape=[side, side], pads=[reach] * 4)
+    pads = [low, low, high + shift, high + shift]
+    return helper.make_node("Conv", [name, *names], [out], node.name, kernel_shape=[side, side], pads=pads)
 
 
 def _phase_norm(graph: Graph, node: onnx.NodeProto, name: str, out: str) -> list[onnx.NodeProto]:
@@ -305,7 +320,7 @@ def early_cast(model: onnx.ModelProto) -> onnx.ModelProto:
         movers: list[onnx.NodeProto] = []
         name = cast.input[0]
         while (made := next((n for n in graph.nodes if name in n.output), None)) is not None:
-            if made.op_type not in ("DepthToSpace", "Transpose") or graph.only_reader(name) is None:
+            if made.op_type not in ("DepthToSpace", "Slice", "Transpose") or graph.only_reader(name) is None:
                 break
             movers.insert(0, made)
             name = made.input[0]
@@ -318,7 +333,7 @@ def early_cast(model: onnx.ModelProto) -> onnx.ModelProto:
         now = small.output[0]
         for mover in movers:
             out = cast.output[0] if mover is movers[-1] else f"{mover.output[0]}/small"
-            moved = helper.make_node(mover.op_type, [now], [out], mover.name)
+            moved = helper.make_node(mover.op_type, [now, *mover.input[1:]], [out], mover.name)
             moved.attribute.extend(mover.attribute)
             graph.replace(mover, [moved])
             now = out
