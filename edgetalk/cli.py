@@ -21,6 +21,8 @@ from typing import NamedTuple
 from . import __version__
 from .errors import EdgetalkError
 
+SIGNALLED = 128  # the exit status that shells give to what a signal has ended is its number and this
+
 
 class Command(NamedTuple):
     module: str
@@ -64,7 +66,7 @@ def _ended_by_signals() -> Iterator[None]:
     """Let the signals that end a service unwind the command as Ctrl-C does, so that it leaves no NAME.part behind."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
+        raise SystemExit(SIGNALLED + number)
 
     ours = []
     if threading.current_thread() is threading.main_thread():  # no other may set them
@@ -113,7 +115,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f'edgetalk {name} needs {missing}: pip install "edgetalk[{command.extra}]"', file=sys.stderr)
         return 1
     except SystemExit as stop:  # argparse: 0 after --help, 2 after wrong usage; or a signal
-        return int(stop.code or 0)
+        status = int(stop.code or 0)
+        if status > SIGNALLED:
+            print(f"edgetalk {name}: ended by {signal.Signals(status - SIGNALLED).name}", file=sys.stderr)
+        return status
     except BrokenPipeError:  # the reader of our output has gone, as `edgetalk doctor | head -1` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -167,28 +167,48 @@ def test_a_failing_encoder_is_heard_of(engine, tmp_path, monkeypatch):
     assert [file.name for file in tmp_path.iterdir()] == ["model"]
 
 
-@pytest.mark.parametrize(
-    ("number", "status", "told"),
-    [(signal.SIGINT, 130, "edgetalk talk: interrupted\n"), (signal.SIGTERM, 143, ""), (signal.SIGHUP, 129, "")],
-)
-def test_what_ends_it_leaves_nothing(engine, tmp_path, number, status, told):
-    soundfile.write(tmp_path / "long.wav", speech(16000 * 600), 16000)
+def started(folder, engine, number):
+    """A talk of ten minutes that has begun to write, in a process that a signal ends."""
+    soundfile.write(folder / "long.wav", speech(16000 * 600), 16000)
     process = subprocess.Popen(
         [sys.executable, "-m", "edgetalk.cli", "talk", engine, "--audio", "long.wav", "-o", "o.mp4"],
-        cwd=tmp_path,
+        cwd=folder,
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # whoever runs us in the background ignores it
     )
     deadline = time.monotonic() + 30
-    while not (tmp_path / "o.mp4.part").exists() and time.monotonic() < deadline:
+    while not (folder / "o.mp4.part").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.3)
-    assert (tmp_path / "o.mp4.part").exists() and process.poll() is None
+    assert (folder / "o.mp4.part").exists() and process.poll() is None
+    return process
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "told"),
+    [
+        (signal.SIGINT, 130, "interrupted"),
+        (signal.SIGTERM, 143, "ended by SIGTERM"),
+        (signal.SIGHUP, 129, "ended by SIGHUP"),
+    ],
+)
+def test_what_ends_it_leaves_nothing(engine, tmp_path, number, status, told):
+    process = started(tmp_path, engine, number)
     process.send_signal(number)
     _, errors = process.communicate(timeout=20)
-    assert process.returncode == status and errors == told
+    assert process.returncode == status and errors == f"edgetalk talk: {told}\n"
     assert sorted(os.listdir(tmp_path)) == ["long.wav", "model"]
+
+
+def test_what_a_killed_run_has_left_is_overwritten(engine, wav, tmp_path, edgetalk_cli):
+    process = started(tmp_path, engine, signal.SIGINT)
+    process.kill()
+    process.communicate(timeout=20)
+    assert (tmp_path / "o.mp4.part").exists() and not (tmp_path / "o.mp4").exists()
+    assert edgetalk_cli("talk", engine, "--audio", wav, "-o", tmp_path / "o.mp4").returncode == 0
+    assert sorted(os.listdir(tmp_path)) == ["a.wav", "long.wav", "model", "o.mp4"]
+    assert len(list(video.frames(tmp_path / "o.mp4"))) == 37
 
 
 def test_nothing_heavy_is_imported(engine, wav, tmp_path):
