@@ -1,7 +1,10 @@
 """Table 3 of WavSyncSwap as whole pipelines: a film, a sound and a portrait in, the dubbed film out.
 
     python -m bench.dubs                 measure, and write the table into docs/performance.md
+    python -m bench.dubs --seconds 10 --repeats 20    as the paper did: hours, most of them PyTorch's
     python -m bench.dubs --page          write the table from what was measured before
+
+Every clip is told and kept; the same command goes on where it was stopped.
 
 The cascade (Wav2Lip at 96, then SimSwap at 224) and WavSyncSwap at 96 go through the same `edgetalk.dub`: decode,
 crop, repaint, colours, paste, encode; where the face is, is known from a track file. In one column the networks are
@@ -15,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -143,35 +147,51 @@ def clips(
     return made
 
 
-def measure(seconds: float, repeats: int, threads: int, prepared: Path | None = None) -> dict[str, Any]:
-    """Measure all pipelines in turns; return the figures with the machine that they are of.
+def measure(seconds: float, repeats: int, threads: int, out: Path = RESULTS, prepared: Path | None = None) -> None:
+    """Measure all pipelines in turns; write the figures, with the machine that they are of, to `out`.
 
+    What was measured lies in OUT.part until all is there, and is not measured again by a run that asks for the same;
     `prepared` is a folder where engines and the film are kept.
     """
+    asked = {"device": processor(), "threads": threads, "seconds": seconds}
+    part = out.with_name(out.name + ".part")
+    kept = json.loads(part.read_text()) if part.exists() else {}
+    if any(kept.get(key) != value for key, value in asked.items()):
+        kept = asked | {"others": 0.0, "rows": {}}
     with tempfile.TemporaryDirectory(prefix="edgetalk-") as temporary:
         folder = prepared or Path(temporary)
         if not (folder / "target.mp4").exists():
             scene(folder, seconds)
         runs = clips(folder, seconds, threads, engines(folder))
-        factors: dict[tuple[str, str], list[float]] = {key: [] for key in runs}
-        others = Others()
-        for _ in range(repeats):
-            for key, run in runs.items():
-                factors[key].append(run())
-        share = others.share()
-    rows: dict[str, dict[str, list[float]]] = {}
-    for (name, column), taken in factors.items():
-        deviation = float(np.std(taken, ddof=1)) if repeats > 1 else 0.0
-        rows.setdefault(name, {})[column] = [round(float(np.mean(taken)), 5), round(deviation, 5)]
-    return {
-        "device": processor(),
-        "threads": threads,
-        "date": time.strftime("%Y-%m-%d"),
-        "seconds": seconds,
-        "repeats": repeats,
-        "others": round(share, 2),
-        "rows": rows,
+        turns = [(turn, *key) for turn in range(repeats) for key in runs]
+        for turn, name, column in turns:
+            taken = kept["rows"].setdefault(name, {}).setdefault(column, [])
+            if len(taken) > turn:
+                continue
+            others = Others()
+            taken.append(runs[name, column]())
+            kept["others"] = max(kept["others"], others.share())
+            write(part, kept)
+            print(f"{turn + 1}/{repeats} {name}, {COLUMNS[column]}: {taken[-1]:.3f}", file=sys.stderr, flush=True)
+    rows = {
+        name: {column: mean_and_deviation(taken[:repeats]) for column, taken in row.items()}
+        for name, row in kept["rows"].items()
     }
+    told = asked | {"date": time.strftime("%Y-%m-%d"), "repeats": repeats, "others": round(kept["others"], 2)}
+    write(out, told | {"rows": rows})
+    part.unlink()
+
+
+def mean_and_deviation(taken: list[float]) -> list[float]:
+    return [round(float(np.mean(taken)), 5), round(float(np.std(taken, ddof=1)), 5) if len(taken) > 1 else 0.0]
+
+
+def write(path: Path, result: dict[str, Any]) -> None:
+    """Write a JSON file; it is whole at any moment."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".new")
+    part.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    os.replace(part, path)
 
 
 def markdown(result: dict[str, Any]) -> str:
@@ -208,11 +228,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--page", action="store_true", help="measure nothing, write the page alone")
     args = parser.parse_args(arguments)
     if not args.page:
-        result = measure(args.seconds, args.repeats, args.threads, args.prepared)
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        part = args.out.with_name(args.out.name + ".part")
-        part.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-        os.replace(part, args.out)
+        measure(args.seconds, args.repeats, args.threads, args.out, args.prepared)
     put(markdown(json.loads(args.out.read_text())), "bench.dubs", args.write)
 
 

@@ -68,6 +68,44 @@ def test_the_table_of_pipelines(tmp_path, page):
     assert "| WavSyncSwap against the cascade | 1.96 × | 2.00 × | 3.00 × |  | |" in text
 
 
+def test_pipelines_that_were_stopped_go_on(tmp_path, monkeypatch, capsys):
+    from bench import dubs
+
+    cascade, ours = dubs.PIPELINES
+    run, out = [], tmp_path / "results" / "dubs.json"
+
+    def clip(key, factor):
+        def measured():
+            if len(run) == 3:
+                run.append("stopped")
+                raise KeyboardInterrupt
+            run.append(key)
+            return factor + len(run)
+
+        return measured
+
+    keys = {(cascade, "ours"): 10.0, (ours, "ours"): 0.0}
+    monkeypatch.setattr(dubs, "scene", lambda *_: None)
+    monkeypatch.setattr(dubs, "engines", lambda *_: {})
+    monkeypatch.setattr(dubs, "clips", lambda *_: {key: clip(key, factor) for key, factor in keys.items()})
+    with pytest.raises(KeyboardInterrupt):
+        dubs.measure(2.0, 3, 1, out)
+    assert not out.exists()
+    dubs.measure(2.0, 3, 1, out)
+    assert [file.name for file in out.parent.iterdir()] == ["dubs.json"]
+    assert [key for key in run if key != "stopped"] == [*keys] * 3
+    rows = json.loads(out.read_text())["rows"]
+    # The stop counts as the fourth: 1, 3, 6 and 2, 5, 7.
+    assert rows[cascade]["ours"] == [round(10 + 10 / 3, 5), round(float(np.std([1, 3, 6], ddof=1)), 5)]
+    assert rows[ours]["ours"] == [round(14 / 3, 5), round(float(np.std([2, 5, 7], ddof=1)), 5)]
+    assert capsys.readouterr().err.splitlines()[0] == f"1/3 {cascade}, our engines, bf16: 11.000"
+    monkeypatch.setattr(dubs, "clips", lambda *_: {key: clip(key, 0.0) for key in keys})
+    run.clear()
+    (out.parent / "dubs.json.part").write_text(json.dumps({"threads": 2, "rows": {cascade: {"ours": [9.0]}}}))
+    dubs.measure(2.0, 1, 1, out)  # what is there is of another number of threads
+    assert len(run) == 2
+
+
 def test_eager_is_the_network(root):
     import torch
 
