@@ -59,7 +59,10 @@ def models(request, tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("wavsyncswap")
     torch.manual_seed(0)
-    config, small = Config(width=request.param, skips=SKIPS), arcface.Config(width=0.0625, blocks=(1, 1, 1, 1))
+    config, small = (
+        Config(width=request.param, skips=SKIPS, hidden=0.42, matte=True),
+        arcface.Config(width=0.0625, blocks=(1, 1, 1, 1)),
+    )
     store.save(folder / "wavsyncswap.safetensors", "wavsyncswap", WavSyncSwap(config).eval(), config)
     store.save(folder / "identity.safetensors", "arcface", arcface.ArcFace(small).eval(), small)
     for name, whole in (("wavsyncswap", False), ("whole", True)):

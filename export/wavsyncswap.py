@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +38,10 @@ CROP = (76 / 96, 3 / 96)
 
 
 class Source(nn.Module):
-    """target, reference uint8 (B, S, S, 3), identity (B, D) -> face (B, 12, 12, C), skip0 …, channels last."""
+    """target, reference uint8 (B, S, S, 3), identity (B, D) -> face (B, 12, 12, C), skip0 …, channels last.
+
+    With a matte `kept`, what is seen of the target, comes last.
+    """
 
     def __init__(self, network: WavSyncSwap):
         super().__init__()
@@ -60,14 +64,10 @@ class Step(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         *features, mel = inputs
-        face, *skips = (x.permute(0, 3, 1, 2) for x in features)
+        face, *rest = (x.permute(0, 3, 1, 2) for x in features)
         network = self.network
         f = torch.relu(face + self.share(network.audio_map(network.hear(mel))))
-        for block, stride in zip(network.decoder[1:], network.strides[1:], strict=True):
-            f = block(f)
-            if stride == 2 and skips:
-                f = torch.cat([f, skips.pop(0)], 1)
-        return to_pixels(torch.sigmoid(network.head(f)), 255.0, 0.0)
+        return to_pixels(network.finish(f, tuple(rest)), 255.0, 0.0)
 
 
 class Whole(nn.Module):
@@ -85,6 +85,9 @@ class Whole(nn.Module):
 class Identity(nn.Module):
     """portrait uint8 (B, 96, 96, 3), aligned as target frames are -> identity (B, D), L2-normalised."""
 
+    rows: Tensor
+    columns: Tensor
+
     def __init__(self, network: ArcFace, crop: tuple[float, float]):
         super().__init__()
         self.network = network
@@ -99,7 +102,7 @@ class Identity(nn.Module):
 class AdaIn(nn.Module):
     """networks.wavsyncswap.AdaIn with its statistics as one instance normalisation, for which engines have kernels."""
 
-    def __init__(self, layer: nn.Module):
+    def __init__(self, layer: Any):
         super().__init__()
         self.plain, self.style = layer.plain, layer.style
 
@@ -117,6 +120,7 @@ class Grow(nn.Module):
         inputs, outputs, k, _ = layer.weight.shape
         self.conv, self.k = nn.Conv2d(inputs, outputs * k * k, 1), k
         self.conv.weight = nn.Parameter(layer.weight.permute(1, 2, 3, 0).reshape(-1, inputs, 1, 1))
+        assert layer.bias is not None  # no norm was left to take its part
         self.conv.bias = nn.Parameter(layer.bias.repeat_interleave(k * k))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -163,7 +167,8 @@ def rewritten(network: WavSyncSwap) -> WavSyncSwap:
             if isinstance(child, Conv):
                 child.conv_block = fuse_conv_bn_eval(*child.conv_block)
             elif isinstance(child, Transposed):
-                layer = fuse_conv_bn_eval(*child.conv_block, transpose=True)
+                layer, norm = child.conv_block
+                layer = fuse_conv_bn_eval(layer, norm, transpose=True)
                 if layer.stride == (1, 1) and layer.padding != (0, 0):
                     layer = _convolution(layer)
                 setattr(module, name, nn.Sequential(layer, nn.ReLU()) if layer.padding != (0, 0) else Grow(layer))
@@ -207,7 +212,8 @@ def prepare(
     source = Source(network)
     with torch.no_grad():
         made = source(*film.values())
-    features = dict(zip(["face", *(f"skip{i}" for i in range(len(made) - 1))], made, strict=True))
+    names = ["face", *(f"skip{i}" for i in range(len(network.skips))), *(["kept"] if config.matte else [])]
+    features = dict(zip(names, made, strict=True))
     extractor, crop = _extractor(checkpoint, identity, config.identity)
     return Export(
         metadata,

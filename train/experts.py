@@ -250,15 +250,27 @@ def sync_loss(probability: Tensor, clips: Tensor) -> Tensor:
     return 0.5 * loss + 0.4 * wrong[same].mean() + 0.1 * wrong[~same & ~diagonal].mean()
 
 
-def train_sync(data: Swaps, stretch: Stretch, seed: int, width: float, clips: int = 32) -> syncnet.SyncNet:
+def train_sync(
+    data: Swaps,
+    stretch: Stretch,
+    seed: int,
+    width: float,
+    clips: int = 32,
+    grey: bool = False,
+    begun: nn.Module | None = None,
+) -> syncnet.SyncNet:
     """Train the lip-sync expert on target and swapped renderings; a batch holds WINDOWS windows of `clips` clips each.
 
     Each window is of either rendering, so that no voice belongs to a face. Two linear heads, which are thrown away,
     read the drawn mouth's shape off both vectors: it is what sound and picture have in common. The first part of the
     time is theirs alone, then the pairs are compared, and last pictures and sound are varied: so each gets started.
+    An expert that has `begun` elsewhere, with colours for instance, goes on with everything at once.
     """
     torch.manual_seed(seed)
-    network = syncnet.SyncNet(width).to(data.device, memory_format=torch.channels_last)
+    network = syncnet.SyncNet(width, grey)
+    if begun is not None:
+        network.load_state_dict(begun.state_dict())
+    network.to(data.device, memory_format=torch.channels_last)
     depth, shapes = scaled(512, width), syncnet.FRAMES * data["clip_mouth"].shape[-1]
     heads = torch.nn.ModuleList(torch.nn.Linear(depth, shapes) for _ in range(2)).to(data.device)
     for head in heads:
@@ -273,7 +285,9 @@ def train_sync(data: Swaps, stretch: Stretch, seed: int, width: float, clips: in
         if progress < 0.8 and time.monotonic() - looked > 30:
             data.refresh()
             looked = time.monotonic()
-        paired, varied = (min(max((progress - start) / 0.15, 0.0), 1.0) for start in (0.15, 0.4))
+        paired, varied = (
+            min(max((progress - start) / 0.15, 0.0), 1.0) if begun is None else 1.0 for start in (0.15, 0.4)
+        )
         chosen = torch.randperm(data.clips, device=data.device)[:clips]
         index = chosen.repeat_interleave(WINDOWS)
         starts = (spaced + torch.randint(0, free + 1, (len(chosen), 1), device=data.device)).flatten()
@@ -391,6 +405,8 @@ def main(arguments=None) -> None:
     parser.add_argument("--enough", type=int, default=200, help="stills of persons, or clips, to wait for")
     parser.add_argument("--patience", type=float, default=90, help="seconds to wait for them")
     parser.add_argument("--batch", type=int, default=0, help="stills or clips per step; 0 takes the usual number")
+    parser.add_argument("--grey", action="store_true", help="hide colour from a sync expert")
+    parser.add_argument("--begun", type=Path, help="sync expert of the same width to go on from")
     parser.add_argument("-o", type=Path, required=True)
     args = parser.parse_args(arguments)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -406,7 +422,8 @@ def main(arguments=None) -> None:
     else:
         wait_for(data, lambda d: d.clips >= args.enough, args.patience)
         if args.kind == "sync":
-            network, config = train_sync(data, stretch, args.seed, args.width, args.batch or 32), None
+            begun = store.load(args.begun, "syncnet")[0] if args.begun else None
+            network = train_sync(data, stretch, args.seed, args.width, args.batch or 32, args.grey, begun)
     test = Swaps(args.data, args.speech, device, "test", **kinds)
     wait_for(test, lambda d: ("still_person" if args.kind == "identity" else "clip_own") in d, args.patience)
     if args.kind == "landmarks":
@@ -424,7 +441,8 @@ def main(arguments=None) -> None:
         valid = Swaps(args.data, args.speech, device, "valid", stills=False)
         if valid.clips:
             scores |= score_sync(network, valid)
-        store.save(args.o, "syncnet", network, {"width": args.width}, scores=scores, seed=args.seed)
+        config = {"width": args.width, "grey": args.grey}
+        store.save(args.o, "syncnet", network, config, scores=scores, seed=args.seed)
     state.unlink(missing_ok=True)
     print(f"{args.kind} {args.seed}: held out {scores}", flush=True)
 

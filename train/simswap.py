@@ -13,7 +13,7 @@ from torch import Tensor
 from .networks.simswap import SimSwap
 from .wavsyncswap import Batch, Config, SwapRecipe, generator_command
 
-PRESET = Config(skips=(), clips=0, sync=0.0, mouth=1.0, shape=0.0)
+PRESET = Config(skips=(), hidden=0.0, matte=False, clips=0, sync=0.0, mouth=1.0, shape=0.0)
 
 
 class SimSwapRecipe(SwapRecipe):

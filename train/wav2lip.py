@@ -13,8 +13,8 @@ from torch import Tensor
 from .networks.wav2lip import Wav2Lip
 from .wavsyncswap import Batch, Config, SwapRecipe, generator_command
 
-PRESET = Config(skips=(), swaps=False, pixel=0.9, identity=0.0, sync=0.03, feature=0.0, adversarial=0.07, log_sync=True,
-                mouth=1.0, shape=0.0)  # fmt: skip
+PRESET = Config(skips=(), hidden=0.0, matte=False, swaps=False, pixel=0.9, identity=0.0, sync=0.03, feature=0.0,
+                adversarial=0.07, log_sync=True, mouth=1.0, shape=0.0)  # fmt: skip
 
 
 class Wav2LipRecipe(SwapRecipe):

@@ -194,8 +194,8 @@ def test_plans_of_all_three_graphs(precision, exported, tmp_path):
     )
     assert built.gate["on"] == "ONNX Runtime" and built.gate["samples"] == ("held out" if given else "made up")
     names = {
-        "": ("face", "skip0", "skip1", "skip2", "mel", "frame"),
-        "-source": ("target", "reference", "identity", "face", "skip0", "skip1", "skip2"),
+        "": ("face", "skip0", "skip1", "skip2", "kept", "mel", "frame"),
+        "-source": ("target", "reference", "identity", "face", "skip0", "skip1", "skip2", "kept"),
         "-identity": ("portrait", "identity"),
     }
     for role in ROLES:

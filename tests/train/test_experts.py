@@ -79,6 +79,19 @@ def test_sync_loss_over_all_pairs():
     assert float(experts.sync_loss(p, clips)) == pytest.approx(0.5 * right + 0.4 * same + 0.1 * other, abs=1e-6)
 
 
+def test_a_grey_expert_sees_no_colour():
+    torch.manual_seed(0)
+    grey = syncnet.SyncNet(0.125, grey=True).eval()
+    coloured = syncnet.SyncNet(0.125).eval()
+    coloured.load_state_dict(grey.state_dict())
+    frames = torch.rand(2, 5, 3, 96, 96)
+    luma = 0.299 * frames[:, :, 0] + 0.587 * frames[:, :, 1] + 0.114 * frames[:, :, 2]
+    with torch.no_grad():
+        wanted = coloured.face(luma[:, :, None].repeat(1, 1, 3, 1, 1))
+        torch.testing.assert_close(grey.face(frames), wanted)
+        assert not torch.allclose(coloured.face(frames), wanted)
+
+
 @pytest.mark.parametrize("late", [-7, 0, 1, 12])
 def test_offset_is_found(late):
     rng = np.random.default_rng(1)
@@ -165,7 +178,9 @@ def test_experts_learn_on_a_toy(drawn):
     scores = experts.score_identity(network, data, swap_data.LOOKS, swap_data.POSES)
     assert scores["people"] == 4 and scores["auc"] > 0.7  # seen people in other clothes; chance is a half
     sync = experts.train_sync(data, experts.Stretch(2, "sync"), 0, 0.125, clips=1)
-    assert set(experts.score_sync(sync, data)) == {
+    again = experts.train_sync(data, experts.Stretch(0, "sync"), 0, 0.125, clips=1, grey=True, begun=sync)
+    assert again.grey and all(torch.equal(t, sync.state_dict()[n]) for n, t in again.state_dict().items())
+    assert set(experts.score_sync(again, data)) == {
         "clips",
         "window_accuracy",
         "window_auc",

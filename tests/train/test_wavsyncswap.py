@@ -12,7 +12,7 @@ from edgetalk.train import experts, loop, swap_data, wavsyncswap
 from edgetalk.train import simswap as simswap_recipe
 from edgetalk.train import wav2lip as wav2lip_recipe
 from edgetalk.train.networks import arcface, simswap, store, syncnet, wav2lip
-from edgetalk.train.networks.wavsyncswap import AdaIn, Config, Discriminator, IdBlock, WavSyncSwap
+from edgetalk.train.networks.wavsyncswap import AdaIn, Config, Discriminator, IdBlock, WavSyncSwap, filled, seen
 
 
 def count(network):
@@ -84,6 +84,68 @@ def test_split_equals_whole_and_the_mask_hides_the_lower_half(size, skips):
         other[:, :, size // 2 :] = 0.3
         assert torch.equal(network(other, reference, identity, mel), whole)
         assert not torch.equal(network.step(face, mel + 1), whole)
+
+
+@pytest.mark.parametrize(("size", "skips"), [(96, (64, 32, 16)), (192, ())])
+def test_a_matte_mixes_in_what_is_seen_of_the_target_alone(size, skips):
+    """Pixel by pixel α p + (1 − α) t, where t is hidden in the lower half of a disc."""
+    network = WavSyncSwap(Config(size, 0.125, skips=skips, hidden=0.3, matte=True)).eval()
+    plain = WavSyncSwap(Config(size, 0.125, skips=skips, hidden=0.3)).eval()
+    shares = network.state_dict()
+    plain.load_state_dict({n: shares[n][: len(t)] if t.dim() else shares[n] for n, t in plain.state_dict().items()})
+    target, reference, identity, mel = inputs(2, size)
+    hidden = torch.zeros(size, size, dtype=torch.bool)
+    for y in range(size):
+        for x in range(size):
+            down, across = (y + 0.5) / size - 0.5, (x + 0.5) / size - 0.5
+            hidden[y, x] = down > 0 and math.hypot(down, across) <= 0.3
+    assert 0.13 < float(hidden.float().mean()) < 0.15  # half of π 0.3²
+    with torch.no_grad():
+        face = network.prepare(target, reference, identity)
+        kept = face[-1]
+        assert torch.equal(kept[..., ~hidden], target[..., ~hidden]) and len(face) == 2 + len(skips)
+        made, picture = network.step(face, mel), plain(target, reference, identity, mel)
+        logits = []
+        hook = network.head[-1].register_forward_hook(lambda *args: logits.append(args[-1][:, 3:]))
+        assert torch.equal(network(target, reference, identity, mel), made)
+        hook.remove()
+        alpha = 1 - 1 / (1 + torch.exp(-logits[0]))
+        torch.testing.assert_close(made, alpha * picture + (1 - alpha) * kept, atol=1e-6, rtol=0)
+        assert alpha.unique().numel() > 1000 and float((made - picture).abs().mean()) > 0.01
+        other = torch.where(hidden, 1 - target, target)
+        assert torch.equal(network(other, reference, identity, mel), made)
+        assert not torch.equal(network(torch.where(hidden, target, 1 - target), reference, identity, mel), made)
+
+
+def test_what_is_hidden_is_filled_smoothly():
+    """A plane of colour stays what it is, and a slope is met on both sides of the hole."""
+    size = 96
+    visible = seen(size, 0.42)
+    slope = torch.linspace(0, 1, size).expand(1, 1, size, size)
+    flat = torch.tensor([0.2, 0.9])[None, :, None, None].expand(1, 2, size, size)
+    torch.testing.assert_close(filled(flat, visible), flat.contiguous())
+    made = filled(torch.where(visible > 0, slope, torch.full((), 9.0)), visible)[0, 0]
+    assert torch.equal(made[visible > 0], slope[0, 0][visible > 0])
+    assert float(made.diff(dim=1).abs().max()) < 0.12 and 0 <= float(made.min()) and float(made.max()) <= 1
+
+
+def test_a_run_begins_with_a_checkpoint_of_another_arrangement(swaps, tmp_path):
+    first = tiny(swaps, "default", singles=2, hidden=0.0, matte=False)
+    loop.train(first, tmp_path, show=lambda _: None)
+    path = tmp_path / "wavsyncswap.safetensors"
+    given, _ = store.load(path, "wavsyncswap")
+    second = tiny(swaps, "default", begun=path, singles=2)
+    old, new = given.state_dict(), second.network.state_dict()
+    assert old.keys() == new.keys()
+    for name in old:
+        assert torch.equal(new[name][: len(old[name])] if old[name].dim() else new[name], old[name]), name
+    assert second.network.head[-1].bias[3].item() == -1 and len(second.network.head[-1].weight) == 4
+    loop.train(second, tmp_path / "second", show=lambda _: None)
+    assert store.load(tmp_path / "second" / "wavsyncswap.safetensors", "wavsyncswap")[1]["images"] == 72
+    with pytest.raises(ModelError, match="has another width or arrangement"):
+        tiny(swaps, "default", begun=path, singles=2, width=0.25)
+    with pytest.raises(ModelError, match="expected 'simswap'"):
+        tiny(swaps, "simswap", begun=path, singles=2)
 
 
 def test_paper_arrangement_has_the_papers_shapes():
@@ -158,13 +220,13 @@ BASELINES = {"wav2lip": (wav2lip_recipe.Wav2LipRecipe, wav2lip_recipe.PRESET),
              "simswap": (simswap_recipe.SimSwapRecipe, simswap_recipe.PRESET)}  # fmt: skip
 
 
-def tiny(folder, preset, **changed):
+def tiny(folder, preset, begun=None, **changed):
     torch.set_num_threads(1)
     kind, config = BASELINES.get(preset) or (wavsyncswap.SwapRecipe, wavsyncswap.PRESETS[preset])
     start = {"width": 0.125, "clips": min(config.clips, 2), "images": 36, "warm": 0.0, "adversary_from": 0.0}
     config = replace(config, **start | changed)
     data = swap_data.Swaps(folder, folder / "speech.npz", "cpu")
-    return kind(config, data, folder)
+    return kind(config, data, folder, begun=begun)
 
 
 @pytest.mark.parametrize("preset", ["paper", "default"])

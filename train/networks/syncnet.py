@@ -13,13 +13,18 @@ from torch import nn
 from .blocks import Conv, audio_encoder, scaled
 
 FRAMES = 5  # consecutive frames that are judged together
+LUMA = (0.299, 0.587, 0.114)
 
 
 class SyncNet(nn.Module):
-    """Embeds the lower half of five 96×96 frames, and the mel window (16, 80) that starts with the first frame."""
+    """Embeds the lower half of five 96×96 frames, and the mel window (16, 80) that starts with the first frame.
 
-    def __init__(self, width: float = 1.0) -> None:
+    With `grey` it sees their luma alone: an expert that sees colour rewards a generator for colouring teeth and lips.
+    """
+
+    def __init__(self, width: float = 1.0, grey: bool = False) -> None:
         super().__init__()
+        self.grey = grey
         c32, c64, c128, c256, c512 = (scaled(n, width) for n in (32, 64, 128, 256, 512))
 
         def same(n: int, count: int) -> list[Conv]:
@@ -38,6 +43,8 @@ class SyncNet(nn.Module):
     def face(self, frames: torch.Tensor) -> torch.Tensor:
         """Return unit vectors (B, scaled(512)) of `frames` (B, 5, 3, 96, 96) in [0, 1]; their lower half is seen."""
         lower = frames[..., frames.shape[-2] // 2 :, :]
+        if self.grey:
+            lower = (lower * lower.new_tensor(LUMA)[:, None, None]).sum(-3, keepdim=True).expand_as(lower)
         return F.normalize(self.face_encoder(lower.flatten(1, 2)).flatten(1).float(), dim=1)
 
     def audio(self, mel: torch.Tensor) -> torch.Tensor:

@@ -19,7 +19,8 @@ from torch import nn
 from .blocks import Conv, Transposed, audio_encoder, scaled
 from .patchgan import PatchGAN
 
-Face = tuple[torch.Tensor, ...]  # f_tgt(v_src), then the skips from the coarsest to the finest
+Face = tuple[torch.Tensor, ...]
+"""f_tgt(v_src), the skips from the coarsest to the finest, and with a matte what is seen of the target."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,38 @@ class Config:
     """Channels of identity-conditioned skips at 24×24, 48×48, 96×96 …; empty as in the paper."""
     plain: float = 0.25
     """Share of a skip's channels that AdaIN leaves alone, since normalising them all loses absolute colour."""
+    hidden: float = 0.0
+    """Radius of the disc about the frame's centre whose lower half is hidden from the network, as a share of the side;
+    0 hides all of the lower half, as the paper does."""
+    matte: bool = False
+    """The last convolution makes a share of the target, too, by which what is seen of it is mixed in."""
 
     def to_dict(self) -> dict:
         return asdict(self)
+
+
+def seen(size: int, hidden: float) -> torch.Tensor:
+    """Return (size, size) float: 1 where a target is seen, 0 where Config.hidden hides it."""
+    axis = (torch.arange(size) + 0.5) / size - 0.5
+    upper = axis[:, None] < 0
+    if not hidden:
+        return upper.float().expand(size, size).contiguous()
+    return (upper | (axis[:, None].square() + axis.square() > hidden**2)).float()
+
+
+def filled(picture: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+    """Return `picture` (B, C, S, S) with what is not `seen` (S, S) filled smoothly from what is, and from that alone.
+
+    Means of seen pixels are taken over cells of 2, 4, 8 … pixels, and the coarse ones fill the holes of the fine ones.
+    """
+    value, weight, levels = picture * seen, seen[None, None], []
+    while value.shape[2] % 2 == 0:
+        levels.append((value, weight))
+        value, weight = F.avg_pool2d(value, 2), F.avg_pool2d(weight, 2)
+    value = value / weight
+    for fine, known in reversed(levels):
+        value = fine + (1 - known) * F.interpolate(value, scale_factor=2, mode="bilinear", align_corners=False)
+    return value
 
 
 class AdaIn(nn.Module):
@@ -139,24 +169,29 @@ class WavSyncSwap(nn.Module):
         self.strides = strides
         self.head = nn.Sequential(
             Conv(cin, wide(config.head[0]), 3, 1, 1), Conv(wide(config.head[0]), wide(config.head[1]), 3, 1, 1),
-            nn.Conv2d(wide(config.head[1]), 3, 3, 1, 1),
+            nn.Conv2d(wide(config.head[1]), 4 if config.matte else 3, 3, 1, 1),
         )  # fmt: skip
+        self.register_buffer("seen", seen(config.size, config.hidden), persistent=False)
+        if config.matte:
+            with torch.no_grad():
+                self.head[-1].bias[3] = -1.0  # starts with more of the new than of the old
 
     def prepare(self, target: torch.Tensor, reference: torch.Tensor, identity: torch.Tensor) -> Face:
         """Return the face features: f_tgt(v_src) (B, C, 12, 12), then the skips, coarse to fine.
 
-        `target` loses its lower half here; `identity` is (B, 512), L2-normalised.
+        `target` is hidden in part here (Config.hidden), and with a matte the rest of it, filled (B, 3, size, size),
+        comes last; `identity` is (B, 512), L2-normalised.
         """
-        seen = torch.arange(target.shape[2], device=target.device) < target.shape[2] // 2
         v = identity * self.config.identity**0.5  # entries of unit size, as fully connected layers expect
-        f = self.stem(torch.cat([target * seen[:, None].to(target.dtype), reference], 1))
+        f = self.stem(torch.cat([target * self.seen.to(target.dtype), reference], 1))
         levels = [f]
         for down in self.down:
             f = down(f)
             levels.append(f)
         for block in self.id_blocks:
             f = block(f, v)
-        return (f, *(skip(level, v) for skip, level in zip(self.skips, reversed(levels[:-1]), strict=False)))
+        skips = [skip(level, v) for skip, level in zip(self.skips, reversed(levels[:-1]), strict=False)]
+        return (f, *skips, filled(target, self.seen)) if self.config.matte else (f, *skips)
 
     def hear(self, mel: torch.Tensor) -> torch.Tensor:
         """Return the audio feature (B, 512 × width, 1, 1) of `mel` (B, 16, 80), time first."""
@@ -168,12 +203,26 @@ class WavSyncSwap(nn.Module):
 
     def decode(self, face: Face, heard: torch.Tensor) -> torch.Tensor:
         """Return frames for face features as prepared and the audio feature of `hear`."""
-        f, skips = torch.cat([face[0], self.audio_map(heard)], 1), list(face[1:])
-        for block, stride in zip(self.decoder, self.strides, strict=True):
+        f = self.decoder[0](torch.cat([face[0], self.audio_map(heard)], 1))
+        return self.finish(f, face[1:])
+
+    def finish(self, f: torch.Tensor, rest: Face) -> torch.Tensor:
+        """Return frames for what the decoder's first block made and all face features but the first.
+
+        A matte α is made beside the picture p and mixes it with the target t̂ whose hidden part was filled from what is
+        seen: frame = α p + (1 − α) t̂. Nothing of the hidden mouth can come through.
+        """
+        skips = list(rest)
+        kept = skips.pop() if self.config.matte else None
+        for block, stride in zip(self.decoder[1:], self.strides[1:], strict=True):
             f = block(f)
             if stride == 2 and skips:
                 f = torch.cat([f, skips.pop(0)], 1)
-        return torch.sigmoid(self.head(f))
+        made = torch.sigmoid(self.head(f))
+        if kept is None:
+            return made
+        picture, share = made[:, :3], made[:, 3:]  # the share of the target, 1 − α
+        return picture + share * (kept - picture)
 
     def forward(
         self, target: torch.Tensor, reference: torch.Tensor, identity: torch.Tensor, mel: torch.Tensor
