@@ -82,9 +82,10 @@ def build(
     graph, source_graph = Runner(step), source and Runner(source)
     film = source_graph is not None and "target" in source_graph.inputs
     avatar = path.with_suffix(".avatar")
+    learn: list[Feeds] = []
     if calibration is None:
         picture = load_avatar(avatar).source if avatar.is_file() else None
-        learn, judge = [], made_up(MADE_UP, graph, source_graph, picture)
+        judge = made_up(MADE_UP, graph, source_graph, picture)
     else:
         learn, judge = split(load(calibration, graph, source_graph))
     told = {"samples": "made up" if calibration is None else "held out"}
@@ -219,16 +220,16 @@ def _compare(reference: Runner, run: Run, samples: list[Feeds], family: str) -> 
             for results in (wanted, made)
         ]
         return gate.compare_vectors(*vectors)
-    frames = [np.concatenate([result["frame"] for result in results]) for results in (wanted, made)]
+    want, got = (np.concatenate([result["frame"] for result in results]) for results in (wanted, made))
     if "landmarks" not in reference.outputs:
-        figures = gate.compare(*frames)
+        figures = gate.compare(want, got)
         if "mel" in reference.inputs and family in TEMPLATES:
-            rows, columns = _mouth(TEMPLATES[family], frames[0].shape[1])
-            error = (frames[0].astype(np.float64) - frames[1])[:, rows, columns]
+            rows, columns = _mouth(TEMPLATES[family], want.shape[1])
+            error = (want.astype(np.float64) - got)[:, rows, columns]
             figures["mouth_psnr"] = round(gate.psnr(float(np.square(error).mean())), 2)
         return figures
     points = [np.concatenate([result["landmarks"] for result in results]) for results in (wanted, made)]
-    figures = gate.compare(*frames, points[0])
+    figures = gate.compare(want, got, points[0])
     figures["landmarks_error"] = round(float(np.abs(points[0] - points[1]).max()), 6)
     return figures
 

@@ -50,15 +50,16 @@ def statistics(
     """Return mean and variance of each channel in front of the norms `names`: those of a picture, averaged over all."""
     inputs = {norm.name: norm.input[0] for norm, _ in _pairs(Graph(model)) if norm.name in names}
     run = Runner(with_outputs(model, inputs.values()))
-    sums = {name: [np.float64(0), np.float64(0)] for name in inputs}
+    means: dict[str, list[np.ndarray]] = {name: [] for name in inputs}
+    deviations: dict[str, list[np.ndarray]] = {name: [] for name in inputs}
     for feeds in samples:
         values = run(feeds, list(inputs.values()))
         for name, tensor in inputs.items():
             seen = values[tensor].astype(np.float64)
-            sums[name][0] = sums[name][0] + seen.mean(axis=(0, 2, 3))
-            sums[name][1] = sums[name][1] + np.sqrt(seen.var(axis=(0, 2, 3)))
+            means[name].append(seen.mean(axis=(0, 2, 3)))
+            deviations[name].append(np.sqrt(seen.var(axis=(0, 2, 3))))
     # The deviations are averaged, not the variances: one picture with much of something would weigh too much.
-    return {name: (mean / len(samples), (deviation / len(samples)) ** 2) for name, (mean, deviation) in sums.items()}
+    return {name: (np.mean(means[name], 0), np.mean(deviations[name], 0) ** 2) for name in inputs}
 
 
 def fold(

@@ -174,7 +174,7 @@ def quantize(model: onnx.ModelProto, scale: dict[str, Scale], names: Collection[
             if data not in done:
                 done.add(data)
                 step, kind = scale[data]
-                pair = [constant(f"{data}/scale", dtype.type(step)), constant(f"{data}/zero", kind(0))]
+                pair = [constant(f"{data}/scale", np.array(step, dtype)), constant(f"{data}/zero", np.array(0, kind))]
                 nodes.append(helper.make_node("QuantizeLinear", [data, *pair], [f"{data}/q"], f"{data}/Quantize"))
                 nodes.append(
                     helper.make_node("DequantizeLinear", [f"{data}/q", *pair], [f"{data}/dq"], f"{data}/Dequantize")

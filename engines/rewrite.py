@@ -13,7 +13,7 @@ pattern is not found it changes nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -35,7 +35,7 @@ class Graph:
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model = onnx.ModelProto()
         self.model.CopyFrom(model)
-        self.nodes = list(self.model.graph.node)
+        self.nodes: list[onnx.NodeProto] = list(self.model.graph.node)
         self.constants = {w.name: numpy_helper.to_array(w) for w in self.model.graph.initializer}
         for node in self.nodes:
             if node.op_type == "Constant":
@@ -70,7 +70,7 @@ class Graph:
         return self.model
 
 
-def attributes(node: onnx.NodeProto) -> dict[str, object]:
+def attributes(node: onnx.NodeProto) -> dict[str, Any]:
     return {a.name: helper.get_attribute_value(a) for a in node.attribute}
 
 
@@ -226,7 +226,7 @@ def _phase_norm(graph: Graph, node: onnx.NodeProto, name: str, out: str) -> list
         return f"{node.output[0]}/{suffix}"
 
     mixing, axes = graph.constant(part("mix"), mix), graph.constant(part("axes"), np.array([2, 3]))
-    small = graph.constant(part("epsilon"), np.float32(epsilon))
+    small = graph.constant(part("epsilon"), np.array(epsilon, np.float32))
     make = helper.make_node
 
     def mean_over_phases(values: str, result: str) -> list[onnx.NodeProto]:
@@ -379,7 +379,13 @@ def late_bias(model: onnx.ModelProto) -> onnx.ModelProto:
         reshape = made_by.get(output.name)
         gemm = made_by.get(reshape.input[0]) if reshape is not None and reshape.op_type == "Reshape" else None
         shape = [d.dim_value for d in output.type.tensor_type.shape.dim][1:]
-        if gemm is None or gemm.op_type != "Gemm" or len(gemm.input) < 3 or attributes(gemm).get("beta", 1.0) != 1.0:
+        if (
+            reshape is None
+            or gemm is None
+            or gemm.op_type != "Gemm"
+            or len(gemm.input) < 3
+            or attributes(gemm).get("beta", 1.0) != 1.0
+        ):
             continue
         bias = graph.constants.get(gemm.input[2])
         if bias is None or bias.size != np.prod(shape) or graph.only_reader(gemm.output[0]) is not reshape:
@@ -456,8 +462,8 @@ def _merge(graph: Graph, stem: str, name: str, width: int, group: Sequence[Predi
         outputs += [predictor.second.output[0]] + ([f"{predictor.second.output[0]}/zeros"] if size < widest else [])
     pieces = [piece for size in sizes for piece in ((size, widest - size) if size < widest else (size,))]
     first = [constant("first", stacked(0, 1, width)), constant("first_bias", stacked(0, 2, width))]
-    second = stacked(2, 1, widest)[:, :, None, None]
-    second = [constant("second", second), constant("second_bias", stacked(2, 2, widest))]
+    kernel = stacked(2, 1, widest)[:, :, None, None]
+    second = [constant("second", kernel), constant("second_bias", stacked(2, 2, widest))]
     column = constant("column", np.array([-1, width * len(group), 1, 1]))
     row = constant("row", np.array([-1, widest * len(group)]))
     nodes = [

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from edgetalk.errors import InputError
 from edgetalk.metadata import Metadata
-from edgetalk.train.networks.amnet import AMNet, GeometricController
+from edgetalk.train.networks.amnet import AMNet
 from edgetalk.train.networks.checkpoint import load_checkpoint
 
 from . import dynamic_conv, published, published_amnet
@@ -82,7 +82,7 @@ def prepare(checkpoint: Path, *, form: str, whole: bool, size: int | None, batch
     if size < 32 or size % reduction:
         raise InputError(f"size: got {size}, expected a multiple of {reduction} of at least 32")
     if form == "shift":
-        dynamic_conv.unroll(network, GeometricController)
+        dynamic_conv.unroll(network)
     metadata = Metadata(
         family="amnet",
         variant=read.variant,

@@ -28,7 +28,7 @@ from . import published
 from .graph import Export, Graph
 from .onnx_file import from_pixels
 
-VARIANTS = {
+VARIANTS: dict[tuple[int, ...], str] = {
     (2, 2, 2, 2): "iresnet18",
     (3, 4, 6, 3): "iresnet34",
     (3, 4, 14, 3): "iresnet50",
@@ -156,7 +156,7 @@ def _framed(model: onnx.ModelProto, name: str, vector: str, size: int, scale: fl
     del graph.node[:]
     graph.node.extend([*before, *nodes, *after])
     graph.initializer.extend(
-        numpy_helper.from_array(np.float32(value), f"edgetalk/{key}")
+        numpy_helper.from_array(np.array(value, np.float32), f"edgetalk/{key}")
         for key, value in (("scale", scale), ("shift", shift))
     )
     others = [value for value in graph.input if value.name != name]

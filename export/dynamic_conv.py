@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgetalk.train.networks.amnet import GeometricController
+
 FORMS = ("conv", "shift")
 
 
@@ -41,7 +43,7 @@ def shifted(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 class Shifted(nn.Module):
     """A trained GeometricController, its convolution written as `shifted`."""
 
-    def __init__(self, controller: nn.Module):
+    def __init__(self, controller: GeometricController):
         super().__init__()
         self.controller = controller
 
@@ -49,9 +51,9 @@ class Shifted(nn.Module):
         return shifted(x, *self.controller.predict(f_geo))
 
 
-def unroll(module: nn.Module, controller: type[nn.Module]) -> None:
-    """Replace each `controller` inside `module` that convolves, rather than multiplies and adds, by its Shifted."""
+def unroll(module: nn.Module) -> None:
+    """Replace each GeometricController inside `module` that convolves, rather than multiplies and adds, by Shifted."""
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, controller) and (child.kernel > 1 or child.groups < child.channels):
+            if isinstance(child, GeometricController) and (child.kernel > 1 or child.groups < child.channels):
                 setattr(parent, name, Shifted(child))

@@ -10,6 +10,7 @@ import hashlib
 import importlib
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,8 +26,8 @@ from .graph import Export, Graph
 from .onnx_file import check_parity, run, to_bytes, trace
 from .published import Licence
 
-FAMILIES = {name: name for name in ("amnet", "wavsyncswap", "wav2lip", "simswap", "arcface", "syncnet")}
-"""Family to module in this folder, imported when asked for."""
+FAMILIES = ("amnet", "wavsyncswap", "wav2lip", "simswap", "arcface", "syncnet")
+"""Each a module in this folder, imported when asked for."""
 USES = ("any", "non-commercial")
 
 
@@ -77,7 +78,7 @@ def to_onnx(
         batch = 0 if dynamic_conv == "shift" else 1
     if batch < 0 or (batch == 0 and dynamic_conv == "conv"):
         raise InputError(f'batch: got {batch}, expected at least 1; for any batch use dynamic_conv="shift"')
-    module = importlib.import_module(f".{FAMILIES[family]}", __package__)
+    module = importlib.import_module(f".{family}", __package__)
     # Two samples, where any number is to be allowed, keep the tracer from taking a batch of one for granted.
     also = {} if identity is None else {"identity": Path(identity)}
     if also and family != "wavsyncswap":
@@ -92,7 +93,8 @@ def to_onnx(
         for graph in export.graphs:
             data = _checked(graph, dataclasses.replace(metadata, role=graph.role), dynamic_batch=batch == 0)
             if graph.role in ("source", "identity") and len(export.graphs) > 1:
-                metadata = dataclasses.replace(metadata, **{graph.role: hashlib.sha256(data).hexdigest()})
+                digest: dict[str, Any] = {graph.role: hashlib.sha256(data).hexdigest()}
+                metadata = dataclasses.replace(metadata, **digest)
                 (parts / f"{out.stem}-{graph.role}.onnx").write_bytes(data)
             else:
                 (parts / out.name).write_bytes(data)

@@ -58,7 +58,7 @@ def trace(
         torch.onnx.export(
             module.eval(),
             tuple(inputs.values()),
-            buffer,
+            buffer,  # type: ignore[arg-type]  # the tracing exporter takes one, its stub knows paths alone
             input_names=list(inputs),
             output_names=list(outputs),
             opset_version=OPSET,

@@ -36,7 +36,7 @@ def test_both_forms_are_the_per_sample_convolution(form, kernel, groups, batch):
     nn.init.normal_(controller.weight[2].weight, std=0.3)
     nn.init.normal_(controller.bias[2].weight, std=0.3)
     if form == "shift":
-        dynamic_conv.unroll(net, GeometricController)
+        dynamic_conv.unroll(net)
     dynamic = form == "shift"
     example = {
         "x": torch.randn(2 if dynamic else batch, CHANNELS, SIDE, SIDE),
@@ -56,5 +56,5 @@ def test_both_forms_are_the_per_sample_convolution(form, kernel, groups, batch):
 
 def test_a_multiply_add_is_left_as_it_is():
     net = nn.ModuleDict({"controller": GeometricController(CHANNELS)})
-    dynamic_conv.unroll(net, GeometricController)
+    dynamic_conv.unroll(net)
     assert type(net["controller"]) is GeometricController
