@@ -21,8 +21,6 @@ from typing import NamedTuple
 from . import __version__
 from .errors import EdgetalkError
 
-SIGNALLED = 128  # the exit status that shells give to what a signal has ended is its number and this
-
 
 class Command(NamedTuple):
     module: str
@@ -61,12 +59,20 @@ def _one_line(name: str) -> Callable[..., None]:
     return show
 
 
+class Ended(KeyboardInterrupt):
+    """A signal that ends services has come: what Ctrl-C would save is saved, what it would remove is removed."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.signal = signal.Signals(number)
+
+
 @contextlib.contextmanager
 def _ended_by_signals() -> Iterator[None]:
     """Let the signals that end a service unwind the command as Ctrl-C does, so that it leaves no NAME.part behind."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(SIGNALLED + number)
+        raise Ended(number)
 
     ours = []
     if threading.current_thread() is threading.main_thread():  # no other may set them
@@ -114,17 +120,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f'edgetalk {name} needs {missing}: pip install "edgetalk[{command.extra}]"', file=sys.stderr)
         return 1
-    except SystemExit as stop:  # argparse: 0 after --help, 2 after wrong usage; or a signal
-        status = int(stop.code or 0)
-        if status > SIGNALLED:
-            print(f"edgetalk {name}: ended by {signal.Signals(status - SIGNALLED).name}", file=sys.stderr)
-        return status
+    except SystemExit as stop:  # argparse: 0 after --help, 2 after wrong usage
+        return int(stop.code or 0)
     except BrokenPipeError:  # the reader of our output has gone, as `edgetalk doctor | head -1` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (EdgetalkError, OSError) as error:
         print(f"edgetalk {name}: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
+    except Ended as ended:
+        print(f"edgetalk {name}: ended by {ended.signal.name}", file=sys.stderr)
+        return 128 + ended.signal
     except KeyboardInterrupt:
         print(f"edgetalk {name}: interrupted", file=sys.stderr)
         return 130
