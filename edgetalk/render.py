@@ -62,7 +62,7 @@ class Timings:
 
 def streams(threads: int | None) -> int:
     """Return how many steps of a film to do side by side on `threads` CPU threads, None for all that are there."""
-    return min(STREAMS, threads or cores())
+    return min(STREAMS, max(1, threads or cores()))  # the engine refuses what is less, in better words
 
 
 def front_end(session: Session) -> AudioSpec:

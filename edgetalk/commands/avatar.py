@@ -11,6 +11,7 @@ or VIDEO-stem.track.npz beside the video, or the tracker (edgetalk fetch face).
 from __future__ import annotations
 
 import argparse
+import errno
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,11 @@ def run(args: argparse.Namespace) -> None:
         raise InputError("picture: got none or both of PICTURE and --video, expected one of them")
     source = args.picture or args.video
     output = args.output or source.parent / f"{source.stem}.avatar"
+    # Said before the work; and the suffix keeps the picture from being written over.
+    if output.suffix != ".avatar":
+        raise InputError(f"{output}: got suffix {output.suffix!r}, expected .avatar; rename the output")
+    if not output.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "No such folder", str(output.parent))
     engine = find_engine(args.engine)
     told = {key: getattr(args, key) for key in ("licence", "consent", "name", "use")}
     if args.video is None:

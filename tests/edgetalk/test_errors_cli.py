@@ -100,7 +100,9 @@ CASES = {
     "picture is a folder": (lambda f: None, ["avatar", "amnet.xml", "."], "Is a directory"),
     "no source engine": (lambda f: [p.unlink() for p in f.glob("*-source.*")], AVATAR, "has no amnet-source.xml"),
     "source engine cut": (lambda f: cut(f / "amnet-source.bin"), AVATAR, "amnet-source.xml cannot be read"),
-    "no folder for the avatar": (lambda f: None, [*AVATAR[:-1], "there/new.avatar"], "No such file or directory"),
+    "no folder for the avatar": (lambda f: None, [*AVATAR[:-1], "there/new.avatar"], "No such folder: 'there'"),
+    "an avatar over its picture": (lambda f: None, [*AVATAR[:-1], "face.png"], "face.png: got suffix '.png', expected"),
+    "threads": (lambda f: None, [*TALK, "--threads", "-3"], "threads: got -3, expected a whole number"),
     # sounds
     "no sound": (lambda f: (f / "a.wav").unlink(), TALK, "No such file or directory: 'a.wav'"),
     "empty wav": (lambda f: (f / "a.wav").write_bytes(b""), TALK, "a.wav is empty"),
