@@ -30,6 +30,8 @@ using namespace et;
 
 namespace {
 
+constexpr float MAX_PEAK = 16;  // 24 dB over full scale: floats that are integers, never divided
+
 thread_local char last_error[1024] = "";  // no allocation, so that it can also say: out of memory
 
 et_status failed(et_status status, const char *text) {
@@ -395,9 +397,14 @@ et_status et_push(et_session *session, const float *pcm, size_t count) {
         if (count) need(pcm, "pcm");
         WindowStream &sound = session->sound();
         if (sound.finished()) fail_input("pcm: got sound after et_finish; call et_reset to start another");
-        for (size_t k = 0; k < count; ++k)
+        float peak = 0;
+        for (size_t k = 0; k < count; ++k) {
             if (!std::isfinite(pcm[k]))
                 fail_input("pcm: got NaN or infinite samples, expected -1 to 1; look at what recorded it");
+            peak = std::max(peak, std::fabs(pcm[k]));
+        }
+        if (peak > MAX_PEAK)
+            fail_input("pcm: got samples up to " + number_text(peak) + ", expected -1 to 1; divide them by full scale");
         sound.push(pcm, count);
         return ET_OK;
     });

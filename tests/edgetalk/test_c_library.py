@@ -352,6 +352,7 @@ def test_refuses_what_python_refuses(library, zoo, tmp_path, controls):
         refused("pose: got 4 as value 0, expected -3.14159 to", face.step, mel, np.float32([4, 0, 0]), blink)
         refused("blink: got -0.5 as value 1, expected 0 to 1", face.step, mel, pose, np.float32([0, -0.5]))
         refused("pcm: got NaN or infinite", face.push, np.float32([0, np.inf]))
+        refused("pcm: got samples up to 32768, expected -1 to 1", face.push, np.float32([0, -32768]))
         face.push(sound(0.1))
         face.finish()
         face.finish()
