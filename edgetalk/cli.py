@@ -71,7 +71,11 @@ class Ended(KeyboardInterrupt):
 def _ended_by_signals() -> Iterator[None]:
     """Let the signals that end a service unwind the command as Ctrl-C does, so that it leaves no NAME.part behind."""
 
+    own = os.getpid()
+
     def stop(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != own:  # a forked worker, whose owner says what there is to say
+            os._exit(128 + number)
         raise Ended(number)
 
     ours = []
