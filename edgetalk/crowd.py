@@ -4,6 +4,9 @@ Every session is given the sound of one frame per frame time, as a microphone or
 its frame ready before the sound of the next one is there; a frame that is later is missed. When each session begins
 within the frame time is drawn by chance, and drawn anew every ROUND seconds, for callers do not wait for each other.
 What happens to a frame afterwards (encoding, sending) is not in here.
+
+On a rented machine a core may be half of one, whose other half somebody else uses: then a frame takes nearly twice its
+processor time, and hardly any system tells so. Frames missed in such a second are counted apart.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +33,7 @@ Array = NDArray[np.float32]
 ROUND = 10.0  # seconds
 WARM_UP = 1.0  # seconds
 START = 0.1  # seconds from the call to the first sound: all threads are there by then
+SLOW = 1.3  # times the usual processor time per frame
 TRIAL = 10.0  # seconds that `most` tries a number of sessions before the long run
 
 
@@ -45,6 +50,10 @@ class Crowd:
     """Frames that were ready later than one frame time after their sound was there."""
     missed_delayed: int
     """Frames that were later than two: those missed if everything is shown one frame time later."""
+    missed_slow: int
+    """Of the missed ones, those in seconds in which a frame took SLOW times its usual processor time."""
+    cpu_ms: float
+    """Processor time of a frame: the median over the seconds in which none was missed, of all where there are none."""
     p50_ms: float
     """From the last sample that a frame takes to the frame, as of the four below."""
     p95_ms: float
@@ -60,10 +69,23 @@ class Crowd:
         return (
             f"{self.sessions} sessions at {self.fps:g} frames per second on {self.streams} stream(s) for "
             f"{self.seconds:.0f} s: {self.missed} of {self.frames} frames missed, "
-            f"{self.missed_delayed} if shown a frame later; from sound to frame "
+            f"{self.missed_slow} in seconds in which the machine was slow, "
+            f"{self.missed_delayed} if shown a frame later; {self.cpu_ms:.1f} ms of processor per frame; "
+            f"from sound to frame "
             f"p50 {self.p50_ms:.1f}, p95 {self.p95_ms:.1f}, p99 {self.p99_ms:.1f}, at most {self.max_ms:.1f} ms; "
             f"memory {self.rss_mb:.0f} MB, {each:.1f} MB for each session after the first"
         )
+
+
+class Timed(NamedTuple):
+    """A frame that is ready."""
+
+    at: float
+    """Seconds of the clock."""
+    taken: float
+    """Seconds from the last sample that it takes."""
+    cpu: float
+    """Seconds of processor time that this process had taken by then."""
 
 
 class Caller(threading.Thread):
@@ -71,8 +93,7 @@ class Caller(threading.Thread):
 
     def __init__(self, session: Session, pcm: Array, fps: Fraction, start: float, frames: int) -> None:
         super().__init__(daemon=True)
-        self.seconds: list[float] = []
-        """From the last sample that a frame takes to the frame."""
+        self.frames: list[Timed] = []
         self.error: BaseException | None = None
         self._session, self._pcm, self._fps, self._start, self._frames = session, pcm, fps, start, frames
         self._due = start
@@ -87,13 +108,14 @@ class Caller(threading.Thread):
     def run(self) -> None:
         try:
             for _ in itertools.islice(self._session.stream(self._chunks(), fps=self._fps), self._frames):
-                self.seconds.append(time.perf_counter() - self._due)
+                now = time.perf_counter()
+                self.frames.append(Timed(now, now - self._due, time.process_time()))
         except BaseException as error:  # told to who started the thread
             self.error = error
 
 
-def crowd(sessions: list[Session], seconds: float, fps: Fraction, seed: int = 0) -> list[float]:
-    """Let all sessions speak for `seconds`; return how long every frame took from its sound on, in seconds.
+def crowd(sessions: list[Session], seconds: float, fps: Fraction, seed: int = 0) -> list[Timed]:
+    """Let all sessions speak for `seconds`; return every frame.
 
     Raises what a session's stream raises.
     """
@@ -109,8 +131,20 @@ def crowd(sessions: list[Session], seconds: float, fps: Fraction, seed: int = 0)
             caller.join()
             if caller.error is not None:
                 raise caller.error
-            taken += caller.seconds
+            taken += caller.frames
     return taken
+
+
+def slow_seconds(frames: list[Timed], late: float) -> tuple[int, float]:
+    """Return how many frames came `late` seconds after their sound in seconds that were SLOW, and the usual processor
+    time of a frame, in seconds."""
+    ordered = sorted(frames)
+    groups = [list(group) for _, group in itertools.groupby(ordered, lambda frame: int(frame.at - ordered[0].at))]
+    spent = [(group[-1].cpu - group[0].cpu) / (len(group) - 1) if len(group) > 1 else 0.0 for group in groups]
+    missed = [sum(frame.taken > late for frame in group) for group in groups]
+    told = [cpu for cpu, count in zip(spent, missed, strict=True) if cpu and not count] or [c for c in spent if c]
+    usual = float(np.median(told)) if told else 0.0
+    return sum(count for cpu, count in zip(spent, missed, strict=True) if cpu > SLOW * usual), usual
 
 
 def measure(count: int, seconds: float, open_session: Callable[[], Session], fps: Fraction | None = None) -> Crowd:
@@ -122,15 +156,17 @@ def measure(count: int, seconds: float, open_session: Callable[[], Session], fps
         sessions = [first, *(first.twin() for _ in range(count - 1))]
         try:
             crowd(sessions, WARM_UP, rate)
-            taken = np.array(crowd(sessions, seconds, rate)) * 1e3
+            frames = crowd(sessions, seconds, rate)
         finally:
             for session in sessions[1:]:
                 session.close()
+        taken = np.array([frame.taken for frame in frames]) * 1e3
+        slow, cpu = slow_seconds(frames, 1 / float(rate))
         p50, p95, p99, most = (float(v) for v in np.percentile(taken, (50, 95, 99, 100)))
         missed, delayed = (int((taken > times * 1e3 / float(rate)).sum()) for times in (1, 2))
         return Crowd(
-            count, first.streams, float(rate), seconds, len(taken), missed, delayed, p50, p95, p99, most,
-            memory("VmRSS") / 1e6, alone,
+            count, first.streams, float(rate), seconds, len(taken), missed, delayed, slow, cpu * 1e3,
+            p50, p95, p99, most, memory("VmRSS") / 1e6, alone,
         )  # fmt: skip
 
 

@@ -28,7 +28,7 @@ def test_every_session_gets_its_frames_in_real_time(engine, monkeypatch):
         start = time.perf_counter()
         taken = crowd.crowd([one, two], 2.0, Fraction(4))
         assert time.perf_counter() - start > 2.0
-    assert len(taken) == 2 * 2 * 4 and min(taken) > 0
+    assert len(taken) == 2 * 2 * 4 and min(frame.taken for frame in taken) > 0
     for session in (one, two):
         times = [at for who, at in seen if who == id(session)]
         assert len(times) == 8
@@ -50,6 +50,18 @@ def test_frames_that_come_too_late_are_missed(engine, monkeypatch):
     assert 0 < held.rss_of_one_mb <= held.rss_mb
 
 
+def test_misses_of_a_slow_machine_are_told_apart():
+    """Three seconds of 25 frames: one good, one of twice the processor time, one in which the frames only waited."""
+    frames, cpu = [], 0.0
+    for second, (cost, late) in enumerate([(0.02, 0), (0.04, 5), (0.02, 3)]):
+        for i in range(25):
+            cpu += cost
+            frames.append(crowd.Timed(100.0 + second + i / 25, 0.05 if i < late else 0.03, cpu))
+    slow, usual = crowd.slow_seconds(frames, 0.04)
+    assert slow == 5 and usual == pytest.approx(0.02)
+    assert crowd.slow_seconds(frames[:1], 0.04) == (0, 0.0)
+
+
 def test_an_error_in_a_session_is_heard_of(engine, monkeypatch):
     def broken(self, *inputs):
         raise RuntimeError("broken")
@@ -69,7 +81,7 @@ def test_the_most_that_miss_nothing(monkeypatch, hold, short, tries):
     def measure(count, seconds, open_session, fps):
         seen.append((count, seconds))
         missed = count > (hold if seconds > crowd.TRIAL else short)
-        return crowd.Crowd(count, 1, 25, seconds, 100, int(missed), 0, 1, 1, 1, 1, 1, 1)
+        return crowd.Crowd(count, 1, 25, seconds, 100, int(missed), 0, 0, 9, 1, 1, 1, 1, 1, 1)
 
     monkeypatch.setattr(crowd, "measure", measure)
     tried = crowd.most(120.0, lambda: None)
@@ -93,6 +105,8 @@ def test_command(engine, capsys, monkeypatch):
 
 
 def test_command_that_finds(engine, capsys, monkeypatch):
-    monkeypatch.setattr(crowd, "measure", lambda n, s, *_: crowd.Crowd(n, 1, 25, s, 9, int(n > 3), 0, 1, 1, 1, 1, 1, 1))
+    monkeypatch.setattr(
+        crowd, "measure", lambda n, s, *_: crowd.Crowd(n, 1, 25, s, 9, int(n > 3), 0, 0, 9, 1, 1, 1, 1, 1, 1)
+    )
     assert cli.main(["bench", str(engine), "--find-sessions", "--seconds", "20"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "3 live faces without a missed frame in 20 s"
