@@ -31,6 +31,7 @@ from .video import Writer
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
 
+STATUS = Path("/proc/self/status")  # Linux alone has it
 SENTENCE = MODELS / "demo.flac"
 WARM_UP = 10  # frames before the first that counts
 
@@ -190,11 +191,14 @@ def run(
 
 
 def memory(field: str) -> int:
-    """Return bytes of memory of this process: "VmRSS" held now, "VmHWM" at its peak.
+    """Return bytes of memory of this process: "VmRSS" held now, "VmHWM" at its peak; 0 where only Linux could tell.
 
     getrusage would tell the peak of whoever started us, too.
     """
-    status = Path("/proc/self/status").read_text()
+    try:
+        status = STATUS.read_text()
+    except OSError:
+        return 0
     return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith(field))
 
 

@@ -11,6 +11,7 @@ import platform
 import sys
 from pathlib import Path
 
+PROC = Path("/proc")  # Linux alone has it
 FLAGS = {  # as Linux names them on x86 and Arm -> what they mean to a network
     "avx2": "avx2",
     "avx512f": "avx512",
@@ -44,13 +45,14 @@ def machine() -> list[str]:
     """What this machine offers, one line each."""
     from edgetalk.backends import cores
 
-    memory = _meminfo()
     lines = [
         f"python        {platform.python_version()} ({sys.executable})",
         f"system        {platform.system()} {platform.release()} {platform.machine()}",
         f"cpu           {cores()} cores; {', '.join(_features()) or 'features unknown'}",
-        f"memory        {memory['MemAvailable'] / 2**30:.1f} of {memory['MemTotal'] / 2**30:.1f} GiB free",
     ]
+    if memory := _meminfo():
+        free, whole = (memory[name] / 2**30 for name in ("MemAvailable", "MemTotal"))
+        lines.append(f"memory        {free:.1f} of {whole:.1f} GiB free")
     for package, what in PACKAGES.items():
         try:
             lines.append(f"{package:<13} {importlib.metadata.version(package)} for {what}")
@@ -66,9 +68,10 @@ def engine(name: str) -> list[str]:
 
     path = find_engine(name)
     lines = preflight(path)
-    free = _meminfo()["MemAvailable"] / 1e6
+    memory = _meminfo()
+    room = f"; {memory['MemAvailable'] / 1e6:.0f} MB of memory are free" if memory else ""
     return [
-        f"file          {path}, {_size(path) / 1e6:.1f} MB; {free:.0f} MB of memory are free",
+        f"file          {path}, {_size(path) / 1e6:.1f} MB{room}",
         *lines,
         "fits          this machine can run it",
     ]
@@ -81,7 +84,7 @@ def _size(path: Path) -> int:
 
 def _features() -> list[str]:
     try:
-        text = Path("/proc/cpuinfo").read_text()
+        text = (PROC / "cpuinfo").read_text()
     except OSError:
         return []
     for line in text.splitlines():
@@ -93,8 +96,11 @@ def _features() -> list[str]:
 
 
 def _meminfo() -> dict[str, int]:
-    """Bytes of memory by the names of /proc/meminfo."""
-    entries = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
+    """Bytes of memory by the names of /proc/meminfo; none on systems without it."""
+    try:
+        entries = [line.split() for line in (PROC / "meminfo").read_text().splitlines()]
+    except OSError:
+        return {}
     return {entry[0].rstrip(":"): int(entry[1]) * 1024 for entry in entries}
 
 

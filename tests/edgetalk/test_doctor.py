@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+from edgetalk import benchmark
 from edgetalk.commands import doctor
 
 
@@ -37,6 +38,18 @@ def test_memory_is_that_of_the_system():
     memory = doctor._meminfo()
     assert memory["MemTotal"] == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     assert 0 < memory["MemAvailable"] <= memory["MemTotal"]
+
+
+def test_systems_that_tell_less_are_told_of_less(zoo, tmp_path, monkeypatch):
+    """macOS and Windows have no /proc."""
+    whole, engine = doctor.machine(), doctor.engine(str(zoo.root / "f32/amnet.xml"))
+    monkeypatch.setattr(doctor, "PROC", tmp_path)
+    monkeypatch.setattr(benchmark, "STATUS", tmp_path / "status")
+    assert [line.split()[0] for line in doctor.machine()] == [
+        line.split()[0] for line in whole if "GiB free" not in line
+    ]
+    assert doctor.engine(str(zoo.root / "f32/amnet.xml"))[1:] == engine[1:]
+    assert benchmark.memory("VmRSS") == 0
 
 
 @pytest.mark.parametrize("name", ["f32/amnet.xml", "int8/amnet.xml", "onnx/amnet.onnx", "onnx/amnet-source.onnx"])
