@@ -201,6 +201,31 @@ def test_what_ends_it_leaves_nothing(engine, tmp_path, number, status, told):
     assert sorted(os.listdir(tmp_path)) == ["long.wav", "model"]
 
 
+def test_a_forked_worker_that_is_ended_says_nothing():
+    code = (
+        "import os, sys, time, types\n"
+        "from edgetalk import cli\n"
+        "def run(args):\n"
+        "    told, tell = os.pipe()\n"
+        "    worker = os.fork()\n"
+        "    if not worker:\n"
+        "        os.write(tell, b'here')\n"
+        "        time.sleep(20)\n"
+        "        os._exit(0)\n"
+        "    os.read(told, 4)\n"
+        "    os.kill(worker, 15)\n"
+        "    print(os.waitpid(worker, 0)[1] >> 8, flush=True)\n"
+        "    os.kill(os.getpid(), 15)\n"
+        "    time.sleep(20)\n"
+        "sys.modules['work'] = types.SimpleNamespace(configure=lambda parser: None, run=run, __spec__=None)\n"
+        "cli.COMMANDS['work'] = cli.Command('work', '')\n"
+        "sys.exit(cli.main(['work']))"
+    )
+    heed = lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL)  # noqa: E731
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, preexec_fn=heed)
+    assert (run.returncode, run.stdout, run.stderr) == (143, "143\n", "edgetalk work: ended by SIGTERM\n")
+
+
 def test_what_a_killed_run_has_left_is_overwritten(engine, wav, tmp_path, edgetalk_cli):
     process = started(tmp_path, engine, signal.SIGINT)
     process.kill()
