@@ -201,9 +201,11 @@ def test_ctrl_c_while_all_wait():
     code = (
         "import itertools, threading, time\n"
         "from edgetalk.overlap import Job, overlap\n"
+        "results = overlap(itertools.count(), Job('slow', [lambda i: time.sleep(0.5)] * 2, []))\n"
         "try:\n"
-        "    for _ in overlap(itertools.count(), Job('slow', [lambda i: i or time.sleep(0.5)] * 2, [])):\n"
-        "        print('running', flush=True)\n"
+        "    next(results)\n"
+        "    print('running', flush=True)\n"
+        "    for _ in results: pass\n"
         "except KeyboardInterrupt:\n"
         "    print(threading.active_count())\n"
     )
