@@ -22,6 +22,8 @@ from typing import Any
 
 import numpy as np
 
+from edgetalk.files import replacing
+
 from .machine import processor
 from .page import PAGE, put
 from .worker import Worker
@@ -185,9 +187,8 @@ def main(arguments: list[str] | None = None) -> None:
             return
         result = {"device": processor(), "date": time.strftime("%Y-%m-%d"), "runs": runs}
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        part = args.out.with_name(args.out.name + ".part")
-        part.write_text(json.dumps(result, indent=1) + "\n")
-        os.replace(part, args.out)
+        with replacing(args.out) as part:
+            part.write_text(json.dumps(result, indent=1) + "\n")
     put(markdown(json.loads(args.out.read_text())), "bench.by_hand", args.write)
 
 

@@ -12,7 +12,6 @@ step, in turns of blocks.
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
 import time
 from pathlib import Path
@@ -24,6 +23,7 @@ import torch
 from edgetalk.avatar import load as load_avatar
 from edgetalk.backends import Backend, open_engine
 from edgetalk.engines import build
+from edgetalk.files import replacing
 from edgetalk.metadata import Metadata
 from edgetalk.session import MODELS
 from edgetalk.train.commands.score import JUDGE
@@ -173,10 +173,9 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     axes.axhline(0.98, color="grey", linestyle=":")
     axes.set(xlabel="milliseconds per step", ylabel="SSIM to f32")
     axes.margins(x=0.25, y=0.2)
-    part = path.with_name(path.name + ".part")
-    figure.savefig(part, format="svg", metadata={"Date": None, "Creator": None})
+    with replacing(path) as part:
+        figure.savefig(part, format="svg", metadata={"Date": None, "Creator": None})
     pyplot.close(figure)
-    os.replace(part, path)
 
 
 def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import tempfile
 import time
@@ -22,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from edgetalk.backends import open_engine
+from edgetalk.files import replacing
 from edgetalk.metadata import AudioSpec
 from edgetalk.train.lite import candidates, family_of, name_of
 from edgetalk.train.lite_cost import KINDS, Costs, counts
@@ -158,9 +158,8 @@ def main(arguments: list[str] | None = None) -> None:
                 build(architecture, folder, name)
         measured = in_turns({name: stepping(path, args.threads) for name, path in paths.items()})
     found = costs(architectures, measured, f"{processor()}, {args.threads} threads")
-    part = args.out.with_name(args.out.name + ".part")
-    part.write_text(json.dumps(asdict(found), indent=1) + "\n")
-    os.replace(part, args.out)
+    with replacing(args.out) as part:
+        part.write_text(json.dumps(asdict(found), indent=1) + "\n")
     errors = []
     for name, (value, predicted) in found.measured.items():
         errors.append(predicted / value - 1)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+
+from edgetalk.files import replacing
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 
@@ -15,6 +16,5 @@ def put(text: str, bench: str, page: Path = PAGE) -> None:
     _, closed, after = rest.partition(end)
     if not found or not closed:
         raise ValueError(f"{page} has no {begin} … {end} to write between")
-    part = page.with_name(page.name + ".part")
-    part.write_text(f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}")
-    os.replace(part, page)
+    with replacing(page) as part:
+        part.write_text(f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}")

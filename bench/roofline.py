@@ -14,7 +14,6 @@ the quickest of ROUNDS rounds.
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import time
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ import openvino as ov
 from openvino import opset13 as ops
 
 from edgetalk.backends import cores
+from edgetalk.files import replacing
 from edgetalk.metadata import Metadata
 from edgetalk.session import MODELS
 
@@ -222,10 +222,9 @@ def plot(groups: list[Group], peaks: dict[str, float], path: Path) -> None:
     axes.set_yticks(places, [g.name for g in groups])
     axes.set_xlabel("milliseconds per step")
     axes.legend()
-    part = path.with_name(path.name + ".part")
-    figure.savefig(part, format="svg", metadata={"Date": None, "Creator": None})
+    with replacing(path) as part:
+        figure.savefig(part, format="svg", metadata={"Date": None, "Creator": None})
     pyplot.close(figure)
-    os.replace(part, path)
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:

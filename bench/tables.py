@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import os
 import re
 import tempfile
 import time
@@ -31,6 +30,7 @@ import torch
 from torch import nn
 
 from edgetalk.backends import cores
+from edgetalk.files import replacing
 
 from .machine import Others, processor
 from .page import PAGE, put
@@ -229,9 +229,9 @@ def save(result: dict[str, Any], folder: Path = RESULTS) -> Path:
     """Write a result in place of the one that this device had."""
     folder.mkdir(parents=True, exist_ok=True)
     name = re.sub(r"[^a-z0-9]+", "-", result["device"].lower()).strip("-")
-    path, part = folder / f"{name}.json", folder / f"{name}.json.part"
-    part.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    os.replace(part, path)
+    path = folder / f"{name}.json"
+    with replacing(path) as part:
+        part.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     return path
 
 
@@ -348,10 +348,9 @@ def plot(results: list[dict[str, Any]], path: Path) -> None:
     axes.set_yticklabels(names)
     axes.grid(axis="x", alpha=0.3)
     figure.legend(loc="outside lower center", ncols=4, fontsize=8)
-    part = path.with_name(path.name + ".part")
-    figure.savefig(part, format="png", dpi=100, metadata={"Software": None})
+    with replacing(path) as part:
+        figure.savefig(part, format="png", dpi=100, metadata={"Software": None})
     pyplot.close(figure)
-    os.replace(part, path)
 
 
 def write_page(folder: Path, page: Path) -> None:

@@ -1,4 +1,4 @@
-"""Sets of files that appear together or not at all, and what tells files apart."""
+"""Files that appear whole or not at all, alone or as a set, and what tells files apart."""
 
 from __future__ import annotations
 
@@ -19,6 +19,22 @@ def sha256(path: str | os.PathLike[str]) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield NAME.part, to be written; it gets the name NAME when the block ends, and vanishes when it raises.
+
+    >>> with replacing("report.json") as part:
+    ...     part.write_text("{}")
+    """
+    target = Path(path)
+    part = target.with_name(target.name + ".part")
+    try:
+        yield part
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

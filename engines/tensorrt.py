@@ -19,6 +19,7 @@ from typing import Any
 from edgetalk.backends import plan as plans
 from edgetalk.backends.cuda import Device, open_device
 from edgetalk.errors import BackendError, EdgetalkError, InputError, ModelError
+from edgetalk.files import replacing
 from edgetalk.metadata import TENSORRT_LIMIT, Metadata
 
 ARCHITECTURES = {
@@ -118,7 +119,8 @@ def build_plan(
         raise journal.error("cannot be built")
     plan = _write(target, bytes(serialized), name)
     if cache is not None and timing_cache:
-        _replace(Path(timing_cache), bytes(cache.serialize()))
+        with replacing(timing_cache) as part:
+            part.write_bytes(bytes(cache.serialize()))
     return plan
 
 
@@ -292,22 +294,9 @@ def _read_cache(config: Any, path: Path) -> Any:
 
 def _write(target: Path, content: bytes, name: str) -> plans.Plan:
     """Write the plan beside its name, read it as the runtime will, and only then give it the name."""
-    part = target.with_name(target.name + ".part")
-    try:
+    with replacing(target) as part:
         part.write_bytes(content)
         plan = plans.read(part)
         if plan.text != name:
             raise ModelError(f"{target.name} lost the metadata that it was given; report this version of TensorRT")
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
     return dataclasses.replace(plan, path=target)
-
-
-def _replace(target: Path, content: bytes) -> None:
-    part = target.with_name(target.name + ".part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)

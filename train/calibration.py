@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from edgetalk.errors import InputError
+from edgetalk.files import replacing
 from edgetalk.mel import log_mel, windows
 from edgetalk.metadata import AudioSpec
 
 from .announcers import motion, sentences, speech
 from .announcers.identity import CAST
 from .announcers.plan import FPS
-from .announcers.shards import replacing
 from .networks.checkpoint import load_checkpoint
 
 HELD_OUT = 5
@@ -41,7 +41,7 @@ def write(checkpoint: Path, out: Path, count: int = 60, seed: int = 0) -> None:
     persons = list(read.sources)
     drive = [sample(i, persons[i % len(persons)], read.audio, seed) for i in range(count)]
     mel, pose, blink = (np.stack(values) for values in zip(*drive, strict=True))
-    with replacing(out) as file:
+    with replacing(out) as part, part.open("wb") as file:
         np.savez_compressed(
             file,
             source=np.stack([picture.numpy() for picture in read.sources.values()]),

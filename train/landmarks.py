@@ -24,6 +24,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from edgetalk.files import replacing
+
 from . import loop
 from .data import pick_device
 from .networks.landmarks import INNER_LIP, SIDE, LandmarkNet, Measured, inner_opening, resized, save, stored
@@ -309,9 +311,8 @@ class Training:
             "steps": self.steps,
             "seconds": self.seconds,
         }
-        part = path.with_name(path.name + ".part")
-        torch.save(state, part)
-        part.replace(path)
+        with replacing(path) as part:
+            torch.save(state, part)
 
     def resume(self, path: Path) -> None:
         """Go on from what `save` wrote."""

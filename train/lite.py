@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from edgetalk.errors import InputError
+from edgetalk.files import replacing
 
 from .data import Footage
 from .lite_cost import COSTS, Costs, counts
@@ -145,8 +146,6 @@ def search(
     footage: Footage, out: Path, costs: Costs, budget: float, count: int, settings: Proxy
 ) -> dict[str, dict[str, float]]:
     """Try out `count` finalists, write the report to `out`, and return their rows by name, the best first."""
-    from .announcers.shards import replacing
-
     out.mkdir(parents=True, exist_ok=True)
     done, told = out / "search.json", asdict(settings) | {"teacher": Path(settings.teacher).name}
     before = json.loads(done.read_text()) if done.exists() else {"proxy": told, "rows": {}}
@@ -159,9 +158,9 @@ def search(
             rows[name] = try_out(path, footage, settings)
         rows[name]["ms"] = round(costs.predict(architecture), 2)
         rows = dict(sorted(rows.items(), key=lambda row: row[1]["loss"]))
-        with replacing(done) as file:
-            found = {"proxy": told, "budget": budget, "machine": costs.machine, "rows": rows}
-            file.write(json.dumps(found, indent=1).encode())
+        found = {"proxy": told, "budget": budget, "machine": costs.machine, "rows": rows}
+        with replacing(done) as part:
+            part.write_text(json.dumps(found, indent=1))
         print(f"{name}: {rows[name]['ms']} ms predicted, held-out loss {rows[name]['loss']:.4f}", flush=True)
     report(out)
     return rows

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from edgetalk.errors import ModelError
+from edgetalk.files import replacing
 
 
 class Recipe(Protocol):
@@ -112,9 +113,8 @@ def _save(recipe: Recipe, run: Path, step: int) -> None:
 
     tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in recipe.tensors().items()}
     header = {"format": "1", "step": str(step), "config": json.dumps(dict(recipe.config), sort_keys=True)}
-    part = run / "state.safetensors.part"
-    save_file(tensors, part, header)
-    os.replace(part, run / "state.safetensors")
+    with replacing(run / "state.safetensors") as part:
+        save_file(tensors, part, header)
 
 
 def _resume(recipe: Recipe, run: Path) -> int:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import html
 import json
-import os
 from pathlib import Path
 from typing import Any
+
+from edgetalk.files import replacing
 
 COLOURS = ("#1f6feb", "#d29922", "#2da44e", "#cf222e", "#8250df", "#57606a")
 WIDTH, HEIGHT = 640, 180
@@ -48,6 +49,5 @@ def write_page(run: Path, config: dict[str, Any]) -> None:
         f'<!doctype html><meta charset="utf-8"><title>{html.escape(run.name)}</title><style>{style}</style>'
         f"<h1>{html.escape(run.name)}</h1>{''.join(curves)}{''.join(sheets)}<h2>Configuration</h2><table>{rows}</table>"
     )
-    part = run / "index.html.part"
-    part.write_text(page)
-    os.replace(part, run / "index.html")
+    with replacing(run / "index.html") as part:
+        part.write_text(page)

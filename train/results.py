@@ -24,6 +24,8 @@ from typing import Any
 
 import numpy as np
 
+from edgetalk.files import replacing
+
 from . import results_wavsyncswap
 from .commands.score import JUDGE
 from .markdown import made_by, missing, number, table
@@ -393,9 +395,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("-o", "--out", type=Path, required=True, help="the page, a .md file beside the folder")
     args = parser.parse_args(arguments)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    part = args.out.with_name(args.out.name + ".part")
-    part.write_text(document(args.folder, args.folder.name))
-    part.replace(args.out)
+    with replacing(args.out) as part:
+        part.write_text(document(args.folder, args.folder.name))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from edgetalk.errors import InputError
+from edgetalk.files import replacing
 from edgetalk.mel import log_mel, windows
 
 from .announcers import speech
@@ -20,7 +21,6 @@ from .announcers.camera import FACE
 from .announcers.features import Controls
 from .announcers.identity import dressed, random_identity
 from .announcers.motion import controls
-from .announcers.shards import replacing
 from .crops import tracked
 from .networks import store
 from .swap_data import CALM, FIRST, FPS, FRAMES, SIZE, SPEC, sentence
@@ -47,7 +47,7 @@ def write(checkpoint: Path, out: Path, count: int = 60, seed: int = 0, extractor
     target, reference, portrait, mel = (np.stack(values) for values in zip(*drawn, strict=True))
     with torch.inference_mode():
         identity = embed(found, torch.from_numpy(portrait)).numpy()
-    with replacing(out) as file:
+    with replacing(out) as part, part.open("wb") as file:
         np.savez_compressed(
             file,
             target=target,

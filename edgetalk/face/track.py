@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgetalk.errors import InputError
+from edgetalk.files import replacing
 
 Array = NDArray[np.float32]
 
@@ -56,14 +57,8 @@ def write_track(path: str | os.PathLike[str], faces: Sequence[Face | None], fps:
             values = {"points": face.points, "boxes": face.box, "pose": face.pose, "blink": face.blink}
             for name, value in values.items():
                 arrays[name][i] = value
-    target = Path(path)
-    part = target.with_name(target.name + ".part")
-    try:
-        with part.open("wb") as file:
-            np.savez_compressed(file, fps=np.array([fps.numerator, fps.denominator]), **arrays)  # type: ignore[arg-type]
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as part, part.open("wb") as file:
+        np.savez_compressed(file, fps=np.array([fps.numerator, fps.denominator]), **arrays)  # type: ignore[arg-type]
 
 
 def read_track(path: str | os.PathLike[str]) -> list[Face | None]:

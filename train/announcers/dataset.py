@@ -33,6 +33,7 @@ import numpy as np
 
 from edgetalk.backends import cores
 from edgetalk.errors import InputError
+from edgetalk.files import replacing
 
 from . import motion, speech
 from .announcer import Announcer, Light
@@ -40,7 +41,6 @@ from .features import Controls
 from .identity import Identity
 from .parallel import spread
 from .plan import FPS, SAMPLES, SETS, TEST, TRAIN, VISEMES, VOICE_NAMES, Plan, read_plan, write_speech
-from .shards import replacing
 from .speech import HELD_OUT_VOICES, Phone, Speech
 
 CODECS = ("h264", "raw")
@@ -214,7 +214,7 @@ def _draw(folder: Path, size: int, codec: str, workers: int) -> None:
             frames.flush()
         else:
             _encode(folder / "clips" / f"{clip:05d}.mp4", pictures)
-        with replacing(paths[clip]) as file:
+        with replacing(paths[clip]) as part, part.open("wb") as file:
             np.save(file, np.stack([announcer.landmarks(c) for c in controls]))
         return len(controls)
 
@@ -226,7 +226,7 @@ def _draw(folder: Path, size: int, codec: str, workers: int) -> None:
     spread(draw, missing, workers, "frames", "frame", int(sum(start[i + 1] - start[i] for i in missing)))
     controls = [c for clip in range(len(paths)) for c in script.controls(clip)]
     lengths = np.diff(start)
-    with replacing(target) as file:
+    with replacing(target) as part, part.open("wb") as file:
         np.savez_compressed(
             file,
             landmarks=_packed(np.concatenate([np.load(path) for path in paths])),
@@ -257,7 +257,7 @@ def _unpacked(landmarks: np.ndarray) -> np.ndarray:
 def _encode(path: Path, pictures: np.ndarray) -> None:
     import av
 
-    with replacing(path) as file, av.open(file, "w", format="mp4") as container:
+    with replacing(path) as part, part.open("wb") as file, av.open(file, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=FPS, options={"crf": str(CRF), "preset": "slow", "threads": "1"})
         stream.height, stream.width = pictures.shape[1:3]
         stream.pix_fmt = "yuv444p"

@@ -14,12 +14,12 @@ from typing import NamedTuple
 import numpy as np
 
 from edgetalk.errors import InputError
+from edgetalk.files import replacing
 
 from . import sentences, speech
 from .announcer import STUDIO, Light
 from .identity import CAST, Identity, dressed, random_identity
 from .parallel import spread
-from .shards import replacing
 from .speech import Phone, Speech
 from .visemes import SHAPES
 
@@ -161,7 +161,7 @@ def write_speech(folder: Path, plan: Plan, workers: int) -> None:
     def make(i: int) -> int:
         clips = _clips(plan, lanes[i])
         phones = [phone for said, *_ in clips for phone in said.phones]
-        with replacing(paths[i]) as file:
+        with replacing(paths[i]) as part, part.open("wb") as file:
             np.savez(
                 file,
                 pcm=np.concatenate([(said.pcm * 32767).round().astype(np.int16) for said, *_ in clips]),
@@ -187,7 +187,7 @@ def write_speech(folder: Path, plan: Plan, workers: int) -> None:
         joined[f"{name}_bounds"] = np.concatenate([[0], np.cumsum(joined.pop(name))])
     joined["person"] = np.repeat(np.array([lane.person for lane in lanes], np.uint16), clips)
     joined["split"] = np.repeat(np.array([lane.split for lane in lanes], np.uint8), clips)
-    with replacing(target) as file:
+    with replacing(target) as part, part.open("wb") as file:
         np.savez_compressed(
             file,
             plan=json.dumps(

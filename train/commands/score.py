@@ -15,6 +15,8 @@ import shlex
 import sys
 from pathlib import Path
 
+from edgetalk.files import replacing
+
 from . import score_wavsyncswap
 
 JUDGE = Path(__file__).parent.parent / "checkpoints" / "landmarks.safetensors"
@@ -143,9 +145,8 @@ def plain(value):
 def write_json(path: Path, report: dict) -> None:
     """Write a report; the file appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(plain(report), indent=1) + "\n")
-    part.replace(path)
+    with replacing(path) as part:
+        part.write_text(json.dumps(plain(report), indent=1) + "\n")
 
 
 def table(report: dict) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from edgetalk.errors import ModelError
+from edgetalk.files import replacing
 from edgetalk.metadata import AudioSpec
 
 from .amnet import VARIANTS, AMNet, Architecture
@@ -27,10 +27,9 @@ def save_checkpoint(path: Path, tensors: dict[str, Tensor], **header: Any) -> No
     from safetensors.torch import save_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
     told = {"format": "1", **{name: json.dumps(value) for name, value in header.items()}}
-    save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, part, told)
-    os.replace(part, path)
+    with replacing(path) as part:
+        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, part, told)
 
 
 @dataclass(frozen=True)

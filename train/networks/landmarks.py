@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgetalk.errors import ModelError
+from edgetalk.files import replacing
 
 FORMAT = "1"
 SIDE = 128
@@ -132,10 +133,9 @@ def save(path: str | Path, network: LandmarkNet, record: dict) -> None:
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
     tensors = {name: stored(name, tensor).detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    save_file(tensors, part, metadata={"format": FORMAT, "family": "landmarks", "record": json.dumps(record)})
-    part.replace(path)
+    with replacing(path) as part:
+        save_file(tensors, part, metadata={"format": FORMAT, "family": "landmarks", "record": json.dumps(record)})
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> tuple[LandmarkNet, dict]:
