@@ -36,6 +36,7 @@ START = 25
 RATIOS = pytest.StashKey[dict[str, float]]()
 OTHERS = pytest.StashKey[Others]()
 BUDGET = pytest.StashKey[list[str]]()
+PICTURES = pytest.StashKey[list[str]]()
 IDLE = 0.1  # share of the processor that others may take where a time shall mean something
 
 
@@ -57,6 +58,8 @@ def pytest_addoption(parser):
     group = parser.getgroup("edgetalk")
     group.addoption("--models", type=Path, default=MODELS, help="folder with amnet.onnx, amnet.xml …")
     group.addoption("--checkpoint", type=Path, default=HERE.parent / "train/checkpoints/amnet.safetensors")
+    group.addoption("--calibration", type=Path, default=HERE.parent / "train/checkpoints/calibration.npz")
+    group.addoption("--folded", type=Path, metavar="FILE", help="built with --fold-statistics (default: built now)")
     group.addoption("--threads", type=int, default=cores(), help="for every contestant (default: all cores)")
     group.addoption("--save-ratios", action="store_true", help="as the baseline of this device")
     group.addoption("--base", metavar="REVISION", help="build that this checkout must not be slower than")
@@ -66,6 +69,7 @@ def pytest_configure(config):
     config.stash[RATIOS] = {}
     config.stash[OTHERS] = Others()
     config.stash[BUDGET] = []
+    config.stash[PICTURES] = []
 
 
 def pytest_benchmark_update_machine_info(config, machine_info):
@@ -90,12 +94,16 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.section("budget")
         for line in config.stash[BUDGET]:
             terminalreporter.write_line(line)
+    if config.stash[PICTURES]:
+        terminalreporter.section("what was timed, against the f32 graph")
+        for line in config.stash[PICTURES]:
+            terminalreporter.write_line(line)
     if ratios:
         terminalreporter.section("ratios, timed in turns in one run")
         before = known_ratios()
         for name, ratio in ratios.items():
             was = f"   (baseline {before[name]:.2f})" if name in before else ""
-            terminalreporter.write_line(f"{name:<64} {ratio:6.2f} times{was}")
+            terminalreporter.write_line(f"{name:<72} {ratio:6.2f} times{was}")
 
 
 @pytest.fixture
@@ -246,12 +254,14 @@ def expected(onnx_run, avatar, controls):
 
 
 @pytest.fixture(scope="session")
-def judge(expected):
-    """Return a function that asserts that frames of `controls`, of one precision, pass the gate of its build."""
+def judge(request, expected):
+    """Return a function that tells what frames of `controls` keep, and holds it against the gate of their precision."""
     from edgetalk.engines import gate
 
-    def check(frames, precision):
+    def check(name, frames, precision):
         figures = gate.compare(expected[0], np.stack(frames), expected[1])
+        kept = f"SSIM {figures['ssim']:.4f}, {figures['psnr']:.1f} dB, {figures['mouth_psnr']:.1f} dB at the mouth"
+        request.config.stash[PICTURES].append(f"{name:<24} {kept}")
         gate.check(figures, precision, "the engine that was timed")
 
     return check

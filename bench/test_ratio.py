@@ -3,6 +3,7 @@
 Turns make a busy machine slow for all of them alike, so the ratios hold where the times do not. In its turn each makes
 a few frames on end, as in use, of which the first does not count: it finds the caches full of the one before. PyTorch
 eager fp32 and OpenVINO f32 run the whole network for every frame; a step runs what is left once the face is prepared.
+Beside the bundled step stands one of the same precision for this face alone, with its usual statistics folded in.
 """
 
 from __future__ import annotations
@@ -60,11 +61,26 @@ def whole(request, avatar, threads, eager, tmp_path_factory):
     engine.close()
 
 
-def test_ratios(models, opened, eager, whole, controls, judge, rounds, hold_ratios):
+@pytest.fixture(scope="module")
+def folded(request, models, opened, tmp_path_factory):
+    """The int8 step of the bundled face, built with --fold-statistics."""
+    from edgetalk.engines import build
+
+    if request.config.option.folded is not None:
+        return opened(request.config.option.folded)
+    path, calibration = tmp_path_factory.mktemp("folded") / "amnet.xml", request.config.option.calibration
+    if not calibration.is_file():
+        pytest.skip(f"there is no {calibration}")
+    face = models / "amnet.avatar"
+    build(models / "amnet.onnx", path, precision="int8", calibration=calibration, fold_statistics=face)
+    return opened(path)
+
+
+def test_ratios(models, opened, eager, whole, folded, controls, judge, rounds, hold_ratios):
     shipped = opened(models / "amnet.xml" if (models / "amnet.xml").is_file() else models / "amnet.onnx")
     exact = opened(models / "amnet.onnx")
     precision = shipped.metadata.precision
-    contestants = {"eager": eager, "whole": whole, "f32": exact.step, "shipped": shipped.step}
+    contestants = {"eager": eager, "whole": whole, "f32": exact.step, "shipped": shipped.step, "folded": folded.step}
     seconds = {name: [] for name in contestants}
     feeds = itertools.cycle(controls)
     for _ in range(rounds(TURNS)):
@@ -80,9 +96,11 @@ def test_ratios(models, opened, eager, whole, controls, judge, rounds, hold_rati
     ratios = {
         f"bundled {precision} step against PyTorch eager fp32, whole network": times("eager", "shipped"),
         f"bundled {precision} step against OpenVINO f32, whole network": times("whole", "shipped"),
+        "int8 step, folded statistics, against PyTorch eager fp32, whole network": times("eager", "folded"),
         f"bundled {precision} step against the f32 step": times("f32", "shipped"),
         "f32 step against OpenVINO f32, whole network": times("whole", "f32"),
     }
-    for step, kind in ((eager, "f32"), (whole, "f32"), (exact.step, "f32"), (shipped.step, precision)):
-        judge([step(*control).copy() for control in controls], kind)
+    kinds = {"eager": "f32", "whole": "f32", "f32": "f32", "shipped": precision, "folded": "int8"}
+    for name, step in contestants.items():
+        judge(name, [step(*control).copy() for control in controls], kinds[name])
     hold_ratios(ratios)
