@@ -177,6 +177,18 @@ def test_smaller_pictures_are_enlarged_before_they_are_compared(footage):
     assert puppets.appearance.shape[-1] == 8 and made.shape == (2, 3, 64, 64) and made.dtype == torch.uint8
 
 
+def test_persons_are_shown_from_their_checkpoints_pictures(footage):
+    network, person = AMNet().eval(), footage.persons[1]
+    own = torch.randint(0, 256, (64, 64, 3), generator=torch.Generator().manual_seed(5)).byte()
+    puppets = amnet_scores.Puppets(network, footage, 64, {person: own, "nobody": own})
+    plain = amnet_scores.Puppets(network, footage, 64)
+    with torch.inference_mode(), amnet_scores.fast(footage.device):
+        expected = network.reenactor.source(own.permute(2, 0, 1)[None].float() / 127.5 - 1)
+    torch.testing.assert_close(puppets.appearance[1:2], expected, atol=0.02, rtol=0.02)
+    assert torch.equal(puppets.appearance[0], plain.appearance[0])
+    assert not torch.equal(puppets.appearance[1], plain.appearance[1])
+
+
 def test_few_frames_are_spread_over_all_persons():
     person = torch.tensor([0] * 90 + [1] * 10)
     kept = amnet_scores.spread(torch.arange(100), person, 20)

@@ -86,7 +86,15 @@ def _run_amnet(args: argparse.Namespace) -> None:
     judge, record = load(args.judge, device)
     extras = extras_of(args.lpips, args.fid, not args.no_detection, device)
     footage = Footage.load(args.data, size=args.at or checkpoint.size, device=args.device, spec=checkpoint.audio)
-    report = score(checkpoint.network.to(device), footage, judge, size=checkpoint.size, limit=args.limit, extras=extras)
+    report = score(
+        checkpoint.network.to(device),
+        footage,
+        judge,
+        size=checkpoint.size,
+        limit=args.limit,
+        extras=extras,
+        sources=checkpoint.sources,
+    )
     report = {
         "family": "amnet",
         "variant": checkpoint.variant,

@@ -8,7 +8,7 @@ network (engines/gate.py).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
@@ -53,12 +53,21 @@ def as_bytes(pictures: Tensor) -> Tensor:
 
 
 class Puppets:
-    """The persons of a data set, each with a source picture that the network has prepared once."""
+    """The persons of a data set, each with a source picture that the network has prepared once.
 
-    def __init__(self, network: AMNet, footage: Footage, size: int):
+    It is the one in `sources` (uint8 (S, S, 3) by name), of which the person's avatar is made, else the most neutral
+    frame of the data set.
+    """
+
+    def __init__(self, network: AMNet, footage: Footage, size: int, sources: Mapping[str, Tensor] | None = None):
         self.network, self.footage, self.size = network, footage, size
+        given = footage.pictures(footage.neutral)
+        for number, person in enumerate(footage.persons):
+            if sources and person in sources:
+                own = sources[person].to(given.device).permute(2, 0, 1)[None].float() / 127.5 - 1
+                given[number] = resized(own, given.shape[-1])[0]
         with fast(footage.device):
-            parts = [resized(footage.pictures(rows), size) for rows in footage.neutral.split(32)]
+            parts = [resized(some, size) for some in given.split(32)]
             self.appearance = torch.cat([network.reenactor.source(part) for part in parts])
 
     def draw(self, person: Tensor, mel: Tensor, pose: Tensor, blink: Tensor) -> Tensor:
@@ -251,17 +260,18 @@ def score(
     size: int | None = None,
     limit: int | None = None,
     extras: Extras | None = None,
+    sources: Mapping[str, Tensor] | None = None,
 ) -> dict:
     """Score `network` on the held-out frames of `footage`; all on the footage's device.
 
     `size` is the size of the network's pictures, the footage's by default; smaller ones are enlarged before they
-    are compared. `limit` takes so many frames, evenly spread. Returns plain values, ready for JSON:
-    "known" and "unknown" are the means of the persons with and without training frames.
+    are compared. `limit` takes so many frames, evenly spread; `sources` are those of `Puppets`. Returns plain values,
+    ready for JSON: "known" and "unknown" are the means of the persons with and without training frames.
     """
     began = time.monotonic()
     extras = extras or Extras()
     shown = footage.frames.shape[1]
-    puppets = Puppets(network.eval(), footage, size or shown)
+    puppets = Puppets(network.eval(), footage, size or shown, sources)
     test = footage.test.to(footage.device)
     rows = spread(test, footage.person[test], limit)
     values = frame_values(puppets, judge, rows, extras)
