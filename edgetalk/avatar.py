@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from .backends import SUFFIXES, Arrays, open_engine
 from .errors import InputError, ModelError
-from .files import sha256
+from .files import replacing, sha256
 from .metadata import Metadata
 from .preprocess import Picture, read_picture, square_crop
 
@@ -116,16 +116,10 @@ def save(avatar: Avatar, path: str | os.PathLike[str]) -> None:
         end += values.nbytes
     told = json.dumps(layout, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     told = told.ljust(-(-len(told) // 8) * 8)
-    target = Path(path)
-    part = target.with_name(target.name + ".part")
-    try:
-        with part.open("wb") as file:
-            file.write(len(told).to_bytes(8, "little") + told)
-            for key in order:
-                file.write(np.ascontiguousarray(tensors[key]).data)
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as part, part.open("wb") as file:
+        file.write(len(told).to_bytes(8, "little") + told)
+        for key in order:
+            file.write(np.ascontiguousarray(tensors[key]).data)
 
 
 def load(path: str | os.PathLike[str]) -> Avatar:
@@ -251,13 +245,3 @@ def halved(results: Arrays, name: str) -> dict[str, NDArray[np.float16]]:
 def weights_of(metadata: Metadata, engine: Path) -> str:
     """Return the sha256 of the ONNX that an engine was built from: what was built from it carries the same."""
     return metadata.onnx or sha256(engine)
-
-
-def recompute(avatar: Avatar, engine: Path, *, threads: int | None = None) -> Avatar:
-    """Return an avatar with features of the weights beside `engine`, from the pictures that it carries."""
-    if avatar.film is not None:
-        from .film import recompute_film
-
-        return recompute_film(avatar, engine, threads=threads)
-    made = make(engine, avatar.source, threads=threads)
-    return replace(avatar, features=made.features, family=made.family, weights=made.weights)

@@ -13,18 +13,18 @@ from contextlib import closing
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .avatar import Avatar, Film, halved, source_engine, weights_of
+from .avatar import Avatar, Film, halved, make, source_engine, weights_of
 from .backends import Backend, open_engine
 from .errors import InputError, ModelError
 from .metadata import Metadata
 from .planes import to_rgb
-from .portrait import extractor, points
-from .preprocess import Picture, align, crop_matrix, read_picture, square_crop
+from .portrait import aligned, extract, extractor
+from .preprocess import Picture, align, crop_matrix, square_crop
 from .reader import Reader
 from .targets import Faces
 
@@ -80,7 +80,8 @@ def make_film(
     with closing(source):
         size = source.inputs["target"].shape[1]
         film = Reader(video)
-        crop, vector = _read_portrait(path, metadata, portrait, identity, threads)
+        found = extractor(path) if identity is None else Path(identity)
+        crop, vector = extract(found, aligned(portrait), weights=metadata.identity, threads=threads)
         total = max(1, round(seconds * metadata.rate))
         if film.length:
             total = min(total, max(1, int(film.length / film.fps * metadata.rate)))
@@ -109,9 +110,14 @@ def make_film(
     )
 
 
-def recompute_film(avatar: Avatar, engine: Path, *, threads: int | None = None) -> Avatar:
-    """Return an avatar of a film with features of the weights beside `engine`, from the crops that it carries."""
-    assert avatar.film is not None
+def recompute(avatar: Avatar, engine: Path, *, threads: int | None = None) -> Avatar:
+    """Return an avatar, of a film or of a picture, with features of the weights beside `engine`.
+
+    They are made from the pictures that it carries. Raises as make_film.
+    """
+    if avatar.film is None:
+        made = make(engine, avatar.source, threads=threads)
+        return replace(avatar, features=made.features, family=made.family, weights=made.weights)
     source, metadata = _open_source(engine, threads)
     with closing(source):
         size = source.inputs["target"].shape[1]
@@ -120,7 +126,12 @@ def recompute_film(avatar: Avatar, engine: Path, *, threads: int | None = None) 
                 f"the avatar has crops of {avatar.film.target.shape[1]} pixels and {engine.name} takes {size}; "
                 "prepare it again from its film"
             )
-        _, vector = _extract(extractor(engine), metadata, lambda side, _: square_crop(avatar.source, side), threads)
+        found = extractor(engine)
+
+        def cut(template: str, side: int) -> Picture:
+            return square_crop(avatar.source, side)
+
+        _, vector = extract(found, cut, weights=metadata.identity, threads=threads)
         film = replace(avatar.film, identity=vector)
         features = _features(source, f"{engine.stem}-source", film, None)
     return replace(avatar, features=features, family=metadata.family, weights=metadata.onnx, film=film)
@@ -146,41 +157,6 @@ def _open_source(path: Path, threads: int | None) -> tuple[Backend, Metadata]:
     except BaseException:
         backend.close()
         raise
-
-
-def _read_portrait(
-    path: Path, metadata: Metadata, portrait: Any, identity: str | os.PathLike[str] | None, threads: int | None
-) -> tuple[Picture, NDArray[np.float32]]:
-    """Return the aligned crop of the portrait's largest face, and its identity."""
-    picture = read_picture(portrait)
-
-    def cut(size: int, family: str) -> Picture:
-        return align(picture, crop_matrix(family, points(portrait, picture), size), size)
-
-    return _extract(Path(identity) if identity is not None else extractor(path), metadata, cut, threads)
-
-
-def _extract(
-    engine: Path, wanted: Metadata, cut: Callable[[int, str], Picture], threads: int | None
-) -> tuple[Picture, NDArray[np.float32]]:
-    """Return the crop that an extractor takes and the identity that it makes of it, float32 (1, D)."""
-    with closing(open_engine(engine, threads=threads)) as backend:
-        metadata = Metadata.from_json(backend.metadata, engine.name)
-        if set(backend.inputs) != {"portrait"} or "identity" not in backend.outputs:
-            raise ModelError(
-                f"{engine.name} takes {', '.join(backend.inputs)}, expected an extractor that makes identity from "
-                "portrait"
-            )
-        if wanted.identity and weights_of(metadata, engine) != wanted.identity:
-            raise ModelError(
-                f"{engine.name} is not the extractor that the network was exported with, whose identities alone mean "
-                "something to it; copy that one"
-            )
-        crop = cut(backend.inputs["portrait"].shape[1], metadata.family)
-        vector: NDArray[np.float32] = backend.run({"portrait": crop[None]})["identity"].astype(np.float32)
-    if not np.isfinite(vector).all():
-        raise ModelError(f"{engine.name} makes no finite identity; its weights are damaged, export it again")
-    return crop, vector
 
 
 def _crops(film: Reader, faces: Faces, metadata: Metadata, size: int, total: int) -> Iterator[Crop | None]:

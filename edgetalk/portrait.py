@@ -5,7 +5,9 @@ An avatar brings the terms of its person: what it may be used for, its licence, 
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,9 @@ from .preprocess import Picture, align, crop_matrix, read_picture
 FAMILIES = ("arcface", "wavsyncswap")
 EXTRACTOR = "arcface"
 """Stem of the extractor that is taken where a network has no STEM-identity beside it."""
+
+Cut = Callable[[str, int], Picture]
+"""cut(template, size) -> the face as an extractor takes it, uint8 (size, size, 3); templates are preprocess's."""
 
 
 def extractor(engine: Path) -> Path:
@@ -75,28 +80,41 @@ def identity(
     `weights` is the sha256 of the ONNX that the extractor has to be of, "" where any will do.
     Raises FileNotFoundError, ModelError, InputError or BackendError.
     """
-    path = Path(engine)
+    return extract(Path(engine), aligned(portrait), weights=weights, use=use)[1]
+
+
+def aligned(portrait: str | os.PathLike[str] | Picture) -> Cut:
+    """Return what cuts the largest face out of a portrait, for `extract`; raises as `points`."""
     picture = read_picture(portrait)
-    backend = open_engine(path)
-    try:
-        metadata = Metadata.from_json(backend.metadata, path.name)
-        check_use(metadata, path.name, use)
+    return lambda template, size: align(picture, crop_matrix(template, points(portrait, picture), size), size)
+
+
+def extract(
+    engine: Path, cut: Cut, *, weights: str = "", use: str = "any", threads: int | None = None
+) -> tuple[Picture, NDArray[np.float32]]:
+    """Return the crop that the extractor `engine` takes, and the identity that it makes of it, float32 (1, D).
+
+    Raises as `identity`, and what `cut` raises.
+    """
+    with contextlib.closing(open_engine(engine, threads=threads)) as backend:
+        metadata = Metadata.from_json(backend.metadata, engine.name)
+        check_use(metadata, engine.name, use)
         if set(backend.inputs) != {"portrait"} or "identity" not in backend.outputs or metadata.family not in FAMILIES:
             raise ModelError(
-                f"{path.name} is {metadata.family} {metadata.role} that takes {', '.join(backend.inputs)}, expected an "
-                "extractor that makes identity from portrait"
+                f"{engine.name} is {metadata.family} {metadata.role} that takes {', '.join(backend.inputs)}, expected "
+                "an extractor that makes identity from portrait"
             )
-        if weights not in ("", metadata.onnx or sha256(path)):
-            raise ModelError(f"{path.name} is not the extractor that the network was exported with; copy that one")
-        variant = f"{metadata.variant}-{metadata.family}" if metadata.variant == "simswap" else metadata.family
-        size = backend.inputs["portrait"].shape[1]
-        crop = align(picture, crop_matrix(variant, points(portrait, picture), size), size)
+        if weights not in ("", metadata.onnx or sha256(engine)):
+            raise ModelError(
+                f"{engine.name} is not the extractor that the network was exported with, whose identities alone mean "
+                "something to it; copy that one"
+            )
+        template = f"{metadata.variant}-{metadata.family}" if metadata.variant == "simswap" else metadata.family
+        crop = cut(template, backend.inputs["portrait"].shape[1])
         vector: NDArray[np.float32] = backend.run({"portrait": crop[None]})["identity"].astype(np.float32)
-    finally:
-        backend.close()
     if not np.isfinite(vector).all():
-        raise ModelError(f"{path.name} makes no finite identity; its weights are damaged, export it again")
-    return vector
+        raise ModelError(f"{engine.name} makes no finite identity; its weights are damaged, export it again")
+    return crop, vector
 
 
 def of_avatar(face: str | os.PathLike[str] | Avatar, weights: str, *, use: str = "any") -> NDArray[np.float32]:

@@ -219,8 +219,8 @@ def _is_whole(data: bytes) -> bool:
 def square_crop(picture: Picture, size: int) -> Picture:
     """Return a square aligned face crop at the size of a network, uint8 (size, size, 3).
 
-    Until a face tracker is there to find and align the face, what is not square, or is neither at that size nor
-    at least 64 pixels wide, is refused with an InputError.
+    The face is not looked for: what is not square, or is neither at that size nor at least 64 pixels wide, is refused
+    with an InputError.
     """
     height, width = picture.shape[:2]
     if height != width:

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import audio as sound
 from . import motion as motions
-from .avatar import Avatar, load, make, recompute, source_engine
+from .avatar import Avatar, load, make, source_engine
 from .backends import Arrays, open_engine
 from .clock import frame_count, frame_rate
 from .consent import check_stated, check_use
@@ -186,6 +186,8 @@ class Session:
                 f"{self._path.stem}-source{self._path.suffix} to prepare it again; copy that file, or take the "
                 "avatar of this model"
             )
+        from .film import recompute  # seldom needed, and it brings the readers of films along
+
         made = self._of_this_export(recompute(avatar, self._path, threads=self._threads))
         warnings.warn(
             f"{label} was prepared with other weights than those of {name} and has been prepared again for this "

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .avatar import APART
 from .errors import InputError
 from .face import Face, Tracker, read_track, track_beside, track_rate
 from .planes import to_rgb
@@ -27,7 +28,6 @@ FITS = ("ping-pong", "hold", "trim")
 """ping-pong: as long as the sound; a film that is too short runs back and forth, one that is too long is cut.
 hold: as long as the longer of the two; the film's last picture is held, the sound is followed by silence.
 trim: as long as the shorter of the two."""
-APART = 8  # frames between a frame and the one that a network takes for a reference, as in training
 LOOK = 64  # frames after the first face within which the second reference is looked for
 
 
