@@ -347,7 +347,7 @@ def document(folder: Path, link: str) -> str:
         "with so many thousand `--frames`.",
         "The landmark judge": judge_of(score["judge"] if score else load_judge(JUDGE)[1]),
         "Table I: quality per person": "Heads that turn by up to 28°, twice as far as announcers do: what the inputs "
-        "can ask for.\n\n" + table_1(score),
+        "can ask for. Each person is shown from the picture that its avatar is made of.\n\n" + table_1(score),
         "Lips": lips(score),
         "Table I with calm heads": "The same six with the small head turns of an announcer at a desk "
         "(`--set calm --frames 3000`), which is nearer to AnnVI and what `idle` motion asks for.\n\n"
