@@ -19,4 +19,4 @@ def test_step(benchmark, precision, request, models, opened, controls, judge, ro
     feeds = itertools.cycle(controls)
     benchmark.extra_info.update(device=session.device, size=session.size)
     benchmark.pedantic(lambda: session.step(*next(feeds)), rounds=rounds(200), warmup_rounds=rounds(20))
-    judge(f"test_step, {precision}", [session.step(*control).copy() for control in controls], precision)
+    judge(f"test_step, {precision}", [session.step(*control) for control in controls], precision)

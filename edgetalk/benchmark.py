@@ -161,7 +161,7 @@ def run(
         live = float(np.median([first_of_stream(session) for _ in range(9)]))
         stages["mel"] = Stage.of(sample(mel_work(pcm, spec, fps), rounds))
         stages["step"] = Stage.of(sample(step, rounds))
-        frames = [step().copy() for _ in range(min(rounds, 50))]
+        frames = [step() for _ in range(min(rounds, 50))]
     with tempfile.TemporaryDirectory(prefix="edgetalk-") as folder:
         with Writer(Path(folder) / "encode.mp4", session.size, fps, audio=pcm) as writer:
             stages["encode"] = Stage.of(sample(encode_work(writer, frames), rounds, 0))

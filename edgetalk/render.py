@@ -101,7 +101,7 @@ def render(
 
     def step(one: Session, numbered: tuple[int, tuple[Array, ...]]) -> NDArray[np.uint8]:
         one.at, given = numbered
-        return one.step(*given).copy()
+        return one.step(*given)
 
     started = time.perf_counter()
     with contextlib.ExitStack() as opened:

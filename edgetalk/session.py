@@ -111,7 +111,7 @@ class Session:
         self.fps: Fraction = self.metadata.rate
         """Frames per second that the network was trained at; `talk` and `stream` may use another rate."""
         self.landmarks: NDArray[np.float32] | None = None
-        """Of the last step, float32 (106, 2), fractions of width and height; a view that the next step overwrites."""
+        """Of the last step, float32 (106, 2), fractions of width and height; an array of its own."""
         self.inputs: dict[str, tuple[int, ...]] = {
             key: backend.inputs[key].shape[1:] for key in ("mel", "pose", "blink") if key in backend.inputs
         }
@@ -218,7 +218,7 @@ class Session:
         return {key: fixed[key] for key in wanted}
 
     def step(self, mel: ArrayLike, pose: ArrayLike | None = None, blink: ArrayLike | None = None) -> Frame:
-        """Return one frame, uint8 (H, W, 3) RGB: a view of a buffer that the next step overwrites; copy to keep it.
+        """Return one frame, uint8 (H, W, 3) RGB, in an array of its own.
 
         `mel` is float32 (T, F), the window of sound that belongs to the frame. `pose` is float32 (3,): yaw, pitch,
         roll in radians. `blink` is float32 (2,): the subject's left and right eye, 0 open to 1 closed. Networks
@@ -244,8 +244,9 @@ class Session:
         self._fed = True
         self.at += 1
         if "landmarks" in results:
-            self.landmarks = results["landmarks"][0]
-        frame: Frame = results["frame"][0]
+            self.landmarks = results["landmarks"][0].copy()
+        # The backend's buffer is the next step's, too: a copy costs microseconds, and list(session.talk(…)) is right.
+        frame: Frame = results["frame"][0].copy()
         return frame
 
     def talk(
@@ -255,7 +256,7 @@ class Session:
         seed: int = 0,
         fps: int | float | str | Fraction | None = None,
     ) -> Iterator[Frame]:
-        """Return an iterator over the frames of a whole sound; each is a view, as of `step`.
+        """Return an iterator over the frames of a whole sound.
 
         `audio` is a sound file or 16 kHz mono float32 PCM, (N,); `motion` is "idle", "still", a film whose head moves
         so (or its track file), or an object with `pose_blink(i)`; the same seed moves the same way; `fps` is the

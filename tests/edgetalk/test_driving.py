@@ -109,10 +109,10 @@ def test_a_session_talks_as_the_track_beside_the_film_moves(zoo, tmp_path):
         with Session(path) as session:
             assert session.metadata.limits == limits
             own = Driven(faces, Fraction(30), session.fps, limits)
-            want = [frame.copy() for frame in session.talk(pcm, motion=own)]
-            got = [frame.copy() for frame in session.talk(pcm, motion=tmp_path / "film.mp4")]
+            want = list(session.talk(pcm, motion=own))
+            got = list(session.talk(pcm, motion=tmp_path / "film.mp4"))
             assert np.array_equal(got, want) and len(got) == 25
-            live = [frame.copy() for frame in session.stream([pcm], motion=str(tmp_path / "film.track.npz"))]
+            live = list(session.stream([pcm], motion=str(tmp_path / "film.track.npz")))
             assert np.array_equal(live, want)
     assert Metadata.from_json(limited.to_json(), "it").limits == limited.limits
 

@@ -51,7 +51,7 @@ def test_the_film_shows_what_talk_yields(engine, tmp_path, fps, life):
             crf=4,
             progress=lambda *call: calls.append(call),
         )
-        expected = [frame.copy() for frame in session.talk(pcm, motion=life, seed=5, fps=fps)]
+        expected = list(session.talk(pcm, motion=life, seed=5, fps=fps))
     shown = list(video.frames(tmp_path / "a.mp4"))
     count = clock.frame_count(len(pcm), fps)
     assert len(shown) == len(expected) == count

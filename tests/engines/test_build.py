@@ -68,7 +68,7 @@ def test_a_session_speaks_with_what_was_built(exported, calibration, tmp_path):
         with Session(path) as session:
             frames[path.suffix] = session.step(
                 arrays["mel"][0].astype(np.float32), arrays["pose"][0], arrays["blink"][0].astype(np.float32)
-            ).copy()
+            )
     assert frames[".xml"].shape == (64, 64, 3)
     assert np.abs(frames[".xml"].astype(int) - frames[".onnx"]).mean() < 10
 

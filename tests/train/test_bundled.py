@@ -40,7 +40,7 @@ def silence(face):
 
 
 def steps(face, poses, blinks):
-    return [face.step(silence(face), p, b).copy() for p, b in zip(poses, blinks, strict=True)]
+    return [face.step(silence(face), p, b) for p, b in zip(poses, blinks, strict=True)]
 
 
 @pytest.mark.parametrize(("axis", "reach"), [(0, 0.3), (1, 0.15), (2, 0.1)])
