@@ -28,6 +28,7 @@ from .losses import adversarial_loss, content_loss, discriminator_loss, geometry
 from .networks.amnet import VARIANTS, AMNet
 from .networks.checkpoint import load_checkpoint, read_architecture, save_checkpoint
 from .networks.patchgan import PatchGAN
+from .options import add_fields
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,11 @@ class Config:
     """One training schedule. Only these fields decide what the weights become, given the data."""
 
     variant: str = "amnet"
+    """One of networks/amnet.py's VARIANTS."""
     size: int = 256
     """Height and width of the pictures."""
     batch: int = 16
+    """Pictures of one step, over all GPUs."""
     images: int = 110 * 20_000
     """Training pictures of the whole schedule."""
     clock: float = 0.0
@@ -46,6 +49,7 @@ class Config:
     geometry_first: int = 0
     """Steps before the schedule that train φ alone, on landmarks, with batches of 512: they need no pictures."""
     lr: float = 2e-4
+    """Adam's learning rate in the first half; it falls to 0 over the second."""
     warm: int = 0
     """Steps over which the learning rate rises, so that Adam knows its gradients before it takes whole steps."""
     geometry: float = 1.0
@@ -281,10 +285,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=float, help="stop after so many minutes; call again to go on")
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
     parser.add_argument("--compile", action="store_true", help="compile the network first: minutes, then faster")
-    for field in fields(Config):
-        kind = type(field.default)
-        options = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind}
-        parser.add_argument(f"--{field.name}", default=field.default, **options)
+    add_fields(parser, Config)
 
 
 def run(args: argparse.Namespace) -> None:

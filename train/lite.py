@@ -28,6 +28,7 @@ from edgetalk.files import replacing
 from .data import Footage
 from .lite_cost import COSTS, Costs, counts
 from .networks.amnet import VARIANTS, Architecture, Cell
+from .options import add_fields
 
 CHECKPOINT = Path(__file__).parent / "checkpoints" / "amnet.safetensors"
 STEMS = {4: (24, 40, 88), 8: (24, 40, 88, 152)}
@@ -207,8 +208,7 @@ def main(arguments: list[str] | None = None) -> None:
     find.add_argument("--budget", type=float, default=6.0, help="milliseconds of a step (default 6)")
     find.add_argument("--finalists", type=int, default=8, help="how many are tried out (default 8)")
     find.add_argument("--device", default="auto", help="cpu, cuda or auto")
-    for field in fields(Proxy):
-        find.add_argument(f"--{field.name}", type=type(field.default), default=field.default)
+    add_fields(find, Proxy)
     args = parser.parse_args(arguments)
     settings = Proxy(**{field.name: getattr(args, field.name) for field in fields(Proxy)})
     footage = Footage.load(args.data, size=settings.size, device=args.device)

@@ -33,6 +33,7 @@ from .networks import store, syncnet
 from .networks.blocks import scaled
 from .networks.wavsyncswap import Config as NetworkConfig
 from .networks.wavsyncswap import Discriminator, WavSyncSwap
+from .options import add_fields
 from .swap_data import FRAMES, SIZE, Swaps
 
 
@@ -481,16 +482,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--test-clips", type=int, default=120)
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="drawing processes")
     parser.add_argument("--preset", choices=sorted(PRESETS), default="default")
-    add_fields(parser)
-
-
-def add_fields(parser: argparse.ArgumentParser) -> None:
-    """Add an option for every number of Config."""
-    for field in fields(Config):
-        if field.name != "skips":
-            kind = type(field.default)
-            options: dict[str, Any] = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind}
-            parser.add_argument(f"--{field.name.replace('_', '-')}", default=None, **options)
+    add_fields(parser, Config, without=["skips"], preset=True)
 
 
 def chosen(args: argparse.Namespace, preset: Config) -> Config:
@@ -509,7 +501,7 @@ def generator_command(kind: type[SwapRecipe], preset: Config) -> tuple[Any, Any]
         parser.add_argument("--begun", type=Path, help="checkpoint to begin with, of the same width")
         parser.add_argument("--compile", action="store_true", help="compile the network first: a minute, then faster")
         parser.add_argument("--until", type=float, help="end at this time (seconds since 1970), not after --images")
-        add_fields(parser)
+        add_fields(parser, Config, without=["skips"], preset=True)
 
     def run(args: argparse.Namespace) -> None:
         train_generator(chosen(args, preset), args.data, args.speech, args.experts, args.out, args.until, kind,
