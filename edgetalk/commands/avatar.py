@@ -53,6 +53,8 @@ def run(args: argparse.Namespace) -> None:
     if (args.picture is None) == (args.video is None):
         raise InputError("picture: got none or both of PICTURE and --video, expected one of them")
     source = args.picture or args.video
+    if source.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "Is a directory", str(source))
     output = args.output or source.parent / f"{source.stem}.avatar"
     # Said before the work; and the suffix keeps the picture from being written over.
     if output.suffix != ".avatar":
