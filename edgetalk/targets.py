@@ -66,6 +66,7 @@ class Faces:
                     f"{path.name} is of a film of {track_rate(path)} frames per second, {film.path.name} has "
                     f"{film.fps}; make it again"
                 )
+        self.whom = f"face {pick} (0 is the leftmost)" if isinstance(pick, int) and path is None else "face"
         self._seen: list[Face | None] = []
 
     @property
@@ -111,7 +112,7 @@ def targets(film: Reader, faces: Faces, sounding: int, fit: str) -> Iterator[Tar
         count = index + 1
         yield Target(index, planes, faces.of(index, planes))
     if not faces.found:
-        raise InputError(f"{film.path.name} shows no face in {count} pictures; nothing was dubbed")
+        raise InputError(f"{film.path.name} shows no {faces.whom} in {count} pictures; nothing was dubbed")
     if fit == "ping-pong":
         given = count
         for index, planes in _back_and_forth(film, count) if given < sounding else ():

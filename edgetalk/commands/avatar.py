@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgetalk.errors import InputError
+from edgetalk.face import picked
 
 if TYPE_CHECKING:
     from edgetalk.avatar import Avatar
@@ -32,7 +33,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     film.add_argument("--track", type=Path, metavar="FILE", help="where the face is (default: beside the video)")
     film.add_argument("--seconds", type=float, help="of the film's beginning (default: 10)")
     film.add_argument(
-        "--face", default="largest", metavar="WHICH", help="which face: largest, an index from the left, or a picture"
+        "--face",
+        type=picked,
+        default="largest",
+        metavar="WHICH",
+        help="the face that is tracked: largest, its number from the left (0, 1 …), or a picture of the person",
     )
     film.add_argument(
         "--identity", type=Path, metavar="ENGINE", help="the portrait's extractor (default: beside ENGINE)"
@@ -89,7 +94,7 @@ def _film(engine: Path, args: argparse.Namespace, told: dict[str, Any]) -> Avata
             args.video,
             args.portrait,
             track=args.track,
-            face=int(args.face) if args.face.isdecimal() and not Path(args.face).exists() else args.face,
+            face=args.face,
             seconds=SECONDS if args.seconds is None else args.seconds,
             identity=args.identity,
             progress=progress,

@@ -8,10 +8,10 @@ swaps the face. The face's place comes from --track, from VIDEO-stem.track.npz b
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from edgetalk.consent import USES
 from edgetalk.dubbing import dub
+from edgetalk.face import picked
 from edgetalk.progress import Progress
 from edgetalk.targets import FITS
 
@@ -29,6 +29,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--track", metavar="FILE", help="where the face is (default: VIDEO-stem.track.npz, or tracked)")
     parser.add_argument(
         "--face",
+        type=picked,
         default="largest",
         metavar="WHICH",
         help="the face that is tracked: largest, its number from the left (0, 1 …), or a picture of the person",
@@ -48,7 +49,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    face = int(args.face) if args.face.isdecimal() and not Path(args.face).exists() else args.face
     with Progress("dub") as progress:
         done = dub(
             args.engines,
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> None:
             args.portrait,
             identity=args.identity,
             track=args.track,
-            face=face,
+            face=args.face,
             fit=args.fit,
             use=args.use,
             device=args.device,

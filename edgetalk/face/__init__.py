@@ -7,7 +7,7 @@ lie. track.py: a `Face`, and the track file of a film, with which nothing else o
 
 from .models import cache_folder, face_models
 from .track import Face, read_track, track_beside, track_rate, write_track
-from .tracker import Tracker, find
+from .tracker import Tracker, find, picked
 
 __all__ = [
     "Face",
@@ -15,6 +15,7 @@ __all__ = [
     "cache_folder",
     "face_models",
     "find",
+    "picked",
     "read_track",
     "track_beside",
     "track_rate",

@@ -8,6 +8,7 @@ than the likeness of two pictures.
 from __future__ import annotations
 
 import os
+import re
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +39,11 @@ LIKENESS = np.array([(0.31, 0.36), (0.69, 0.36), (0.5, 0.58), (0.35, 0.78), (0.6
 
 # 1€ filters: cutoff in Hz, and Hz per face size per second for points, per radian per second for poses.
 POINTS_FILTER, POSE_FILTER = (2.0, 12.0), (1.5, 6.0)
+
+
+def picked(word: str) -> str | int:
+    """Return what a word of the command line picks, as `Tracker` takes it: numbers count, other words stay."""
+    return int(word) if re.fullmatch("-?[0-9]+", word) and not Path(word).exists() else word
 
 
 def find(picture: str | os.PathLike[str] | Picture, *, models: str | os.PathLike[str] | None = None) -> list[Face]:

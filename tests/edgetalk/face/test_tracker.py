@@ -14,7 +14,7 @@ import pytest
 
 from edgetalk import BackendError, InputError
 from edgetalk.driving import drive
-from edgetalk.face import Tracker, face_models, find, read_track, write_track
+from edgetalk.face import Tracker, face_models, find, picked, read_track, write_track
 from edgetalk.face import models as networks
 from edgetalk.face.look import Eyes, Look, face_of
 from edgetalk.train.announcers import CAST, Announcer, Controls, Light
@@ -295,3 +295,17 @@ def test_what_is_nobody_is_not_found():
     assert find(rng.integers(0, 256, (240, 320, 3)).astype(np.uint8)) == []
     assert find(np.full((300, 200, 3), 128, np.uint8)) == []
     assert find(doubles.frame((100, 100, 60))) == []
+
+
+def test_numbers_of_the_command_line_count_and_other_words_stay(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert [picked(word) for word in ("0", "12", "-1", "largest", "anna.png", "1a")] == [
+        0,
+        12,
+        -1,
+        "largest",
+        "anna.png",
+        "1a",
+    ]
+    (tmp_path / "12").write_bytes(b"")
+    assert picked("12") == "12"  # a picture may be called so
