@@ -44,7 +44,7 @@ def test_end_to_end(benchmark, models, opened, film, fps, tmp_path, rounds):
         lambda: render(film, pcm, tmp_path / "a.mp4", Idle(0, fps), fps), rounds=rounds(8), warmup_rounds=1
     )
     benchmark.extra_info["real_time_factor"] = timings.real_time_factor
-    stages = {name: works.Stage.of(getattr(timings, name)).p50_ms for name in ("mel", "step", "encode")}
+    stages = {name: works.Spread.of(getattr(timings, name)).p50_ms for name in ("mel", "step", "encode")}
     benchmark.extra_info["p50_ms"] = stages
     shown = list(video.frames(tmp_path / "a.mp4"))
     assert len(shown) == int(SECONDS * fps)

@@ -37,7 +37,7 @@ WARM_UP = 10  # frames before the first that counts
 
 
 @dataclass(frozen=True)
-class Stage:
+class Spread:
     """Milliseconds per frame of one stage."""
 
     p50_ms: float
@@ -47,7 +47,7 @@ class Stage:
     """Frames per second, from the mean."""
 
     @classmethod
-    def of(cls, seconds: Sequence[float]) -> Stage:
+    def of(cls, seconds: Sequence[float]) -> Spread:
         """Sum up how long each frame took, in seconds."""
         p50, p95, p99 = (float(v) for v in np.percentile(np.asarray(seconds) * 1000, (50, 95, 99)))
         return cls(p50, p95, p99, 1 / float(np.mean(seconds)))
@@ -69,7 +69,7 @@ class Report:
     """Of the first step after that."""
     stream_ms: float
     """From the last sample that the first frame of a later live stream takes to that frame."""
-    stages: dict[str, Stage]
+    stages: dict[str, Spread]
     """mel, step and encode alone; end_to_end is the time between two finished frames of a whole film, as talk
     makes it."""
     delivered: float
@@ -159,16 +159,16 @@ def run(
         step = step_work(session, pcm)
         first = sample(step, 1, 0)[0]
         live = float(np.median([first_of_stream(session) for _ in range(9)]))
-        stages["mel"] = Stage.of(sample(mel_work(pcm, spec, fps), rounds))
-        stages["step"] = Stage.of(sample(step, rounds))
+        stages["mel"] = Spread.of(sample(mel_work(pcm, spec, fps), rounds))
+        stages["step"] = Spread.of(sample(step, rounds))
         frames = [step() for _ in range(min(rounds, 50))]
     with tempfile.TemporaryDirectory(prefix="edgetalk-") as folder:
         with Writer(Path(folder) / "encode.mp4", session.size, fps, audio=pcm) as writer:
-            stages["encode"] = Stage.of(sample(encode_work(writer, frames), rounds, 0))
+            stages["encode"] = Spread.of(sample(encode_work(writer, frames), rounds, 0))
         # Anew, for a film is stepped by as many streams as suit it.
         with Session(engine, avatar=session.avatar, device=device, threads=threads, streams=streams(threads)) as film:
             timings = render(film, pcm, Path(folder) / "whole.mp4", Idle(0, fps), fps)
-        stages["end_to_end"] = Stage.of(np.diff(timings.done).tolist())
+        stages["end_to_end"] = Spread.of(np.diff(timings.done).tolist())
     return Report(
         edgetalk=__version__,
         engine=str(engine),
@@ -202,7 +202,7 @@ def memory(field: str) -> int:
     return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith(field))
 
 
-def table(stages: dict[str, Stage]) -> str:
+def table(stages: dict[str, Spread]) -> str:
     """Return the stages as lines of text."""
     rows = [
         [name.replace("_", " "), *(f"{v:.2f}" for v in (s.p50_ms, s.p95_ms, s.p99_ms)), f"{s.fps:.0f}"]

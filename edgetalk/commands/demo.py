@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
         with Progress("demo") as progress:
             timings = render(face, pcm, args.output, life, face.fps, progress=progress)
         device = face.device
-    stages = {name: benchmark.Stage.of(getattr(timings, name)) for name in STAGES}
+    stages = {name: benchmark.Spread.of(getattr(timings, name)) for name in STAGES}
     print(benchmark.table(stages))
     print(
         f"{args.output}: {len(timings.step)} frames, {timings.sound:.2f} s of speech in {timings.wall:.2f} s, "

@@ -127,7 +127,7 @@ def test_bench_refuses(models, capsys, tmp_path):
 
 
 def test_percentiles():
-    stage = benchmark.Stage.of([k / 1000 for k in range(1, 102)])
+    stage = benchmark.Spread.of([k / 1000 for k in range(1, 102)])
     assert (stage.p50_ms, stage.p95_ms, stage.p99_ms) == pytest.approx((51, 96, 100))
     assert stage.fps == pytest.approx(1 / 0.051)
 
