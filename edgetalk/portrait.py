@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .avatar import Avatar, load
+from .avatar import Avatar, load, weights_of
 from .backends import SUFFIXES, open_engine
 from .consent import check_use
 from .errors import InputError, ModelError
 from .face import find, read_track, track_beside
-from .files import sha256
 from .metadata import Metadata
 from .preprocess import Picture, align, crop_matrix, read_picture
 
@@ -104,7 +103,7 @@ def extract(
                 f"{engine.name} is {metadata.family} {metadata.role} that takes {', '.join(backend.inputs)}, expected "
                 "an extractor that makes identity from portrait"
             )
-        if weights not in ("", metadata.onnx or sha256(engine)):
+        if weights not in ("", weights_of(metadata, engine)):
             raise ModelError(
                 f"{engine.name} is not the extractor that the network was exported with, whose identities alone mean "
                 "something to it; copy that one"

@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .avatar import source_engine
+from .avatar import source_engine, weights_of
 from .backends import Arrays, Backend, open_engine
 from .consent import check_use
 from .errors import InputError, ModelError
-from .files import sha256
 from .metadata import AudioSpec, Metadata
 from .planes import blend, crop
 from .postprocess import change, feather, match_colour, oval
@@ -91,7 +90,7 @@ class Stage:
             )
         source = self._open(path, device, threads, streams)
         metadata = Metadata.from_json(source.metadata, path.name)
-        if self.metadata.source not in ("", metadata.onnx or sha256(path)):
+        if self.metadata.source not in ("", weights_of(metadata, path)):
             raise ModelError(f"{self.name} and {path.name} are not of one export; copy or build both again")
         missing = [name for name in wanted if name not in source.outputs]
         if missing:

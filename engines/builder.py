@@ -25,7 +25,7 @@ from edgetalk.avatar import Avatar
 from edgetalk.avatar import load as load_avatar
 from edgetalk.backends import open_engine
 from edgetalk.errors import InputError, ModelError
-from edgetalk.files import together
+from edgetalk.files import sha256, together
 from edgetalk.metadata import Metadata
 from edgetalk.preprocess import TEMPLATES
 
@@ -33,7 +33,7 @@ from . import gate, openvino
 from .calibration import load, made_up, split
 from .concat import quantize_early
 from .fold import cheapest, fold, norms, statistics
-from .onnx_file import Feeds, Runner, read, set_metadata, sha256
+from .onnx_file import Feeds, Runner, read, set_metadata
 from .precision import layers, to_fp16, to_int8
 from .rewrite import centre, phase_grid, sub_pixel
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -58,11 +57,6 @@ def set_metadata(model: onnx.ModelProto, metadata: Metadata) -> None:
     others = [p for p in model.metadata_props if p.key != KEY]
     del model.metadata_props[:]
     model.metadata_props.extend([*others, onnx.StringStringEntryProto(key=KEY, value=metadata.to_json())])
-
-
-def sha256(path: str | os.PathLike[str]) -> str:
-    """Return the hash of a file in hexadecimal digits."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:

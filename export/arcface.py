@@ -20,6 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from edgetalk.errors import InputError, ModelError
+from edgetalk.files import sha256
 from edgetalk.metadata import Metadata
 from edgetalk.train.networks.arcface import ArcFace, Config
 from edgetalk.train.networks.simswap_arcface import SimSwapArcFace
@@ -183,7 +184,7 @@ def prepare(checkpoint: Path, *, form: str, whole: bool, size: int | None, batch
         raise InputError(f"size: got {size}, this extractor has {side} alone")
     if model is not None and batch != 1:
         raise InputError(f"batch: got {batch}, an ONNX file is exported for 1")
-    metadata = Metadata(family="arcface", variant=variant, units=UNITS, checkpoint=published.sha256(checkpoint))
+    metadata = Metadata(family="arcface", variant=variant, units=UNITS, checkpoint=sha256(checkpoint))
     generator = torch.Generator().manual_seed(0)
     portrait = torch.randint(0, 256, (batch, side, side, 3), generator=generator, dtype=torch.uint8)
     graph = Graph("identity", module, {"portrait": portrait}, ["identity"], model)

@@ -7,7 +7,6 @@ what does not fit is named. Left out: the networks, and how a family's names map
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import re
 import warnings
@@ -114,11 +113,6 @@ def _read_safetensors(path: Path) -> Tensors:
         return load_file(path)
     except SafetensorError as error:
         raise ModelError(f"{path.name} is no whole safetensors file ({error}); copy it again") from None
-
-
-def sha256(path: str | Path) -> str:
-    """Return the hash of a file in hexadecimal digits."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def state_dict(path: str | Path, family: str) -> Tensors:

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from edgetalk.errors import ModelError
+from edgetalk.files import sha256
 from edgetalk.metadata import AudioSpec
 from edgetalk.train.networks.amnet import AMNet
 from edgetalk.train.networks.checkpoint import Checkpoint
@@ -88,7 +89,7 @@ def load(path: str | Path) -> Checkpoint:
     names = {name: _published(name) for name in network.state_dict()}
     published.fill(network, tensors, path, names)
     training = {"epoch": held.get("epoch")}
-    return Checkpoint(network, "amnet", SIZE, AUDIO, (), {}, training, published.sha256(path))
+    return Checkpoint(network, "amnet", SIZE, AUDIO, (), {}, training, sha256(path))
 
 
 def _published(name: str) -> str:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from edgetalk.errors import InputError
+from edgetalk.files import sha256
 from edgetalk.metadata import Metadata
 from edgetalk.train.networks.simswap import SimSwap
 
@@ -58,7 +59,7 @@ def prepare(checkpoint: Path, *, form: str, whole: bool, size: int | None, batch
     step = 8 << (network.deep + network.high)
     if size < 64 or size % step:
         raise InputError(f"size: got {size}, expected a multiple of {step} of at least 64")
-    metadata = Metadata(family="simswap", units=UNITS, checkpoint=published.sha256(checkpoint))
+    metadata = Metadata(family="simswap", units=UNITS, checkpoint=sha256(checkpoint))
     generator = torch.Generator().manual_seed(0)
     target = torch.randint(0, 256, (batch, size, size, 3), generator=generator, dtype=torch.uint8)
     width = network.BottleNeck[0].style1.linear.in_features

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from edgetalk.errors import InputError
+from edgetalk.files import sha256
 from edgetalk.metadata import AudioSpec, Metadata
 from edgetalk.train.networks.wav2lip import Wav2Lip
 
@@ -82,7 +83,7 @@ def prepare(checkpoint: Path, *, form: str, whole: bool, size: int | None, batch
     if size not in (None, SIZE):
         raise InputError(f"size: got {size}, Wav2Lip has {SIZE} alone")
     network = load(checkpoint)
-    metadata = Metadata(family="wav2lip", audio=AUDIO, checkpoint=published.sha256(checkpoint))
+    metadata = Metadata(family="wav2lip", audio=AUDIO, checkpoint=sha256(checkpoint))
     generator = torch.Generator().manual_seed(0)
     target = torch.randint(0, 256, (batch, SIZE, SIZE, 3), generator=generator, dtype=torch.uint8)
     mel = torch.rand(batch, AUDIO.window, AUDIO.features, generator=generator) * 8 - 4

@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from edgetalk.errors import InputError, ModelError
+from edgetalk.files import sha256
 from edgetalk.metadata import AudioSpec, Metadata
 from edgetalk.train.networks import store
 from edgetalk.train.networks.arcface import ArcFace
 from edgetalk.train.networks.blocks import Conv, Transposed
 from edgetalk.train.networks.wavsyncswap import WavSyncSwap
 
-from . import published
 from .graph import Export, Graph
 from .onnx_file import from_pixels, to_pixels
 
@@ -197,7 +197,7 @@ def prepare(
         variant="default" if config.skips else "paper",
         audio=AUDIO,
         units=UNITS,
-        checkpoint=published.sha256(checkpoint),
+        checkpoint=sha256(checkpoint),
     )
     generator = torch.Generator().manual_seed(0)
 

@@ -1,8 +1,7 @@
 """Finding faces: `find` looks at a still, `Tracker` follows one face through a film.
 
 Both run two small networks that `edgetalk fetch face` downloads. Where a film has a track file (track.py) neither is
-needed. Nobody is recognised here by more
-than the likeness of two pictures.
+needed. Nobody is recognised here by more than the likeness of two pictures.
 """
 
 from __future__ import annotations

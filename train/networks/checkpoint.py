@@ -7,7 +7,6 @@ in store.py; published ones of others are read by the export.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from edgetalk.errors import ModelError
-from edgetalk.files import replacing
+from edgetalk.files import replacing, sha256
 from edgetalk.metadata import AudioSpec
 
 from .amnet import VARIANTS, AMNet, Architecture
@@ -89,5 +88,5 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     if wrong:
         raise ModelError(f"{path}: {len(wrong)} tensors do not fit AMNet ({', '.join(wrong[:3])}); train it anew")
     network.load_state_dict(weights)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = sha256(path)
     return Checkpoint(network.eval(), header["variant"], size, spec, persons, sources, training, digest)

@@ -6,7 +6,6 @@ them. Where a library or a path is missing, `Unavailable` says what is needed.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from edgetalk.errors import InputError
+from edgetalk.files import sha256
 
 ALEXNET = ("alexnet-owt-7be5be79.pth", "7be5be79")
 """AlexNet of torchvision, trained on ImageNet: the file's name and the beginning of its sha256."""
@@ -31,7 +31,7 @@ def checked(path: str | Path, known: tuple[str, str]) -> Path:
     path, (name, beginning) = Path(path), known
     if not path.is_file():
         raise FileNotFoundError(f"no weights {path}; expected {name}")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = sha256(path)
     if not digest.startswith(beginning):
         raise InputError(
             f"{path}: its sha256 begins with {digest[:8]}, expected {beginning} of {name}; fetch that file again"
