@@ -55,7 +55,8 @@ def folder(tmp_path_factory):
     write_track(folder / "target.track.npz", moved, scene.fps)
 
     torch.manual_seed(0)
-    config, small = Config(skips=SKIPS, hidden=0.42, matte=True), arcface.Config(width=0.0625, blocks=(1, 1, 1, 1))
+    config = Config(skips=SKIPS, hidden=(0.36, 0.42), matte=True)
+    small = arcface.Config(width=0.0625, blocks=(1, 1, 1, 1))
     store.save(folder / "wavsyncswap.safetensors", "wavsyncswap", WavSyncSwap(config).eval(), config)
     store.save(folder / "identity.safetensors", "arcface", arcface.ArcFace(small).eval(), small)
     to_onnx(folder / "wavsyncswap.safetensors", folder / "wavsyncswap.onnx", family="wavsyncswap")

@@ -60,7 +60,7 @@ def models(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("wavsyncswap")
     torch.manual_seed(0)
     config, small = (
-        Config(width=request.param, skips=SKIPS, hidden=0.42, matte=True),
+        Config(width=request.param, skips=SKIPS, hidden=(0.36, 0.42), matte=True),
         arcface.Config(width=0.0625, blocks=(1, 1, 1, 1)),
     )
     store.save(folder / "wavsyncswap.safetensors", "wavsyncswap", WavSyncSwap(config).eval(), config)

@@ -40,7 +40,7 @@ CROP = (76 / 96, 3 / 96)
 class Source(nn.Module):
     """target, reference uint8 (B, S, S, 3), identity (B, D) -> face (B, 12, 12, C), skip0 …, channels last.
 
-    With a matte `kept`, what is seen of the target, comes last.
+    With a matte `kept`, the target with its hidden part filled, comes last.
     """
 
     def __init__(self, network: WavSyncSwap):
@@ -67,7 +67,7 @@ class Step(nn.Module):
         face, *rest = (x.permute(0, 3, 1, 2) for x in features)
         network = self.network
         f = torch.relu(face + self.share(network.audio_map(network.hear(mel))))
-        return to_pixels(network.finish(f, tuple(rest)), 255.0, 0.0)
+        return to_pixels(network.mix(network.paint(f, tuple(rest)), (face, *rest)), 255.0, 0.0)
 
 
 class Whole(nn.Module):

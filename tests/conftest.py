@@ -43,7 +43,7 @@ def write(folder, preset="default", size=96, width=WIDTH, seed=5):
 
     torch.set_num_threads(1)
     torch.manual_seed(seed)
-    default = {"skips": SKIPS[size], "hidden": 0.42, "matte": True} if preset == "default" else {}
+    default = {"skips": SKIPS[size], "hidden": (0.36, 0.42), "matte": True} if preset == "default" else {}
     config = Config(size, width, identity=VECTOR, **default)
     network = unsettle(WavSyncSwap(config), 6)
     network.head[2].weight.data *= HEAD  # soft pictures: the sigmoid hides errors at its ends

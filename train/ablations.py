@@ -64,6 +64,7 @@ def train_row(job: Job) -> Path | None:
     from edgetalk.train import amnet, loop, sheets
     from edgetalk.train.commands.score import write_json
     from edgetalk.train.networks.landmarks import load
+    from edgetalk.train.picture import write_picture
     from edgetalk.train.scores.amnet import score
 
     if time.time() > job.deadline:
@@ -87,7 +88,7 @@ def train_row(job: Job) -> Path | None:
     report = score(network, footage, judge)
     render = sheets.render_of_network(network)
     examples = [render(d.source, d.mel, d.pose, d.blink) for d in sheets.drives(footage)]
-    sheets.write(job.out / f"{job.name}.png", np.concatenate(examples, 1))
+    write_picture(job.out / f"{job.name}.png", np.concatenate(examples, 1))
     path = job.out / f"{job.name}.json"
     write_json(
         path,
@@ -123,6 +124,7 @@ def collect(out: Path, data: Path, device: str) -> None:
 
     from edgetalk.train import sheets
     from edgetalk.train.commands.score import command, write_json
+    from edgetalk.train.picture import write_picture
 
     reports = [json.loads(path.read_text()) for path in sorted(out.glob("*-[0-9]*.json"))]
     write_json(out / "ablations.json", {"command": command(), "rows": reports})
@@ -133,7 +135,7 @@ def collect(out: Path, data: Path, device: str) -> None:
         for path in found.values():
             strip = cv2.imread(str(path))[..., ::-1]
             rows.append(np.split(strip, len(examples), axis=1))
-        sheets.write(out / "ablations.jpg", sheets.tiled(rows, 128, ["source", "true", *found], margin=190))
+        write_picture(out / "ablations.jpg", sheets.tiled(rows, 128, ["source", "true", *found], margin=190))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import time
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,6 +27,7 @@ from .networks.amnet import VARIANTS, AMNet
 from .networks.checkpoint import load_checkpoint, read_architecture, save_checkpoint
 from .networks.patchgan import PatchGAN
 from .options import add_fields
+from .picture import write_picture
 
 
 @dataclass(frozen=True)
@@ -248,17 +247,13 @@ class AMNetRecipe:
     @torch.no_grad()
     def sheet(self, path: Path) -> None:
         """Write source, truth and picture of two held-out frames of up to six persons, side by side."""
-        import cv2
-
         network = self.averaged()
         batch = self.footage.examples(12)
         with self.autocast():
             made = network(batch.source, batch.mel, batch.pose, batch.blink)[0]
         rows = [torch.cat(list(t.float()), 2) for t in (batch.source, batch.true, made)]
         picture = ((torch.cat(rows, 1).clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
-        part = path.with_name(path.stem + ".part.jpg")
-        cv2.imwrite(str(part), np.ascontiguousarray(picture[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 90])
-        os.replace(part, path)
+        write_picture(path, picture)
 
     def save_checkpoint(self, path: Path, **told: Any) -> None:
         """Write the averaged weights in half precision, the persons' neutral pictures and what was trained."""

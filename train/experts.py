@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from edgetalk.files import replacing
 
 from . import loop
 from .networks import arcface, store, syncnet
@@ -111,9 +112,8 @@ class Stretch:
                 bar.update(int(passed) - bar.n)
                 if self.file is not None and time.monotonic() - saved > 60:
                     spent[0], spent[1] = before + self.clock() - began, number
-                    part = self.file.with_name(self.file.name + ".part")
-                    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, part)
-                    os.replace(part, self.file)
+                    with replacing(self.file) as part:
+                        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, part)
                     saved = time.monotonic()
 
 

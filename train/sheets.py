@@ -26,6 +26,7 @@ from edgetalk.metadata import AudioSpec
 from .data import Footage
 from .networks.amnet import AMNet
 from .networks.landmarks import LandmarkNet
+from .picture import write_picture
 from .scores.measures import GROUPS, MOUTH
 
 Picture = NDArray[np.uint8]
@@ -147,17 +148,6 @@ def tiled(cells: Sequence[Sequence[Picture]], side: int, labels: Sequence[str] =
             line[:side, left : left + side] = cv2.resize(cell, (side, side), interpolation=shrink)
         rows.append(line)
     return np.concatenate(rows)
-
-
-def write(path: Path, sheet: Picture) -> None:
-    """Write a sheet as JPEG or PNG by its suffix; the file appears whole or not at all."""
-    import cv2
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.stem}.part{path.suffix}")
-    quality = [cv2.IMWRITE_JPEG_QUALITY, 90] if path.suffix == ".jpg" else []
-    cv2.imwrite(str(part), np.ascontiguousarray(sheet[..., ::-1]), quality)
-    part.replace(path)
 
 
 def cross_driving(render: Render, examples: Sequence[Drive], side: int = 192) -> Picture:
@@ -340,15 +330,17 @@ def main(arguments: list[str] | None = None) -> None:
         render, size, spec = render_of_engine(args.engine)
     footage = Footage.load(args.data, size=size, device=args.device, spec=spec)
     examples = drives(footage)
-    write(args.out / "cross.jpg", cross_driving(render, examples))
-    write(args.out / "decoupling.jpg", decoupling_sheet(render, examples[0].source, spec))
-    write(args.out / "mouths.jpg", mouths(render, footage, spec))
+    write_picture(args.out / "cross.jpg", cross_driving(render, examples))
+    write_picture(args.out / "decoupling.jpg", decoupling_sheet(render, examples[0].source, spec))
+    write_picture(args.out / "mouths.jpg", mouths(render, footage, spec))
     if args.variants:
         named = dict(item.split("=", 1) for item in args.variants)
         renders = {name: render_of_checkpoint(path, args.device) for name, path in named.items()}
         if any(found[1] != size for found in renders.values()):
             parser.error(f"--variants: got sizes {sorted({f[1] for f in renders.values()})}, expected {size}")
-        write(args.out / "variants.jpg", variants({name: found[0] for name, found in renders.items()}, examples))
+        write_picture(
+            args.out / "variants.jpg", variants({name: found[0] for name, found in renders.items()}, examples)
+        )
     judge, record = load(args.judge, footage.device)
     found = decoupling(render, judge, examples, speech_of(footage), spec)
     write_json(args.out / "decoupling.json", {"command": command(), "judge": record, **found})

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
-
 from .networks.simswap import SimSwap
-from .wavsyncswap import Batch, Config, SwapRecipe, generator_command
+from .swap_recipe import Batch, Config, Made, SwapRecipe, generator_command
 
-PRESET = Config(skips=(), hidden=0.0, matte=False, clips=0, sync=0.0, mouth=1.0, shape=0.0)
+PRESET = Config(skips=(), hidden=(), matte=False, clips=0, sync=0.0, mouth=1.0, shape=0.0)
 
 
 class SimSwapRecipe(SwapRecipe):
@@ -27,8 +25,8 @@ class SimSwapRecipe(SwapRecipe):
     def build(self) -> SimSwap:
         return SimSwap(**self.network_config)
 
-    def make(self, network: SimSwap, batch: Batch) -> tuple[Tensor, None]:
-        return network(batch.target, batch.identity), None
+    def make(self, network: SimSwap, batch: Batch) -> Made:
+        return Made(network(batch.target, batch.identity))
 
 
 configure, run = generator_command(SimSwapRecipe, PRESET)

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from edgetalk.errors import InputError
+from edgetalk.files import replacing
 from edgetalk.mel import RANGE, windows
 from edgetalk.metadata import AudioSpec
 
@@ -109,14 +110,12 @@ def write_speech(path: Path, count: int, held_out: int, seed: int = 0) -> None:
         splits.append("test" if number >= count else "valid" if number % 16 == 15 else "train")
         mels.append(np.round((log_mel(speech.pcm, SPEC) + RANGE) * (255 / (2 * RANGE))).astype(np.uint8))
         phones.append(np.array([tuple(p) for p in speech.phones], dtype="f4,f4,U4"))
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
+    with replacing(path) as part, part.open("wb") as file:
         np.savez_compressed(
             file, mel=np.concatenate(mels), mel_counts=[len(m) for m in mels], phones=np.concatenate(phones),
             phone_counts=[len(p) for p in phones], samples=samples,
             split=splits,
         )  # fmt: skip
-    os.replace(part, path)
 
 
 def read_speech(path: Path) -> list[Utterance]:
@@ -246,10 +245,8 @@ def _work(job: tuple[str, int, str], folder: Path, speech: list[Utterance], peop
     kind, number, split = job
     made = _draw_stills(number, split) if kind == "still" else _draw_clip(number, split, speech, people)
     path = folder / f"{split}-{kind}-{number:05d}.npz"
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
+    with replacing(path) as part, part.open("wb") as file:
         np.savez(file, **made)
-    os.replace(part, path)
 
 
 def _worker(

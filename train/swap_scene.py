@@ -17,6 +17,7 @@ from edgetalk.video import Writer
 
 from .announcers.landmarks import BROW_LEFT, BROW_RIGHT, CONTOUR
 from .crops import FIVE
+from .picture import write_picture
 
 FPS = Fraction(25)
 SIZE = 512
@@ -37,7 +38,6 @@ def exact(landmarks: np.ndarray, pose: np.ndarray, blink: np.ndarray, size: int)
 
 def write_scene(folder: Path, target: str = "dan", portrait: str = "finn", seconds: float | None = None) -> None:
     """Write the scene of two announcers of CAST into `folder`; the film is as long as its sentence, or `seconds`."""
-    import cv2
     import soundfile
     from tqdm import tqdm
 
@@ -59,7 +59,7 @@ def write_scene(folder: Path, target: str = "dan", portrait: str = "finn", secon
             faces.append(exact(announcer.landmarks(shown), shown.pose, shown.blink, SIZE))
     write_track(folder / "target.track.npz", faces, FPS)
     still, sitter = Controls(), Announcer(CAST[portrait], SIZE)
-    cv2.imwrite(str(folder / "portrait.png"), sitter.draw(still)[..., ::-1])
+    write_picture(folder / "portrait.png", sitter.draw(still))
     write_track(folder / "portrait.track.npz", [exact(sitter.landmarks(still), still.pose, still.blink, SIZE)], FPS)
     wanted = synthesize(TO_SAY, "slt" if CAST[portrait].sex == "f" else "rms")
     soundfile.write(folder / "speech.wav", wanted.pcm, RATE)

@@ -22,6 +22,7 @@ from torch import Tensor
 from .experts import autocast, embed, pictures, sync_offsets, sync_vectors
 from .networks import store
 from .networks.landmarks import inner_opening
+from .picture import write_picture
 from .scores.measures import MOUTH, frechet, landmark_error, pearson, psnr, ssim
 from .scores.sharpness import cpbd
 from .swap_data import FRAMES, LOOKS, POSES, SIZE, Swaps
@@ -267,11 +268,8 @@ def write_sheet(path: Path, columns: dict[str, Tensor], larger: int = 1) -> None
         head = np.full((16, SIZE, 3), 255, np.uint8)
         cv2.putText(head, label, (4, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (0, 0, 0), 1, cv2.LINE_AA)
         strips.append(np.concatenate([head, *frames.cpu().numpy()]))
-    picture = np.ascontiguousarray(np.concatenate(strips, 1)[..., ::-1])
-    picture = cv2.resize(picture, None, fx=larger, fy=larger, interpolation=cv2.INTER_CUBIC)
-    part = path.with_name(path.stem + ".part" + path.suffix)
-    cv2.imwrite(str(part), picture, [cv2.IMWRITE_JPEG_QUALITY, 92])
-    part.replace(path)
+    picture = np.concatenate(strips, 1)
+    write_picture(path, cv2.resize(picture, None, fx=larger, fy=larger, interpolation=cv2.INTER_CUBIC))
 
 
 def sheets(folder: Path, judge: Judge, made: dict[str, Any], clips: int = 8) -> None:

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
-
 from .networks.wav2lip import Wav2Lip
-from .wavsyncswap import Batch, Config, SwapRecipe, generator_command
+from .swap_recipe import Batch, Config, Made, SwapRecipe, generator_command
 
-PRESET = Config(skips=(), hidden=0.0, matte=False, swaps=False, pixel=0.9, identity=0.0, sync=0.03, feature=0.0,
+PRESET = Config(skips=(), hidden=(), matte=False, swaps=False, pixel=0.9, identity=0.0, sync=0.03, feature=0.0,
                 adversarial=0.07, log_sync=True, mouth=1.0, shape=0.0)  # fmt: skip
 
 
@@ -28,8 +26,8 @@ class Wav2LipRecipe(SwapRecipe):
     def build(self) -> Wav2Lip:
         return Wav2Lip(**self.network_config)
 
-    def make(self, network: Wav2Lip, batch: Batch) -> tuple[Tensor, None]:
-        return network(batch.target, batch.reference, batch.mel), None
+    def make(self, network: Wav2Lip, batch: Batch) -> Made:
+        return Made(network(batch.target, batch.reference, batch.mel))
 
 
 configure, run = generator_command(Wav2LipRecipe, PRESET)

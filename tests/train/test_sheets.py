@@ -11,6 +11,7 @@ from edgetalk.metadata import AudioSpec
 from edgetalk.train import results, sheets
 from edgetalk.train.networks.amnet import AMNet
 from edgetalk.train.networks.landmarks import LandmarkNet, Measured
+from edgetalk.train.picture import write_picture
 
 SPEC = AudioSpec()
 
@@ -83,7 +84,7 @@ def test_a_network_draws_sheets(footage, tmp_path):
     example = sheets.drives(footage)[0]
     frame = render(example.source, example.mel, example.pose, example.blink)
     assert frame.shape == (64, 64, 3) and frame.dtype == np.uint8
-    sheets.write(tmp_path / "variants.jpg", sheets.variants({"one": render, "two": marked}, [example], side=32))
+    write_picture(tmp_path / "variants.jpg", sheets.variants({"one": render, "two": marked}, [example], side=32))
     assert cv2.imread(str(tmp_path / "variants.jpg")).shape == (4 * 36, 110 + 36, 3)
     assert [p.name for p in tmp_path.iterdir()] == ["variants.jpg"]
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import torch
 from torch import nn
 
 from edgetalk.errors import InputError, ModelError
+from edgetalk.files import replacing
 
 from . import arcface, simswap, syncnet, wav2lip, wavsyncswap
 
@@ -45,9 +45,8 @@ def save(path: Path, family: str, network: nn.Module, config: Any, **record: Any
         tensors[name] = tensor.detach().to("cpu", torch.float16 if half else tensor.dtype).contiguous()
     header = {"format": FORMAT, "family": family, "config": json.dumps(config),
               **{key: json.dumps(value) for key, value in record.items()}}  # fmt: skip
-    part = path.with_name(path.name + ".part")
-    save_file(tensors, part, header)
-    os.replace(part, path)
+    with replacing(path) as part:
+        save_file(tensors, part, header)
 
 
 def load(path: Path, family: str) -> tuple[nn.Module, dict[str, Any]]:

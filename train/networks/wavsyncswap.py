@@ -20,7 +20,11 @@ from .blocks import Conv, Transposed, audio_encoder, scaled
 from .patchgan import PatchGAN
 
 Face = tuple[torch.Tensor, ...]
-"""f_tgt(v_src), the skips from the coarsest to the finest, and with a matte what is seen of the target."""
+"""f_tgt(v_src), the skips from the coarsest to the finest, and with a matte the filled target."""
+CELLS = 24
+"""Cells along a side in which the hidden part of a target is filled."""
+INNER = (0.28, 0.42)
+"""Half-axes, as shares of the side, of the ellipse in which a target may show its face, which must fill nothing."""
 
 
 @dataclass(frozen=True)
@@ -46,38 +50,57 @@ class Config:
     """Channels of identity-conditioned skips at 24×24, 48×48, 96×96 …; empty as in the paper."""
     plain: float = 0.25
     """Share of a skip's channels that AdaIN leaves alone, since normalising them all loses absolute colour."""
-    hidden: float = 0.0
-    """Radius of the disc about the frame's centre whose lower half is hidden from the network, as a share of the side;
-    0 hides all of the lower half, as the paper does."""
+    hidden: tuple[float, ...] = ()
+    """Half-axes, across and down, of the ellipse about the frame's centre whose lower half is hidden from the network,
+    as shares of the side; empty hides all of the lower half, as the paper does."""
     matte: bool = False
-    """The last convolution makes a share of the target, too, by which what is seen of it is mixed in."""
+    """Fill the hidden part of the target from what lies around the face, and let the last convolution make a share of
+    the target, too, by which it is mixed in."""
 
     def to_dict(self) -> dict:
         return asdict(self)
 
 
-def seen(size: int, hidden: float) -> torch.Tensor:
-    """Return (size, size) float: 1 where a target is seen, 0 where Config.hidden hides it."""
+def inside(size: int, half_axes: tuple[float, ...]) -> torch.Tensor:
+    """Return (size, size) bool: the pixels of the ellipse about a frame's centre, its half-axes shares of the side."""
     axis = (torch.arange(size) + 0.5) / size - 0.5
-    upper = axis[:, None] < 0
-    if not hidden:
-        return upper.float().expand(size, size).contiguous()
-    return (upper | (axis[:, None].square() + axis.square() > hidden**2)).float()
+    across, down = half_axes
+    return (axis / across).square() + (axis[:, None] / down).square() < 1
 
 
-def filled(picture: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-    """Return `picture` (B, C, S, S) with what is not `seen` (S, S) filled smoothly from what is, and from that alone.
+def seen(size: int, hidden: tuple[float, ...]) -> torch.Tensor:
+    """Return (size, size) float: 1 where a target is seen, 0 where Config.hidden hides it."""
+    lower = (torch.arange(size) >= size // 2)[:, None].expand(size, size)
+    return (~(lower & inside(size, hidden) if hidden else lower)).float()
 
-    Means of seen pixels are taken over cells of 2, 4, 8 … pixels, and the coarse ones fill the holes of the fine ones.
+
+class Filling(nn.Module):
+    """Fills what is not `seen` (S, S) of a target smoothly from what is, by a fixed linear map.
+
+    A cell takes the mean of all pixels that are seen outside of INNER, weighted by d⁻⁴ of their cells' distance. Rows
+    count double in d: what stands beside a face goes on beside it.
     """
-    value, weight, levels = picture * seen, seen[None, None], []
-    while value.shape[2] % 2 == 0:
-        levels.append((value, weight))
-        value, weight = F.avg_pool2d(value, 2), F.avg_pool2d(weight, 2)
-    value = value / weight
-    for fine, known in reversed(levels):
-        value = fine + (1 - known) * F.interpolate(value, scale_factor=2, mode="bilinear", align_corners=False)
-    return value
+
+    def __init__(self, seen: torch.Tensor) -> None:
+        super().__init__()
+        self.cell = len(seen) // CELLS
+        around = seen * ~inside(len(seen), INNER)
+        place = torch.arange(CELLS, dtype=torch.float32)
+        apart = (place[:, None] - place).square()
+        squared = 4 * apart[:, None, :, None] + apart[None, :, None, :] + 0.1  # from cell y, x to cell v, u
+        weight = squared.pow(-2).flatten(2).flatten(0, 1)
+        share = F.avg_pool2d(around[None, None], self.cell).flatten()
+        self.register_buffer("seen", seen, persistent=False)
+        self.register_buffer("around", around, persistent=False)
+        self.register_buffer("weight", (weight / (weight @ share)[:, None]).T.contiguous(), persistent=False)
+
+    def forward(self, target: torch.Tensor) -> torch.Tensor:
+        """Return (B, C, S, S): `target`, filled."""
+        cells = F.avg_pool2d(target * self.around, self.cell).flatten(2) @ self.weight
+        smooth = F.interpolate(
+            cells.unflatten(2, (CELLS, CELLS)), scale_factor=self.cell, mode="bilinear", align_corners=False
+        )
+        return target * self.seen + smooth * (1 - self.seen)
 
 
 class AdaIn(nn.Module):
@@ -173,17 +196,19 @@ class WavSyncSwap(nn.Module):
         )  # fmt: skip
         self.register_buffer("seen", seen(config.size, config.hidden), persistent=False)
         if config.matte:
+            self.filling = Filling(self.seen)
             with torch.no_grad():
                 self.head[-1].bias[3] = -1.0  # starts with more of the new than of the old
 
     def prepare(self, target: torch.Tensor, reference: torch.Tensor, identity: torch.Tensor) -> Face:
         """Return the face features: f_tgt(v_src) (B, C, 12, 12), then the skips, coarse to fine.
 
-        `target` is hidden in part here (Config.hidden), and with a matte the rest of it, filled (B, 3, size, size),
-        comes last; `identity` is (B, 512), L2-normalised.
+        `target` is hidden in part here (Config.hidden); with a matte the hidden part is filled, and the filled target
+        (B, 3, size, size) comes last. `identity` is (B, 512), L2-normalised.
         """
         v = identity * self.config.identity**0.5  # entries of unit size, as fully connected layers expect
-        f = self.stem(torch.cat([target * self.seen.to(target.dtype), reference], 1))
+        target = self.filling(target) if self.config.matte else target * self.seen
+        f = self.stem(torch.cat([target, reference], 1))
         levels = [f]
         for down in self.down:
             f = down(f)
@@ -191,7 +216,7 @@ class WavSyncSwap(nn.Module):
         for block in self.id_blocks:
             f = block(f, v)
         skips = [skip(level, v) for skip, level in zip(self.skips, reversed(levels[:-1]), strict=False)]
-        return (f, *skips, filled(target, self.seen)) if self.config.matte else (f, *skips)
+        return (f, *skips, target) if self.config.matte else (f, *skips)
 
     def hear(self, mel: torch.Tensor) -> torch.Tensor:
         """Return the audio feature (B, 512 × width, 1, 1) of `mel` (B, 16, 80), time first."""
@@ -203,26 +228,33 @@ class WavSyncSwap(nn.Module):
 
     def decode(self, face: Face, heard: torch.Tensor) -> torch.Tensor:
         """Return frames for face features as prepared and the audio feature of `hear`."""
-        f = self.decoder[0](torch.cat([face[0], self.audio_map(heard)], 1))
-        return self.finish(f, face[1:])
+        return self.mix(self.paint(self.first(face[0], heard), face[1:]), face)
 
-    def finish(self, f: torch.Tensor, rest: Face) -> torch.Tensor:
-        """Return frames for what the decoder's first block made and all face features but the first.
+    def first(self, f: torch.Tensor, heard: torch.Tensor) -> torch.Tensor:
+        """Return what the decoder's first block makes of face and audio features."""
+        return self.decoder[0](torch.cat([f, self.audio_map(heard)], 1))
 
-        A matte α is made beside the picture p and mixes it with the target t̂ whose hidden part was filled from what is
-        seen: frame = α p + (1 − α) t̂. Nothing of the hidden mouth can come through.
+    def paint(self, f: torch.Tensor, rest: Face) -> torch.Tensor:
+        """Return the picture p (B, 3, size, size) for what the first block made and all face features but the first.
+
+        With a matte a fourth channel is 1 − α, the share of the target.
         """
         skips = list(rest)
-        kept = skips.pop() if self.config.matte else None
         for block, stride in zip(self.decoder[1:], self.strides[1:], strict=True):
             f = block(f)
-            if stride == 2 and skips:
+            if stride == 2 and len(skips) > self.config.matte:
                 f = torch.cat([f, skips.pop(0)], 1)
-        made = torch.sigmoid(self.head(f))
-        if kept is None:
-            return made
-        picture, share = made[:, :3], made[:, 3:]  # the share of the target, 1 − α
-        return picture + share * (kept - picture)
+        return torch.sigmoid(self.head(f))
+
+    def mix(self, painted: torch.Tensor, face: Face) -> torch.Tensor:
+        """Return frames: the picture p, with a matte α p + (1 − α) t̂, t̂ the filled target.
+
+        Nothing of the hidden mouth can come through.
+        """
+        if not self.config.matte:
+            return painted
+        picture, share = painted[:, :3], painted[:, 3:]
+        return picture + share * (face[-1] - picture)
 
     def forward(
         self, target: torch.Tensor, reference: torch.Tensor, identity: torch.Tensor, mel: torch.Tensor

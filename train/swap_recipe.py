@@ -1,0 +1,438 @@
+"""How a generator of swapped or spoken faces is trained (§2.4): the schedule and its presets, and what one step does.
+
+Preset `paper` is Eq. 5 as printed. Preset `default` adds the exact truth of a swap, which drawn faces have, a warm-up
+on pixels, skips conditioned on the identity and a reference other than the current frame. WavSyncSwap and its baselines
+(wav2lip.py, simswap.py) are trained by it. Leaves out the experts (experts.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from edgetalk.errors import InputError
+
+from . import loop
+from .announcers.visemes import AXES
+from .experts import aligned, autocast, embed, good_enough, louder, pictures, wait_for
+from .networks import store, syncnet
+from .networks.blocks import scaled
+from .networks.wavsyncswap import Config as NetworkConfig
+from .networks.wavsyncswap import Discriminator, WavSyncSwap
+from .options import add_fields
+from .picture import write_picture
+from .swap_data import FRAMES, SIZE, Swaps
+from .swap_losses import (
+    adversarial_loss,
+    critic_loss,
+    identity_loss,
+    keep_loss,
+    mouth_weight,
+    pixel_loss,
+    sync_loss,
+    weak_feature_loss,
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """One training schedule; the defaults are preset `default`."""
+
+    width: float = 0.4375
+    skips: tuple[int, ...] = (64, 48, 32)
+    hidden: tuple[float, ...] = (0.36, 0.42)
+    """Half-axes of the half-ellipse of the target that is hidden, none for all of its lower half
+    (NetworkConfig.hidden). 96 of 100 pixels of the lower faces of drawn training films lie within this one; what is
+    seen of the rest are cheeks beside the ears."""
+    matte: bool = True
+    """Mix the target's background and hair into the frame (NetworkConfig.matte)."""
+    keep: float = 2.0
+    """Weight of painting over a target that is right already, where there is a matte."""
+    images: int = 1_000_000
+    """Training pictures of the whole schedule. A run that is resumed with more of them stretches its schedule."""
+    singles: int = 128
+    """Single frames per step, half with the target's own identity, half swapped; they carry pixels and identity."""
+    clips: int = 20
+    """Clips of five consecutive frames per step; they carry the sync loss. Fewer than 16 harm batch norm."""
+    swaps: bool = True
+    """Half of the rows are of somebody else's face; without, all keep the target's."""
+    truth: bool = True
+    """Compare swapped frames with the exact drawing of the swap (no filmed data has it)."""
+    alternate: bool = False
+    """Whole steps of one kind, same identity and swapped in turn (§2.4), instead of half and half."""
+    pixel: float = 10.0
+    """λ_1."""
+    identity: float = 0.5
+    """λ_i."""
+    sync: float = 0.3
+    """λ_s."""
+    feature: float = 1.0
+    """λ_f."""
+    adversarial: float = 0.1
+    """Weight of L_Adv, 1 in Eq. 5."""
+    log_sync: bool = False
+    """Eq. 1's −log P, whose gradient has no bound at P = 0, instead of 1 − P."""
+    feature_start: int = 3
+    """m of Eq. 4, from 1."""
+    mouth: float = 4.0
+    """Weight of pixels about the mouth in L_L1."""
+    shape: float = 3.0
+    """Weight of reading the drawn mouth's shape off the audio feature, by a linear head that is thrown away."""
+    warm: float = 0.3
+    """Share of the schedule with pixels alone, before the experts are ramped in."""
+    adversary_from: float = 0.5
+    """Share of the schedule after which the discriminator comes in."""
+    far: int = 8
+    """Frames between a frame and its reference, at least."""
+    lr: float = 6e-4
+    critic_lr: float = 2e-4
+    average: float = 0.999
+    """Decay of the averaged weights, which are what a checkpoint holds."""
+    seed: int = 0
+
+
+PRESETS = {
+    "default": Config(),
+    # λs were never published; these come from a search of one evening at width ¼. SimSwap's (10, 10, 1) failed.
+    "paper": Config(skips=(), hidden=(), matte=False, singles=0, clips=32, truth=False, alternate=True, identity=1.5,
+                    sync=0.3, feature=4.0, adversarial=0.3, log_sync=True, mouth=1.0, shape=0.0, warm=0.0,
+                    adversary_from=0.0, far=0),
+}  # fmt: skip
+
+
+class Batch(NamedTuple):
+    """What one step sees; the rows of the five-frame clips come last."""
+
+    target: Tensor
+    reference: Tensor
+    true: Tensor
+    """The target itself, or the truth of the swap."""
+    identity: Tensor
+    """(B, 512) of a still of the source in other hair and clothes."""
+    mel: Tensor
+    swapped: Tensor
+    """(B,) bool: the source is another person."""
+    mouth: Tensor
+    """(B, 7): the drawn mouth's shape."""
+    sync: Tensor
+    """(clips, 16, 80): what the lip-sync expert hears of each clip."""
+
+
+class Made(NamedTuple):
+    """What a network makes of a batch."""
+
+    frames: Tensor
+    heard: Tensor | None = None
+    """Its audio feature, if it has one."""
+    share: Tensor | None = None
+    """With a matte, the target's share of every pixel."""
+    kept: Tensor | None = None
+    """With a matte, the filled target."""
+
+
+class SwapRecipe:
+    """One schedule of WavSyncSwap on a growing set of clips; see loop.Recipe.
+
+    The baselines (wav2lip.py, simswap.py) are the same with another network, and fewer losses in their Config.
+    """
+
+    family = "wavsyncswap"
+
+    def __init__(
+        self,
+        config: Config,
+        data: Swaps,
+        experts: Path,
+        until: float | None = None,
+        begun: Path | None = None,
+        compiled: bool = False,
+    ) -> None:
+        self.settings, self.data, self.experts, self.until = config, data, experts, until
+        torch.manual_seed(config.seed)
+        device = data.device
+        self.config: dict[str, Any] = {k: v for k, v in asdict(config).items() if k != "images"}
+        self.steps = 10**9  # bound by pictures or by the clock, and set in each step
+        self.network_config = self.arrangement()
+        self.network = self.build().to(device, memory_format=torch.channels_last)
+        self.before = store.take_over(self.network, begun, self.family) if begun else {}
+        self._make: Any = torch.compile(self.make, dynamic=False) if compiled else self.make
+        self.critic = Discriminator(round(96 * config.width)).to(device, memory_format=torch.channels_last)
+        self.average = loop.Average(self.network, config.average)
+        fused = device.startswith("cuda")
+        self.mouth_head = torch.nn.Linear(scaled(512, config.width), len(AXES)).to(device)  # thrown away in the end
+        self.weights = [*self.network.parameters(), *self.mouth_head.parameters()]
+        self.adam = torch.optim.Adam(self.weights, config.lr, (0.9, 0.99), fused=fused)
+        self.critic_adam = torch.optim.Adam(self.critic.parameters(), config.critic_lr, (0.5, 0.99), fused=fused)
+        self.weight = mouth_weight(SIZE, config.mouth).to(device)
+        self.clock = torch.zeros(2, dtype=torch.float64)  # seconds trained so far, images seen
+        self.started: float | None = None
+        self.expert = self._expert("sync", "syncnet")
+        self.judge = self._expert("identity", "arcface")
+        try:  # below its floor it still tells the generator who is wanted, but gives no loss
+            extractor, _ = store.load(experts / "identity-a.safetensors", "arcface")
+        except FileNotFoundError:
+            raise InputError(
+                f"{experts}: has no identity-a.safetensors, expected the identity expert; "
+                "train it with: python -m edgetalk.train.experts identity"
+            ) from None
+        self.extractor = extractor.to(device, memory_format=torch.channels_last).requires_grad_(False)
+        self.looked = time.monotonic()
+        self.vectors = torch.empty(0)
+        self._look()
+
+    def arrangement(self) -> Any:
+        """Return the network's configuration, which its checkpoint holds."""
+        c = self.settings
+        return NetworkConfig(SIZE, c.width, skips=c.skips, hidden=c.hidden, matte=c.matte)
+
+    def build(self) -> Any:
+        """Return a new network."""
+        return WavSyncSwap(self.network_config)
+
+    def make(self, network: Any, batch: Batch) -> Made:
+        """Return what the network makes of a batch."""
+        heard = network.hear(batch.mel)
+        face = network.prepare(batch.target, batch.reference, batch.identity)
+        painted = network.paint(network.first(face[0], heard), face[1:])
+        frames = network.mix(painted, face)
+        return Made(frames, heard, painted[:, 3:], face[-1]) if network.config.matte else Made(frames, heard)
+
+    def _expert(self, kind: str, family: str) -> Any:
+        """Return the frozen expert to train against, or None where it is missing or below its held-out floor."""
+        path = self.experts / f"{kind}-a.safetensors"
+        if not path.exists():
+            return None
+        network, record = store.load(path, family)
+        if not good_enough(kind, record["scores"]):
+            print(f"{path}: held-out {record['scores']}, below the floor: not trained against", flush=True)
+            return None
+        return network.to(self.data.device, memory_format=torch.channels_last).requires_grad_(False)
+
+    def _look(self) -> None:
+        """Embed all stills and list them by person."""
+        if len(self.vectors) == len(self.data["still_frames"]):
+            return
+        self.vectors = embed(self.extractor, self.data["still_frames"])
+        known = self.data.rows
+        table = torch.full((max(known) + 1, max(map(len, known.values()))), -1)
+        for person, rows in known.items():
+            table[person] = torch.from_numpy(np.resize(rows, table.shape[1]))
+        self.stills = table.to(self.data.device)
+
+    @property
+    def progress(self) -> float:
+        """Share of the schedule that is over: by pictures, or by the clock where a time to end at was given."""
+        if self.until is None:
+            return float(self.clock[1]) / self.settings.images
+        spent, left = float(self.clock[0]), max(self.until - time.time(), 0.0)
+        return spent / max(spent + left, 1e-9)
+
+    @property
+    def expertise(self) -> float:
+        """Share of the experts' losses that is in play."""
+        warm = self.settings.warm
+        return min(max((self.progress - warm) / 0.1, 0.0), 1.0) if warm else 1.0
+
+    def draw(self, number: int) -> Batch:
+        """Draw the batch of a step; a function of seed, step and the clips there are."""
+        c, data, rng = self.settings, self.data, loop.generator(self.settings.seed, number)
+        five = syncnet.FRAMES
+        # A warm-up with single frames alone sees more faces.
+        clips = torch.randperm(data.clips, generator=rng)[: 0 if c.singles and not self.expertise else c.clips]
+        starts = torch.randint(FRAMES - five + 1, (len(clips),), generator=rng)
+        clip = torch.cat([torch.randint(data.clips, (c.singles,), generator=rng), clips.repeat_interleave(five)])
+        frame = torch.cat([torch.randint(FRAMES, (c.singles,), generator=rng),
+                           (starts[:, None] + torch.arange(five)).flatten()])  # fmt: skip
+        away = torch.randint(c.far, FRAMES - c.far + 1, (c.singles + len(clips),), generator=rng)
+        away = torch.cat([away[: c.singles], away[c.singles :].repeat_interleave(five)])
+        person = torch.arange(c.singles + len(clips)) % 2 == 0
+        if c.alternate or not c.swaps:  # without truth a swap has no loss before the experts
+            person = torch.full_like(person, c.swaps and number % 2 == 1 and bool(c.truth or self.expertise))
+        swapped = torch.cat([person[: c.singles], person[c.singles :].repeat_interleave(five)])
+        pick = torch.randint(self.stills.shape[1], (len(clip),), generator=rng)
+        move = lambda t: t.to(data.device, non_blocking=True)  # noqa: E731
+        clip, frame, away, swapped, pick = map(move, (clip, frame, away, swapped, pick))
+        who = torch.where(swapped, data["clip_meta"][clip, 1], data["clip_meta"][clip, 0])
+        own = data["clip_own"][clip, frame]
+        true = torch.where(swapped[:, None, None, None], data["clip_swap"][clip, frame], own)
+        return Batch(
+            pictures(own), pictures(data["clip_own"][clip, (frame + away) % FRAMES]), pictures(true),
+            self.vectors[self.stills[who, pick]], louder(data["clip_mel"][clip, frame].float()), swapped,
+            data["clip_mouth"][clip, frame],
+            data["clip_sync"][move(clips), move(starts)].float(),
+        )  # fmt: skip
+
+    def step(self, number: int) -> dict[str, Tensor]:
+        config, now = self.settings, time.monotonic()
+        torch.manual_seed(loop.generator(config.seed, number).initial_seed())  # jitter follows from the step, too
+        if self.started is not None:
+            self.clock[0] += now - self.started
+        self.started = now
+        if now - self.looked > 20 and self.progress < 0.6:
+            if self.data.refresh():
+                self._look()
+            self.looked = time.monotonic()
+            self.expert = self.expert or self._expert("sync", "syncnet")
+        progress, expertise = self.progress, self.expertise
+        adversity = min(max((progress - config.adversary_from) / 0.05, 0.0), 1.0) if config.adversary_from else 1.0
+        rate = min(1.0, (number + 1) / 100) * min(1.0, 0.02 + 1.96 * max(1 - progress, 0))
+        for adam, peak in ((self.adam, config.lr), (self.critic_adam, config.critic_lr)):
+            for group in adam.param_groups:
+                group["lr"] = peak * rate
+
+        batch = self.draw(number)
+        self.clock[1] += len(batch.target)
+        device = self.data.device
+        with autocast(device):
+            made, heard, share, kept = self._make(self.network, batch)
+        losses: dict[str, Tensor] = {}
+        total = made.new_zeros((), dtype=torch.float32)
+        if config.truth:
+            losses["L_L1"] = pixel_loss(made, batch.true, self.weight)
+        elif not bool(batch.swapped.all()):  # swapped frames have no truth: Eq. 5 without its first term
+            losses["L_L1"] = pixel_loss(made[~batch.swapped], batch.true[~batch.swapped], self.weight)
+        if "L_L1" in losses:
+            total = total + config.pixel * losses["L_L1"]
+        if config.keep and share is not None and kept is not None:
+            own = (~batch.swapped)[:, None, None, None] & (self.network.seen > 0)
+            losses["keep"] = keep_loss(share, kept, batch.true, own)
+            total = total + config.keep * losses["keep"]
+        if config.shape and heard is not None:
+            with autocast(device):
+                read = self.mouth_head(heard.flatten(1))
+            losses["shape"] = F.smooth_l1_loss(read.float(), batch.mouth, beta=0.1)
+            total = total + config.shape * losses["shape"]
+        true = batch.true if config.truth else batch.target
+        if adversity:
+            with autocast(device):
+                losses["D"] = critic_loss(self.critic(made.detach()), self.critic(true))
+            self.critic_adam.zero_grad(set_to_none=True)
+            losses["D"].backward()
+            self.critic_adam.step()
+            self.critic.requires_grad_(False)
+            with autocast(device):
+                judged = self.critic(made)
+                with torch.no_grad():
+                    wanted = self.critic(true)
+            self.critic.requires_grad_(True)
+            losses["L_Adv"] = adversarial_loss(judged)
+            losses["L_wFM"] = weak_feature_loss(judged, wanted, config.feature_start)
+            total = total + adversity * (config.adversarial * losses["L_Adv"] + config.feature * losses["L_wFM"])
+        if expertise and config.identity and self.judge is not None:
+            face = aligned(made, self.judge.config.size, jitter=1.0)
+            with autocast(device):
+                vectors = self.judge(face.contiguous(memory_format=torch.channels_last))
+            losses["L_Id"] = identity_loss(vectors, batch.identity)
+            total = total + expertise * config.identity * losses["L_Id"]
+        if expertise and config.sync and self.expert is not None and len(batch.sync):
+            spoken = made[config.singles :].unflatten(0, (-1, syncnet.FRAMES))
+            with autocast(device):
+                probability = self.expert(spoken, batch.sync)
+            losses["L_Sync"] = sync_loss(probability, config.log_sync)
+            total = total + expertise * config.sync * losses["L_Sync"]
+        self.adam.zero_grad(set_to_none=True)
+        total.backward()
+        torch.nn.utils.clip_grad_norm_(self.weights, 2.0)
+        self.adam.step()
+        self.average.update(number)
+        if self.until is None:
+            left = config.images - int(self.clock[1])
+            self.steps = number + 1 - (-max(left, 0) // len(batch.target))
+        else:
+            over = time.time() > self.until
+            self.steps = number + 1 if over else max(number + 2, round((number + 1) / max(progress, 1e-6)))
+        return losses
+
+    def tensors(self) -> dict[str, Tensor]:
+        parts = {"network": self.network.state_dict(), "critic": self.critic.state_dict()}
+        parts["mouth_head"] = self.mouth_head.state_dict()
+        parts["average"] = self.average.tensors()
+        named = {f"{part}.{name}": t for part, state in parts.items() for name, t in state.items()}
+        named |= {"clock": self.clock}
+        named |= loop.optimiser_tensors(self.adam, "adam")
+        return named | loop.optimiser_tensors(self.critic_adam, "critic_adam")
+
+    def averaged(self) -> Any:
+        """Return a copy of the network with the averaged weights, on the same device."""
+        network = self.build()
+        network.load_state_dict(self.average.tensors(), strict=False)
+        return network.to(self.data.device, memory_format=torch.channels_last).eval()
+
+    @torch.no_grad()
+    def sheet(self, path: Path) -> None:
+        """Write target, reference, truth and picture of twelve training rows, and the checkpoint beside the run."""
+        batch, network = self.draw(0), self.averaged()
+        if not all(bool(t.isfinite().all()) for t in network.parameters()):
+            return  # the checkpoint before is the better one
+        rows = [*range(min(6, self.settings.singles)), *range(len(batch.target))[-6:]]
+        some = Batch(*(t[rows] for t in batch[:-1]), batch.sync)
+        with autocast(self.data.device):
+            made = self.make(network, some).frames
+        write_sheet(path, [some.target, some.reference, some.true, made])
+        run = path.parent.parent
+        store.save(
+            run / f"{self.family}.safetensors",
+            self.family,
+            network,
+            self.network_config,
+            training=asdict(self.settings),
+            images=self.before.get("images", 0) + int(self.clock[1]),
+            seconds=round(self.before.get("seconds", 0.0) + float(self.clock[0]), 1),
+            clips=self.data.clips,
+        )
+
+
+def write_sheet(path: Path, columns: list[Tensor]) -> None:
+    """Write pictures as a grid: one column per tensor (N, 3, S, S) in [0, 1], one row per picture."""
+    rows = torch.cat([torch.cat(list(t.float().clamp(0, 1)), 1) for t in columns], 2)
+    write_picture(path, (rows * 255).round().byte().permute(1, 2, 0).cpu().numpy())
+
+
+def train_generator(recipe: SwapRecipe, run: Path) -> int:
+    """Train, or go on, in the folder `run`; return the steps taken in all."""
+    reached = loop.train(recipe, run, save_every=60, sheet_every=45)
+    print(f"{recipe.family}: {reached} steps, {int(recipe.clock[1])} images, {recipe.data.clips} clips", flush=True)
+    return reached
+
+
+def footage(data: Path, speech: Path, clips: int) -> Swaps:
+    """Return the clips and stills of a folder in which drawing may go on, as soon as there are twice `clips`."""
+    torch.backends.cudnn.benchmark = True
+    swaps = Swaps(data, speech, "cuda" if torch.cuda.is_available() else "cpu")
+    wait_for(swaps, lambda d: d.clips >= 2 * clips and "still_person" in d, 120)
+    return swaps
+
+
+def chosen(args: argparse.Namespace, preset: Config) -> Config:
+    """Return `preset` with what the options of add_fields say otherwise."""
+    return replace(preset, **{f.name: v for f in fields(Config) if (v := getattr(args, f.name, None)) is not None})
+
+
+def generator_command(kind: type[SwapRecipe], preset: Config) -> tuple[Any, Any]:
+    """Return `configure` and `run` of a command that trains one generator on data and experts that are there."""
+
+    def configure(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--data", type=Path, required=True, help="clips and stills: swap_data draw")
+        parser.add_argument("--speech", type=Path, required=True, help="sentences: swap_data speech")
+        parser.add_argument("--experts", type=Path, required=True, help="folder of identity-a and sync-a")
+        parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the run; the same command resumes")
+        parser.add_argument("--begun", type=Path, help="checkpoint to begin with, of the same width")
+        parser.add_argument("--compile", action="store_true", help="compile the network first: a minute, then faster")
+        parser.add_argument("--until", type=float, help="end at this time (seconds since 1970), not after --images")
+        add_fields(parser, Config, without=["skips", "hidden"], preset=True)
+
+    def run(args: argparse.Namespace) -> None:
+        config = chosen(args, preset)
+        swaps = footage(args.data, args.speech, config.clips)
+        train_generator(kind(config, swaps, args.experts, args.until, args.begun, args.compile), args.out)
+        print(f"{args.out / kind.family}.safetensors: see {args.out / 'index.html'}")
+
+    return configure, run
