@@ -1,19 +1,28 @@
-"""The bundled announcer says the bundled sentence: demo.mp4, and milliseconds per stage."""
+"""The bundled announcer says the bundled sentence: demo.mp4, and milliseconds per stage.
+
+With --film the bundled film is dubbed instead: somebody else's face says that sentence in it.
+"""
 
 from __future__ import annotations
 
 import argparse
 
-from edgetalk import audio, benchmark, motion, session, speech, video
+from edgetalk import audio, benchmark, dubbing, motion, session, speech, video
 from edgetalk.errors import InputError
+from edgetalk.preprocess import Array
 from edgetalk.progress import Progress
 from edgetalk.render import STAGES, render, streams
 
 MODEL = "amnet"
+FILM_MODEL = "wavsyncswap"
+SCENE = "scene"
+"""Folder of the bundled film, its track, and the portrait of whose face it gets; swap_data scene drew them."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--announcer", metavar="NAME", help="another bundled announcer; a wrong name lists them")
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument("--announcer", metavar="NAME", help="another bundled announcer; a wrong name lists them")
+    shown.add_argument("--film", action="store_true", help="dub the bundled film, with somebody else's face in it")
     words = parser.add_mutually_exclusive_group()
     words.add_argument("--audio", metavar="FILE", help="another sentence, as a sound file")
     words.add_argument("--text", help="another sentence, spoken by flite or espeak-ng if one is installed")
@@ -28,21 +37,40 @@ def announcers() -> list[str]:
 
 def run(args: argparse.Namespace) -> None:
     video.check_output(args.output, None, args.audio)
-    avatar = None
-    if args.announcer is not None:
-        if args.announcer not in announcers():
-            there = ", ".join(announcers()) or "none: this copy holds the default announcer alone"
-            raise InputError(f"announcer: got {args.announcer!r}, expected one of {there}")
-        avatar = session.MODELS / f"{args.announcer}.avatar"
+    if args.announcer is not None and args.announcer not in announcers():
+        there = ", ".join(announcers()) or "none: this copy holds the default announcer alone"
+        raise InputError(f"announcer: got {args.announcer!r}, expected one of {there}")
     pcm = speech.say(args.text) if args.text is not None else audio.read(args.audio or benchmark.SENTENCE)
+    if args.film:
+        dub(pcm, args.output)
+    else:
+        talk(pcm, args.output, args.announcer, args.seed)
+
+
+def talk(pcm: Array, output: str, announcer: str | None, seed: int) -> None:
+    """Let an announcer speak, and print what it took."""
+    avatar = session.MODELS / f"{announcer}.avatar" if announcer else None
     with session.Session(MODEL, avatar=avatar, streams=streams(None)) as face:
-        life = motion.Idle(args.seed, face.fps)
+        life = motion.Idle(seed, face.fps)
         with Progress("demo") as progress:
-            timings = render(face, pcm, args.output, life, face.fps, progress=progress)
+            timings = render(face, pcm, output, life, face.fps, progress=progress)
         device = face.device
     stages = {name: benchmark.Spread.of(getattr(timings, name)) for name in STAGES}
     print(benchmark.table(stages))
     print(
-        f"{args.output}: {len(timings.step)} frames, {timings.sound:.2f} s of speech in {timings.wall:.2f} s, "
+        f"{output}: {len(timings.step)} frames, {timings.sound:.2f} s of speech in {timings.wall:.2f} s, "
         f"real-time factor {timings.real_time_factor:.2f} on {device}"
+    )
+
+
+def dub(pcm: Array, output: str) -> None:
+    """Dub the bundled film, and print what it took."""
+    scene = session.MODELS / SCENE
+    with Progress("demo") as progress:
+        done = dubbing.dub(FILM_MODEL, scene / "target.mp4", pcm, output, scene / "portrait.png", progress=progress)
+    stages = {name: benchmark.Spread.of(getattr(done, name)) for name in dubbing.STAGES}
+    print(benchmark.table(stages))
+    print(
+        f"{output}: {done.frames} frames of {scene / 'target.mp4'} with the face of {scene / 'portrait.png'}, "
+        f"{done.rate:.1f} frames per second"
     )

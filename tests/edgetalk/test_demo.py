@@ -4,12 +4,17 @@ import json
 import os
 import re
 import shutil
+from fractions import Fraction
 
+import cv2
 import numpy as np
 import pytest
 import soundfile
 
 from edgetalk import audio, benchmark, cli, session, speech, video
+from edgetalk.face import write_track
+
+from . import dub_models as tiny
 
 STAGE = re.compile(r"^(mel|step|encode|end to end) +(\d+\.\d\d) +(\d+\.\d\d) +(\d+\.\d\d) +(\d+)$", re.MULTILINE)
 
@@ -51,6 +56,28 @@ def test_another_announcer_and_another_sound(models, capsys):
     soundfile.write("a.wav", np.zeros(16000), 16000)
     assert cli.main(["demo", "--announcer", "bea", "--audio", "a.wav", "-o", "b.webm"]) == 0
     assert len(list(video.frames("b.webm"))) == 25
+
+
+def test_the_bundled_film_gets_another_face_and_another_sound(models, capsys):
+    scene = models / "scene"
+    scene.mkdir()
+    tiny.swap(models / "wavsyncswap.onnx")  # paints the direction of the portrait's colour
+    tiny.extractor(models / "arcface.onnx")
+    tiny.film(scene / "target.mp4", 30)
+    portrait = np.full((tiny.HEIGHT, tiny.WIDTH, 3), (0, 90, 0), np.uint8)
+    cv2.imwrite(str(scene / "portrait.png"), portrait[..., ::-1])
+    write_track(scene / "portrait.track.npz", [tiny.face()], Fraction(25))
+    soundfile.write("a.wav", tiny.speech(1.0), 16000)
+    assert cli.main(["demo", "--film", "--audio", "a.wav"]) == 0
+    printed = capsys.readouterr()
+    assert not printed.err and re.search(r"^paint +\d", printed.out, re.MULTILINE)
+    assert "demo.mp4: 25 frames of" in printed.out and "portrait.png" in printed.out
+    made = list(video.frames("demo.mp4"))
+    assert len(made) == 25 and [tiny.number(frame) for frame in made] == list(range(25))
+    x, y = tiny.POINTS[2].astype(int)
+    assert all(frame[y, x, 1] > 200 and frame[y, x, 0] < 60 for frame in made)  # the nose has become green
+    assert cli.main(["demo", "--film", "--announcer", "bea"]) == 2
+    assert "not allowed with argument" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,7 @@ def drawn(tmp_path_factory):
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(swap_data, "STILLS_PER_JOB", 4)
-        swap_data.draw(folder / "data", folder / "speech.npz", 150, 4, 1, 0, 1, 1)
+        swap_data.draw(folder / "data", folder / "speech.npz", 600, 4, 1, 0, 1, 1, nice=0)
     return folder
 
 
