@@ -91,8 +91,9 @@ def test_a_matte_mixes_in_what_is_seen_of_the_target_alone(size, skips):
     """Pixel by pixel α p + (1 − α) t, where t is hidden in the lower half of an ellipse."""
     network = WavSyncSwap(Config(size, 0.125, skips=skips, hidden=(0.3, 0.4), matte=True)).eval()
     plain = WavSyncSwap(Config(size, 0.125, skips=skips, hidden=(0.3, 0.4))).eval()
-    shares = network.state_dict()
-    plain.load_state_dict({n: shares[n][: len(t)] if t.dim() else shares[n] for n, t in plain.state_dict().items()})
+    weights = {n: t[:3] if n.startswith("head.2") else t for n, t in network.state_dict().items()}
+    del weights["stem.conv_block.0.weight"]  # of one channel more; features are those of `network` below
+    plain.load_state_dict(weights, strict=False)
     target, reference, identity, mel = inputs(2, size)
     hidden = torch.zeros(size, size, dtype=torch.bool)
     for y in range(size):
@@ -160,21 +161,19 @@ def test_painting_over_what_is_right_already_costs():
     assert float(swap_losses.keep_loss(share, kept, true, wrong)) == pytest.approx(float(costs.mean()), abs=1e-6)
 
 
-def test_a_run_begins_with_a_checkpoint_of_another_arrangement(swaps, tmp_path):
-    first = tiny(swaps, "default", singles=2, hidden=(), matte=False)
+def test_a_run_begins_with_a_checkpoint_of_the_same_arrangement(swaps, tmp_path):
+    first = tiny(swaps, "default", singles=2)
     loop.train(first, tmp_path, show=lambda _: None)
     path = tmp_path / "wavsyncswap.safetensors"
     given, _ = store.load(path, "wavsyncswap")
     second = tiny(swaps, "default", begun=path, singles=2)
     old, new = given.state_dict(), second.network.state_dict()
-    assert old.keys() == new.keys()
-    for name in old:
-        assert torch.equal(new[name][: len(old[name])] if old[name].dim() else new[name], old[name]), name
-    assert second.network.head[-1].bias[3].item() == -1 and len(second.network.head[-1].weight) == 4
+    assert old.keys() == new.keys() and all(torch.equal(new[name], old[name]) for name in old)
     loop.train(second, tmp_path / "second", show=lambda _: None)
     assert store.load(tmp_path / "second" / "wavsyncswap.safetensors", "wavsyncswap")[1]["images"] == 72
-    with pytest.raises(ModelError, match="has another width or arrangement"):
-        tiny(swaps, "default", begun=path, singles=2, width=0.25)
+    for other in ({"width": 0.25}, {"matte": False}):
+        with pytest.raises(ModelError, match="has another width or arrangement"):
+            tiny(swaps, "default", begun=path, singles=2, **other)
     with pytest.raises(ModelError, match="expected 'simswap'"):
         tiny(swaps, "simswap", begun=path, singles=2)
 

@@ -73,15 +73,11 @@ def load(path: Path, family: str) -> tuple[nn.Module, dict[str, Any]]:
 def take_over(network: nn.Module, path: Path, family: str) -> dict[str, Any]:
     """Copy the weights of the checkpoint at `path` into `network`; return that file's record.
 
-    The checkpoint may lack what its last convolution makes beside the picture, a matte. Raises ModelError where
-    anything else differs.
+    Raises ModelError where the two are not arranged alike.
     """
     given, record = load(existing(path), family)
-    own, other = network.state_dict(), given.state_dict()
-    last = list(own)[-2:]  # weight and bias
-    grown = {name: torch.cat([t, own[name][len(t) :].to(t.device)]) if name in last else t for name, t in other.items()}
     try:
-        network.load_state_dict(grown)
+        network.load_state_dict(given.state_dict())
     except RuntimeError as error:
         raise ModelError(f"{path} has another width or arrangement, expected that of the new run") from error
     return record

@@ -162,7 +162,7 @@ class WavSyncSwap(nn.Module):
 
         levels = config.encoder if config.size == 96 else (config.encoder[0] // 2, *config.encoder)
         widths = [wide(n) for n in levels]
-        self.stem = Conv(6, widths[0], 7, 1, 3)
+        self.stem = Conv(6 + config.matte, widths[0], 7, 1, 3)
         self.down = nn.ModuleList(
             nn.Sequential(Conv(cin, cout, 3, 2, 1), Conv(cout, cout, 3, 1, 1, residual=True))
             for cin, cout in zip(widths, widths[1:], strict=False)
@@ -203,12 +203,14 @@ class WavSyncSwap(nn.Module):
     def prepare(self, target: torch.Tensor, reference: torch.Tensor, identity: torch.Tensor) -> Face:
         """Return the face features: f_tgt(v_src) (B, C, 12, 12), then the skips, coarse to fine.
 
-        `target` is hidden in part here (Config.hidden); with a matte the hidden part is filled, and the filled target
-        (B, 3, size, size) comes last. `identity` is (B, 512), L2-normalised.
+        `target` is hidden in part here (Config.hidden). With a matte the hidden part is filled, one more channel says
+        which it is, and the filled target (B, 3, size, size) comes last. `identity` is (B, 512), L2-normalised.
         """
         v = identity * self.config.identity**0.5  # entries of unit size, as fully connected layers expect
-        target = self.filling(target) if self.config.matte else target * self.seen
-        f = self.stem(torch.cat([target, reference], 1))
+        given = [target * self.seen, reference]
+        if self.config.matte:
+            given = [self.filling(target), reference, self.seen.expand_as(target[:, :1])]
+        f = self.stem(torch.cat(given, 1))
         levels = [f]
         for down in self.down:
             f = down(f)
@@ -216,7 +218,7 @@ class WavSyncSwap(nn.Module):
         for block in self.id_blocks:
             f = block(f, v)
         skips = [skip(level, v) for skip, level in zip(self.skips, reversed(levels[:-1]), strict=False)]
-        return (f, *skips, target) if self.config.matte else (f, *skips)
+        return (f, *skips, given[0]) if self.config.matte else (f, *skips)
 
     def hear(self, mel: torch.Tensor) -> torch.Tensor:
         """Return the audio feature (B, 512 × width, 1, 1) of `mel` (B, 16, 80), time first."""
