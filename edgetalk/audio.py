@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from .clock import SAMPLE_RATE
 from .errors import InputError
+from .files import plain
 from .preprocess import MAX_PEAK
 
 Array = NDArray[np.float32]
@@ -99,7 +100,7 @@ def _with_av(path: Path) -> tuple[Array, int]:
     import av
 
     try:
-        with av.open(str(path)) as container:
+        with av.open(plain(path)) as container:
             if not container.streams.audio:
                 raise InputError(f"{path} has no sound; expected a sound file or a film with a sound track")
             stream = container.streams.audio[0]

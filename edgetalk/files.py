@@ -21,6 +21,15 @@ def sha256(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
+def plain(path: str | os.PathLike[str]) -> str:
+    """Return the path that FFmpeg takes for a file's: of a relative one with a colon it takes the start for a protocol.
+
+    >>> plain("take-12:30.mp4")
+    '/home/ada/take-12:30.mp4'
+    """
+    return os.path.abspath(path)
+
+
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield NAME.part, to be written; it gets the name NAME when the block ends, and vanishes when it raises.

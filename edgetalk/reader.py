@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from .clock import MAX_FPS
 from .errors import InputError
+from .files import plain
 from .planes import BT709, FULL, LIMITED, even, of_rgb
 
 Image = NDArray[np.uint8]
@@ -197,7 +198,7 @@ class _Opened:
         import av
 
         try:
-            self._film = av.open(os.fspath(path))
+            self._film = av.open(plain(path))
         except av.FFmpegError as error:
             raise InputError(f"{path} is no film that FFmpeg can read ({error.strerror}), or it is damaged") from None
         covers = int(av.stream.Disposition.attached_pic)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from . import __version__
 from .clock import SAMPLE_RATE, first_sample
 from .errors import InputError
+from .files import plain
 from .planes import BT709, FULL, LIMITED, even
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class Writer:
         self._part = self.path.with_name(self.path.name + ".part")
         self._part.write_bytes(b"")  # FFmpeg opens it at the first frame: too late to hear that it cannot
         self._converter = av.video.reformatter.VideoReformatter()  # one for all: making one costs as much as encoding
-        self._output = av.open(str(self._part), "w", format=kind.format, options=dict(kind.muxer))
+        self._output = av.open(plain(self._part), "w", format=kind.format, options=dict(kind.muxer))
         try:
             self._output.metadata.update(tags)
             self._video = self._add_video(kind, kind.crf if crf is None else crf)
@@ -254,7 +255,7 @@ def frames(path: str | os.PathLike[str]) -> Iterator[Image]:
     with open(path, "rb"):  # the system's own words where it cannot be opened
         pass
     try:
-        with av.open(os.fspath(path)) as film:
+        with av.open(plain(path)) as film:
             if not film.streams.video:
                 raise InputError(f"{path} has no picture; expected a film")
             for frame in film.decode(video=0):
