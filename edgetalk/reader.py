@@ -173,7 +173,8 @@ class Reader:
             raise InputError(f"{self.path} is damaged{place} ({error.strerror}); copy or convert it again") from None
         promised = _promised(stream)
         if last is not None and promised and last.time is not None and self._origin is not None:
-            if Fraction(last.pts * last.time_base) - self._origin + 1 / self.fps < promised - SLACK:
+            shown = max(1 / self.fps, Fraction(last.duration or 0) * last.time_base)  # the last one may stay long
+            if Fraction(last.pts * last.time_base) - self._origin + shown < promised - SLACK:
                 raise self._truncated()
 
     def _open(self) -> Any:

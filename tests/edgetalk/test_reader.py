@@ -240,6 +240,26 @@ def test_bad_files_are_told_in_one_line(tmp_path):
 
 
 @FFMPEG
+@pytest.mark.parametrize("suffix", ["gif", "mp4", "mkv"])
+def test_a_film_whose_last_picture_stays_long_is_whole(tmp_path, suffix):
+    path, source = tmp_path / f"a.{suffix}", ("-f", "lavfi", "-i", "testsrc=duration=5:size=96x64:rate=25")
+    if suffix == "gif":
+        ffmpeg(*source, "-final_delay", "200", path)
+    else:
+        ffmpeg(*source, "-c:v", "mpeg4", tmp_path / "short.mp4")
+        with av.open(tmp_path / "short.mp4") as given, av.open(path, "w") as film:
+            (pictures,) = given.streams.video
+            stream = film.add_stream_from_template(pictures)
+            packets = [packet for packet in given.demux(pictures) if packet.size]
+            packets[-1].duration = int(2 / pictures.time_base)
+            for packet in packets:
+                packet.stream = stream
+                film.mux(packet)
+    film = Reader(path)
+    assert film.fps == 25 and len(list(film)) == film.length == 124 + 50
+
+
+@FFMPEG
 def test_high_dynamic_range_is_warned_of(tmp_path):
     source = ["-f", "lavfi", "-i", "testsrc=duration=0.1:size=64x48:rate=25"]
     tags = ["-color_trc", "arib-std-b67", "-colorspace", "bt2020nc", "-color_primaries", "bt2020"]
