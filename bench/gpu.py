@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from .page import PAGE, put
+from .page import PAGE, around, put
 
 ROOT = Path(__file__).parents[1]
 SUITE = "tests/edgetalk/test_tensorrt_gpu.py"
@@ -47,6 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__.splitlines()[0])
     parser.add_argument("--page", type=Path, default=PAGE, help="the page to write to")
     args = parser.parse_args()
+    around("bench.gpu", args.page)  # a page without the marks is told now, and not when all is measured
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-rs", "-p", "no:cacheprovider", SUITE]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as suite:
         lines = []
