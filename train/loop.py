@@ -109,9 +109,15 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer, prefix: str) -> dict[str
 
 
 def _save(recipe: Recipe, run: Path, step: int) -> None:
+    """Write the state of the run; ModelError where it is not finite, and what was saved before stays."""
     from safetensors.torch import save_file
 
     tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in recipe.tensors().items()}
+    for name, tensor in tensors.items():
+        if not bool(tensor.isfinite().all()):
+            raise ModelError(
+                f"{run}: {name} is not finite at step {step}, so it was not saved; lower the learning rate"
+            )
     header = {"format": "1", "step": str(step), "config": json.dumps(dict(recipe.config), sort_keys=True)}
     with replacing(run / "state.safetensors") as part:
         save_file(tensors, part, header)
@@ -135,6 +141,8 @@ def _resume(recipe: Recipe, run: Path) -> int:
                 for name, tensor in recipe.tensors().items():
                     tensor.copy_(file.get_tensor(name))
             return int(header["step"])
+    except ModelError:  # a ValueError, but nothing that is damaged
+        raise
     except (SafetensorError, KeyError, ValueError) as error:
         raise ModelError(f"{path} is damaged ({error}); delete it to start the run anew") from error
 
@@ -162,8 +170,16 @@ def train(
     sums: dict[str, list[Tensor]] = {}
     count = 0
 
+    def means() -> dict[str, float]:
+        """Return the mean losses since the last line of the log; ModelError where one is not a number."""
+        found = {name: round(float(torch.stack(values).mean()), 5) for name, values in sums.items()}
+        if not all(value == value for value in found.values()):
+            raise ModelError(f"{run}: a loss is not a number at step {step}: {found}; lower the learning rate")
+        return found
+
     def keep(draw: bool) -> None:
         if chief:
+            means()  # the next line of the log may be far, and what is saved takes the place of something whole
             _save(recipe, run, step)
             if draw:
                 recipe.sheet(run / "sheets" / f"{step:07d}.jpg")
@@ -180,14 +196,12 @@ def train(
             count += 1
             now = time.monotonic()
             if chief and (now - logged > 10 or step == recipe.steps):
-                means = {name: round(float(torch.stack(values).mean()), 5) for name, values in sums.items()}
-                if not all(value == value for value in means.values()):
-                    raise ModelError(f"{run}: a loss is not a number at step {step}: {means}; lower the learning rate")
+                lost = means()
                 speed = count / (time.monotonic() - logged)
                 with (run / "log.jsonl").open("a") as log:
-                    log.write(json.dumps({"step": step, "steps_per_s": round(speed, 3), **means}) + "\n")
+                    log.write(json.dumps({"step": step, "steps_per_s": round(speed, 3), **lost}) + "\n")
                 left = (recipe.steps - step) / max(speed, 1e-9)
-                told = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
+                told = "  ".join(f"{name} {value:.4f}" for name, value in lost.items())
                 show(f"step {step}/{recipe.steps}  {told}  {speed:.2f} steps/s  {left / 60:.1f} min left")
                 sums, count, logged = {}, 0, now
             if now - saved > save_every:

@@ -168,23 +168,34 @@ def test_a_run_refuses_another_configuration(tmp_path):
     recipe = AMNetRecipe(SMALL, footage())
     recipe.step(0)
     loop._save(recipe, tmp_path, 1)
-    with pytest.raises(ModelError, match=r"another configuration \(lr 0.0002 → 0.1\)"):
+    with pytest.raises(ModelError, match=r"another configuration \(lr 0.0002 → 0.1\); choose another folder with -o$"):
         loop.train(AMNetRecipe(replace(SMALL, lr=0.1), footage()), tmp_path)
 
 
 def test_a_damaged_state_is_told_in_one_line(tmp_path):
     (tmp_path / "state.safetensors").write_bytes(b"not tensors")
-    with pytest.raises(ModelError, match="is damaged"):
+    with pytest.raises(ModelError, match=r"is damaged \(.*\); delete it to start the run anew$"):
         loop.train(AMNetRecipe(SMALL, footage()), tmp_path)
 
 
-def test_a_loss_that_is_no_number_stops_without_saving(tmp_path):
+@pytest.mark.parametrize("save_every", [0, 120])
+def test_a_loss_that_is_no_number_stops_without_saving(tmp_path, save_every):
     recipe = AMNetRecipe(SMALL, footage())
     with torch.no_grad():
         recipe.network.landmark_layer.bias.fill_(float("nan"))
-    with pytest.raises(ModelError, match="not a number"):
-        loop.train(recipe, tmp_path)
+    with pytest.raises(ModelError, match="a loss is not a number"):
+        loop.train(recipe, tmp_path, save_every=save_every)
     assert not (tmp_path / "state.safetensors").exists()
+
+
+def test_weights_that_are_no_numbers_leave_what_was_saved_before(tmp_path):
+    recipe = AMNetRecipe(SMALL, footage())
+    loop._save(recipe, tmp_path, 3)
+    with torch.no_grad():
+        recipe.average.slow[0].fill_(float("nan"))
+    with pytest.raises(ModelError, match=r"average\.\S+ is not finite at step 4"):
+        loop._save(recipe, tmp_path, 4)
+    assert loop._resume(AMNetRecipe(SMALL, footage()), tmp_path) == 3
 
 
 def test_checkpoint_round_trip_and_half_precision(tmp_path):
