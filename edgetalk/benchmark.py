@@ -103,10 +103,8 @@ def step_work(session: Session, pcm: Array) -> Callable[[], Image]:
 
 
 def controls(session: Session, pcm: Array) -> Iterator[tuple[Array, ...]]:
-    """Yield what step takes for every frame of `pcm`: mel, and pose and blink where the network has them."""
-    life = Idle(0, session.fps)
-    for i, window in enumerate(windows(pcm, front_end(session), session.fps)):
-        yield (window, *life.pose_blink(i)) if "pose" in session.inputs else (window,)
+    """Return what step takes for every frame of `pcm`, with idle motion."""
+    return session.controls(windows(pcm, front_end(session), session.fps), Idle(0, session.fps))
 
 
 def first_of_stream(session: Session) -> float:

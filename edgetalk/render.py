@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
@@ -93,14 +93,11 @@ def render(
         raise InputError("pcm: got 0 samples, expected sound")
     total = frame_count(len(pcm), fps)
     timings = Timings(sound=len(pcm) / SAMPLE_RATE)
-    moves = "pose" in session.inputs
-
-    def inputs() -> Iterator[tuple[int, tuple[Array, ...]]]:
-        for i, window in enumerate(windows(pcm, spec, fps)):
-            yield i, (window, *motion.pose_blink(i)) if moves else (window,)
+    inputs = enumerate(session.controls(windows(pcm, spec, fps), motion))
 
     def step(one: Session, numbered: tuple[int, tuple[Array, ...]]) -> NDArray[np.uint8]:
-        one.at, given = numbered
+        i, given = numbered
+        one.seek(i, fps)
         return one.step(*given)
 
     started = time.perf_counter()
@@ -109,7 +106,7 @@ def render(
         sessions = [session, *(opened.enter_context(session.twin()) for _ in range(session.streams - 1))]
         stepping = Job("step", [partial(step, one) for one in sessions], timings.step)
         encoding = Job("encode", [writer.write], timings.encode)
-        made = overlap(inputs(), stepping, encoding, seconds=timings.mel)
+        made = overlap(inputs, stepping, encoding, seconds=timings.mel)
         for done, _ in enumerate(opened.enter_context(contextlib.closing(made)), 1):
             timings.done.append(time.perf_counter())
             if progress is not None:

@@ -128,7 +128,7 @@ class Session:
         self._features = self._of_avatar()
         self._frames = max((len(values) for values in self._features.values()), default=1)
         self.at = 0
-        """How many steps were made: an avatar of several frames is walked to and fro by it."""
+        """The avatar's frame that the next step shows, counted on: an avatar of several is walked to and fro by it."""
         self._fed = False
 
     @property
@@ -269,7 +269,7 @@ class Session:
         if not len(pcm):
             raise InputError("pcm: got 0 samples, expected sound")
         life = motions.named(motion, seed, rate, limits=self.metadata.limits, frames=frame_count(len(pcm), rate))
-        return self._animate(windows(pcm, spec, rate), life)
+        return self._animate(windows(pcm, spec, rate), life, rate)
 
     def stream(
         self,
@@ -297,12 +297,26 @@ class Session:
                 yield from stream.push(check_pcm(chunk))
             yield from stream.flush()
 
-        return self._animate(cut(), motions.named(motion, seed, rate, limits=self.metadata.limits))
+        return self._animate(cut(), motions.named(motion, seed, rate, limits=self.metadata.limits), rate)
 
-    def _animate(self, cut: Iterable[NDArray[np.float32]], move: motions.Motion) -> Iterator[Frame]:
-        self.at = 0
+    def _animate(self, cut: Iterable[NDArray[np.float32]], move: motions.Motion, rate: Fraction) -> Iterator[Frame]:
+        for i, given in enumerate(self.controls(cut, move)):
+            self.seek(i, rate)
+            yield self.step(*given)
+
+    def controls(
+        self, cut: Iterable[NDArray[np.float32]], move: motions.Motion
+    ) -> Iterator[tuple[NDArray[np.float32], ...]]:
+        """Yield what `step` takes for each window of sound: mel, and pose and blink where the network has them."""
         for i, window in enumerate(cut):
-            yield self.step(window, *(move.pose_blink(i) if "pose" in self.inputs else ()))
+            yield (window, *move.pose_blink(i)) if "pose" in self.inputs else (window,)
+
+    def seek(self, frame: int, rate: Fraction) -> None:
+        """Let the next step show the avatar at the middle of frame number `frame` of a film at `rate`.
+
+        The frames of an avatar follow each other at the network's rate, whatever that of the film is.
+        """
+        self.at = int((frame + Fraction(1, 2)) * self.fps / rate)
 
     def _front_end(self) -> AudioSpec:
         if self.metadata.audio is None:

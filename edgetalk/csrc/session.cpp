@@ -170,7 +170,7 @@ struct et_session {
     Port *mel_in, *pose_in = nullptr, *blink_in = nullptr;
     std::vector<std::pair<Port *, const Tensor *>> features;
     int64_t frames = 1;  // of the avatar
-    int64_t steps = 0;   // which an avatar of several frames follows
+    int64_t steps = 0;   // the avatar's frame that the next step shows, counted on
     bool fed = false, stepped = false;
     std::optional<WindowStream> stream;
 
@@ -318,6 +318,9 @@ WindowStream &et_session::sound() {
 }
 
 void et_session::move(float *pose, float *blink) {
+    // The avatar's frames follow each other at the network's rate: this is the one at the middle of the frame's time.
+    const Rate own = metadata.fps;
+    steps = floor_div((2 * Wide(stream->frame()) + 1) * own.num * fps.den, 2 * Wide(own.den) * fps.num);
     std::fill(pose, pose + 3, 0.0f);
     std::fill(blink, blink + 2, 0.0f);
     if (moves) idle(seed, fps, stream->frame(), pose, blink);

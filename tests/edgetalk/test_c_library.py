@@ -284,6 +284,17 @@ def test_follows_a_film_of_three_frames(library, zoo, tmp_path):
         assert difference([theirs[0]], [theirs[1]]) > 20
         with pytest.raises(Failure, match="pose: got one, .* takes none"):
             face.step(np.zeros((16, 80), np.float32), np.zeros(3, np.float32))
+    for rate in (50, 15):  # the film keeps its speed
+        with edgetalk.Session(engine, threads=1, avatar=tmp_path / "a.avatar") as session:
+            theirs = list(session.talk(pcm, fps=rate))
+        with library.open(engine, tmp_path / "a.avatar", fps_num=rate, fps_den=1) as face:
+            assert difference(face.talk(pcm), theirs) <= 1
+
+            def by_step(face=face):
+                return given if isinstance(given := face.inputs(), int) else face.step(given[0])
+
+            face.reset()
+            assert difference(face.talk(pcm, read=by_step), theirs) <= 1
     with pytest.raises(Failure, match="a.avatar is for private use .licence: not stated., and commercial use"):
         library.open(engine, tmp_path / "a.avatar", use="commercial")
 

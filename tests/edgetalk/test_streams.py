@@ -68,6 +68,27 @@ def test_a_film_made_side_by_side_is_the_film_made_in_turn(film, zoo, tmp_path, 
         sys.setswitchinterval(interval)
 
 
+@pytest.mark.parametrize(
+    ("fps", "shown"),
+    [
+        (50, [0, 0, 1, 1, 2, 2, 3, 3, 2, 2, 1, 1, 0, 0, 1, 1, 2, 2, 3, 3]),
+        (25, [0, 1, 2, 3, 2, 1, 0, 1, 2, 3]),
+        ("25/2", [1, 3, 1, 1, 3]),  # pictures 1, 3, 5, 7, 9: at the middle of each frame's time
+    ],
+)
+def test_an_avatar_moves_at_its_own_speed_whatever_the_rate(film, tmp_path, fps, shown):
+    path, face = film
+    pcm, rate = speech(0.4), Fraction(fps)
+    with Session(path, avatar=face, threads=2, streams=2) as session:
+        talked = [(frame, session.shown) for frame in session.talk(pcm, fps=fps)]
+        streamed = [session.shown for _ in session.stream([pcm], fps=fps)]
+        with Caught() as caught:
+            render.render(session, pcm, tmp_path / "a.mp4", motion.still(), rate)
+    assert [k for _, k in talked] == streamed == shown
+    for (frame, _), rendered in zip(talked, caught.frames, strict=True):
+        assert np.abs(frame.astype(int) - rendered).max() <= 1
+
+
 class Caught:
     """Keeps what the writer is given."""
 
