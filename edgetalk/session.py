@@ -357,14 +357,19 @@ class Session:
 
 
 def find_engine(engine: str | os.PathLike[str]) -> Path:
-    """Return the path of an engine; a bare name, without folder and suffix, means a bundled model."""
+    """Return the path of an engine; a bare name, without folder and suffix, means a bundled model.
+
+    What is called as a bundled model in the current folder does not hide it: ./NAME does.
+    """
     path = Path(engine)
-    if path.suffix or path.parent != Path(".") or path.exists():
+    if path.suffix or os.path.dirname(engine):
         return path
     for suffix in BUNDLED:
         bundled = MODELS / f"{path.name}{suffix}"
         if bundled.is_file():
             return bundled
+    if path.exists():
+        return path
     there = sorted({file.stem for file in MODELS.glob("*") if file.suffix in BUNDLED})
     names = ", ".join(stem for stem in there if not stem.endswith("-source")) or "none"
     raise FileNotFoundError(

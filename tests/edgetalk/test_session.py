@@ -8,6 +8,7 @@ import pickle
 import time
 import warnings
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -317,9 +318,10 @@ def test_commercial_use(zoo, tmp_path, controls):
         Session(path, use="private")
 
 
-def test_a_bare_name_means_a_bundled_model(zoo, tmp_path, monkeypatch, controls):
+def test_a_bare_name_means_a_bundled_model(zoo, tmp_path, monkeypatch):
     monkeypatch.setattr(edgetalk.session, "MODELS", tmp_path)
-    monkeypatch.chdir(tmp_path.parent)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     with pytest.raises(FileNotFoundError, match="no bundled model is called amnet; bundled here: none"):
         Session("amnet")
     zoo.set("onnx", tmp_path)
@@ -328,6 +330,11 @@ def test_a_bare_name_means_a_bundled_model(zoo, tmp_path, monkeypatch, controls)
     zoo.set("int8", tmp_path)  # .xml goes before .onnx
     with Session("amnet") as session:
         assert session.metadata.precision == "int8"
+    Path("amnet").mkdir()  # hides nothing
+    with Session("amnet") as session:
+        assert session.metadata.precision == "int8"
+    with pytest.raises(ModelError, match="amnet is a folder; name the engine in it"):
+        Session("./amnet")
     with pytest.raises(FileNotFoundError, match="no bundled model is called anna; bundled here: amnet;"):
         Session("anna")
     with pytest.raises(FileNotFoundError, match="No such engine"):
