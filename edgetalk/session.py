@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -268,7 +268,7 @@ class Session:
         pcm = sound.read(audio) if isinstance(audio, str | os.PathLike) else check_pcm(audio)
         if not len(pcm):
             raise InputError("pcm: got 0 samples, expected sound")
-        life = motions.named(motion, seed, rate, limits=self.metadata.limits, frames=frame_count(len(pcm), rate))
+        life = self.motion(motion, seed, rate, frames=frame_count(len(pcm), rate))
         return self._animate(windows(pcm, spec, rate), life, rate)
 
     def stream(
@@ -297,7 +297,27 @@ class Session:
                 yield from stream.push(check_pcm(chunk))
             yield from stream.flush()
 
-        return self._animate(cut(), motions.named(motion, seed, rate, limits=self.metadata.limits), rate)
+        return self._animate(cut(), self.motion(motion, seed, rate), rate)
+
+    def motion(
+        self,
+        motion: str | os.PathLike[str] | motions.Motion,
+        seed: int,
+        rate: Fraction,
+        *,
+        frames: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> motions.Motion:
+        """Return the motion that `motion` means for this network, as motion.named does within its limits.
+
+        Raises InputError too where it is a film and the network takes no pose, before the film is looked at.
+        """
+        if "pose" not in self.inputs and isinstance(motion, str | os.PathLike) and motion not in motions.MOTIONS:
+            raise InputError(
+                f"motion: got {motion}, and {self._path.name} takes no pose, its head moves as in the avatar's film; "
+                "leave it out"
+            )
+        return motions.named(motion, seed, rate, limits=self.metadata.limits, frames=frames, progress=progress)
 
     def _animate(self, cut: Iterable[NDArray[np.float32]], move: motions.Motion, rate: Fraction) -> Iterator[Frame]:
         for i, given in enumerate(self.controls(cut, move)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from fractions import Fraction
 
-from edgetalk import audio, motion, video
+from edgetalk import audio, video
 from edgetalk.clock import frame_count, frame_rate
 from edgetalk.progress import Progress
 from edgetalk.render import render, streams
@@ -48,14 +48,7 @@ def run(args: argparse.Namespace) -> None:
     ) as session:
         fps = fps or session.fps
         with Progress("motion") as progress:
-            life = motion.named(
-                args.motion,
-                args.seed,
-                fps,
-                limits=session.metadata.limits,
-                frames=frame_count(len(pcm), fps),
-                progress=progress,
-            )
+            life = session.motion(args.motion, args.seed, fps, frames=frame_count(len(pcm), fps), progress=progress)
         with Progress("talk") as progress:
             timings = render(session, pcm, args.output, life, fps, args.crf, progress)
     print(

@@ -1,6 +1,7 @@
 """Several sessions on one engine: twins, and films whose frames are stepped side by side."""
 
 import dataclasses
+import re
 import sys
 import threading
 import time
@@ -8,8 +9,9 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import soundfile
 
-from edgetalk import BackendError, Session, motion, render, video
+from edgetalk import BackendError, InputError, Session, cli, motion, render, video
 from edgetalk import avatar as avatars
 from edgetalk.metadata import AudioSpec, Metadata
 
@@ -87,6 +89,22 @@ def test_an_avatar_moves_at_its_own_speed_whatever_the_rate(film, tmp_path, fps,
     assert [k for _, k in talked] == streamed == shown
     for (frame, _), rendered in zip(talked, caught.frames, strict=True):
         assert np.abs(frame.astype(int) - rendered).max() <= 1
+
+
+def test_a_film_as_motion_is_refused_where_no_pose_is_taken(film, zoo, tmp_path, capsys):
+    path, face = film
+    avatars.save(face, path.with_suffix(".avatar"))
+    (tmp_path / "nod.mp4").write_bytes(b"not even looked at")
+    words = "motion: got .*nod.mp4, and swap.onnx takes no pose, its head moves as in the avatar's film; leave it out"
+    with Session(path) as session:
+        for made in (session.talk, session.stream):
+            with pytest.raises(InputError, match=words):
+                made(speech(0.4) if made == session.talk else [], motion=tmp_path / "nod.mp4")
+        assert len(list(session.talk(speech(0.4), motion="still"))) == 10
+    soundfile.write(tmp_path / "a.wav", speech(0.4), 16000)
+    told = ["--audio", tmp_path / "a.wav", "--motion", tmp_path / "nod.mp4", "-o", tmp_path / "a.mp4"]
+    assert cli.main(["talk", *map(str, [path, *told])]) == 1
+    assert re.search(words, capsys.readouterr().err)
 
 
 class Caught:
