@@ -17,29 +17,45 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from edgetalk.errors import BackendError
+
 from .options import add_fields
+from .swap_data import read_speech
 from .swap_recipe import PRESETS, Config, SwapRecipe, chosen, generator_command
+
+GRACE = 20.0
+"""Seconds in which a part that is stopped may end by itself."""
 
 
 class Part:
-    """One part of the work as a process of its own, with a log; it is stopped when its time is over."""
+    """One part of the work as a process of its own, with a log; it is stopped when its time is over.
 
-    def __init__(self, name: str, logs: Path, *arguments: object) -> None:
-        self.name, self.began = name, time.monotonic()
-        self.log = (logs / f"{name}.log").open("ab")
+    Where `made` is there, stopping it is no failure: drawing and generator make what they can in their time.
+    """
+
+    def __init__(self, name: str, logs: Path, *arguments: object, made: Path | None = None) -> None:
+        self.name, self.made, self.began = name, made, time.monotonic()
+        self.path = logs / f"{name}.log"
+        self.log = self.path.open("ab")
         command = [sys.executable, "-m", *map(str, arguments)]
         self.process = subprocess.Popen(command, stdout=self.log, stderr=subprocess.STDOUT)
 
     def wait(self, until: float) -> bool:
-        """Wait until the monotonic time `until` at most; return whether the part ended well."""
+        """Wait until the monotonic time `until` at most; return whether the part did its work."""
+        stopped = False
         try:
             status = self.process.wait(max(0.1, until - time.monotonic()))
         except subprocess.TimeoutExpired:
+            stopped = True
             self.process.terminate()
-            status = self.process.wait(20)
+            try:
+                status = self.process.wait(GRACE)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                status = self.process.wait()
         print(f"{self.name}: status {status} after {time.monotonic() - self.began:.0f} s", flush=True)
         self.log.close()
-        return status == 0
+        return status == 0 or (stopped and self.made is not None and self.made.exists())
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -56,11 +72,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--test-clips", type=int, default=120)
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="drawing processes")
     parser.add_argument("--preset", choices=sorted(PRESETS), default="default")
-    add_fields(parser, Config, without=["skips", "hidden"], preset=True)
+    add_fields(parser, Config, without=["skips", "hidden", "images"], preset=True)  # the clock ends it
 
 
 def run(args: argparse.Namespace) -> None:
-    """Draw, train experts and generator, and score: OUT/wavsyncswap.safetensors, OUT/experts, OUT/scores."""
+    """Draw, train experts and generator, and score: OUT/wavsyncswap.safetensors, OUT/experts, OUT/scores.
+
+    Raises BackendError, when all is over, where a part failed.
+    """
+    read_speech(args.speech)  # refuses now what every part would fail with
     began, total = time.monotonic(), args.minutes * 60
     config = chosen(args, PRESETS[args.preset])
     out, data, experts = args.out, args.data or args.out / "data", args.out / "experts"
@@ -69,7 +89,7 @@ def run(args: argparse.Namespace) -> None:
     common = ("--data", data, "--speech", args.speech)
     drawing = Part("draw", out, here + "swap_data", "draw", "-o", data, "--speech", args.speech,
                    "--seconds", args.draw * total, "--people", args.people, "--test-clips", args.test_clips,
-                   "--valid-clips", args.test_clips // 2, "--workers", args.workers)  # fmt: skip
+                   "--valid-clips", max(1, args.test_clips // 2), "--workers", args.workers, made=data)  # fmt: skip
     patience, stretch = 0.3 * total, args.experts * total
 
     def expert(name: str, kind: str, seed: int, seconds: float, *more: object) -> Part | None:
@@ -81,28 +101,32 @@ def run(args: argparse.Namespace) -> None:
 
     people = ("--people", args.people, "--enough", args.people // 2)
     clips = ("--enough", max(20, args.people // 8))
-    end = began + total
+    end, failed = began + total, []
     first = expert("identity-a", "identity", 1, stretch, "--width", 0.375, *people)
     later = [expert("sync-a", "sync", 1, 2.2 * stretch, "--width", 0.4375, "--grey", *clips),
              expert("sync-b", "sync", 2, 2.2 * stretch, "--width", 0.3125, "--grey", *clips)]  # fmt: skip
-    if first:
-        first.wait(began + patience + stretch + 60)
+    if first and not first.wait(began + patience + stretch + 60):
+        failed.append(first)
     later.append(expert("identity-b", "identity", 2, stretch, "--width", 0.3125, "--size", 96, *people))
     later.append(expert("landmarks", "landmarks", 1, stretch, *clips))
     scoring = max(args.score * total, 20)
     until = time.time() + end - scoring - time.monotonic() - max(8, 0.02 * total)  # for the last save
     settings = out / "config.json"
     settings.write_text(json.dumps(asdict(config)))
+    checkpoint, judged = out / "wavsyncswap.safetensors", out / "scores"
     generator = Part("generator", out, here + "wavsyncswap", "--settings", settings, *common, "--experts", experts,
-                     "-o", out, "--until", until)  # fmt: skip
-    generator.wait(end - scoring)
-    for part in [*later, drawing]:
-        if part:
-            part.wait(end - scoring + 1)
-    judged = out / "scores"
-    Part("score", out, "edgetalk.cli", "score", "wavsyncswap", *common, "--experts", experts, "--checkpoint",
-         out / "wavsyncswap.safetensors", "-o", judged).wait(end)  # fmt: skip
-    print(f"{out / 'wavsyncswap.safetensors'}: see {judged / 'wavsyncswap.json'} and the pictures beside it")
+                     "-o", out, "--until", until, made=checkpoint)  # fmt: skip
+    failed += [part for part in (generator, *later, drawing)
+               if part and not part.wait(end - scoring + (part is not generator))]  # fmt: skip
+    if checkpoint.exists():
+        score = Part("score", out, "edgetalk.cli", "score", "wavsyncswap", *common, "--experts", experts,
+                     "--checkpoint", checkpoint, "-o", judged)  # fmt: skip
+        failed += [] if score.wait(end) else [score]
+    if failed:
+        names, logs = (", ".join(map(str, told)) for told in zip(*((p.name, p.path) for p in failed), strict=True))
+        raise BackendError(f"{out}: {names} failed, expected all parts to end well; read {logs}, then give the same "
+                           "command again to go on")  # fmt: skip
+    print(f"{checkpoint}: see {judged / 'wavsyncswap.json'} and the pictures beside it")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,16 +1,19 @@
 """WavSyncSwap: equations against naive forms, shapes and split, the baselines' sizes, and a run that resumes."""
 
+import argparse
 import math
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from edgetalk.errors import InputError, ModelError
+from edgetalk.errors import BackendError, InputError, ModelError
 from edgetalk.train import experts, loop, swap_data, swap_losses, swap_recipe
 from edgetalk.train import simswap as simswap_recipe
 from edgetalk.train import wav2lip as wav2lip_recipe
+from edgetalk.train import wavsyncswap as whole_command
 from edgetalk.train.networks import arcface, simswap, store, syncnet, wav2lip
 from edgetalk.train.networks.wavsyncswap import AdaIn, Config, Discriminator, Filling, IdBlock, WavSyncSwap, seen
 
@@ -326,6 +329,55 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(swaps, tmp_path):
     assert loop.train(longer, tmp_path / "halves", show=lambda _: None) == 4
     with pytest.raises(ModelError, match="expected 'arcface'"):
         store.load(tmp_path / "straight" / "wavsyncswap.safetensors", "arcface")
+
+
+@pytest.mark.parametrize("made", [True, False])
+def test_a_part_that_hears_nothing_is_killed_and_counts_by_what_it_made(tmp_path, monkeypatch, made):
+    monkeypatch.setattr(whole_command, "GRACE", 0.2)
+    ready = tmp_path / "ready"
+    deaf = f"import signal, time; signal.signal(15, signal.SIG_IGN); open({str(ready)!r}, 'w'); time.sleep(60)"
+    checkpoint = ready if made else tmp_path / "checkpoint"
+    part = whole_command.Part("generator", tmp_path, "timeit", "-n1", "-r1", deaf, made=checkpoint)
+    while not ready.exists():
+        time.sleep(0.05)
+    assert part.wait(time.monotonic()) == made and part.process.returncode == -9
+
+
+def test_a_part_that_fails_of_itself_has_failed(tmp_path):
+    part = whole_command.Part("draw", tmp_path, "timeit", "-n1", "-r1", "1/0", made=tmp_path)
+    assert not part.wait(time.monotonic() + 60) and "ZeroDivisionError" in part.path.read_text()
+
+
+@pytest.mark.parametrize("failing", [(), ("sync-b",), ("generator", "identity-b")])
+def test_the_whole_command_names_the_logs_of_what_failed(swaps, tmp_path, monkeypatch, capsys, failing):
+    started = []
+
+    class Part:
+        def __init__(self, name, logs, *arguments, made=None):
+            self.name, self.path = name, logs / f"{name}.log"
+            started.append(name)
+            if name == "generator" and name not in failing:
+                made.touch()
+
+        def wait(self, until):
+            return self.name not in failing
+
+    monkeypatch.setattr(whole_command, "Part", Part)
+    parser = argparse.ArgumentParser()
+    whole_command.configure(parser)
+    args = parser.parse_args(["--speech", str(swaps / "speech.npz"), "-o", str(tmp_path), "--minutes", "1"])
+    if failing:
+        with pytest.raises(BackendError, match=f"{', '.join(failing)} failed.*{failing[-1]}.log"):
+            whole_command.run(args)
+        assert "wavsyncswap.json" not in capsys.readouterr().out
+    else:
+        whole_command.run(args)
+    assert ("score" in started) == ("generator" not in failing)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--speech", "s.npz", "-o", "run", "--images", "9"])  # the clock ends this one
+    args.speech = tmp_path / "none.npz"
+    with pytest.raises(FileNotFoundError):
+        whole_command.run(args)
 
 
 def test_experts_below_their_floor_give_no_loss(swaps, tmp_path):
