@@ -343,50 +343,63 @@ def test_a_card_that_tensorrt_rtx_does_not_support_is_refused_in_its_own_words(t
 
 
 PRECISIONS = ("f32", "fp16", "int8")
+BUNDLED = Path(edgetalk.__file__).parent / "models" / "amnet.onnx"
 
 
 @pytest.fixture(scope="module")
 def model(trt, tmp_path_factory):
-    """Plans of the bundled model by precision with the seconds that building took, and feeds of its step.
+    """The bundled model: what builds its plan in a precision, feeds of its step and what OpenVINO f32 makes of them.
 
-    The feeds are the bundled face and windows of the bundled sentence, every fifth; the others calibrate int8.
+    A plan is built when it is first asked for, once, and told with the seconds that took; one that cannot be built
+    fails the tests of its precision alone. The feeds are the bundled face and windows of the bundled sentence, every
+    fifth; the others calibrate int8.
     """
+    for package in ("openvino", "onnx", "onnxruntime"):
+        pytest.importorskip(package, reason=f"{package} is not installed; plans are built and compared with it")
     from edgetalk import audio, avatar, motion
     from edgetalk.engines import build
     from edgetalk.preprocess import windows
 
-    bundled = Path(edgetalk.__file__).parent / "models" / "amnet.onnx"
-    if not bundled.is_file():
+    if not BUNDLED.is_file():
         pytest.skip("no bundled model edgetalk/models/amnet.onnx in this checkout")
-    reference = open_engine(bundled, precision="f32")
-    told = Metadata.from_json(reference.metadata, bundled.name)
-    mel = windows(audio.read(bundled.with_name("demo.flac")), told.audio, told.rate)
+    reference = open_engine(BUNDLED, precision="f32")
+    told = Metadata.from_json(reference.metadata, BUNDLED.name)
+    mel = windows(audio.read(BUNDLED.with_name("demo.flac")), told.audio, told.rate)
     mel = np.stack([window for window, _ in zip(mel, range(100), strict=False)])
     moves = [motion.Idle(0, told.rate).pose_blink(i) for i in range(len(mel))]
     pose, blink = (np.stack([np.asarray(move[k], np.float32) for move in moves]) for k in (0, 1))
-    appearance = avatar.load(bundled.with_suffix(".avatar")).features["appearance"].astype(np.float32)
+    appearance = avatar.load(BUNDLED.with_suffix(".avatar")).features["appearance"].astype(np.float32)
     folder = tmp_path_factory.mktemp("plans")
     learn = np.arange(len(mel)) % 5 != 0
     sound = {"mel": mel[learn], "pose": pose[learn], "blink": blink[learn]}
     np.savez(folder / "calibration.npz", appearance=appearance, **sound)
     built = {}
-    for precision in PRECISIONS:
-        start = time.perf_counter()
-        calibration = folder / "calibration.npz" if precision == "int8" else None
-        build(bundled, folder / f"{precision}.plan", precision=precision, calibration=calibration)
-        built[precision] = folder / f"{precision}.plan", time.perf_counter() - start
+
+    def plan(precision):
+        path, start = folder / f"{precision}.plan", time.perf_counter()
+        if precision not in built:
+            try:
+                calibration = folder / "calibration.npz" if precision == "int8" else None
+                build(BUNDLED, path, precision=precision, calibration=calibration)
+                built[precision] = path, time.perf_counter() - start
+            except Exception as error:  # building takes minutes on a board: it fails once
+                built[precision] = error
+        if isinstance(built[precision], Exception):
+            raise built[precision]
+        return built[precision]
+
     feeds = [
         {"appearance": appearance, "mel": mel[i : i + 1], "pose": pose[i : i + 1], "blink": blink[i : i + 1]}
         for i in range(0, len(mel), 5)
     ]
     frames = [{name: value.copy() for name, value in reference.run(feed).items()} for feed in feeds]
     reference.close()
-    return built, feeds, frames
+    return plan, feeds, frames
 
 
 @pytest.fixture(params=cuda.PROVIDERS)
 def opened(request, model):
-    built, feeds, frames = model
+    plan, feeds, frames = model
     engines = []
 
     def open_plan(precision, graph=True):
@@ -394,10 +407,10 @@ def opened(request, model):
             cuda.open_device(0, request.param)
         except BackendError as error:
             pytest.skip(str(error))
-        engines.append(backend.TensorRT(plans.read(built[precision][0]), provider=request.param, graph=graph))
+        engines.append(backend.TensorRT(plans.read(plan(precision)[0]), provider=request.param, graph=graph))
         return engines[-1]
 
-    yield open_plan, feeds, frames, built
+    yield open_plan, feeds, frames, plan
     for engine in engines:
         engine.close()
 
@@ -406,7 +419,7 @@ def opened(request, model):
 def test_plan_agrees_with_openvino_f32_and_passes_the_gate(opened, precision, show):
     from edgetalk.engines import gate
 
-    open_plan, feeds, wanted, built = opened
+    open_plan, feeds, wanted, plan = opened
     engine = open_plan(precision)
     made = []
     for feed in feeds:
@@ -418,7 +431,7 @@ def test_plan_agrees_with_openvino_f32_and_passes_the_gate(opened, precision, sh
     figures = gate.compare(*frames, points[0])
     show(
         f"{told(engine)}: against OpenVINO f32 SSIM {figures['ssim']:.4f}, PSNR {figures['psnr']:.1f} dB, mouth "
-        f"{figures['mouth_psnr']:.1f} dB, at most {figures['max_error']} of 255; built in {built[precision][1]:.1f} s"
+        f"{figures['mouth_psnr']:.1f} dB, at most {figures['max_error']} of 255; built in {plan(precision)[1]:.1f} s"
     )
     gate.check(figures, precision, f"{precision}.plan")
     assert precision != "f32" or figures["max_error"] <= 1
