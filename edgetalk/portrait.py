@@ -49,16 +49,16 @@ def extractor(engine: Path) -> Path:
 def points(portrait: str | os.PathLike[str] | Picture, picture: Picture) -> NDArray[Any]:
     """Return the five points of the largest face of a portrait, (5, 2) pixels.
 
-    PORTRAIT-stem.track.npz beside the file is taken where it is there, else the face is looked for. Raises InputError
-    where there is no face, BackendError where the tracker's models are missing.
+    PORTRAIT-stem.track.npz beside the file is taken where it is of one picture (that of a film may have the same
+    name), else the face is looked for. Raises InputError where there is no face, BackendError where the tracker's
+    models are missing.
     """
     name = "the portrait"
     if not isinstance(portrait, np.ndarray):
         name = Path(portrait).name
         track = track_beside(portrait)
-        if track is not None:
-            faces = [face for face in read_track(track) if face is not None]
-            if not faces:
+        if track is not None and len(faces := read_track(track)) == 1:
+            if faces[0] is None:
                 raise InputError(f"{track.name} has no face in it; take it away to have {name} looked at")
             return faces[0].points
     found = find(picture)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import signal
@@ -17,6 +18,7 @@ import soundfile
 
 import edgetalk
 from edgetalk import audio, mel, video
+from edgetalk import portrait as portraits
 from edgetalk.avatar import Avatar, Film
 from edgetalk.avatar import save as save_avatar
 from edgetalk.cli import main
@@ -164,6 +166,19 @@ def test_the_face_of_the_portrait_is_painted(engines, target, tmp_path):
             stage(of_rgb(picture(0)), POINTS)
         with pytest.raises(InputError, match=r"got float64 \(3,\), swap.onnx takes float32 \(1, 3\)"):
             stage.wear(direction)
+
+
+def test_the_track_of_a_film_is_not_that_of_a_portrait_of_its_name(tmp_path, monkeypatch):
+    portrait, moved = tmp_path / "me.png", dataclasses.replace(face(), points=POINTS + 9)
+    cv2.imwrite(str(portrait), picture(0))
+    monkeypatch.setattr(portraits, "find", lambda _: [moved])
+    for faces, expected in (([face()] * 3, moved), ([None], None), ([face()], face())):
+        write_track(tmp_path / "me.track.npz", faces, Fraction(25))
+        if expected is None:
+            with pytest.raises(InputError, match="me.track.npz has no face in it"):
+                portraits.points(portrait, picture(0))
+        else:
+            assert np.array_equal(portraits.points(portrait, picture(0)), expected.points)
 
 
 def test_the_reference_is_another_frame(engines, tmp_path):
