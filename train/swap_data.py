@@ -17,10 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
-from edgetalk.errors import InputError
+from edgetalk.errors import BackendError, InputError
 from edgetalk.files import replacing
 from edgetalk.mel import RANGE, windows
 from edgetalk.metadata import AudioSpec
@@ -42,6 +43,8 @@ FIRST = {"train": 0, "valid": 500_000, "test": 1_000_000}
 """Seeds of persons from here on: those of "valid" and "test" are never trained on. The sentences of "valid" are unseen
 and in known voices, those of "test" are unseen and in an unseen voice."""
 STILLS_PER_JOB = 8
+SHARE = 16
+"""One in so many sentences in known voices is kept unseen."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,15 @@ def sentence(rng: np.random.Generator) -> str:
 
 
 def write_speech(path: Path, count: int, held_out: int, seed: int = 0) -> None:
-    """Synthesise `count` sentences in known voices, each 16th of them unseen, and `held_out` in an unseen one."""
+    """Synthesise `count` sentences in known voices, each SHARE-th of them unseen, and `held_out` in an unseen one.
+
+    Raises InputError where they are too few for a split to have one.
+    """
+    if count < SHARE or held_out < 1:
+        raise InputError(
+            f"sentences: got {count} and {held_out} held out, expected {SHARE} and 1 at least, since one in {SHARE} is "
+            "for validation; ask for more with --sentences and --held-out"
+        )
     from tqdm import tqdm
 
     from edgetalk.mel import log_mel
@@ -107,7 +118,7 @@ def write_speech(path: Path, count: int, held_out: int, seed: int = 0) -> None:
         voices = TRAINING_VOICES if number < count else HELD_OUT_VOICES
         speech = synthesize(text, voices[number % len(voices)])
         samples.append(len(speech.pcm))
-        splits.append("test" if number >= count else "valid" if number % 16 == 15 else "train")
+        splits.append("test" if number >= count else "valid" if number % SHARE == SHARE - 1 else "train")
         mels.append(np.round((log_mel(speech.pcm, SPEC) + RANGE) * (255 / (2 * RANGE))).astype(np.uint8))
         phones.append(np.array([tuple(p) for p in speech.phones], dtype="f4,f4,U4"))
     with replacing(path) as part, part.open("wb") as file:
@@ -128,7 +139,7 @@ def read_speech(path: Path) -> list[Utterance]:
                 Utterance(mel, tuple((float(a), float(b), str(v)) for a, b, v in spoken), int(n), str(split))
                 for mel, spoken, n, split in zip(mels, phones, file["samples"], file["split"], strict=True)
             ]
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, EOFError, BadZipFile) as error:
         raise InputError(
             f"{path} is no speech for swaps ({error}); write it with: "
             "python -m edgetalk.train.swap_data speech -o speech.npz"
@@ -200,12 +211,17 @@ def _draw_stills(number: int, split: str) -> dict[str, np.ndarray]:
     return {"frames": np.stack(pictures), "person": np.array(persons), "parameters": np.stack(parameters)}
 
 
+def _long_enough(speech: list[Utterance], split: str) -> list[int]:
+    """Return which sentences of a split fill a clip."""
+    return [i for i, u in enumerate(speech) if u.split == split and u.samples >= FRAMES * 640]
+
+
 def _draw_clip(number: int, split: str, speech: list[Utterance], people: int) -> dict[str, np.ndarray]:
     """One clip: the target, the source's face on it, and (test only) that with another sentence's mouth."""
     from .announcers.identity import dressed, random_identity, swapped
 
     rng = np.random.default_rng([number, FIRST[split], 92])
-    spoken = [i for i, u in enumerate(speech) if u.split == split and u.samples >= FRAMES * 640]
+    spoken = _long_enough(speech, split)
     if split != "train":  # every clip has its own sentences and its own two persons
         said, other = spoken[number % len(spoken)], spoken[(number + len(spoken) // 2 + 1) % len(spoken)]
         target, source = FIRST[split] + 2 * number % people, FIRST[split] + (2 * number + 1) % people
@@ -276,7 +292,8 @@ def draw(
     """Draw into `folder` for at most `seconds`: stills of all persons, test clips, then up to `clips` for training.
 
     A test clip has two persons of its own. Files that are there already are kept, so the same call goes on. At
-    niceness `nice` training that shares the machine goes first.
+    niceness `nice` training that shares the machine goes first. Raises InputError where a split has too few sentences,
+    BackendError where a drawing process failed.
     """
     import cv2
 
@@ -284,6 +301,12 @@ def draw(
     until = time.time() + seconds
     folder.mkdir(parents=True, exist_ok=True)
     speech = read_speech(speech_file)
+    for split, wanted, least in (("train", clips, 2), ("valid", valid_clips, 1), ("test", test_clips, 1)):
+        if wanted and (found := len(_long_enough(speech, split))) < least:
+            raise InputError(
+                f"{speech_file}: got {found} sentences of {split!r} of {FRAMES / FPS} s or more, expected {least}; "
+                "write it with more --sentences or --held-out"
+            )
     _draw_stills(0, "train")  # compiles the rasteriser once, before the workers are forked
     _motion(speech[0], 0)
     jobs = [("still", n, "train") for n in range(-(-people // STILLS_PER_JOB))]
@@ -303,12 +326,18 @@ def draw(
         process.start()
     for process in processes:
         process.join()
+    if failed := [process.exitcode for process in processes if process.exitcode]:
+        raise BackendError(
+            f"{folder}: {len(failed)} of {workers} drawing processes ended with status {failed[0]}, expected 0; "
+            "see why above, and give the same command to go on"
+        )
 
 
 class Swaps:
     """Drawn pictures on a device, as uint8, grown by `refresh` while drawing goes on.
 
-    Frames of clip c are rows c * FRAMES … of `own` and `swap`; stills of a person are the rows listed for it.
+    Frames of clip c are rows c * FRAMES … of `own` and `swap`; stills of a person are the rows listed for it in `rows`.
+    What has not been drawn yet is no error before it is asked for.
     """
 
     def __init__(
@@ -324,7 +353,8 @@ class Swaps:
         self.limit = limit  # clips at most
         self.folder, self.device, self.split = Path(folder), device, split
         self.kinds = [kind for kind, wanted in (("still", stills), ("clip", clips)) if wanted]
-        self.speech = read_speech(speech_file)
+        self.speech_file, self.speech = speech_file, read_speech(speech_file)
+        self.rows: dict[int, np.ndarray] = {}
         self.seen: set[str] = set()
         self.arrays: dict[str, list] = {}
         self.refresh()
@@ -366,7 +396,16 @@ class Swaps:
         }
 
     def __getitem__(self, name: str):
-        """The tensor of that name: "still_frames", "still_person", "clip_own" (clips, FRAMES, 96, 96, 3), …"""
+        """The tensor of that name: "still_frames", "still_person", "clip_own" (clips, FRAMES, 96, 96, 3), …
+
+        Raises InputError where no such file has been drawn.
+        """
+        if name not in self.arrays:
+            kind, _, field = name.partition("_")
+            raise InputError(
+                f"{self.folder}: got no file {self.split}-{kind}-*.npz, expected some that hold {field!r}; draw them "
+                f"with: python -m edgetalk.train.swap_data draw --speech {self.speech_file} -o {self.folder}"
+            )
         return self.arrays[name][0]
 
     def __contains__(self, name: str) -> bool:

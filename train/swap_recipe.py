@@ -404,10 +404,15 @@ def train_generator(recipe: SwapRecipe, run: Path) -> int:
 
 
 def footage(data: Path, speech: Path, clips: int) -> Swaps:
-    """Return the clips and stills of a folder in which drawing may go on, as soon as there are twice `clips`."""
+    """Return the clips and stills of a folder in which drawing may go on, as soon as there are twice `clips`.
+
+    After two minutes it takes what there is; InputError where that is nothing.
+    """
     torch.backends.cudnn.benchmark = True
     swaps = Swaps(data, speech, "cuda" if torch.cuda.is_available() else "cpu")
     wait_for(swaps, lambda d: d.clips >= 2 * clips and "still_person" in d, 120)
+    for needed in ("clip_own", "still_person"):
+        swaps[needed]  # raises
     return swaps
 
 

@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edgetalk.errors import InputError
+
 from .experts import autocast, embed, pictures, sync_offsets, sync_vectors
 from .networks import store
 from .networks.landmarks import inner_opening
@@ -79,6 +81,13 @@ class Judge:
         from .networks.landmarks import load as load_landmarks
 
         test, device = self.test, self.test.device
+        meta = test["clip_meta"].cpu().numpy()
+        people = sorted(test.rows)
+        if not set(meta[:, :2].flat) <= set(people):
+            raise InputError(
+                f"{test.folder}: has stills of {len(people)} test persons, expected those of all that its {test.clips} "
+                "test clips show; draw the rest of them with: python -m edgetalk.train.swap_data draw"
+            )
         for kind, family, found in (("identity", "arcface", self.identities), ("sync", "syncnet", self.syncs)):
             there = [n for n in (f"{kind}-b", f"{kind}-a") if (self.experts / f"{n}.safetensors").exists()]
             for name in there if self.both else there[:1]:
@@ -86,9 +95,7 @@ class Judge:
         path = self.experts / "landmarks.safetensors"
         self.landmarker = load_landmarks(path)[0].to(device).eval() if path.exists() else None
         self.galleries = {name: self._gallery(network) for name, network in self.identities.items()}
-        people = sorted(test.rows)
         place = {person: i for i, person in enumerate(people)}
-        meta = test["clip_meta"].cpu().numpy()
         self.target = np.array([place[p] for p in meta[:, 0]])
         self.source = np.array([place[p] for p in meta[:, 1]])
         self.source_still = torch.tensor([test.rows[p][0] for p in meta[:, 1]], device=device)

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from edgetalk import cli
-from edgetalk.errors import InputError
+from edgetalk.errors import BackendError, InputError
 from edgetalk.mel import log_mel, windows
-from edgetalk.train import experts, results_wavsyncswap, swap_data, swap_scores
+from edgetalk.train import experts, results_wavsyncswap, swap_data, swap_recipe, swap_scores
 from edgetalk.train.networks import arcface, landmarks, simswap, store, syncnet, wav2lip, wavsyncswap
 from edgetalk.train.scores import sharpness
 
@@ -154,6 +154,40 @@ def drawn(tmp_path_factory):
         patch.setattr(swap_data, "STILLS_PER_JOB", 4)
         swap_data.draw(folder / "data", folder / "speech.npz", 600, 4, 1, 0, 1, 1, nice=0)
     return folder
+
+
+def test_what_was_not_drawn_is_named_with_what_draws_it(drawn, tmp_path):
+    empty = swap_data.Swaps(tmp_path / "typo", drawn / "speech.npz", "cpu", "test")
+    assert empty.rows == {} and empty.clips == 0 and empty.refresh() == 0
+    told = r"typo: got no file test-{}-\*\.npz, expected some that hold '{}'; draw them with: python -m .* -o \S+typo$"
+    for asked in ("still_frames", "clip_labelled"):
+        with pytest.raises(InputError, match=told.format(*asked.split("_"))):
+            empty[asked]
+    with pytest.raises(InputError, match=told.format("clip", "meta")):
+        swap_scores.Judge(empty, tmp_path)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(InputError, match="train-clip"):
+        patch.setattr(swap_recipe, "wait_for", lambda *_: None)
+        swap_recipe.footage(tmp_path, drawn / "speech.npz", 1)
+    for file in (drawn / "data").glob("test-clip-*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(InputError, match="stills of 0 test persons, expected those of all"):
+        swap_scores.Judge(swap_data.Swaps(tmp_path, drawn / "speech.npz", "cpu", "test"), tmp_path)
+
+
+def test_drawing_says_that_a_process_failed(drawn, tmp_path, monkeypatch):
+    monkeypatch.setattr(swap_data, "_work", lambda *_: 1 / 0)
+    with pytest.raises(BackendError, match="1 of 1 drawing processes ended with status 1"):
+        swap_data.draw(tmp_path, drawn / "speech.npz", 600, 4, 1, 0, 1, 1, nice=0)
+
+
+def test_too_few_sentences_are_refused(drawn, tmp_path):
+    with pytest.raises(InputError, match="sentences: got 15 and 4 held out, expected 16 and 1"):
+        swap_data.write_speech(tmp_path / "speech.npz", 15, 4)
+    with pytest.raises(InputError, match="got 0 sentences of 'valid' of 2 s or more, expected 1; write it with more"):
+        swap_data.draw(tmp_path, drawn / "speech.npz", 600, 4, 1, 1, 1, 1, nice=0)
+    (tmp_path / "half.npz").write_bytes((drawn / "speech.npz").read_bytes()[:3000])
+    with pytest.raises(InputError, match="half.npz is no speech for swaps"):
+        swap_data.read_speech(tmp_path / "half.npz")
 
 
 def test_a_swap_keeps_what_is_not_the_face(drawn):
