@@ -19,6 +19,7 @@ import edgetalk
 from edgetalk.backends import cuda, open_engine, preflight
 from edgetalk.backends import plan as plans
 from edgetalk.backends import tensorrt as backend
+from edgetalk.cli import main
 from edgetalk.errors import BackendError, ModelError
 from edgetalk.metadata import Metadata
 
@@ -436,6 +437,34 @@ def test_plan_agrees_with_openvino_f32_and_passes_the_gate(opened, precision, sh
     gate.check(figures, precision, f"{precision}.plan")
     assert precision != "f32" or figures["max_error"] <= 1
     assert np.abs(points[0] - points[1]).max() < 0.01
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_session_on_the_plan_speaks_as_one_on_the_bundled_onnx(model, precision, show):
+    from edgetalk.engines import gate
+
+    plan, feeds, _ = model
+    path = plan(precision)[0]
+    frames, points = {"plan": [], "onnx": []}, []
+    with edgetalk.Session(path) as session, edgetalk.Session(BUNDLED) as reference:
+        assert (session.metadata.precision, reference.metadata.precision) == (precision, "f32")
+        for feed in feeds:
+            step = [feed[name][0] for name in ("mel", "pose", "blink")]
+            frames["plan"].append(session.step(*step).copy())
+            frames["onnx"].append(reference.step(*step).copy())
+            points.append(reference.landmarks.copy())
+        show(f"Session of {path.name}: {session.device}")
+    gate.check(gate.compare(np.stack(frames["onnx"]), np.stack(frames["plan"]), np.stack(points)), precision, path.name)
+
+
+def test_doctor_of_a_plan_that_fits_names_the_device(model, capsys):
+    path, gpu = model[0]("fp16")[0], cuda.open_device()
+    lines = preflight(path)
+    assert any(line.startswith(f"device        {gpu.name} ({gpu.capability}), ") for line in lines)
+    assert f"driver        CUDA {gpu.driver} through {gpu.provider}" in lines
+    assert main(["doctor", str(path)]) == 0
+    told = capsys.readouterr().out
+    assert all(line in told for line in lines if not line.startswith("device")) and "this machine can run it" in told
 
 
 def told(engine):
