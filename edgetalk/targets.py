@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from .avatar import APART
 from .errors import InputError
 from .face import Face, Tracker, read_track, track_beside, track_rate
+from .face.tracker import LARGEST
 from .planes import to_rgb
 from .preprocess import Picture
 from .reader import Reader
@@ -46,12 +47,12 @@ class Faces:
 
     `track` is a track file; where it is None, FILM-stem.track.npz beside the film is taken if there is one, else the
     face is tracked: the largest, the one of that index from the left, or the one like a portrait (`pick`). Raises
-    FileNotFoundError, InputError where the track is of another film, BackendError where the tracker's models are
-    missing.
+    FileNotFoundError, InputError where the track is of another film or a face is to be picked from one, BackendError
+    where the tracker's models are missing.
     """
 
     def __init__(
-        self, film: Reader, track: str | os.PathLike[str] | None = None, pick: int | str | os.PathLike[str] = "largest"
+        self, film: Reader, track: str | os.PathLike[str] | None = None, pick: int | str | os.PathLike[str] = LARGEST
     ) -> None:
         self._film = film
         self._tracker: Any = None
@@ -59,6 +60,11 @@ class Faces:
         self._track: list[Face | None] = []
         if path is None:
             self._tracker = Tracker(film.fps, pick=pick)
+        elif pick != LARGEST:
+            raise InputError(
+                f"face: got {pick}, and {path.name} holds one face, picked when it was made; leave face out, or move "
+                "the track away to have the film tracked"
+            )
         else:
             self._track, self._name = read_track(path), path.name
             if track_rate(path) != film.fps:
@@ -66,7 +72,7 @@ class Faces:
                     f"{path.name} is of a film of {track_rate(path)} frames per second, {film.path.name} has "
                     f"{film.fps}; make it again"
                 )
-        self.whom = f"face {pick} (0 is the leftmost)" if isinstance(pick, int) and path is None else "face"
+        self.whom = f"face {pick} (0 is the leftmost)" if isinstance(pick, int) else "face"
         self._seen: list[Face | None] = []
 
     @property

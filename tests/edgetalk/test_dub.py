@@ -411,6 +411,8 @@ def test_every_bad_input_is_one_line(engines, target, tmp_path, capsys):
         ({"--track": short}, "short.track.npz has 5 frames and target.mp4 has more"),
         ({"--track": slow}, "of 24 frames per second, target.mp4 has 25"),
         ({"--track": faceless}, "target.mp4 shows no face in 10 pictures"),
+        ({"--track": faceless, "--face": 1}, "face: got 1, and faceless.track.npz holds one face"),
+        ({"--face": picture_file}, f"face: got {picture_file}, and target.track.npz holds one face"),
         ({"--track": tmp_path / "none.npz"}, "No such file"),
         ({"--track": sound}, "is no track of a face"),
         ({"engine": tmp_path / "none.onnx"}, "No such engine"),
