@@ -79,10 +79,23 @@ def parsed(path):
     return network, (builder, journal)  # a network needs them
 
 
+@pytest.fixture
+def profiles(monkeypatch):
+    """Optimisation profiles that TensorRT was given, each as a function from an input's name to its three shapes."""
+    given, real = [], trt.IBuilderConfig.add_optimization_profile
+
+    def add_optimization_profile(self, profile):
+        given.append(lambda name: [tuple(shape) for shape in profile.get_shape(name)])
+        return real(self, profile)
+
+    monkeypatch.setattr(trt.IBuilderConfig, "add_optimization_profile", add_optimization_profile)
+    return given
+
+
 @pytest.mark.parametrize("form", ["conv", "shift"])
 @pytest.mark.parametrize("precision", ["f32", "fp16", "int8"])
 @pytest.mark.parametrize("role", ["source", "step"])
-def test_plan_of_every_graph_precision_and_form(exports, tmp_path, form, precision, role):
+def test_plan_of_every_graph_precision_and_form(exports, tmp_path, profiles, form, precision, role):
     path = exports / (f"{form}.onnx" if role == "step" else f"{form}-source.onnx")
     onnx.save(typed(path, precision), tmp_path / "amnet.onnx")
     metadata = dataclasses.replace(METADATA, precision=precision, role=role)
@@ -105,6 +118,11 @@ def test_plan_of_every_graph_precision_and_form(exports, tmp_path, form, precisi
                     "blink": ("FLOAT", (first, 2)), "frame": ("UINT8", (first, SIZE, SIZE, 3)),
                     "landmarks": ("FLOAT", (first, 106, 2))}  # fmt: skip
     assert tensors == expected
+    inputs = {network.get_input(i).name: tuple(network.get_input(i).shape)[1:] for i in range(network.num_inputs)}
+    assert len(profiles) == (form == "shift")
+    for profile in profiles:
+        for name, rest in inputs.items():
+            assert profile(name) == [(1, *rest), (BATCH, *rest), (BATCH, *rest)]
     types = {network.get_layer(i).type.name for i in range(network.num_layers)}
     assert ("DEQUANTIZE" in types) == (precision == "int8")
     assert network.get_flag(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
@@ -211,10 +229,11 @@ def test_workspace_cap_reaches_tensorrt(small, monkeypatch):
         build(small, workspace=0)
 
 
-def test_a_dynamic_batch_needs_and_gets_a_profile(tmp_path):
+def test_a_dynamic_batch_needs_and_gets_a_profile(tmp_path, profiles):
     path = graph(tmp_path / "amnet.onnx", batch="batch")
-    sizes = {batch: build(path, batch=batch).path.stat().st_size for batch in (1, 8, (2, 4, 16))}
-    assert all(sizes.values())
+    for batch, wanted in ((1, (1, 1, 1)), (8, (1, 8, 8)), ((2, 4, 16), (2, 4, 16))):
+        build(path, batch=batch)
+        assert profiles.pop()("x") == [(size, 8, 8, 3) for size in wanted] and not profiles
     with pytest.raises(InputError, match=r"batch: got \(4, 2, 8\)"):
         build(path, batch=(4, 2, 8))
 
