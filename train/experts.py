@@ -92,8 +92,13 @@ class Stretch:
         self.seconds, self.label, self.file = seconds, label, file
         self.clock = time.monotonic if torch.cuda.is_available() else time.process_time
 
-    def steps(self, modules: dict[str, nn.Module], optimiser: torch.optim.Optimizer) -> Iterator[tuple[int, float]]:
-        """Yield step numbers and the share of the time that has passed, with a progress bar, until it is over."""
+    def steps(
+        self, seed: int, modules: dict[str, nn.Module], optimiser: torch.optim.Optimizer
+    ) -> Iterator[tuple[int, float]]:
+        """Yield step numbers and the share of the time that has passed, with a progress bar, until it is over.
+
+        torch's random numbers of a step are a function of `seed` and its number, whenever it was stopped before.
+        """
         from safetensors.torch import load_file, save_file
         from tqdm import tqdm
 
@@ -107,6 +112,7 @@ class Stretch:
         before, began, saved, number = float(spent[0]), self.clock(), time.monotonic(), int(spent[1])
         with tqdm(total=round(self.seconds), unit="s", desc=self.label, mininterval=5) as bar:
             while (passed := before + self.clock() - began) < self.seconds:
+                torch.manual_seed(loop.generator(seed, number).initial_seed())
                 yield number, passed / self.seconds
                 number += 1
                 bar.update(int(passed) - bar.n)
@@ -155,7 +161,7 @@ def train_identity(
     weights = [*network.parameters(), *margin.parameters()]
     optimiser = torch.optim.AdamW(weights, 1e-3, weight_decay=0.02, fused=data.device.startswith("cuda"))
     looked = time.monotonic()
-    for number, progress in stretch.steps({"network": network, "margin": margin}, optimiser):
+    for number, progress in stretch.steps(seed, {"network": network, "margin": margin}, optimiser):
         schedule(optimiser, 1e-3, progress)
         if progress < 0.6 and time.monotonic() - looked > 30:  # drawing may still go on
             data.refresh()
@@ -280,7 +286,7 @@ def train_sync(
     looked = time.monotonic()
     spaced = torch.arange(WINDOWS, device=data.device) * 5
     free = FRAMES - syncnet.FRAMES - 5 * (WINDOWS - 1)
-    for number, progress in stretch.steps({"network": network, "heads": heads}, optimiser):
+    for number, progress in stretch.steps(seed, {"network": network, "heads": heads}, optimiser):
         schedule(optimiser, 4e-4, progress)  # at 1e-3 and above the face encoder does not start to learn
         if progress < 0.8 and time.monotonic() - looked > 30:
             data.refresh()

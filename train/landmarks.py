@@ -15,7 +15,7 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -220,12 +220,16 @@ def loss_of(measured: Measured, faces: Faces) -> Tensor:
     )
 
 
-def batches(count: int, rng: np.random.Generator, size: int) -> Iterator[Tensor]:
-    """Endless random batches of row numbers, every row once per round."""
-    while True:
-        order = torch.from_numpy(rng.permutation(count))
-        for start in range(0, max(count - size, 0) + 1, size):
-            yield order[start : start + size]
+@lru_cache(1)
+def shuffled(count: int, seed: int, turn: int) -> Tensor:
+    """The rows (count,) in the order of one round through them."""
+    return torch.from_numpy(np.random.default_rng([seed, turn]).permutation(count))
+
+
+def batch_rows(step: int, count: int, size: int, seed: int) -> Tensor:
+    """The row numbers of a step, every row once per round; a function of its arguments alone."""
+    turn, part = divmod(step, max(count // size, 1))
+    return shuffled(count, seed, turn)[part * size : (part + 1) * size]
 
 
 @torch.inference_mode()
@@ -265,6 +269,7 @@ class Training:
 
     def __init__(self, train: Faces, seed: int = 0):
         torch.manual_seed(seed)
+        self.seed = seed
         self.device = train.images.device
         self.train = train
         self.network = LandmarkNet()
@@ -273,17 +278,20 @@ class Training:
         self.average = loop.Average(self.network, EMA)
         fused = self.device.type == "cuda"
         self.optimiser = torch.optim.AdamW(self.network.parameters(), RATE, weight_decay=0.02, fused=fused)
-        self.dice = Dice(self.device, seed)
         self.batch = min(BATCH[self.device.type], len(train.images))
-        self.rows = batches(len(train.images), np.random.default_rng(seed), self.batch)
         self.steps, self.seconds = 0, 0.0
 
     def step(self, progress: float) -> float:
-        """One step at `progress` (0 to 1) of the schedule: short warm-up, then half a cosine."""
+        """One step at `progress` (0 to 1) of the schedule: short warm-up, then half a cosine.
+
+        Its pictures and what is done to them are a function of the seed and the steps before it, resumed or not.
+        """
         for group in self.optimiser.param_groups:
             group["lr"] = RATE * min(1, (self.steps + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * min(progress, 1)))
         self.network.train()
-        faces = degraded(self.train.rows(next(self.rows).to(self.device)), self.dice)
+        rows = batch_rows(self.steps, len(self.train.images), self.batch, self.seed)
+        dice = Dice(self.device, loop.generator(self.seed, self.steps).initial_seed())
+        faces = degraded(self.train.rows(rows.to(self.device)), dice)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             measured = self.network(faces.images.contiguous(memory_format=torch.channels_last))
         loss = loss_of(measured, faces)

@@ -231,32 +231,37 @@ def test_a_stopped_expert_goes_on_where_it_was(tmp_path, monkeypatch):
         layer = torch.nn.Linear(2, 1)
         return layer, torch.optim.AdamW(layer.parameters(), 0.1), experts.Stretch(10, "toy", tmp_path / "toy.state")
 
-    def take(layer, optimiser):
+    drawn = {}
+
+    def take(layer, optimiser, number):
         now[0] += 61
+        assert drawn.setdefault(number, float(torch.rand(()))) == drawn[number]
         optimiser.zero_grad()
         layer(torch.ones(1, 2)).square().sum().backward()
         optimiser.step()
 
     layer, optimiser, stretch = started()
     stretch.clock = lambda: now[0] / 61  # a step is a second
-    for number, progress in stretch.steps({"layer": layer}, optimiser):
+    for number, progress in stretch.steps(3, {"layer": layer}, optimiser):
         assert progress == pytest.approx(number / 10)
-        take(layer, optimiser)
+        take(layer, optimiser, number)
         if number == 4:
             break  # the fifth step is lost: it was not saved
     kept = {name: tensor.clone() for name, tensor in layer.state_dict().items()}
     layer, optimiser, stretch = started()
     stretch.clock = lambda: now[0] / 61
     seen = []
-    for number, progress in stretch.steps({"layer": layer}, optimiser):
+    torch.manual_seed(5)
+    for number, progress in stretch.steps(3, {"layer": layer}, optimiser):
         if not seen:
             assert not torch.equal(layer.weight, kept["weight"])
         seen.append((number, round(progress, 6)))
-        take(layer, optimiser)
+        take(layer, optimiser, number)
         if number == 4:  # the same step with the same moments ends where the first did
             for name, tensor in layer.state_dict().items():
                 torch.testing.assert_close(tensor, kept[name])
     assert seen == [(n, n / 10) for n in range(4, 10)]
+    assert len(set(drawn.values())) == 10
 
 
 def test_scores_stand_between_ceiling_and_floor(drawn, tmp_path, capsys):

@@ -122,6 +122,19 @@ def test_a_stopped_training_goes_on_where_it_was(faces, tmp_path):
         assert torch.equal(a, b)
     momenta = [state["exp_avg"] for state in second.optimiser.state.values()]
     assert len(momenta) and all(m.abs().sum() > 0 for m in momenta[:3])
+    again = landmarks.Training(faces[0], seed=3)
+    again.resume(tmp_path / "judge.resume")
+    for training in (first, again):
+        training.step(0.5)
+    for a, b in zip(first.average.slow, again.average.slow, strict=True):  # the same pictures, changed in the same way
+        torch.testing.assert_close(a, b)
+
+
+def test_every_picture_is_seen_once_per_round():
+    rounds = [torch.cat([landmarks.batch_rows(3 * turn + i, 11, 3, 7) for i in range(3)]) for turn in range(2)]
+    assert all(len(seen.unique()) == 9 for seen in rounds) and not torch.equal(*rounds)
+    assert torch.equal(landmarks.batch_rows(1, 11, 3, 7), rounds[0][3:6])
+    assert landmarks.batch_rows(5, 2, 4, 0).sort().values.tolist() == [0, 1]
 
 
 def test_files_that_are_no_judge_are_refused(tmp_path):
