@@ -101,6 +101,8 @@ def build_plan(
         config.add_optimization_profile(profile)
     if workspace is not None:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace << 20)
+    if hasattr(trt.BuilderFlag, "TF32"):
+        config.clear_flag(trt.BuilderFlag.TF32)  # on by itself, it rounds what an f32 graph multiplies to 10 bits
     if rtx:
         config.num_compute_capabilities = len(capabilities)
         for index, capability in enumerate(capabilities):

@@ -229,6 +229,19 @@ def test_workspace_cap_reaches_tensorrt(small, monkeypatch):
         build(small, workspace=0)
 
 
+def test_f32_is_not_rounded_to_tf32(small, monkeypatch):
+    flags, real = [], trt.Builder.build_serialized_network
+
+    def build_serialized_network(self, network, config):
+        flags.append(config.get_flag(trt.BuilderFlag.TF32))
+        return real(self, network, config)
+
+    assert trt.Builder(trt.Logger()).create_builder_config().get_flag(trt.BuilderFlag.TF32), "it is on by itself"
+    monkeypatch.setattr(trt.Builder, "build_serialized_network", build_serialized_network)
+    build(small)
+    assert flags == [False]
+
+
 def test_a_dynamic_batch_needs_and_gets_a_profile(tmp_path, profiles):
     path = graph(tmp_path / "amnet.onnx", batch="batch")
     for batch, wanted in ((1, (1, 1, 1)), (8, (1, 8, 8)), ((2, 4, 16), (2, 4, 16))):
