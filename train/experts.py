@@ -443,10 +443,10 @@ def main(arguments=None) -> None:
         scores = score_identity(network, test, LOOKS, POSES)
         store.save(args.o, "arcface", network, config, scores=scores, seed=args.seed)
     else:
-        scores = {f"unheard_voice_{name}": value for name, value in score_sync(network, test).items()}
         valid = Swaps(args.data, args.speech, device, "valid", stills=False)
-        if valid.clips:
-            scores |= score_sync(network, valid)
+        wait_for(valid, lambda d: d.clips > 0, args.patience)
+        scores = score_sync(network, valid)  # what FLOORS are about: an expert without would be refused for ever
+        scores |= {f"unheard_voice_{name}": value for name, value in score_sync(network, test).items()}
         config = {"width": args.width, "grey": args.grey}
         store.save(args.o, "syncnet", network, config, scores=scores, seed=args.seed)
     state.unlink(missing_ok=True)

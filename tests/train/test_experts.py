@@ -223,6 +223,21 @@ def test_experts_learn_on_a_toy(drawn):
     }
 
 
+def test_a_sync_expert_is_scored_on_known_voices_or_not_at_all(drawn, tmp_path):
+    torch.set_num_threads(1)
+    for path in (drawn / "data").glob("*-clip-*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    train = ["sync", "--data", str(tmp_path), "--speech", str(drawn / "speech.npz"), "--seconds", "0", "--enough", "1",
+             "--patience", "0", "--width", "0.125", "-o", str(tmp_path / "sync-a.safetensors")]  # fmt: skip
+    with pytest.raises(InputError, match=r"got no file valid-clip-\*\.npz"):
+        experts.main(train)
+    assert not (tmp_path / "sync-a.safetensors").exists()
+    (tmp_path / "valid-clip-00000.npz").write_bytes((tmp_path / "train-clip-00000.npz").read_bytes())
+    experts.main(train)
+    scores = store.load(tmp_path / "sync-a.safetensors", "syncnet")[1]["scores"]
+    assert {"window_accuracy", "offset_within_1", "unheard_voice_window_accuracy"} <= scores.keys()
+
+
 def test_a_stopped_expert_goes_on_where_it_was(tmp_path, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(experts.time, "monotonic", lambda: now[0])
