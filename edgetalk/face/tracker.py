@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edgetalk.clock import frame_rate
 from edgetalk.errors import InputError
-from edgetalk.preprocess import Picture, read_picture, similarity
+from edgetalk.preprocess import Picture, align, read_picture, similarity
 
 from .facemesh import box_around, five_points
 from .look import Eyes, Look, Sight, face_of
@@ -184,8 +184,6 @@ def _distance(one: Sight, other: Sight) -> float:
 
 def _crop(frame: Picture, sight: Sight) -> Array:
     """The inner face, aligned and small, as a vector of length 1: two of them are multiplied for their likeness."""
-    import cv2
-
     matrix = similarity(five_points(sight.points), LIKENESS * CROP - 0.5)
-    small = cv2.warpAffine(frame, matrix, (CROP, CROP), flags=cv2.INTER_AREA).astype(np.float32) - 128
+    small = align(frame, matrix, CROP).astype(np.float32) - 128
     return np.asarray(small / max(float(np.linalg.norm(small)), 1e-6), np.float32)

@@ -16,7 +16,8 @@ from edgetalk import BackendError, InputError
 from edgetalk.driving import drive
 from edgetalk.face import Tracker, face_models, find, picked, read_track, write_track
 from edgetalk.face import models as networks
-from edgetalk.face.look import Eyes, Look, face_of
+from edgetalk.face.look import Eyes, Look, Sight, face_of
+from edgetalk.face.tracker import _crop
 from edgetalk.train.announcers import CAST, Announcer, Controls, Light
 from edgetalk.train.announcers.visemes import SHAPES
 from edgetalk.video import Writer
@@ -110,6 +111,16 @@ def test_of_several_faces_the_largest_or_the_one_of_that_number_is_followed(mode
         got = middles(follow(frames, models, pick=pick))
         assert abs(got[-1][0] - x) < 2, pick
     assert follow(frames, models, pick=3) == [None] * 12
+
+
+def test_the_likeness_of_a_large_face_is_that_of_means_of_pixels():
+    """Each point of the small picture is the mean of many: what differs from pixel to pixel is not seen."""
+    y, x = np.mgrid[:900, :1200]
+    plain = np.stack([128 + 50 * np.sin(x / 60), 128 + 50 * np.cos(y / 70), 128 + 50 * np.sin((x + y) / 90)], -1)
+    noisy = plain + np.random.default_rng(0).choice([-75, 75], (900, 1200, 1))
+    sight = Sight(doubles.template() * 250 + np.float32([600, 450, 0]), 1.0)
+    one, other = (_crop(picture.astype(np.uint8), sight) for picture in (plain, noisy))
+    assert float((one * other).sum()) > 0.95
 
 
 def test_the_face_is_kept_when_a_larger_one_comes(models):
