@@ -23,11 +23,14 @@ from . import loop
 from .data import Footage
 from .lite_student import Teacher, inherit, take_fuser
 from .losses import adversarial_loss, content_loss, discriminator_loss, geometry_loss, region_weight
-from .networks.amnet import VARIANTS, AMNet
+from .networks.amnet import VARIANTS, AMNet, Architecture
 from .networks.checkpoint import load_checkpoint, read_architecture, save_checkpoint
 from .networks.patchgan import PatchGAN
 from .options import add_fields
 from .picture import write_picture
+
+SMALLEST = 32
+"""Side of the smallest picture that the discriminator still has a judgement of."""
 
 
 @dataclass(frozen=True)
@@ -100,22 +103,39 @@ class Config:
         return math.ceil(self.images / self.batch)
 
 
+def holds(config: Config) -> bool:
+    """Say whether φ and the landmarks stay what they are."""
+    return config.fuser == "hold" or (config.fuser == "" and config.teacher != "")
+
+
+def checked(config: Config) -> Architecture:
+    """Return the architecture of a schedule's network; InputError where the schedule cannot be."""
+    for name, known in (("variant", tuple(VARIANTS)), ("adversary", ("lsgan", "eq8"))):
+        if (got := getattr(config, name)) not in known:
+            raise InputError(f"{name}: got {got!r}, expected one of {', '.join(known)}")
+    for name in ("batch", "images"):
+        if (got := getattr(config, name)) < 1:
+            raise InputError(f"{name}: got {got}, expected 1 or more; give --{name} a number of pictures")
+    architecture = read_architecture(config.architecture) if config.architecture else VARIANTS[config.variant]
+    if config.size < SMALLEST or config.size % architecture.reduction:
+        raise InputError(
+            f"size: got {config.size}, expected a multiple of {architecture.reduction}, by which this architecture "
+            f"reduces a picture, of {SMALLEST} or more; the bundled one was trained at --size 256"
+        )
+    if config.fuser not in ("", "learn", "hold") or (holds(config) and not config.start + config.teacher):
+        raise InputError(f'fuser: got {config.fuser!r}, expected "learn", or "hold" with a start or teacher to keep')
+    if holds(config) and config.geometry_first:
+        raise InputError("geometry_first: it trains the fuser, which is held; leave it out or add --fuser learn")
+    return architecture
+
+
 class AMNetRecipe:
-    """One schedule of AMNet on one data set; see loop.Recipe."""
+    """One schedule of AMNet on one data set; see loop.Recipe. Raises InputError where the schedule cannot be."""
 
     def __init__(self, config: Config, footage: Footage, compiled: bool = False):
-        if config.variant not in VARIANTS:
-            raise InputError(f"variant: got {config.variant!r}, expected one of {', '.join(VARIANTS)}")
-        hold = config.fuser == "hold" or (config.fuser == "" and config.teacher != "")
-        if config.fuser not in ("", "learn", "hold") or (hold and not config.start + config.teacher):
-            raise InputError(
-                f'fuser: got {config.fuser!r}, expected "learn", or "hold" with a start or teacher to keep'
-            )
-        if hold and config.geometry_first:
-            raise InputError("geometry_first: it trains the fuser, which is held; leave it out or add --fuser learn")
+        architecture, hold = checked(config), holds(config)
         torch.manual_seed(config.seed)
         self.settings, self.footage = config, footage
-        architecture = read_architecture(config.architecture) if config.architecture else VARIANTS[config.variant]
         self.config = asdict(config) | {"data": footage.name, "architecture": architecture.plain()}
         self.config |= {"start": Path(config.start).name, "teacher": Path(config.teacher).name}
         self.share = max(1, config.batch // loop.worker()[1])
@@ -286,6 +306,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Train, or go on, and write the checkpoint OUT/amnet.safetensors."""
     config = Config(**{field.name: getattr(args, field.name) for field in fields(Config)})
+    checked(config)  # before the data, which takes a while to load
     footage = Footage.load(args.data, size=config.size, versions=config.versions, device=args.device, seed=config.seed)
     recipe = AMNetRecipe(config, footage, args.compile)
     reached = loop.train(recipe, args.out, minutes=args.minutes)

@@ -1,5 +1,6 @@
 """The recipe and the loop: exact resume, equations of the losses, checkpoints, batches by index."""
 
+import argparse
 import itertools
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import torch
 from edgetalk.errors import InputError, ModelError
 from edgetalk.mel import windows
 from edgetalk.metadata import AudioSpec
-from edgetalk.train import loop, losses
+from edgetalk.train import amnet, loop, losses
 from edgetalk.train.amnet import AMNetRecipe, Config
 from edgetalk.train.data import Footage
 from edgetalk.train.networks.checkpoint import load_checkpoint
@@ -286,6 +287,28 @@ def test_the_rate_rises_and_a_held_fuser_stays(tmp_path):
     assert changed == {"reenactor"}
     loop._save(held, tmp_path, 5)
     assert loop._resume(AMNetRecipe(replace(held.settings), footage()), tmp_path) == 5
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("adversary", "hinge", "adversary: got 'hinge', expected one of lsgan, eq8$"),
+        ("size", "250", "size: got 250, expected a multiple of 4, .*, of 32 or more"),
+        ("size", "28", "size: got 28, expected a multiple of 4, .*, of 32 or more"),
+        ("batch", "0", "batch: got 0, expected 1 or more"),
+        ("images", "0", "images: got 0, expected 1 or more"),
+        ("variant", "amnet-5", "variant: got 'amnet-5', expected one of"),
+    ],
+)
+def test_a_schedule_that_cannot_be_is_refused_before_the_data_is_read(tmp_path, option, value, told):
+    parser = argparse.ArgumentParser()
+    amnet.configure(parser)
+    args = parser.parse_args(["--data", str(tmp_path / "none"), "-o", str(tmp_path / "run"), f"--{option}", value])
+    with pytest.raises(InputError, match=told):
+        amnet.run(args)
+    lite = replace(SMALL, variant="amnet-lite", size=36)  # reduces by 8
+    with pytest.raises(InputError, match="size: got 36, expected a multiple of 8"):
+        AMNetRecipe(lite, footage())
 
 
 @pytest.mark.parametrize("asked", [{"fuser": "hold"}, {"fuser": "drop"}])
