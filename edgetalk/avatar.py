@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .backends import SUFFIXES, Arrays, open_engine
+from .backends import Arrays, beside, open_engine
 from .errors import InputError, ModelError
 from .files import replacing, sha256
 from .metadata import Metadata
@@ -173,15 +173,6 @@ def _film(told: str, arrays: dict[str, NDArray[Any]]) -> Film:
     return Film(**arrays, size=(int(found[1]), int(found[2])), fps=Fraction(found[3]))
 
 
-def source_engine(engine: Path) -> Path | None:
-    """Return the engine of the source graph beside a step's engine: of the same kind, else .xml, else .onnx."""
-    for suffix in dict.fromkeys((engine.suffix, *SUFFIXES)):
-        candidate = engine.with_name(f"{engine.stem}-source{suffix}")
-        if candidate.is_file():
-            return candidate
-    return None
-
-
 def make(
     engine: str | os.PathLike[str],
     picture: str | os.PathLike[str] | Picture,
@@ -198,7 +189,7 @@ def make(
     engine is missing or cannot be used, InputError where the picture cannot.
     """
     path = Path(engine)
-    found = source_engine(path)
+    found = beside(path, f"{path.stem}-source")
     if found is None:
         raise ModelError(
             f"{path.name} has no {path.stem}-source{path.suffix} beside it, which prepares new faces; "

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .avatar import Avatar, Film, halved, make, source_engine, weights_of
-from .backends import Backend, open_engine
+from .avatar import Avatar, Film, halved, make, weights_of
+from .backends import Backend, beside, open_engine
 from .errors import InputError, ModelError
 from .metadata import Metadata
 from .planes import to_rgb
@@ -139,7 +139,7 @@ def recompute(avatar: Avatar, engine: Path, *, threads: int | None = None) -> Av
 
 def _open_source(path: Path, threads: int | None) -> tuple[Backend, Metadata]:
     """Open the source engine beside a step; `onnx` of its metadata is filled in where it is the ONNX file itself."""
-    found = source_engine(path)
+    found = beside(path, f"{path.stem}-source")
     if found is None:
         raise ModelError(
             f"{path.name} has no {path.stem}-source{path.suffix} beside it, which prepares films; "

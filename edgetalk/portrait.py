@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .avatar import Avatar, load, weights_of
-from .backends import SUFFIXES, open_engine
+from .backends import beside, open_engine
 from .consent import check_use
 from .errors import InputError, ModelError
 from .face import find, read_track, track_beside
@@ -35,11 +35,9 @@ def extractor(engine: Path) -> Path:
 
     Raises ModelError where there is none.
     """
-    for stem in (f"{engine.stem}-identity", EXTRACTOR):
-        for suffix in dict.fromkeys((engine.suffix, *SUFFIXES)):
-            path = engine.with_name(stem + suffix)
-            if path.is_file():
-                return path
+    path = beside(engine, f"{engine.stem}-identity", EXTRACTOR)
+    if path is not None:
+        return path
     raise ModelError(
         f"{engine.name} takes an identity, and there is neither {engine.stem}-identity{engine.suffix} nor "
         f"{EXTRACTOR}{engine.suffix} beside it that tells a portrait's; name the extractor with --identity"

@@ -22,8 +22,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import audio as sound
 from . import motion as motions
-from .avatar import Avatar, load, make, source_engine
-from .backends import Arrays, open_engine
+from .avatar import Avatar, load, make
+from .backends import FALLBACKS, Arrays, beside, open_engine
 from .clock import frame_count, frame_rate
 from .consent import check_stated, check_use
 from .errors import BackendError, InputError, ModelError
@@ -41,7 +41,6 @@ from .preprocess import (
 )
 
 MODELS = Path(__file__).with_name("models")
-BUNDLED = (".xml", ".onnx")  # the order in which a bare name is looked up: int8 for the CPU, then f32
 
 Frame = NDArray[np.uint8]
 
@@ -180,7 +179,7 @@ class Session:
     def _prepare_again(self, avatar: Avatar, label: str) -> Avatar:
         """Return an avatar of other weights with features of these."""
         name = self._path.name
-        if source_engine(self._path) is None:
+        if beside(self._path, f"{self._path.stem}-source") is None:
             raise ModelError(
                 f"{label} was prepared with other weights than those of {name}, and there is no "
                 f"{self._path.stem}-source{self._path.suffix} to prepare it again; copy that file, or take the "
@@ -384,13 +383,13 @@ def find_engine(engine: str | os.PathLike[str]) -> Path:
     path = Path(engine)
     if path.suffix or os.path.dirname(engine):
         return path
-    for suffix in BUNDLED:
+    for suffix in FALLBACKS:  # int8 for the CPU, then f32
         bundled = MODELS / f"{path.name}{suffix}"
         if bundled.is_file():
             return bundled
     if path.exists():
         return path
-    there = sorted({file.stem for file in MODELS.glob("*") if file.suffix in BUNDLED})
+    there = sorted({file.stem for file in MODELS.glob("*") if file.suffix in FALLBACKS})
     names = ", ".join(stem for stem in there if not stem.endswith("-source")) or "none"
     raise FileNotFoundError(
         f"no bundled model is called {path.name}; bundled here: {names}; or pass the path of an engine"

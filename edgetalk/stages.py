@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .avatar import source_engine, weights_of
-from .backends import Arrays, Backend, open_engine
+from .avatar import weights_of
+from .backends import Arrays, Backend, beside, open_engine
 from .consent import check_use
 from .errors import InputError, ModelError
 from .metadata import AudioSpec, Metadata
@@ -82,7 +82,7 @@ class Stage:
         wanted = [name for name in self._step.inputs if name not in GIVEN]
         if not wanted:
             return None
-        path = source_engine(self.path)
+        path = beside(self.path, f"{self.path.stem}-source")
         if path is None:
             raise ModelError(
                 f"{self.name} takes {', '.join(wanted)}, and there is no {self.path.stem}-source{self.path.suffix} "

@@ -21,6 +21,9 @@ from edgetalk.metadata import Metadata
 
 SUFFIXES = {".xml": "openvino", ".onnx": "openvino", ".plan": "tensorrt", ".tflite": "openvino"}
 
+FALLBACKS = (".xml", ".onnx")
+"""What engines run nearly everywhere: looked for where there is none of the wanted kind."""
+
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -90,6 +93,16 @@ def open_engine(
         Path(path), device=device, precision=precision, threads=threads, streams=streams
     )
     return backend
+
+
+def beside(engine: Path, *stems: str) -> Path | None:
+    """Return the engine beside `engine` of the first stem that has one: of the same kind, else .xml, else .onnx."""
+    for stem in stems:
+        for suffix in dict.fromkeys((engine.suffix, *FALLBACKS)):
+            candidate = engine.with_name(stem + suffix)
+            if candidate.is_file():
+                return candidate
+    return None
 
 
 def preflight(path: str | os.PathLike[str]) -> list[str]:

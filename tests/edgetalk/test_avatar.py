@@ -13,6 +13,7 @@ import safetensors.numpy
 
 from edgetalk import InputError, ModelError
 from edgetalk import avatar as avatars
+from edgetalk.backends import beside
 
 
 @pytest.fixture
@@ -135,10 +136,18 @@ def test_make_runs_the_source_engine(zoo, name, tmp_path):
 def test_the_source_engine_is_looked_for_in_order(zoo, tmp_path):
     zoo.set("onnx", tmp_path)
     engine = zoo.set("f32", tmp_path)
-    assert avatars.source_engine(engine).name == "amnet-source.xml"
-    assert avatars.source_engine(engine.with_suffix(".onnx")).name == "amnet-source.onnx"
-    assert avatars.source_engine(engine.with_suffix(".plan")).name == "amnet-source.xml"
-    assert avatars.source_engine(tmp_path / "bmnet.xml") is None
+    stem = "amnet-source"
+    assert beside(engine, stem).name == "amnet-source.xml"
+    assert beside(engine.with_suffix(".onnx"), stem).name == "amnet-source.onnx"
+    assert beside(engine.with_suffix(".plan"), stem).name == "amnet-source.xml"
+    assert beside(engine, "bmnet-source") is None and beside(engine, "bmnet-source", stem).name == "amnet-source.xml"
+
+
+def test_a_plan_that_stands_alone_prepares_nothing_for_another_kind(zoo, tmp_path):
+    engine = zoo.set("f32", tmp_path)
+    (tmp_path / "amnet-source.xml").rename(tmp_path / "amnet-source.plan")
+    with pytest.raises(ModelError, match=r"amnet.xml has no amnet-source.xml beside it"):
+        avatars.make(engine, zoo.face(64))
 
 
 @pytest.mark.parametrize("side, reason", [((64, 65), "expected a square crop"), ((40, 40), "at least 64x64")])
