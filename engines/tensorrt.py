@@ -77,6 +77,8 @@ def build_plan(
     if hardware not in (None, *levels):
         here = f"{product} {trt.__version__} has {', '.join(levels)}"
         raise InputError(f"hardware: got {hardware!r}, but {here}; take one of these, or build on the device itself")
+    if version_compatible and not hasattr(trt.BuilderFlag, "VERSION_COMPATIBLE"):
+        raise InputError(f"version_compatible: {product} {trt.__version__} has no such option; leave it out")
     if workspace is not None and workspace < 1:
         raise InputError(f"workspace: got {workspace} MiB, expected at least 1, or None for all that there is")
 

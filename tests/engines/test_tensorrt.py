@@ -230,16 +230,17 @@ def test_workspace_cap_reaches_tensorrt(small, monkeypatch):
 
 
 def test_f32_is_not_rounded_to_tf32(small, monkeypatch):
-    flags, real = [], trt.Builder.build_serialized_network
+    flags, flag, real = [], trt.BuilderFlag.TF32, trt.Builder.build_serialized_network
 
     def build_serialized_network(self, network, config):
-        flags.append(config.get_flag(trt.BuilderFlag.TF32))
+        flags.append(config.get_flag(flag))
         return real(self, network, config)
 
-    assert trt.Builder(trt.Logger()).create_builder_config().get_flag(trt.BuilderFlag.TF32), "it is on by itself"
     monkeypatch.setattr(trt.Builder, "build_serialized_network", build_serialized_network)
     build(small)
-    assert flags == [False]
+    monkeypatch.setattr(trt, "BuilderFlag", types.SimpleNamespace())  # of a version that has no TF32 to turn off
+    build(small)
+    assert flags == [False, True]  # it is on by itself
 
 
 def test_a_dynamic_batch_needs_and_gets_a_profile(tmp_path, profiles):
@@ -291,6 +292,94 @@ def test_tensorrt_itself_builds_on_its_own_device_alone(small, monkeypatch):
         build(small, compute_capability=["8.6", "8.9"])
     with pytest.raises(InputError, match="hardware: got 'any', but TensorRT .* has ampere., same; take one of these"):
         build(small, compute_capability=["8.7"], hardware="any")
+
+
+@pytest.fixture
+def tensorrt(monkeypatch):
+    """A double of TensorRT: TensorRT-RTX under its name, for a card that is not here, with timing caches of its own.
+
+    It shows which options reach the builder, and nothing of what TensorRT makes of them.
+    """
+    told = types.SimpleNamespace(flags=None, level=None, read=[], accepts=True)
+    real = trt.Builder.build_serialized_network
+
+    class Cache:
+        def __init__(self, content):
+            self.content = content
+
+        def serialize(self):
+            return self.content + b"measured,"
+
+    def create_timing_cache(self, content):
+        told.read.append(content)
+        return Cache(content)
+
+    def set_timing_cache(self, cache, ignore_mismatch):
+        assert isinstance(cache, Cache) and ignore_mismatch is False
+        return told.accepts
+
+    def build_serialized_network(self, network, config):
+        told.flags = {name for name, flag in trt.BuilderFlag.__members__.items() if config.get_flag(flag)}
+        config.clear_flag(trt.BuilderFlag.VERSION_COMPATIBLE)  # for which TensorRT-RTX has not the library
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(trt.ComputeCapability.SM86, 0)
+        return real(self, network, config)
+
+    level = property(lambda _: told.level, lambda _, value: setattr(told, "level", value))
+    monkeypatch.setattr(trt.IBuilderConfig, "hardware_compatibility_level", level)
+    for owner, double in (
+        (trt.IBuilderConfig, create_timing_cache),
+        (trt.IBuilderConfig, set_timing_cache),
+        (trt.Builder, build_serialized_network),
+    ):
+        monkeypatch.setattr(owner, double.__name__, double)
+    card = types.SimpleNamespace(name="a double, no card", capability="8.6")
+    monkeypatch.setattr(engine, "open_device", lambda: card)
+    monkeypatch.setattr(engine, "load_package", lambda: (trt, "TensorRT"))
+    return told
+
+
+def test_a_timing_cache_is_read_then_written(small, tensorrt):
+    cache = small.parent / "timing.cache"
+    for before, after in ((b"", b"measured,"), (b"measured,", b"measured,measured,")):
+        build(small, compute_capability=None, timing_cache=cache)
+        assert tensorrt.read.pop() == before and cache.read_bytes() == after
+    assert left(small.parent) == ["amnet.onnx", "amnet.plan", "timing.cache"]
+
+
+@pytest.mark.parametrize("content", [None, b"of another card"])
+def test_a_timing_cache_that_tensorrt_refuses(small, tensorrt, content):
+    cache, tensorrt.accepts = small.parent / "timing.cache", False
+    if content:
+        cache.write_bytes(content)
+    with pytest.raises(InputError, match="timing_cache: timing.cache is of another device or version; name another"):
+        build(small, compute_capability=None, timing_cache=cache)
+    assert left(small.parent) == ["amnet.onnx"] + ["timing.cache"] * bool(content)
+    assert not content or cache.read_bytes() == content
+
+
+@pytest.mark.parametrize("hardware", [None, "ampere+", "same"])
+@pytest.mark.parametrize("compatible", [False, True])
+def test_options_of_tensorrt_reach_it_and_the_metadata(small, tensorrt, hardware, compatible):
+    plan = build(small, compute_capability=None, hardware=hardware, version_compatible=compatible)
+    levels = trt.HardwareCompatibilityLevel
+    assert (
+        tensorrt.level == {None: None, "ampere+": levels.AMPERE_PLUS, "same": levels.SAME_COMPUTE_CAPABILITY}[hardware]
+    )
+    assert tensorrt.flags == ({"VERSION_COMPATIBLE"} if compatible else set())
+    told = {"name": "TensorRT", "version": trt.__version__, "compute_capability": ["8.6"], "cuda": "13"}
+    told |= {"device": "a double, no card"}
+    told |= {"hardware": hardware} if hardware else {}
+    told |= {"version_compatible": True} if compatible else {}
+    assert plan.metadata.engine == plans.read(plan.path).metadata.engine == told
+    assert plan.fits_capability("8.9") == (hardware == "ampere+")
+
+
+def test_an_option_that_a_version_has_not(small, tensorrt, monkeypatch):
+    monkeypatch.setattr(trt, "BuilderFlag", types.SimpleNamespace())
+    with pytest.raises(InputError, match="version_compatible: TensorRT [0-9.]+ has no such option; leave it out"):
+        build(small, compute_capability=None, version_compatible=True)
+    assert left(small.parent) == ["amnet.onnx"]
 
 
 def test_rtx_refuses_the_gpu_of_this_machine_by_name(small, monkeypatch):
