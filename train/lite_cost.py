@@ -68,9 +68,10 @@ def counts(architecture: Architecture, size: int = 256) -> dict[str, float]:
             convolve(channels, 4 * outputs, 4, side)
         side, channels = 2 * side, outputs
         found["values"] += channels * side**2 / 1e6
-    reach = 2 * ((architecture.last // 2 + 1) // 2) + 1
     if upsamplings and final < channels <= WIDE:
-        convolve(4 * channels, 4 * final, reach**2, side // 2)
+        half = architecture.last // 2
+        shift = half % 2  # the cells that phase_grid lets begin one pixel early, of which there is one more
+        convolve(4 * channels, 4 * final, (half + 1) ** 2, side // 2 + shift)
     else:
         convolve(channels, final, architecture.last**2, side)
     return found

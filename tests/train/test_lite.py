@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 import torch
 
+from edgetalk.engines import rewrite
 from edgetalk.errors import InputError, ModelError
 from edgetalk.export import to_onnx
 from edgetalk.metadata import AudioSpec
@@ -156,6 +157,23 @@ def test_counts_are_those_of_the_layers():
         narrowing = dataclasses.replace(plain, header=(header,), shuffle=2)
         hooked = hooked_products(narrowing, 64) - header * 12 * 25 * 32**2 - 16 * header * (16 - taps) * 16**2
         assert counts(narrowing, 64)["convolution"] * 1e9 == pytest.approx(hooked + last)
+
+
+@pytest.mark.parametrize("last", [5, 7])
+def test_the_last_convolution_is_counted_as_the_build_rewrites_it(tmp_path, last):
+    network = AMNet("amnet-lite", architecture=dataclasses.replace(TINY, last=last))
+    to_onnx(write(tmp_path / "c.safetensors", network), tmp_path / "amnet.onnx")
+    graph = rewrite.phase_grid(rewrite.sub_pixel(onnx.load(tmp_path / "amnet.onnx"))).graph
+    shapes = {w.name: list(w.dims) for w in graph.initializer}
+    final = [node for node in graph.node if node.op_type == "Conv"][-1]
+    outputs, inputs, *taps = shapes[final.input[1]]
+    padding = next(list(a.ints) for a in final.attribute if a.name == "pads")
+    cells = 64 // 2 + padding[0] + padding[2] - taps[0] + 1
+    found = counts(network.reenactor.architecture, 64)["convolution"]
+    before = counts(dataclasses.replace(network.reenactor.architecture, last=1), 64)["convolution"]
+    one = 4 * 4 * 16 * 32**2  # of 1×1, on the same grid
+    assert (found - before) * 1e9 + one == pytest.approx(inputs * 16 * taps[0] * taps[1] * cells**2)
+    assert outputs == 4 * 3 and taps == [{5: 3, 7: 4}[last]] * 2
 
 
 def test_costs_grow_with_everything():
