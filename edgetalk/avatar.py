@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .backends import Arrays, beside, open_engine
+from .backends import Arrays, beside, open_engine, shared_device
 from .errors import InputError, ModelError
 from .files import replacing, sha256
 from .metadata import Metadata
@@ -181,11 +181,13 @@ def make(
     consent: str = "",
     name: str = "",
     use: str = "any",
+    device: str = "auto",
     threads: int | None = None,
 ) -> Avatar:
     """Prepare a picture for the network whose step is in the file `engine`, by the source engine beside it.
 
-    The picture is a square crop of an aligned face, a file or uint8 (S, S, 3). Raises ModelError where the source
+    The picture is a square crop of an aligned face, a file or uint8 (S, S, 3). `device` and `threads` are as of
+    `open_engine`, the device that of the step. Raises ModelError where the source
     engine is missing or cannot be used, InputError where the picture cannot.
     """
     path = Path(engine)
@@ -196,7 +198,7 @@ def make(
             "copy that file too, or build the model again"
         )
     original = read_picture(picture)
-    backend = open_engine(found, threads=threads)
+    backend = open_engine(found, device=shared_device(device, path, found), threads=threads)
     try:
         metadata = Metadata.from_json(backend.metadata, found.name)
         if set(backend.inputs) != {"source"}:

@@ -25,6 +25,7 @@ from . import audio as sound
 from . import mel, render
 from . import portrait as portraits
 from .avatar import Avatar
+from .backends import shared_device
 from .clock import frame_count
 from .consent import check_stated
 from .errors import InputError
@@ -131,21 +132,24 @@ def dub(
             )
         for k, stage in enumerate(workers[0].stages):
             if "identity" in stage.takes:
-                vector = _identity(stage, portrait, identity, use)
+                vector = _identity(stage, portrait, identity, use, device, threads)
                 for worker in workers:
                     worker.stages[k].wear(vector)
         return _dub(workers, film, faces, pcm, out, fit, crf, progress)
 
 
-def _identity(stage: Stage, portrait: Any, identity: Any, use: str) -> NDArray[np.float32]:
+def _identity(
+    stage: Stage, portrait: Any, identity: Any, use: str, device: str, threads: int | None
+) -> NDArray[np.float32]:
     if isinstance(identity, np.ndarray):
         return identity
     if portrait is None:
         raise InputError(f"{stage.name} paints somebody's face and was not told whose; give a portrait")
     if isinstance(portrait, Avatar) or (isinstance(portrait, str | os.PathLike) and Path(portrait).suffix == ".avatar"):
         return portraits.of_avatar(portrait, stage.metadata.source, use=use)
-    found = identity or portraits.extractor(stage.path)
-    return portraits.identity(found, portrait, weights=stage.metadata.identity, use=use)
+    found = Path(identity or portraits.extractor(stage.path))
+    at = shared_device(device, stage.path, found)
+    return portraits.identity(found, portrait, weights=stage.metadata.identity, use=use, device=at, threads=threads)
 
 
 class Inputs(NamedTuple):

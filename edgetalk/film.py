@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .avatar import Avatar, Film, halved, make, weights_of
-from .backends import Backend, beside, open_engine
+from .backends import Backend, beside, open_engine, shared_device
 from .errors import InputError, ModelError
 from .metadata import Metadata
 from .planes import to_rgb
@@ -59,6 +59,7 @@ def make_film(
     consent: str = "",
     name: str = "",
     use: str = "any",
+    device: str = "auto",
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Avatar:
@@ -68,7 +69,8 @@ def make_film(
     which the face is seen. `portrait` is a picture of the person whose face is painted, `track` a track file (left
     alone: VIDEO-stem.track.npz beside the film, else the face is tracked), `face` which face: "largest", an index
     from the left, or a portrait of the person to follow. `identity` is the extractor's engine (left alone: what stands
-    beside the step). `progress(done, total)` is called after every frame.
+    beside the step). `device` and `threads` are as of `open_engine`, the device that of the step.
+    `progress(done, total)` is called after every frame.
 
     Raises FileNotFoundError, ModelError where an engine is missing or is none that prepares films, InputError where
     film, track or portrait cannot be used or show no face, and BackendError.
@@ -76,12 +78,13 @@ def make_film(
     if not seconds > 0:
         raise InputError(f"seconds: got {seconds}, expected more than 0")
     path = Path(engine)
-    source, metadata = _open_source(path, threads)
+    source, metadata = _open_source(path, device, threads)
     with closing(source):
         size = source.inputs["target"].shape[1]
         film = Reader(video)
         found = extractor(path) if identity is None else Path(identity)
-        crop, vector = extract(found, aligned(portrait), weights=metadata.identity, threads=threads)
+        at = shared_device(device, path, found)
+        crop, vector = extract(found, aligned(portrait), weights=metadata.identity, device=at, threads=threads)
         total = max(1, round(seconds * metadata.rate))
         if film.length:
             total = min(total, max(1, int(film.length / film.fps * metadata.rate)))
@@ -110,15 +113,15 @@ def make_film(
     )
 
 
-def recompute(avatar: Avatar, engine: Path, *, threads: int | None = None) -> Avatar:
+def recompute(avatar: Avatar, engine: Path, *, device: str = "auto", threads: int | None = None) -> Avatar:
     """Return an avatar, of a film or of a picture, with features of the weights beside `engine`.
 
     They are made from the pictures that it carries. Raises as make_film.
     """
     if avatar.film is None:
-        made = make(engine, avatar.source, threads=threads)
+        made = make(engine, avatar.source, device=device, threads=threads)
         return replace(avatar, features=made.features, family=made.family, weights=made.weights)
-    source, metadata = _open_source(engine, threads)
+    source, metadata = _open_source(engine, device, threads)
     with closing(source):
         size = source.inputs["target"].shape[1]
         if avatar.film.target.shape[1] != size:
@@ -131,13 +134,14 @@ def recompute(avatar: Avatar, engine: Path, *, threads: int | None = None) -> Av
         def cut(template: str, side: int) -> Picture:
             return square_crop(avatar.source, side)
 
-        _, vector = extract(found, cut, weights=metadata.identity, threads=threads)
+        at = shared_device(device, engine, found)
+        _, vector = extract(found, cut, weights=metadata.identity, device=at, threads=threads)
         film = replace(avatar.film, identity=vector)
         features = _features(source, f"{engine.stem}-source", film, None)
     return replace(avatar, features=features, family=metadata.family, weights=metadata.onnx, film=film)
 
 
-def _open_source(path: Path, threads: int | None) -> tuple[Backend, Metadata]:
+def _open_source(path: Path, device: str, threads: int | None) -> tuple[Backend, Metadata]:
     """Open the source engine beside a step; `onnx` of its metadata is filled in where it is the ONNX file itself."""
     found = beside(path, f"{path.stem}-source")
     if found is None:
@@ -145,7 +149,7 @@ def _open_source(path: Path, threads: int | None) -> tuple[Backend, Metadata]:
             f"{path.name} has no {path.stem}-source{path.suffix} beside it, which prepares films; "
             "copy that file too, or build the model again"
         )
-    backend = open_engine(found, threads=threads)
+    backend = open_engine(found, device=shared_device(device, path, found), threads=threads)
     try:
         metadata = Metadata.from_json(backend.metadata, found.name)
         if set(backend.inputs) != TAKES:

@@ -71,13 +71,16 @@ def identity(
     *,
     weights: str = "",
     use: str = "any",
+    device: str = "auto",
+    threads: int | None = None,
 ) -> NDArray[np.float32]:
     """Return the identity of a portrait's largest face, float32 (1, D), of unit length, by the extractor `engine`.
 
-    `weights` is the sha256 of the ONNX that the extractor has to be of, "" where any will do.
+    `weights` is the sha256 of the ONNX that the extractor has to be of, "" where any will do; `device` and `threads`
+    are as of `open_engine`.
     Raises FileNotFoundError, ModelError, InputError or BackendError.
     """
-    return extract(Path(engine), aligned(portrait), weights=weights, use=use)[1]
+    return extract(Path(engine), aligned(portrait), weights=weights, use=use, device=device, threads=threads)[1]
 
 
 def aligned(portrait: str | os.PathLike[str] | Picture) -> Cut:
@@ -87,13 +90,19 @@ def aligned(portrait: str | os.PathLike[str] | Picture) -> Cut:
 
 
 def extract(
-    engine: Path, cut: Cut, *, weights: str = "", use: str = "any", threads: int | None = None
+    engine: Path,
+    cut: Cut,
+    *,
+    weights: str = "",
+    use: str = "any",
+    device: str = "auto",
+    threads: int | None = None,
 ) -> tuple[Picture, NDArray[np.float32]]:
     """Return the crop that the extractor `engine` takes, and the identity that it makes of it, float32 (1, D).
 
     Raises as `identity`, and what `cut` raises.
     """
-    with contextlib.closing(open_engine(engine, threads=threads)) as backend:
+    with contextlib.closing(open_engine(engine, device=device, threads=threads)) as backend:
         metadata = Metadata.from_json(backend.metadata, engine.name)
         check_use(metadata, engine.name, use)
         if set(backend.inputs) != {"portrait"} or "identity" not in backend.outputs or metadata.family not in FAMILIES:

@@ -77,7 +77,7 @@ class Session:
         if avatar is not None and source is not None:
             raise InputError("avatar and source were both given, expected one of them: which face shall speak?")
         self._path = find_engine(engine)
-        self._threads = threads
+        self._device, self._threads = device, threads
         self.streams = streams
         """How many steps the engine does side by side."""
         self._closed = False
@@ -144,7 +144,7 @@ class Session:
             box = np.array([[0, 0, picture.shape[1], picture.shape[0]]], np.float32)
             made = Avatar(square_crop(picture, whole.shape[1]), {}, box, self.metadata.family, "")
         elif source is not None:
-            made = self._of_this_export(make(self._path, source, threads=self._threads))
+            made = self._of_this_export(make(self._path, source, device=self._device, threads=self._threads))
         else:
             if avatar is None:
                 avatar = self._path.with_suffix(".avatar")
@@ -187,7 +187,7 @@ class Session:
             )
         from .film import recompute  # seldom needed, and it brings the readers of films along
 
-        made = self._of_this_export(recompute(avatar, self._path, threads=self._threads))
+        made = self._of_this_export(recompute(avatar, self._path, device=self._device, threads=self._threads))
         warnings.warn(
             f"{label} was prepared with other weights than those of {name} and has been prepared again for this "
             "session; keep that with: edgetalk avatar",

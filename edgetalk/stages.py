@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .avatar import weights_of
-from .backends import Arrays, Backend, beside, open_engine
+from .backends import Arrays, Backend, beside, open_engine, shared_device
 from .consent import check_use
 from .errors import InputError, ModelError
 from .metadata import AudioSpec, Metadata
@@ -40,8 +40,8 @@ class Stage:
     """One network of the pipeline. One thread at a time may use it; for several open several, which share the engine.
 
     `engine` is the step; what stands beside it as STEM-source is opened too where the step needs it. `device`,
-    `threads` and `streams` are as of `open_engine`; `use="commercial"` refuses networks that may not be used so.
-    Raises FileNotFoundError, ModelError, InputError or BackendError.
+    `threads` and `streams` are as of `open_engine`, the device that of the step; `use="commercial"` refuses networks
+    that may not be used so. Raises FileNotFoundError, ModelError, InputError or BackendError.
 
     >>> with Stage("wav2lip.xml") as stage:
     ...     stage(planes, face.points, mel)
@@ -88,7 +88,7 @@ class Stage:
                 f"{self.name} takes {', '.join(wanted)}, and there is no {self.path.stem}-source{self.path.suffix} "
                 "beside it that makes them; copy that file too, or build the model again"
             )
-        source = self._open(path, device, threads, streams)
+        source = self._open(path, shared_device(device, self.path, path), threads, streams)
         metadata = Metadata.from_json(source.metadata, path.name)
         if self.metadata.source not in ("", weights_of(metadata, path)):
             raise ModelError(f"{self.name} and {path.name} are not of one export; copy or build both again")

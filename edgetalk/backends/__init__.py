@@ -105,6 +105,11 @@ def beside(engine: Path, *stems: str) -> Path | None:
     return None
 
 
+def shared_device(device: str, engine: Path, other: Path) -> str:
+    """Return the device of `other`, which works for `engine` on `device`: that one where one backend runs both."""
+    return device if SUFFIXES.get(engine.suffix) == SUFFIXES.get(other.suffix) else "auto"
+
+
 def preflight(path: str | os.PathLike[str]) -> list[str]:
     """Return what can be said of an engine before it is opened, one line each, and why it will run here.
 

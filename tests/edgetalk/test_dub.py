@@ -17,10 +17,11 @@ import pytest
 import soundfile
 
 import edgetalk
-from edgetalk import audio, mel, video
+from edgetalk import audio, mel, stages, video
 from edgetalk import portrait as portraits
 from edgetalk.avatar import Avatar, Film
 from edgetalk.avatar import save as save_avatar
+from edgetalk.backends import open_engine
 from edgetalk.cli import main
 from edgetalk.errors import InputError, ModelError
 from edgetalk.face import write_track
@@ -179,6 +180,42 @@ def test_the_track_of_a_film_is_not_that_of_a_portrait_of_its_name(tmp_path, mon
                 portraits.points(portrait, picture(0))
         else:
             assert np.array_equal(portraits.points(portrait, picture(0)), expected.points)
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """(name, device, threads) of every engine that is opened, on "CPU" or "auto"; of a plan the ONNX is opened."""
+    seen = []
+
+    def spy(path, *, device="auto", threads=None, streams=1):
+        seen.append((path.name, device, threads))
+        real = path.with_suffix(".onnx") if path.suffix == ".plan" else path
+        return open_engine(real, device="auto" if device == "cuda:0" else device, threads=threads)
+
+    for module in (stages, portraits):
+        monkeypatch.setattr(module, "open_engine", spy)
+    return seen
+
+
+def test_every_engine_gets_the_device_and_threads(engines, target, tmp_path, opened):
+    cv2.imwrite(str(tmp_path / "p.png"), picture(0))
+    write_track(tmp_path / "p.track.npz", [face()], Fraction(25))
+    names = [engines / name for name in ("mirror.onnx", "swap.onnx")]
+    edgetalk.dub(names, target, speech(0.2), tmp_path / "a.mp4", tmp_path / "p.png", device="CPU", threads=1)
+    assert set(opened) == {(f"{name}.onnx", "CPU", 1) for name in ("mirror", "mirror-source", "swap", "arcface")}
+
+
+def test_what_another_kind_of_engine_runs_gets_no_device_of_the_first(engines, target, tmp_path, opened):
+    cv2.imwrite(str(tmp_path / "p.png"), picture(0))
+    write_track(tmp_path / "p.track.npz", [face()], Fraction(25))
+    names = [engines / name for name in ("mirror.plan", "swap.plan")]
+    edgetalk.dub(names, target, speech(0.2), tmp_path / "a.mp4", tmp_path / "p.png", device="cuda:0")
+    assert {(name, device) for name, device, _ in opened} == {
+        ("mirror.plan", "cuda:0"),
+        ("swap.plan", "cuda:0"),
+        ("mirror-source.onnx", "auto"),
+        ("arcface.onnx", "auto"),
+    }
 
 
 def test_the_reference_is_another_frame(engines, tmp_path):

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import edgetalk
+import edgetalk.film
+import edgetalk.portrait
 from edgetalk import Session
 from edgetalk import avatar as avatars
 from edgetalk.backends import open_engine
@@ -259,6 +261,21 @@ def test_avatars_of_other_families_are_refused(given, avatar, zoo):
         Session(given / "wavsyncswap.xml")
     with pytest.raises(ModelError, match="expected a source picture alone; prepare a film: edgetalk avatar wavs"):
         Session(given / "wavsyncswap.xml", source=zoo.face(96))
+
+
+def test_what_prepares_a_film_gets_the_device_and_threads(given, monkeypatch):
+    opened = []
+
+    def spy(path, **options):
+        opened.append((path.name, options))
+        return open_engine(path, **options)
+
+    for module in (edgetalk.film, edgetalk.portrait):
+        monkeypatch.setattr(module, "open_engine", spy)
+    asked = {"device": "CPU", "threads": 1}
+    made = make_film(given / "wavsyncswap.onnx", given / "target.mp4", given / "portrait.png", seconds=0.1, **asked)
+    edgetalk.film.recompute(made, given / "wavsyncswap.onnx", **asked)
+    assert opened == [(f"wavsyncswap-{role}.onnx", asked) for role in ("source", "identity")] * 2
 
 
 @pytest.fixture

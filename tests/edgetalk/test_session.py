@@ -17,6 +17,7 @@ import soundfile
 import edgetalk.session
 from edgetalk import BackendError, InputError, ModelError, Session
 from edgetalk import avatar as avatars
+from edgetalk.backends import open_engine
 from edgetalk.clock import frame_count
 from edgetalk.mel import log_mel, windows
 from edgetalk.metadata import AudioSpec, Metadata
@@ -391,6 +392,21 @@ def test_without_an_avatar_the_way_out_is_told(engine):
         Session(engine)
     with pytest.raises(FileNotFoundError):
         Session(engine, avatar="nobody.avatar")
+
+
+def test_what_prepares_a_face_gets_the_device_and_threads_of_the_step(zoo, engine, monkeypatch):
+    opened = []
+
+    def spy(path, **options):
+        opened.append((path.name, options))
+        return open_engine(path, **options)
+
+    monkeypatch.setattr(avatars, "open_engine", spy)
+    with Session(engine, source=zoo.face(64), device="CPU", threads=1) as session:
+        foreign = dataclasses.replace(session.avatar, weights="0" * 64)
+    with pytest.warns(UserWarning, match="prepared again"):
+        Session(engine, avatar=foreign, device="CPU", threads=1).close()
+    assert opened == [("amnet-source.xml", {"device": "CPU", "threads": 1})] * 2
 
 
 def test_without_a_source_engine_there_are_no_new_faces(zoo, engine):
