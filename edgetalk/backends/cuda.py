@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import functools
 import math
+import sys
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -22,7 +23,11 @@ from edgetalk.errors import BackendError
 
 PROVIDERS = ("pycuda", "cuda-bindings")
 NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING, for which PyCUDA has no name
-INSTALL = 'pip install "edgetalk[pycuda]", or: pip install cuda-bindings'
+INSTALL = 'pip install "edgetalk[pycuda]", or: pip install "edgetalk[tensorrt]"'  # with cuda-bindings that fit here
+NO_DRIVER = (
+    "this machine has no NVIDIA driver (libcuda was not found); install the driver, or run an .xml engine, "
+    "which needs no GPU"
+)
 
 
 class Device(Protocol):
@@ -103,10 +108,7 @@ class Bindings:
         try:
             status, *_ = driver.cuInit(0)
         except RuntimeError as error:  # its loader's own class, where libcuda is missing
-            raise BackendError(
-                "this machine has no NVIDIA driver (libcuda was not found); install the driver, "
-                "or run an .xml engine, which needs no GPU"
-            ) from error
+            raise BackendError(NO_DRIVER) from error
         if status == driver.CUresult.CUDA_ERROR_NO_DEVICE:
             raise BackendError(no_gpu(0, index))
         self._call(status)
@@ -370,17 +372,28 @@ def can_capture() -> bool:
     return True
 
 
+def has_driver() -> bool:
+    """Return whether NVIDIA's driver library can be loaded; nothing is asked of it."""
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
 @functools.cache
 def open_device(index: int = 0, provider: str = "auto") -> Device:
     """Return the GPU of this index, the same object each time; its primary context stays until the process ends.
 
     `provider` is "pycuda", "cuda-bindings", or "auto": PyCUDA where it can be imported, else cuda-bindings.
-    Raises BackendError, in one sentence, where the package, the driver or the GPU is missing.
+    Raises BackendError, in one sentence, where the driver, the package or the GPU is missing.
     """
     if provider == "pycuda":
         return PyCuda(index)
     if provider == "cuda-bindings":
         return Bindings(index)
+    if not has_driver():  # PyCUDA cannot be imported then, and no other package would help
+        raise BackendError(NO_DRIVER)
     try:
         import pycuda.driver  # noqa: F401
     except ImportError:

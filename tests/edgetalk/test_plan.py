@@ -4,6 +4,7 @@ import dataclasses
 import re
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -243,8 +244,10 @@ from pathlib import Path
 import edgetalk
 from edgetalk.backends import cuda, open_engine, tensorrt
 from edgetalk.errors import BackendError
+cuda.has_driver = lambda: sys.argv[3] == "driver"
 for call in (
     lambda: cuda.open_device(),
+    lambda: cuda.open_device(0, "cuda-bindings"),
     lambda: cuda.open_device(0, "pycuda"),
     lambda: tensorrt.load_package("TensorRT", "amnet.plan"),
     lambda: tensorrt.load_package("TensorRT-RTX", "amnet.plan"),
@@ -259,14 +262,35 @@ print(sorted(engine.run({})), tensorrt.graph_state())
 """
 
 
-def test_without_any_nvidia_package_a_plan_is_one_line_and_the_cpu_works(write, zoo):
+@pytest.mark.parametrize("driver", ["driver", "none"])
+def test_without_any_nvidia_package_a_plan_is_one_line_and_the_cpu_works(write, zoo, driver):
+    """A missing driver comes before a missing package, which would not help."""
     path = write(double.header(metadata=METADATA.to_json()))
-    command = [sys.executable, "-c", BLOCKED, str(path), str(zoo.root / "onnx" / "amnet.onnx")]
+    command = [sys.executable, "-c", BLOCKED, str(path), str(zoo.root / "onnx" / "amnet.onnx"), driver]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert len(lines) == 6
-    assert lines[0].startswith("CUDA needs a Python package") and "pip install cuda-bindings" in lines[0]
-    assert lines[1].startswith("PyCUDA cannot be imported") and 'pip install "edgetalk[pycuda]"' in lines[1]
-    assert lines[2].startswith("amnet.plan needs TensorRT (") and lines[2].endswith('pip install "edgetalk[tensorrt]"')
-    assert lines[3].startswith("amnet.plan needs TensorRT-RTX (") and lines[3].endswith('pip install "edgetalk[rtx]"')
-    assert lines[4].startswith("amnet.plan cannot run: CUDA needs a Python package")
-    assert lines[5] == "['frame', 'landmarks'] CUDA graph off, it needs: pip install cuda-bindings"
+    assert len(lines) == 7
+    package = "CUDA needs a Python package"
+    start = package if driver == "driver" else "this machine has no NVIDIA driver (libcuda was not found); install the"
+    assert lines[0].startswith(start)
+    assert lines[1].startswith(package) and lines[1].endswith('or: pip install "edgetalk[tensorrt]"')
+    assert lines[2].startswith("PyCUDA cannot be imported") and 'pip install "edgetalk[pycuda]"' in lines[2]
+    assert lines[3].startswith("amnet.plan needs TensorRT (") and lines[3].endswith('pip install "edgetalk[tensorrt]"')
+    assert lines[4].startswith("amnet.plan needs TensorRT-RTX (") and lines[4].endswith('pip install "edgetalk[rtx]"')
+    assert lines[5].startswith(f"amnet.plan cannot run: {start}")
+    assert lines[6] == "['frame', 'landmarks'] CUDA graph off, it needs: pip install cuda-bindings"
+
+
+@pytest.mark.parametrize("importable", [True, False])
+def test_pycuda_comes_before_cuda_bindings(monkeypatch, importable):
+    """On modules and classes that are made up."""
+    for name in ("pycuda", "pycuda.driver"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name) if importable else None)
+    monkeypatch.setattr(cuda, "PyCuda", lambda index: ("pycuda", index))
+    monkeypatch.setattr(cuda, "Bindings", lambda index: ("cuda-bindings", index))
+    monkeypatch.setattr(cuda, "has_driver", lambda: True)
+    choose = cuda.open_device.__wrapped__  # it would keep what is made up
+    assert choose(1) == choose(1, "auto") == ("pycuda" if importable else "cuda-bindings", 1)
+    assert choose(2, "pycuda") == ("pycuda", 2) and choose(3, "cuda-bindings") == ("cuda-bindings", 3)
+    monkeypatch.setattr(cuda, "has_driver", lambda: False)
+    with pytest.raises(BackendError, match="no NVIDIA driver"):
+        choose(0)

@@ -434,6 +434,15 @@ def test_a_build_that_fails_leaves_the_plan_that_was_there(small):
     assert (small.parent / "amnet.plan").read_bytes() == before
 
 
+def test_tensorrt_comes_before_tensorrt_rtx(monkeypatch):
+    """On a module that is made up."""
+    made_up = types.ModuleType("tensorrt")
+    monkeypatch.setitem(sys.modules, "tensorrt", made_up)
+    assert engine.load_package() == (made_up, "TensorRT")
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    assert engine.load_package() == (trt, "TensorRT-RTX")
+
+
 def test_neither_package_is_one_line(small):
     code = (
         "import sys; sys.modules['tensorrt'] = sys.modules['tensorrt_rtx'] = None\n"
