@@ -2,8 +2,9 @@
 
 Every row is one training at 64×64 with the same frames, images and schedule, and differs from "all" only in what its
 name says; every row has the same seeds. Several rows train at once, each in a process of its own. A row writes
-OUT/NAME-SEED.json with its scores when it is done; the same command trains what is missing. OUT/ablations.json
-collects them all, `edgetalk.train.results` makes the tables of it; OUT/ablations.jpg shows what each row draws.
+OUT/NAME-SEED.json with its scores when it is done; the same command trains what is missing, and refuses rows of another
+schedule, data set or judge. OUT/ablations.json collects them all, `edgetalk.train.results` makes the tables of it;
+OUT/ablations.jpg shows what each row draws.
 
 Table III takes loss terms away. Table IV changes the Geometric Controller: AdaIN normalises the cell's output
 before scale and shift; GC k = 1 (the released arrangement, our default) does not; GC k = 3 predicts 3×3 kernels as
@@ -24,6 +25,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from edgetalk.errors import InputError
 
 ROWS: dict[str, dict[str, Any]] = {
     "content": {"geometry": 0.0, "adversarial": 0.0},
@@ -57,6 +60,33 @@ class Job(NamedTuple):
         return f"{self.row}-{self.seed}"
 
 
+def schedule(job: Job) -> Any:
+    """Return the train.amnet.Config of a row."""
+    from edgetalk.train.amnet import Config
+
+    return Config(size=SIZE, seed=job.seed, **{**job.changes, **ROWS[job.row]})
+
+
+def kept(job: Job, data: str, frames: int, judge: dict[str, Any]) -> bool:
+    """Say whether a row is there already; InputError where what is there cannot stand in one table with the others.
+
+    `data` is the data set's name, `frames` how many of it are held out, `judge` the judge's record.
+    """
+    from edgetalk.train.amnet import described
+
+    path = job.out / f"{job.name}.json"
+    if not path.exists():
+        return False
+    found, wanted = json.loads(path.read_text()), described(schedule(job), data)
+    wanted |= {"held-out frames": frames, "judge": judge}
+    before = found["config"] | {"held-out frames": found["frames"], "judge": found["judge"]}
+    wanted = json.loads(json.dumps(wanted))
+    changed = [f"{k} {before.get(k)} → {v}" if k != "judge" else k for k, v in wanted.items() if before.get(k) != v]
+    if changed:
+        raise InputError(f"{path} is of another training ({', '.join(changed[:4])}); choose another folder with -o")
+    return True
+
+
 def train_row(job: Job) -> Path | None:
     """Train and score one row, and write OUT/NAME.json; None where it is too late to start."""
     import torch
@@ -69,7 +99,7 @@ def train_row(job: Job) -> Path | None:
 
     if time.time() > job.deadline:
         return None
-    config = amnet.Config(size=SIZE, seed=job.seed, **{**job.changes, **ROWS[job.row]})
+    config = schedule(job)
     footage = _footage(job.data, config.versions, job.device)
     if footage.device.type == "cuda":
         torch.set_num_threads(1)
@@ -163,11 +193,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
     args = parser.parse_args(arguments)
 
+    from edgetalk.train.announcers import dataset
     from edgetalk.train.commands.score import JUDGE
     from edgetalk.train.networks.landmarks import load
 
     judge = args.judge or JUDGE
-    load(judge)  # refuses now what would fail after the training
+    record = load(judge)[1]  # refuses now what would fail after the training
+    data = dataset.load(args.data)
     args.out.mkdir(parents=True, exist_ok=True)
     # Seed by seed: a run that is cut short has every row once rather than some rows twice.
     changes = {"images": args.images, "batch": args.batch}
@@ -178,7 +210,7 @@ def main(arguments: list[str] | None = None) -> None:
         for seed in range(args.seeds)
         for row in args.rows
     ]
-    jobs = [job for job in jobs if not (args.out / f"{job.name}.json").exists()]
+    jobs = [job for job in jobs if not kept(job, data.name, int((~data.train).sum()), record)]
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // args.parallel)))
     failed = 0
     with ProcessPoolExecutor(max(1, min(args.parallel, len(jobs))), get_context("spawn")) as pool:

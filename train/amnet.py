@@ -129,6 +129,12 @@ def checked(config: Config) -> Architecture:
     return architecture
 
 
+def described(config: Config, data: str) -> dict[str, Any]:
+    """Return what names a run on the data set called `data`: plain values, paths without their folders."""
+    told = asdict(config) | {"data": data, "architecture": checked(config).plain()}
+    return told | {"start": Path(config.start).name, "teacher": Path(config.teacher).name}
+
+
 class AMNetRecipe:
     """One schedule of AMNet on one data set; see loop.Recipe. Raises InputError where the schedule cannot be."""
 
@@ -136,8 +142,7 @@ class AMNetRecipe:
         architecture, hold = checked(config), holds(config)
         torch.manual_seed(config.seed)
         self.settings, self.footage = config, footage
-        self.config = asdict(config) | {"data": footage.name, "architecture": architecture.plain()}
-        self.config |= {"start": Path(config.start).name, "teacher": Path(config.teacher).name}
+        self.config = described(config, footage.name)
         self.share = max(1, config.batch // loop.worker()[1])
         self.steps = config.geometry_first + (10**9 if config.clock else config.steps)
         device = footage.device

@@ -4,7 +4,8 @@ The search enumerates architectures, keeps those whose int8 step the cost model 
 the budget, takes from each family those that use the budget best, and trains each of them for the same few pictures:
 from the teacher's weights, on the same frames in the same order, on small pictures. What is compared is the content
 loss on held-out frames. OUT/search.md and OUT/search.svg say what came out, OUT/NAME.json are the architectures; a
-finalist that has been trained is not trained again. The best is then trained in full by
+finalist that has been trained is not trained again, and one trained otherwise or on other data is refused. The best is
+then trained in full by
 
     edgetalk train amnet --variant amnet-lite --teacher FILE --data DIR -o OUT
 
@@ -146,11 +147,17 @@ def try_out(architecture: Path, footage: Footage, settings: Proxy) -> dict[str, 
 def search(
     footage: Footage, out: Path, costs: Costs, budget: float, count: int, settings: Proxy
 ) -> dict[str, dict[str, float]]:
-    """Try out `count` finalists, write the report to `out`, and return their rows by name, the best first."""
+    """Try out `count` finalists, write the report to `out`, and return their rows by name, the best first.
+
+    Raises InputError where `out` holds a search with other settings or on other data.
+    """
     out.mkdir(parents=True, exist_ok=True)
     done, told = out / "search.json", asdict(settings) | {"teacher": Path(settings.teacher).name}
+    told |= {"data": footage.name, "frames": len(footage.frames)}
     before = json.loads(done.read_text()) if done.exists() else {"proxy": told, "rows": {}}
-    rows = before["rows"] if before["proxy"] == told else {}
+    rows = before["rows"]
+    if changed := [f"{k} {before['proxy'].get(k)} → {v}" for k, v in told.items() if before["proxy"].get(k) != v]:
+        raise InputError(f"{done} is of another search ({', '.join(changed)}); choose another folder with -o")
     for architecture in finalists(costs, budget, count):
         name = name_of(architecture)
         path = out / f"{name}.json"

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -15,12 +16,14 @@ from edgetalk.engines import rewrite
 from edgetalk.errors import InputError, ModelError
 from edgetalk.export import to_onnx
 from edgetalk.metadata import AudioSpec
-from edgetalk.train import lite, loop
+from edgetalk.train import ablations, lite, loop
 from edgetalk.train.amnet import AMNetRecipe, Config
+from edgetalk.train.commands.score import JUDGE
 from edgetalk.train.lite_cost import Costs, counts
 from edgetalk.train.lite_student import Teacher, inherit
 from edgetalk.train.networks.amnet import VARIANTS, AMNet, Architecture, Cell, Reenactor
 from edgetalk.train.networks.checkpoint import load_checkpoint, save_checkpoint
+from edgetalk.train.networks.landmarks import load as load_judge
 
 TINY = Architecture((4, 6, 8), (Cell("separable", 12, 16), Cell("basic", 12, 8), Cell("pointwise", 8)), (8, 4))
 
@@ -354,3 +357,30 @@ def test_the_search_trains_each_finalist_once(footage, tmp_path, capsys):
         AMNet(architecture=Architecture.of(json.loads((tmp_path / "out" / f"{name}.json").read_text())))
     assert "<svg" in (tmp_path / "out" / "search.svg").read_text()[:2000]
     assert Path(tmp_path / "out" / "search.json").exists()
+    for other, changed, told in (
+        (dataclasses.replace(footage, name="others"), {}, "data drawn → others"),
+        (footage, {"images": 4}, "images 2 → 4"),
+    ):
+        with pytest.raises(InputError, match=rf"another search \({told}\); choose another folder with -o$"):
+            lite.search(other, tmp_path / "out", Costs.load(), 3.5, 2, dataclasses.replace(settings, **changed))
+
+
+def test_ablated_rows_of_another_training_are_refused(footage, tmp_path, monkeypatch):
+    from edgetalk.train.announcers import dataset
+
+    data = SimpleNamespace(name="drawn", train=np.arange(5) < 3)
+    monkeypatch.setattr(dataset, "load", lambda _: data)
+    job = ablations.Job("all", 0, tmp_path, tmp_path, JUDGE, {"images": 9, "batch": 2}, "cpu")
+    record = load_judge(JUDGE)[1]
+    assert not ablations.kept(job, "drawn", 2, record)
+    config = AMNetRecipe(ablations.schedule(job), footage).config
+    (tmp_path / "all-0.json").write_text(json.dumps({"config": config, "frames": 2, "judge": record}))
+    assert ablations.kept(job, "drawn", 2, record)
+    command = ["--data", str(tmp_path), "-o", str(tmp_path), "--rows", "all", "--seeds", "1", "--batch", "2"]
+    with pytest.raises(InputError, match=r"all-0.json is of another training \(images 9 → 8\); choose another folder"):
+        ablations.main([*command, "--images", "8"])
+    data.name, data.train = "others", np.arange(6) < 3
+    with pytest.raises(InputError, match=r"\(data drawn → others, held-out frames 2 → 3\)"):
+        ablations.main([*command, "--images", "9"])
+    with pytest.raises(InputError, match=r"\(judge\)"):
+        ablations.kept(job, "drawn", 2, {"another": 1})
