@@ -50,7 +50,9 @@ MEMBERS = {
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=["face"], help="what to download")
-    parser.add_argument("-o", "--output", metavar="FOLDER", help="where to (default: the user's cache)")
+    parser.add_argument(
+        "-o", "--output", metavar="FOLDER", help="where to, then set EDGETALK_CACHE to it (default: the user's cache)"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -96,6 +98,6 @@ def download(folder: Path) -> Path:
         reason = (lines or result.stderr.split("\n")[-2:] or ["no reason given"])[-1].strip().rstrip(".")
         raise BackendError(
             f"pip could not download {PROJECT} ({reason}); check the network and pip's index, or fetch it on another "
-            "machine with -o and copy the folder"
+            "machine with -o FOLDER, copy the folder and set EDGETALK_CACHE to it"
         )
     return wheels[0]

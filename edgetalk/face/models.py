@@ -36,13 +36,14 @@ def cache_folder() -> Path:
 def face_models(models: str | os.PathLike[str] | None = None) -> FaceModels:
     """Return the files of the two networks, from the folder `models` or, where it is None, from the user's cache.
 
-    Raises FileNotFoundError where that folder lacks one of them, and BackendError where nothing was fetched.
+    EDGETALK_CACHE may also name the folder itself that `edgetalk fetch face -o FOLDER` filled. Raises
+    FileNotFoundError where the folder `models` lacks one of them, and BackendError where nothing was fetched.
     """
-    folder = cache_folder() / CACHE if models is None else Path(models)
-    files = FaceModels(folder / DETECTOR, folder / MESH)
-    missing = [file for file in files if not file.is_file()]
-    if missing and models is not None:
+    for folder in (cache_folder(), cache_folder() / CACHE) if models is None else (Path(models),):
+        files = FaceModels(folder / DETECTOR, folder / MESH)
+        missing = [file for file in files if not file.is_file()]
+        if not missing:
+            return files
+    if models is not None:
         raise FileNotFoundError(errno.ENOENT, "No such face model", str(missing[0]))
-    if missing:
-        raise BackendError(f"face tracking needs {missing[0].name}, which is not in {folder}; run: edgetalk fetch face")
-    return files
+    raise BackendError(f"face tracking needs {missing[0].name}, which is not in {folder}; run: edgetalk fetch face")

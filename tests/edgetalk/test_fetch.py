@@ -84,13 +84,15 @@ def test_a_second_call_asks_nobody_and_a_damaged_file_is_fetched_again(index, tm
     assert damaged.read_bytes() == CONTENTS["face_landmark.tflite"]
 
 
-def test_another_folder_can_be_named(index, tmp_path):
+def test_another_folder_can_be_named(index, tmp_path, monkeypatch):
     assert main(["fetch", "face", "-o", str(tmp_path / "a/b")]) == 0
     assert everything(tmp_path / "a/b") == sorted(CONTENTS)
     assert not (tmp_path / "cache").exists()
     assert face_models(tmp_path / "a/b").mesh == tmp_path / "a/b/face_landmark.tflite"
     with pytest.raises(FileNotFoundError, match="No such face model"):
         face_models(tmp_path)
+    monkeypatch.setenv("EDGETALK_CACHE", str(tmp_path / "a/b"))  # as commands are told of it
+    assert face_models() == face_models(tmp_path / "a/b")
 
 
 def refused(capfd, tmp_path):
