@@ -135,5 +135,8 @@ def of_avatar(face: str | os.PathLike[str] | Avatar, weights: str, *, use: str =
     if avatar.film is None:
         raise InputError(f"{name} holds one picture and no identity; give a portrait, or an avatar of a film")
     if avatar.weights != weights:
-        raise ModelError(f"{name} was prepared with other weights than those of the engine; prepare it again")
+        raise ModelError(
+            f"{name} was prepared for another network, whose identities mean nothing to this one; give a picture of "
+            "the person instead"
+        )
     return avatar.film.identity

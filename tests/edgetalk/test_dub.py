@@ -410,7 +410,9 @@ def test_the_terms_of_an_avatar_are_kept(tmp_path, target):
     dub("limited")
     with pytest.raises(ModelError, match=r"limited.avatar is for non-commercial use \(licence: for family\)"):
         dub("limited", use="commercial")
-    with pytest.raises(ModelError, match="strange.avatar was prepared with other weights"):
+    with pytest.raises(
+        ModelError, match="strange.avatar was prepared for another network, .*; give a picture of the person instead"
+    ):
         dub("strange")
     with pytest.raises(InputError, match="picture.avatar holds one picture and no identity"):
         dub("picture")
