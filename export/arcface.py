@@ -149,8 +149,14 @@ def _framed(model: onnx.ModelProto, name: str, vector: str, size: int, scale: fl
         helper.make_node("Div", ["edgetalk/planes", "edgetalk/scale"], ["edgetalk/scaled"]),
         helper.make_node("Add", ["edgetalk/scaled", "edgetalk/shift"], [name]),
     ]
+    length = helper.make_node("ReduceL2", [vector], ["edgetalk/length"], keepdims=1)
+    if next(used.version for used in model.opset_import if used.domain in ("", "ai.onnx")) < 18:
+        length.attribute.append(helper.make_attribute("axes", [1]))
+    else:  # an input since then
+        graph.initializer.append(numpy_helper.from_array(np.array([1]), "edgetalk/axes"))
+        length.input.append("edgetalk/axes")
     after = [
-        helper.make_node("ReduceL2", [vector], ["edgetalk/length"], axes=[1], keepdims=1),
+        length,
         helper.make_node("Div", [vector, "edgetalk/length"], ["identity"]),
     ]
     nodes = list(graph.node)

@@ -90,7 +90,7 @@ def test_a_licence_is_asked_for(tmp_path):
     assert metadata_of(tmp_path / "arcface.onnx").use == "any"
 
 
-def write_onnx(path, weights, pixels=False, size=112, outputs=1):
+def write_onnx(path, weights, pixels=False, size=112, outputs=1, opset=11):
     """A tiny extractor as converters write it: planes in, vectors of any length out."""
     make = helper.make_node
     nodes = [make("Sub", ["input.1", "mean"], ["x0"]), make("Mul", ["x0", "factor"], ["x1"])] if pixels else []
@@ -108,16 +108,17 @@ def write_onnx(path, weights, pixels=False, size=112, outputs=1):
         [helper.make_tensor_value_info("683", TensorProto.FLOAT, ["None", 32])] * outputs,
         [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in constants.items()],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)])
-    model.ir_version = 6
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+    model.ir_version = 6 if opset < 15 else 8
     onnx.save(model, path)
 
 
+@pytest.mark.parametrize("opset", [11, 18])
 @pytest.mark.parametrize("pixels", [False, True])
-def test_onnx_keeps_its_graph(pixels, portrait, tmp_path):
+def test_onnx_keeps_its_graph(pixels, opset, portrait, tmp_path):
     random = np.random.default_rng(9)
     kernel, matrix = random.normal(size=(8, 3, 16, 16)) / 16, random.normal(size=(8 * 49, 32)) / 16
-    write_onnx(tmp_path / "w600k.onnx", (kernel, matrix), pixels)
+    write_onnx(tmp_path / "w600k.onnx", (kernel, matrix), pixels, opset=opset)
     to_onnx(tmp_path / "w600k.onnx", tmp_path / "arcface.onnx", family="arcface", licence=TERMS)
     patches = (portrait[0].astype(np.float64) / 127.5 - 1).reshape(7, 16, 7, 16, 3)
     vector = np.einsum("iajbc,ocab->oij", patches, kernel).reshape(-1) @ matrix
