@@ -60,13 +60,15 @@ def preflight(path: Path) -> list[str]:
         f"{package.__version__} is here",
         f"device        {device.name} ({device.capability}), {free / 2**30:.1f} of {total / 2**30:.1f} GiB free",
         f"driver        CUDA {device.driver} through {device.provider}",
-        f"graph         {graph_state()}",
+        f"graph         {graph_state(plan.product)}",
     ]
 
 
-def graph_state() -> str:
-    """Say whether steps are recorded as CUDA graphs on this machine."""
-    return "CUDA graph on" if can_capture() else "CUDA graph off, it needs: pip install cuda-bindings"
+def graph_state(product: str) -> str:
+    """Say whether steps are recorded as CUDA graphs on this machine, by plans of this product."""
+    # The extra knows which cuda-bindings fit a Jetson's CUDA.
+    extra = plans.EXTRAS[product]
+    return "CUDA graph on" if can_capture() else f'CUDA graph off, it needs: pip install "edgetalk[{extra}]"'
 
 
 def fit(plan: plans.Plan, device: str, provider: str = "auto") -> tuple[types.ModuleType, Device]:
@@ -211,7 +213,7 @@ class TensorRT:
         self.metadata = plan.text
         self.device = (
             f"{gpu.name} ({gpu.capability}), {plan.product} {package.__version__}, {plan.metadata.precision}, "
-            f"{graph_state() if graph else 'CUDA graph off as asked'}"
+            f"{graph_state(plan.product) if graph else 'CUDA graph off as asked'}"
         )
         self._record = graph and can_capture()
         self._graph: Graph | None = None

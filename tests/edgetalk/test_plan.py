@@ -201,6 +201,47 @@ def test_a_plan_that_fits_is_described(bytes_of_plans, write, monkeypatch):
     assert f"graph CUDA graph o{'n' if cuda.can_capture() else 'ff'}" in told
 
 
+@pytest.mark.parametrize(
+    ("product", "extra", "captures", "state"),
+    [
+        ("TensorRT", "tensorrt", True, "on"),
+        ("TensorRT", "tensorrt", False, "off"),
+        ("TensorRT-RTX", "rtx", False, "off"),
+    ],
+)
+def test_doctor_tells_whether_steps_are_graphs(write, monkeypatch, capsys, product, extra, captures, state):
+    """On a device and a package that are doubles."""
+    magic, version = (b"ftrt", "10.3.0.26") if product == "TensorRT" else (b"vtrt", "1.7.1.116")
+    package, device = types.ModuleType("double"), double.Device()
+    package.__version__, device.capability = version, "8.7"
+    monkeypatch.setitem(sys.modules, plans.PACKAGES[product], package)
+    monkeypatch.setattr(backend, "open_device", lambda *_: device)
+    monkeypatch.setattr(backend, "can_capture", lambda: captures)
+    path = write(double.header(magic, tuple(map(int, version.split("."))), METADATA.to_json()))
+    assert main(["doctor", str(path)]) == 0
+    told = capsys.readouterr().out.splitlines()
+    hint = "" if captures else f', it needs: pip install "edgetalk[{extra}]"'
+    assert f"graph         CUDA graph {state}{hint}" in told
+    assert told[-1] == "fits          this machine can run it"
+
+
+@pytest.mark.parametrize(("product", "extra"), [("TensorRT", "tensorrt"), ("TensorRT-RTX", "rtx")])
+def test_a_gpu_without_the_package_of_the_plan(write, monkeypatch, product, extra):
+    device = double.Device()
+    device.capability = "8.7"
+    monkeypatch.setattr(backend, "open_device", lambda *_: device)
+    monkeypatch.setitem(sys.modules, plans.PACKAGES[product], None)
+    monkeypatch.setattr(plans.platform, "machine", lambda: "x86_64")
+    path = write(double.header(b"ftrt" if product == "TensorRT" else b"vtrt", metadata=METADATA.to_json()))
+    message = refused(path, BackendError)
+    assert message.startswith(f"amnet.plan needs {product} (import of {plans.PACKAGES[product]} halted")
+    assert message.endswith(f'pip install "edgetalk[{extra}]"')
+    device.capability = "8.9"  # what is wrong with the file comes first
+    assert refused(path).startswith("amnet.plan was built for 8.7")
+    monkeypatch.setattr(plans.platform, "machine", lambda: "aarch64")
+    assert plans.install("TensorRT") == "sudo apt install python3-libnvinfer (docs/jetson.md)"
+
+
 def no_gpu():
     try:
         cuda.open_device()
@@ -258,7 +299,7 @@ for call in (
     except BackendError as error:
         print(error)
 engine = open_engine(sys.argv[2], precision="f32")
-print(sorted(engine.run({})), tensorrt.graph_state())
+print(sorted(engine.run({})), tensorrt.graph_state("TensorRT"))
 """
 
 
@@ -277,7 +318,7 @@ def test_without_any_nvidia_package_a_plan_is_one_line_and_the_cpu_works(write, 
     assert lines[3].startswith("amnet.plan needs TensorRT (") and lines[3].endswith('pip install "edgetalk[tensorrt]"')
     assert lines[4].startswith("amnet.plan needs TensorRT-RTX (") and lines[4].endswith('pip install "edgetalk[rtx]"')
     assert lines[5].startswith(f"amnet.plan cannot run: {start}")
-    assert lines[6] == "['frame', 'landmarks'] CUDA graph off, it needs: pip install cuda-bindings"
+    assert lines[6] == "['frame', 'landmarks'] CUDA graph off, it needs: pip install \"edgetalk[tensorrt]\""
 
 
 @pytest.mark.parametrize("importable", [True, False])
