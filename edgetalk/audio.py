@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from .clock import SAMPLE_RATE
 from .errors import InputError
 from .files import plain
-from .preprocess import MAX_PEAK
+from .preprocess import MAX_PEAK, check_pcm
 
 Array = NDArray[np.float32]
 
@@ -66,6 +66,19 @@ def read(path: str | os.PathLike[str]) -> Array:
 
         mono = soxr.resample(mono, rate, SAMPLE_RATE)
     return np.clip(mono, -1.0, 1.0)
+
+
+def of(audio: str | os.PathLike[str] | Array) -> Array:
+    """Return the sound of a file as `read` does, or 16 kHz mono float32 PCM, (N,), as it is.
+
+    Raises as `read`, and InputError where PCM is of another kind or has no samples.
+    """
+    if isinstance(audio, str | os.PathLike):
+        return read(audio)
+    pcm = check_pcm(audio)
+    if not len(pcm):
+        raise InputError("pcm: got 0 samples, expected sound")
+    return pcm
 
 
 def _with_soundfile(path: Path) -> tuple[Array, int] | None:

@@ -24,7 +24,7 @@ from .clock import SAMPLE_RATE
 from .metadata import AudioSpec
 from .motion import Idle
 from .preprocess import windows
-from .render import front_end, render, streams
+from .render import render, streams
 from .session import MODELS, Session
 from .video import Writer
 
@@ -104,7 +104,7 @@ def step_work(session: Session, pcm: Array) -> Callable[[], Image]:
 
 def controls(session: Session, pcm: Array) -> Iterator[tuple[Array, ...]]:
     """Return what step takes for every frame of `pcm`, with idle motion."""
-    return session.controls(windows(pcm, front_end(session), session.fps), Idle(0, session.fps))
+    return session.controls(windows(pcm, session.front_end(), session.fps), Idle(0, session.fps))
 
 
 def first_of_stream(session: Session) -> float:
@@ -152,7 +152,7 @@ def run(
     with Session(engine, avatar=avatar, device=device, threads=threads) as session:
         load = time.perf_counter() - start
         pcm = sentence(seconds)
-        fps, spec = session.fps, front_end(session)
+        fps, spec = session.fps, session.front_end()
         rounds = int(seconds * fps)
         step = step_work(session, pcm)
         first = sample(step, 1, 0)[0]

@@ -32,7 +32,7 @@ from .errors import InputError
 from .face import Face
 from .metadata import AudioSpec
 from .overlap import Job, overlap
-from .preprocess import Array, Picture, check_pcm, windows
+from .preprocess import Array, Picture, windows
 from .reader import Reader
 from .stages import Pipeline, Stage
 from .targets import FITS, Faces, Target, length, targets, with_references
@@ -111,9 +111,7 @@ def dub(
     check_stated(use)
     if fit not in FITS:
         raise InputError(f"fit: got {fit!r}, expected one of {', '.join(FITS)}")
-    pcm = sound.read(audio) if isinstance(audio, str | os.PathLike) else check_pcm(audio)
-    if not len(pcm):
-        raise InputError("pcm: got 0 samples, expected sound")
+    pcm = sound.of(audio)
     film = Reader(video)
     side_by_side = streams or render.streams(threads)
     with contextlib.ExitStack() as opened:

@@ -17,10 +17,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from . import audio
 from .backends import cores
 from .clock import SAMPLE_RATE, frame_count
-from .errors import InputError, ModelError
-from .metadata import AudioSpec
 from .motion import Motion
 from .overlap import Job, overlap
 from .preprocess import windows
@@ -65,13 +64,6 @@ def streams(threads: int | None) -> int:
     return min(STREAMS, max(1, threads or cores()))  # the engine refuses what is less, in better words
 
 
-def front_end(session: Session) -> AudioSpec:
-    """Return how the session's network hears; raises ModelError where its metadata does not say it."""
-    if session.metadata.audio is None:
-        raise ModelError("the engine does not say how it hears; export it again, or call Session.step")
-    return session.metadata.audio
-
-
 def render(
     session: Session,
     pcm: Array,
@@ -85,12 +77,10 @@ def render(
 
     A session of several streams makes as many frames at a time, each in fewer threads: more frames per second than
     one after another in all threads. `progress(done, total)` is called after every frame. The file appears when it
-    is whole: an exception or Ctrl-C leaves nothing behind. Raises InputError where there is no sound, and what
-    Session.step and Writer raise.
+    is whole: an exception or Ctrl-C leaves nothing behind. Raises InputError where there is no sound, ModelError where
+    the engine does not say how it hears, and what Session.step and Writer raise.
     """
-    spec = front_end(session)
-    if not len(pcm):
-        raise InputError("pcm: got 0 samples, expected sound")
+    spec, pcm = session.front_end(), audio.of(pcm)
     total = frame_count(len(pcm), fps)
     timings = Timings(sound=len(pcm) / SAMPLE_RATE)
     inputs = enumerate(session.controls(windows(pcm, spec, fps), motion))

@@ -263,10 +263,8 @@ class Session:
         BackendError.
         """
         self._check_open()
-        spec, rate = self._front_end(), self._rate(fps)
-        pcm = sound.read(audio) if isinstance(audio, str | os.PathLike) else check_pcm(audio)
-        if not len(pcm):
-            raise InputError("pcm: got 0 samples, expected sound")
+        spec, rate = self.front_end(), self._rate(fps)
+        pcm = sound.of(audio)
         life = self.motion(motion, seed, rate, frames=frame_count(len(pcm), rate))
         return self._animate(windows(pcm, spec, rate), life, rate)
 
@@ -288,7 +286,7 @@ class Session:
                 f"pcm_chunks: got {type(pcm_chunks).__name__}, expected an iterable of float32 arrays; "
                 "pass a whole sound to talk, or as [pcm]"
             )
-        spec, rate = self._front_end(), self._rate(fps)
+        spec, rate = self.front_end(), self._rate(fps)
         stream = WindowStream(spec, rate)
 
         def cut() -> Iterator[NDArray[np.float32]]:
@@ -337,7 +335,8 @@ class Session:
         """
         self.at = int((frame + Fraction(1, 2)) * self.fps / rate)
 
-    def _front_end(self) -> AudioSpec:
+    def front_end(self) -> AudioSpec:
+        """Return how the network hears; raises ModelError where its metadata does not say it."""
         if self.metadata.audio is None:
             raise ModelError(f"{self._path.name} does not say how it hears; export it again, or call step")
         return self.metadata.audio

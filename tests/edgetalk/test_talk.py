@@ -105,6 +105,20 @@ def test_sound_in_every_form(engine, tmp_path):
         assert frames == max(1, int(pcm_seconds * 25))
 
 
+@pytest.mark.parametrize(
+    ("pcm", "words"),
+    [
+        (np.zeros(0, np.float32), "pcm: got 0 samples, expected sound"),
+        (np.zeros(9, np.int16), "pcm: got int16"),
+        (np.full(9, np.nan, np.float32), "pcm: got NaN"),
+    ],
+)
+def test_sound_that_cannot_be_said_is_refused_before_the_film_begins(engine, tmp_path, pcm, words):
+    with Session(engine) as session, pytest.raises(InputError, match=words):
+        render(session, pcm, tmp_path / "o.mp4", motion.still(), Fraction(25))
+    assert not list(tmp_path.glob("o.mp4*"))
+
+
 def test_command(engine, wav, tmp_path, edgetalk_cli):
     run = edgetalk_cli("talk", engine, "--audio", wav, "--fps", "30000/1001", "-o", tmp_path / "o.mp4")
     assert run.returncode == 0 and not run.stderr  # no bar where nobody watches
