@@ -138,6 +138,8 @@ def described(config: Config, data: str) -> dict[str, Any]:
 class AMNetRecipe:
     """One schedule of AMNet on one data set; see loop.Recipe. Raises InputError where the schedule cannot be."""
 
+    shown = "source, truth, generated"
+
     def __init__(self, config: Config, footage: Footage, compiled: bool = False):
         architecture, hold = checked(config), holds(config)
         torch.manual_seed(config.seed)
@@ -280,6 +282,11 @@ class AMNetRecipe:
         picture = ((torch.cat(rows, 1).clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
         write_picture(path, picture)
 
+    def checkpoint(self, run: Path, step: int) -> None:
+        """Write `save_checkpoint`'s file as run/amnet.safetensors."""
+        seen = max(0, step - self.settings.geometry_first) * self.settings.batch
+        self.save_checkpoint(run / "amnet.safetensors", images_seen=seen)
+
     def save_checkpoint(self, path: Path, **told: Any) -> None:
         """Write the averaged weights in half precision, the persons' neutral pictures and what was trained."""
         limits = {"pose": [round(angle, 3) for angle in self.footage.pose.abs().amax(0).tolist()]}
@@ -316,7 +323,4 @@ def run(args: argparse.Namespace) -> None:
     recipe = AMNetRecipe(config, footage, args.compile)
     reached = loop.train(recipe, args.out, minutes=args.minutes)
     if loop.worker()[0] == 0:
-        recipe.save_checkpoint(
-            args.out / "amnet.safetensors", images_seen=max(0, reached - config.geometry_first) * config.batch
-        )
         print(f"{args.out / 'amnet.safetensors'}: {reached} of {recipe.steps} steps; see {args.out / 'index.html'}")

@@ -3,7 +3,8 @@
 A run is a folder: `state.safetensors` (all tensors and the step, renamed when whole), `log.jsonl` (one line of losses
 per interval), `sheets/` (pictures), `index.html` (losses and the last sheets, self-contained). What belongs to a step
 is derived from the seed and the step's number alone, so a run that was killed goes on as if it had not been.
-Several GPUs: start the same command with torchrun; gradients are averaged and each process draws its own share.
+Several GPUs: start the same command with torchrun, where the recipe averages its gradients (amnet.py does); each
+process draws its own share.
 """
 
 from __future__ import annotations
@@ -31,11 +32,17 @@ class Recipe(Protocol):
     steps: int
     """Steps of the whole schedule."""
 
+    shown: str
+    """What a sheet shows beside or above each other, for its caption."""
+
     def step(self, number: int) -> dict[str, Tensor]:
         """Take one optimiser step and return its losses, 0-d, still on the device."""
 
     def tensors(self) -> dict[str, Tensor]:
         """Return everything that a resumed run needs, by name; the loop saves it and copies it back in place."""
+
+    def checkpoint(self, run: Path, step: int) -> None:
+        """Write what `step` steps have made of the network into the folder `run`, for all but the loop."""
 
     def sheet(self, path: Path) -> None:
         """Write a picture of what the network makes now."""
@@ -158,7 +165,8 @@ def train(
 ) -> int:
     """Run the schedule, or `minutes` of it, from where the folder `run` stands; return the step reached.
 
-    Saves every `save_every` seconds and draws a sheet every `sheet_every` seconds; a kill loses at most that.
+    Saves state and checkpoint every `save_every` seconds and draws a sheet every `sheet_every` seconds; a kill loses at
+    most that.
     """
     from .page import write_page
 
@@ -181,9 +189,10 @@ def train(
         if chief:
             means()  # the next line of the log may be far, and what is saved takes the place of something whole
             _save(recipe, run, step)
+            recipe.checkpoint(run, step)
             if draw:
                 recipe.sheet(run / "sheets" / f"{step:07d}.jpg")
-            write_page(run, dict(recipe.config))
+            write_page(run, dict(recipe.config), recipe.shown)
 
     def in_time() -> bool:
         return minutes is None or agreed(time.monotonic() - start) < minutes * 60
@@ -212,4 +221,6 @@ def train(
         raise
     if step > begin:
         keep(draw=True)
+    elif chief and step:  # nothing was left to do, but its checkpoint may be gone
+        recipe.checkpoint(run, step)
     return step

@@ -28,8 +28,8 @@ def _curve(name: str, steps: list[int], values: list[float], colour: str) -> str
     )
 
 
-def write_page(run: Path, config: dict[str, Any]) -> None:
-    """Write run/index.html from run/log.jsonl and run/sheets."""
+def write_page(run: Path, config: dict[str, Any], shown: str) -> None:
+    """Write run/index.html from run/log.jsonl and run/sheets; `shown` says what is on a sheet."""
     log = run / "log.jsonl"
     lines = [json.loads(line) for line in log.read_text().splitlines() if line.endswith("}")] if log.exists() else []
     names = [name for name in (lines[-1] if lines else {}) if name != "step"]
@@ -40,7 +40,7 @@ def write_page(run: Path, config: dict[str, Any]) -> None:
     sheets = []
     for sheet in sorted((run / "sheets").glob("*.jpg"))[-3:][::-1]:
         data = base64.b64encode(sheet.read_bytes()).decode()
-        caption = f"step {int(sheet.stem)}: source, truth, generated"
+        caption = f"step {int(sheet.stem)}: {html.escape(shown)}"
         sheets.append(f'<h2>{caption}</h2><img alt="{caption}" src="data:image/jpeg;base64,{data}">')
     rows = "".join(f"<tr><td>{html.escape(k)}<td>{html.escape(str(v))}" for k, v in config.items())
     style = "body{font:15px system-ui;max-width:1500px;margin:2em auto;padding:0 1em}img{max-width:100%}"

@@ -145,6 +145,7 @@ class SwapRecipe:
     """
 
     family = "wavsyncswap"
+    shown = "target, reference, truth, generated"
 
     def __init__(
         self,
@@ -155,6 +156,11 @@ class SwapRecipe:
         begun: Path | None = None,
         compiled: bool = False,
     ) -> None:
+        if (processes := loop.worker()[1]) > 1:
+            raise InputError(
+                f"torchrun: got {processes} processes, expected one, since this recipe averages no gradients; start "
+                "the command without it"
+            )
         self.settings, self.data, self.experts, self.until = config, data, experts, until
         torch.manual_seed(config.seed)
         device = data.device
@@ -368,20 +374,20 @@ class SwapRecipe:
 
     @torch.no_grad()
     def sheet(self, path: Path) -> None:
-        """Write target, reference, truth and picture of twelve training rows, and the checkpoint beside the run."""
+        """Write target, reference, truth and picture of twelve training rows, side by side."""
         batch, network = self.draw(0), self.averaged()
-        if not all(bool(t.isfinite().all()) for t in network.parameters()):
-            return  # the checkpoint before is the better one
         rows = [*range(min(6, self.settings.singles)), *range(len(batch.target))[-6:]]
         some = Batch(*(t[rows] for t in batch[:-1]), batch.sync)
         with autocast(self.data.device):
             made = self.make(network, some).frames
         write_sheet(path, [some.target, some.reference, some.true, made])
-        run = path.parent.parent
+
+    def checkpoint(self, run: Path, step: int) -> None:
+        """Write the averaged weights and what they were trained on as run/FAMILY.safetensors."""
         store.save(
             run / f"{self.family}.safetensors",
             self.family,
-            network,
+            self.averaged(),
             self.network_config,
             training=asdict(self.settings),
             images=self.before.get("images", 0) + int(self.clock[1]),

@@ -158,11 +158,38 @@ def test_train_writes_its_folder_and_stops_at_the_end(tmp_path):
     recipe = AMNetRecipe(SMALL, footage())
     told: list[str] = []
     assert loop.train(recipe, tmp_path / "run", show=told.append) == SMALL.steps == 6
-    assert {p.name for p in (tmp_path / "run").iterdir()} == {"state.safetensors", "log.jsonl", "sheets", "index.html"}
+    files = {"state.safetensors", "amnet.safetensors", "log.jsonl", "sheets", "index.html"}
+    assert {p.name for p in (tmp_path / "run").iterdir()} == files
+    assert load_checkpoint(tmp_path / "run" / "amnet.safetensors").training["images_seen"] == 12
     page = (tmp_path / "run" / "index.html").read_text()
-    assert "L_C" in page and "data:image/jpeg;base64," in page and "http" not in page.replace("http://www.w3", "")
+    assert (
+        "step 6: source, truth, generated" in page
+        and "L_C" in page
+        and "data:image/jpeg;base64," in page
+        and "http" not in page.replace("http://www.w3", "")
+    )
     assert told and "step 6/6" in told[-1]
+    (tmp_path / "run" / "amnet.safetensors").unlink()
     assert loop.train(AMNetRecipe(SMALL, footage()), tmp_path / "run") == 6  # nothing left to do
+    assert load_checkpoint(tmp_path / "run" / "amnet.safetensors").training["images_seen"] == 12
+
+
+def test_what_is_interrupted_leaves_a_checkpoint(tmp_path):
+    recipe = AMNetRecipe(SMALL, footage())
+    step = recipe.step
+
+    def interrupted(number):
+        if number == 2:
+            raise KeyboardInterrupt
+        return step(number)
+
+    recipe.step = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(recipe, tmp_path)
+    checkpoint = load_checkpoint(tmp_path / "amnet.safetensors")
+    assert checkpoint.training["images_seen"] == 4 and not list((tmp_path / "sheets").iterdir())
+    weights = {name: tensor.half().float() for name, tensor in recipe.averaged().state_dict().items()}
+    torch.testing.assert_close(checkpoint.network.state_dict(), weights, rtol=0, atol=0)
 
 
 def test_a_run_refuses_another_configuration(tmp_path):

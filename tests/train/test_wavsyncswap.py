@@ -319,12 +319,15 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(swaps, tmp_path):
     loop.train(straight, tmp_path / "straight", show=lambda _: None)
     with pytest.raises(KeyboardInterrupt):
         loop.train(killed(tiny(swaps, "default", singles=2), 1), tmp_path / "halves", show=lambda _: None)
+    assert store.load(tmp_path / "halves" / "wavsyncswap.safetensors", "wavsyncswap")[1]["images"] == 12
+    assert not list((tmp_path / "halves" / "sheets").iterdir())
     again = tiny(swaps, "default", singles=2)
     assert loop.train(again, tmp_path / "halves", show=lambda _: None) == straight.steps == 3
     for name, tensor in straight.network.state_dict().items():
         torch.testing.assert_close(again.network.state_dict()[name], tensor, msg=name)
     network, record = store.load(tmp_path / "straight" / "wavsyncswap.safetensors", "wavsyncswap")
     assert record["images"] == 36 and network.config == straight.network_config
+    assert "step 3: target, reference, truth, generated" in (tmp_path / "straight" / "index.html").read_text()
     longer = tiny(swaps, "default", singles=2, images=48)
     assert loop.train(longer, tmp_path / "halves", show=lambda _: None) == 4
     with pytest.raises(ModelError, match="expected 'arcface'"):
@@ -378,6 +381,12 @@ def test_the_whole_command_names_the_logs_of_what_failed(swaps, tmp_path, monkey
     args.speech = tmp_path / "none.npz"
     with pytest.raises(FileNotFoundError):
         whole_command.run(args)
+
+
+def test_several_processes_are_refused(swaps, monkeypatch):
+    monkeypatch.setattr(loop, "worker", lambda: (1, 2))
+    with pytest.raises(InputError, match="torchrun: got 2 processes, expected one"):
+        tiny(swaps, "default")
 
 
 def test_experts_below_their_floor_give_no_loss(swaps, tmp_path):
