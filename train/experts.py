@@ -30,6 +30,8 @@ FLOORS = {"identity": {"auc": 0.97}, "sync": {"window_accuracy": 0.80, "offset_w
 """Held-out scores below which no generator is trained against an expert."""
 CROP, LOWER = 76, 3
 """Side in pixels of the part of a 96-pixel frame that ArcFace sees, and how far its centre lies below the frame's."""
+SEEN = (CROP / SIZE, LOWER / SIZE)
+"""The same as fractions of the frame, which an export cuts out by."""
 WINDOWS = 8
 """Windows of each clip in a batch of the lip-sync expert."""
 
@@ -441,7 +443,7 @@ def main(arguments=None) -> None:
         return
     if args.kind == "identity":
         scores = score_identity(network, test, LOOKS, POSES)
-        store.save(args.o, "arcface", network, config, scores=scores, seed=args.seed)
+        store.save(args.o, "arcface", network, config, scores=scores, seed=args.seed, crop=SEEN)
     else:
         valid = Swaps(args.data, args.speech, device, "valid", stills=False)
         wait_for(valid, lambda d: d.clips > 0, args.patience)

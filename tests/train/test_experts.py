@@ -223,6 +223,15 @@ def test_experts_learn_on_a_toy(drawn):
     }
 
 
+def test_an_identity_expert_tells_what_it_was_cut_out_by(drawn, tmp_path):
+    torch.set_num_threads(1)
+    experts.main(["identity", "--data", str(drawn / "data"), "--speech", str(drawn / "speech.npz"), "--seconds", "0",
+                  "--people", "4", "--enough", "1", "--width", "0.125", "--size", "32",
+                  "-o", str(tmp_path / "identity-a.safetensors")])  # fmt: skip
+    _, record = store.load(tmp_path / "identity-a.safetensors", "arcface")
+    assert record["crop"] == [76 / 96, 3 / 96]
+
+
 def test_a_sync_expert_is_scored_on_known_voices_or_not_at_all(drawn, tmp_path):
     torch.set_num_threads(1)
     for path in (drawn / "data").glob("*-clip-*"):
