@@ -11,6 +11,7 @@ A plan holds code for the device: open only plans that you trust, as you would a
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 import importlib
 import logging
@@ -221,21 +222,24 @@ class TensorRT:
         self._buffers: dict[str, Buffer] = {}
         self._context: Any = None
         self._stream = self._done = 0
+        self._whole = True  # whether the last run came to its end, so that the device holds what the host does
         try:
             with gpu.current():
                 self._bind(self._shared.engine, package)
-        except BaseException:
-            self.close()
+        except BaseException as error:
+            with contextlib.suppress(BackendError):  # its cause is `error`, which is what to tell
+                self.close()
+            if isinstance(error, BackendError):
+                raise BackendError(f"{self._name} cannot be opened: {error}") from error
             raise
 
     def _bind(self, engine: Any, trt: Any) -> None:
         self._lines.clear()
         self._context = engine.create_execution_context()
         if self._context is None:
-            raise BackendError(
-                f"{self._name} got no execution context ({self._lines}); close other programs on this GPU"
-            )
-        self._stream, self._done = self._gpu.stream(), self._gpu.event()
+            raise BackendError(f"it got no execution context ({self._lines}); close other programs on this GPU")
+        self._stream = self._gpu.stream()
+        self._done = self._gpu.event()
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         specs = {n: TensorSpec(_dtype(engine, n), tuple(engine.get_tensor_shape(n))) for n in names}
         fed = {n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT}
@@ -251,7 +255,7 @@ class TensorRT:
             capacity = math.prod(shapes[name]) * spec.dtype.itemsize
             self._buffers[name] = buffer = Buffer(self._gpu, spec.dtype, capacity)
             if not self._context.set_tensor_address(name, buffer.pointer):
-                raise BackendError(f"{self._name} refused the buffer of {name} ({self._lines}); rebuild the plan")
+                raise BackendError(f"it refused the buffer of {name} ({self._lines}); rebuild the plan")
         self._feeds = {name: self._buffers[name] for name in self.inputs}
         for buffer in self._feeds.values():
             self._gpu.upload(buffer.pointer, buffer.host, self._stream)
@@ -279,29 +283,37 @@ class TensorRT:
     def run(self, feeds: Arrays) -> Arrays:
         if self._context is None:
             raise BackendError(f"{self._name} is closed; open it again")
-        with self._gpu.current():
-            self._feed(feeds)
-            if self._graph is not None:
-                self._graph.launch(self._stream)
-            elif self._warm and self._record:
-                self._capture()
-            else:
-                self._enqueue()
-            self._warm = True
-            self._finish()
+        try:
+            with self._gpu.current():
+                self._feed(feeds)
+                if self._graph is not None:
+                    self._graph.launch(self._stream)
+                elif self._warm and self._record:
+                    self._capture()
+                else:
+                    self._enqueue()
+                self._warm = True
+                self._finish()
+        except BackendError as error:
+            raise BackendError(f"{self._name} failed while it ran: {error}") from error
+        self._whole = True
         return self._results
 
     def _feed(self, feeds: Arrays) -> None:
-        """Copy into pinned memory and start the upload; what is not fed stays on the device as it is."""
+        """Copy into pinned memory and start the upload; what is not fed stays on the device as it is.
+
+        After a run that failed all inputs are uploaded, for nobody knows which of them had arrived.
+        """
+        whole, self._whole = self._whole, False
         try:
             if any(value.shape != self._feeds[name].host.shape for name, value in feeds.items()):
                 self._reshape(self._batch(feeds))
             for name, value in feeds.items():
-                buffer = self._feeds[name]
-                np.copyto(buffer.host, value)
-                self._gpu.upload(buffer.pointer, buffer.host, self._stream)
+                np.copyto(self._feeds[name].host, value)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{self._name} takes {self.inputs}, not what was fed: {error}") from error
+        for name in feeds if whole else self._feeds:
+            self._gpu.upload(self._feeds[name].pointer, self._feeds[name].host, self._stream)
 
     def _batch(self, feeds: Arrays) -> int:
         """Return the batch that all inputs have, fed now or before; ValueError where a shape does not fit."""
@@ -322,7 +334,7 @@ class TensorRT:
     def _enqueue(self) -> None:
         self._lines.clear()
         if not self._context.execute_async_v3(self._stream):
-            raise BackendError(f"{self._name} failed while it ran: {self._lines}")
+            raise BackendError(str(self._lines))
         for name in self.outputs:
             buffer = self._buffers[name]
             self._gpu.download(buffer.host, buffer.pointer, self._stream)
@@ -338,27 +350,26 @@ class TensorRT:
             self._graph.launch(self._stream)
 
     def _finish(self) -> None:
-        try:
-            self._gpu.record(self._done, self._stream)
-            self._gpu.wait(self._done)
-        except BackendError as error:
-            raise BackendError(f"{self._name} failed while it ran: {error}") from error
+        self._gpu.record(self._done, self._stream)
+        self._gpu.wait(self._done)
 
     def close(self) -> None:
         shared, self._shared = self._shared, None
         if shared is None:
             return
-        with self._gpu.current():
-            if self._graph is not None:
-                self._graph.close()
-            self._context = None  # before the memory that it points to
-            for buffer in self._buffers.values():
-                self._gpu.free(buffer.pointer)
-            if self._done:
-                self._gpu.free_event(self._done)
+        held = [shared]
+        del shared
+        with self._gpu.current(), contextlib.ExitStack() as calls:  # the last one first, and all of them if one fails
+            calls.callback(held.clear)  # the last backend of a file takes the engine with it
             if self._stream:
-                self._gpu.free_stream(self._stream)
-            del shared  # the last backend of a file takes the engine with it
+                calls.callback(self._gpu.free_stream, self._stream)
+            if self._done:
+                calls.callback(self._gpu.free_event, self._done)
+            for buffer in self._buffers.values():
+                calls.callback(self._gpu.free, buffer.pointer)
+            calls.callback(setattr, self, "_context", None)  # before the memory that it points to
+            if self._graph is not None:
+                calls.callback(self._graph.close)
 
 
 def _dtype(engine: Any, name: str) -> np.dtype[Any]:

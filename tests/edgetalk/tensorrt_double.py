@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import types
+import weakref
 from enum import Enum
 
 import numpy as np
@@ -17,13 +18,17 @@ from edgetalk.errors import BackendError
 
 
 class Device:
-    """The double of edgetalk.backends.cuda.Device; `calls` is what was called, in order."""
+    """The double of edgetalk.backends.cuda.Device; `calls` is what was called, in order.
+
+    `fail` names the call that is to fail as CUDA's calls do, from the one on that comes after `spared` of them.
+    """
 
     provider, name, capability, driver = "double", "recording double", "8.6", "13.0"
 
     def __init__(self):
         self.calls, self.memory_at, self.streams, self.events = [], {}, {}, {}
-        self._depth, self._next = 0, 4096
+        self._depth, self._next, self._pinned = 0, 4096, []
+        self.fail, self.spared = "", 0
 
     def _handle(self):
         self._next += 1 << 30
@@ -32,6 +37,14 @@ class Device:
     def _note(self, *call):
         assert self._depth, f"{call} outside of current()"
         self.calls.append(call)
+        if call[0] == self.fail:
+            if not self.spared:
+                raise BackendError(f"CUDA failed with the double's {call[0]}")
+            self.spared -= 1
+
+    def left(self):
+        """Return what nobody has freed."""
+        return [*self.memory_at, *self.streams, *self.events, *(r for r in self._pinned if r() is not None)]
 
     def names(self):
         return [call[0] for call in self.calls]
@@ -39,8 +52,10 @@ class Device:
     @contextlib.contextmanager
     def current(self):
         self._depth += 1
-        yield
-        self._depth -= 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
 
     def memory(self):
         return 3 << 30, 4 << 30
@@ -57,7 +72,9 @@ class Device:
 
     def pinned(self, shape, dtype):
         self._note("pinned", shape)
-        return np.full(shape, 0x55, dtype)
+        array = np.full(shape, 0x55, dtype)
+        self._pinned.append(weakref.ref(array))
+        return array
 
     def upload(self, pointer, array, stream):
         self._note("upload", array.nbytes)
@@ -156,6 +173,7 @@ def package(inputs, outputs, execute, version="1.7.1.116", note=lambda *call: No
             self._shapes = {name: tensor.shape for name, tensor in tensors.items()}
 
         def set_tensor_address(self, name, pointer):
+            note("bind", name)
             self._addresses[name] = pointer
             return module.fail != "set_tensor_address"
 

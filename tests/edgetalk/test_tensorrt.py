@@ -1,5 +1,6 @@
 """The TensorRT backend around its CUDA calls, against a recording double that says that it is one."""
 
+import collections
 import dataclasses
 import gc
 import logging
@@ -113,7 +114,9 @@ def test_buffers_are_made_once_and_results_are_the_same_arrays(machine):
     for step in range(50):
         again = engine.run(feeds(1, step))
         assert again["frame"] is first["frame"] and again["gain"] is first["gain"]
-    assert machine.device.names().count("malloc") == made
+    count = collections.Counter(machine.device.names())
+    assert count["malloc"] == made
+    assert (count["bind"], count["stream"], count["event"]) == (4, 1, 1)
 
 
 def test_close_frees_everything_in_order_and_results_stay_readable(machine):
@@ -131,6 +134,9 @@ def test_close_frees_everything_in_order_and_results_stay_readable(machine):
     engine.close()
     with pytest.raises(BackendError, match="amnet.plan is closed; open it again"):
         engine.run(feeds(1, 1))
+    del engine, result
+    gc.collect()
+    assert not machine.device.left()
 
 
 def test_sessions_share_the_engine_and_nothing_else(machine):
@@ -207,8 +213,74 @@ def test_what_fails_while_opening_leaves_nothing_behind(machine, call):
     with pytest.raises(BackendError, match="amnet.plan .* no reason"):
         machine.open()
     gc.collect()
-    assert not (machine.device.memory_at or machine.device.streams or machine.device.events)
+    assert not machine.device.left()
     assert machine.device.names()[-1] == "del engine"
+
+
+@pytest.mark.parametrize(
+    ("call", "spared"),
+    [("stream", 0), ("event", 0), *((call, n) for call in ("pinned", "malloc") for n in (0, 3)), ("upload", 0),
+     ("upload", 1), ("record", 0), ("wait", 0)],
+)  # fmt: skip
+def test_what_cuda_fails_at_while_opening_leaves_nothing_behind(machine, call, spared):
+    machine.device.fail, machine.device.spared = call, spared
+    with pytest.raises(BackendError, match=f"^amnet.plan cannot be opened: CUDA failed with the double's {call}$"):
+        machine.open()
+    gc.collect()
+    assert not machine.device.left() and machine.device.names()[-1] == "del engine"
+    machine.device.fail = ""
+    engine = machine.open()
+    assert (engine.run(feeds(1, 1))["frame"] == 2).all()
+
+
+def test_what_fails_while_opening_is_told_even_if_nothing_can_be_freed(machine, monkeypatch):
+    machine.device.fail = "wait"
+
+    def free(_):
+        raise BackendError("CUDA failed while it freed")
+
+    monkeypatch.setattr(machine.device, "free", free)
+    with pytest.raises(BackendError, match="^amnet.plan cannot be opened: CUDA failed with the double's wait$"):
+        machine.open()
+    assert not machine.device.streams and not machine.device.events
+
+
+@pytest.mark.parametrize(
+    ("call", "before"),
+    [("download", 0), ("launch", 1), ("launch", 2), *((c, n) for c in ("upload", "record", "wait") for n in range(4))],
+)
+def test_a_run_that_cuda_fails_at_names_the_file_and_the_next_is_right(machine, call, before):
+    """Run plainly, recorded or launched; what the failed run was fed counts, as after any other."""
+    engine = machine.open()
+    for step in range(before):
+        engine.run(feeds(10, step))
+    machine.device.fail = call
+    with pytest.raises(BackendError, match=f"^amnet.plan failed while it ran: CUDA failed with the double's {call}$"):
+        engine.run(feeds(20, 1))
+    machine.device.fail = ""
+    for step in (5, 6, 7):
+        result = engine.run({"step": np.full((1, 1), step, np.float32)})
+        assert (result["frame"] == 20 + step).all() and result["gain"] == 2 * step
+    machine.device.calls.clear()
+    engine.run({"step": np.ones((1, 1), np.float32)})
+    assert [name for name in machine.device.names() if name == "upload"] == ["upload"]
+
+
+@pytest.mark.parametrize("call", ["close graph", "free", "free_event", "free_stream"])
+def test_closing_frees_the_rest_where_one_call_fails(machine, call):
+    engine = machine.open()
+    for _ in range(2):
+        engine.run(feeds(10, 5))
+    machine.device.calls.clear()
+    machine.device.fail = call
+    with pytest.raises(BackendError, match=f"CUDA failed with the double's {call}"):
+        engine.close()
+    gc.collect()
+    assert machine.device.names() == [
+        "close graph", "del context", *["free"] * 4, "free_event", "free_stream", "del engine",
+    ]  # fmt: skip
+    machine.device.fail = ""
+    engine.close()
 
 
 def test_a_failed_run_says_what_tensorrt_logged(machine):
