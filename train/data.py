@@ -22,6 +22,7 @@ from edgetalk.mel import silence, window_starts
 from edgetalk.metadata import AudioSpec
 
 from .augment import mel_versions
+from .networks.landmarks import inner_opening
 
 
 class Batch(NamedTuple):
@@ -202,13 +203,14 @@ class Footage:
         index = torch.tensor(chosen, device=self.device)
         return self.batch(index, self.neutral[self.person[index]])
 
+    def longest_clip(self, among: Tensor) -> Tensor:
+        """Return those of the frames `among` (N,) that are of the longest clip there, in their order."""
+        clips, sizes = self.first[among].unique(return_counts=True)
+        return among[self.first[among] == clips[sizes.argmax()]]
+
     def neutral_pictures(self) -> list[Tensor]:
         """Return each person's most neutral frame, uint8 (S, S, 3) RGB on the CPU."""
         return [self.frames[i].cpu() for i in self.neutral]
-
-    def _lip_gap(self) -> Tensor:
-        """Return how far each frame's lips are apart, a fraction of the height, (N,)."""
-        return (self.landmarks[:, 104, 1] - self.landmarks[:, 100, 1]).abs()
 
     def _rare_faces(self) -> Tensor:
         """Return by how much more often each frame is drawn for its closed eyes or its wide mouth, (N,) float64.
@@ -218,13 +220,13 @@ class Footage:
         """
         weights = torch.zeros(len(self.frames), dtype=torch.float64, device=self.device)
         train = self.train.to(self.device)
-        for seen in (self.blink.double().square().sum(1), self._lip_gap().double().square()):
+        for seen in (self.blink.double().square().sum(1), inner_opening(self.landmarks).double().square()):
             weights += 0.5 * seen / seen[train].mean().clamp(min=1e-12)
         return weights
 
     def _most_neutral(self) -> Tensor:
         """Return for each person the frame that looks ahead, eyes open, mouth closed."""
-        unrest = self.pose.abs().sum(1) + self.blink.sum(1) + 20 * self._lip_gap()
+        unrest = self.pose.abs().sum(1) + self.blink.sum(1) + 20 * inner_opening(self.landmarks)
         unrest[self.test] += 100  # a held-out frame only of a person that is held out
         best = [int(torch.where(self.person == p, unrest, torch.inf).argmin()) for p in range(len(self.persons))]
         return torch.tensor(best, device=self.device)

@@ -25,7 +25,7 @@ from edgetalk.metadata import AudioSpec
 
 from .data import Footage
 from .networks.amnet import AMNet
-from .networks.landmarks import LandmarkNet
+from .networks.landmarks import LandmarkNet, inner_opening
 from .picture import write_picture
 from .scores.measures import GROUPS, MOUTH
 
@@ -116,7 +116,7 @@ def drives(footage: Footage, count: int = 6) -> list[Drive]:
     trained = set(footage.person[footage.train.to(footage.device)].tolist())
     for number in sorted(footage.person[test].unique().tolist(), key=lambda n: (n in trained, n))[:count]:
         own = test[footage.person[test] == number]
-        opening = (footage.landmarks[own, 104, 1] - footage.landmarks[own, 100, 1]).abs()
+        opening = inner_opening(footage.landmarks[own])
         found.append(drive(footage, int(own[opening.argsort()[int(0.85 * len(own))]])))
     return found
 
@@ -191,8 +191,6 @@ def decoupling_sheet(render: Render, source: Picture, spec: AudioSpec, side: int
 def readings(judge: LandmarkNet, frames: Sequence[Picture]) -> tuple[Array, Array]:
     """What the judge sees: OUTPUTS (N, 6) and landmarks (N, 106, 2) in pixels of a 256 frame."""
     import torch
-
-    from .networks.landmarks import inner_opening
 
     device = judge.mean.device
     pictures = torch.from_numpy(np.stack(frames)).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -271,11 +269,9 @@ def mouths(render: Render, footage: Footage, spec: AudioSpec, side: int = 128) -
         number = footage.persons.index(example.person)
         test = footage.test.to(footage.device)
         own = test[footage.person[test] == number]
-        clips, sizes = footage.first[own].unique(return_counts=True)
-        clip = own[footage.first[own] == clips[sizes.argmax()]]
+        clip = footage.longest_clip(own)
         middle = clip[len(clip) // 8 : len(clip) - len(clip) // 8]
-        opening = (footage.landmarks[middle, 104, 1] - footage.landmarks[middle, 100, 1]).abs()
-        order = opening.argsort()
+        order = inner_opening(footage.landmarks[middle]).argsort()
         picked = torch.cat([order[: max(3, len(order) // 8)][:: max(1, len(order) // 24)][:3], order[-3:]])
         neutral = drive(footage, int(footage.neutral[number]))
         true = [mouth_crop(neutral.frame, neutral.landmarks)]
@@ -300,8 +296,7 @@ def speech_of(footage: Footage, count: int = 25) -> Array:
     """Consecutive mel windows (count, T, F) of a held-out clip, from its middle."""
     test = footage.test.to(footage.device)
     spoken = test[footage.voice[test] != footage.voices.index("silence")] if "silence" in footage.voices else test
-    clips, sizes = footage.first[spoken].unique(return_counts=True)
-    clip = spoken[footage.first[spoken] == clips[sizes.argmax()]]
+    clip = footage.longest_clip(spoken)
     begin = max(0, len(clip) // 2 - count // 2)
     return footage.windows(clip[begin : begin + count]).cpu().numpy()
 

@@ -281,6 +281,12 @@ def test_drawn_sources_are_of_the_same_person():
         assert bool(torch.isin(found, data.neutral).all()) == neutral
 
 
+def test_the_longest_clip_among_some_frames():
+    data = footage()
+    data.first = torch.arange(60) // 7 * 100  # clips of seven, the last of four
+    assert data.longest_clip(torch.tensor([0, 1, 8, 14, 9, 16, 10])).tolist() == [8, 9, 10]
+
+
 def test_rare_faces_are_drawn_as_often_as_asked():
     data = footage()
     data.blink = torch.zeros_like(data.blink)

@@ -244,8 +244,7 @@ def jitter(puppets: Puppets, judge: LandmarkNet, seconds: float = 2.0) -> dict[s
         silent = puppets.draw(who, quiet, *still)
         opening = 256 * inner_opening(judge(silent.float() / 127.5 - 1).landmarks).mean()
         found["silent"].append(movement(judge, silent, everywhere) | {"opening_px": float(opening)})
-        clips, sizes = footage.first[own].unique(return_counts=True)
-        clip = own[footage.first[own] == clips[sizes.argmax()]][:count]
+        clip = footage.longest_clip(own)[:count]
         speaking = puppets.draw(who[: len(clip)], footage.windows(clip), *(s[: len(clip)] for s in still))
         found["speaking"].append(movement(judge, speaking, upper))
     return {name: {key: float(np.mean([f[key] for f in parts])) for key in parts[0]} for name, parts in found.items()}
