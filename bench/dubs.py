@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
@@ -34,6 +33,7 @@ from edgetalk.backends import Arrays, TensorSpec, cores
 from edgetalk.dubbing import dub
 from edgetalk.export.exporter import to_onnx
 from edgetalk.export.graph import Graph
+from edgetalk.files import replacing
 from edgetalk.metadata import Metadata
 
 from .machine import Others, processor
@@ -150,11 +150,11 @@ def clips(
 def measure(seconds: float, repeats: int, threads: int, out: Path = RESULTS, prepared: Path | None = None) -> None:
     """Measure all pipelines in turns; write the figures, with the machine that they are of, to `out`.
 
-    What was measured lies in OUT.part until all is there, and is not measured again by a run that asks for the same;
-    `prepared` is a folder where engines and the film are kept.
+    What was measured lies in OUT.turns.part until all is there, and is not measured again by a run that asks for the
+    same; `prepared` is a folder where engines and the film are kept.
     """
     asked = {"device": processor(), "threads": threads, "seconds": seconds}
-    part = out.with_name(out.name + ".part")
+    part = out.with_name(out.name + ".turns.part")
     kept = json.loads(part.read_text()) if part.exists() else {}
     if any(kept.get(key) != value for key, value in asked.items()):
         kept = asked | {"others": 0.0, "rows": {}}
@@ -189,9 +189,8 @@ def mean_and_deviation(taken: list[float]) -> list[float]:
 def write(path: Path, result: dict[str, Any]) -> None:
     """Write a JSON file; it is whole at any moment."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".new")
-    part.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    os.replace(part, path)
+    with replacing(path) as part:
+        part.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
 
 
 def markdown(result: dict[str, Any]) -> str:

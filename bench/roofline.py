@@ -30,7 +30,7 @@ from edgetalk.files import replacing
 from edgetalk.metadata import Metadata
 from edgetalk.session import MODELS
 
-from .machine import busy_seconds, processor
+from .machine import Others, processor
 from .page import PAGE, put
 
 GROUPS = {
@@ -237,17 +237,16 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--print", action="store_true", help="write nothing")
     parser.add_argument("--write", type=Path, default=PAGE, metavar="PAGE", help="page with the two marks")
     args = parser.parse_args(arguments)
-    start, (busy, ours) = time.perf_counter(), busy_seconds()
+    others = Others()
     peaks = {precision: peak(precision, args.threads, min(args.turns, 10)) for precision in PRECISIONS}
     moved = {"in cache (4 MiB)": bandwidth(args.threads, 4), "in memory (128 MiB)": bandwidth(args.threads, 128)}
     # Clocks and neighbours make a run of turns slow as a whole: the quickest of several tells the engine's own time.
     rounds = [measure(args.engine, args.threads, args.turns) for _ in range(ROUNDS)]
     groups = min(rounds, key=lambda groups: sum(group.convolutions + group.others for group in groups))
-    busy_now, ours_now = busy_seconds()
-    others = (busy_now - busy - (ours_now - ours)) / (time.perf_counter() - start) / cores()
+    share = others.share()
     text = markdown(groups, peaks, moved, time.strftime("%Y-%m-%d"))
-    if others > 0.1:
-        text += f"\n**Other programs took {others:.0%} of the processor meanwhile: do not quote these times.**\n"
+    if share > 0.1:
+        text += f"\n**Other programs took {share:.0%} of the processor meanwhile: do not quote these times.**\n"
     print(text)
     if not args.print:
         picture = args.write.with_name("roofline.svg")

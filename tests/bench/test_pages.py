@@ -90,7 +90,7 @@ def test_pipelines_that_were_stopped_go_on(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(dubs, "clips", lambda *_: {key: clip(key, factor) for key, factor in keys.items()})
     with pytest.raises(KeyboardInterrupt):
         dubs.measure(2.0, 3, 1, out)
-    assert not out.exists()
+    assert [file.name for file in out.parent.iterdir()] == ["dubs.json.turns.part"]
     dubs.measure(2.0, 3, 1, out)
     assert [file.name for file in out.parent.iterdir()] == ["dubs.json"]
     assert [key for key in run if key != "stopped"] == [*keys] * 3
@@ -101,7 +101,7 @@ def test_pipelines_that_were_stopped_go_on(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().err.splitlines()[0] == f"1/3 {cascade}, our engines, bf16: 11.000"
     monkeypatch.setattr(dubs, "clips", lambda *_: {key: clip(key, 0.0) for key in keys})
     run.clear()
-    (out.parent / "dubs.json.part").write_text(json.dumps({"threads": 2, "rows": {cascade: {"ours": [9.0]}}}))
+    (out.parent / "dubs.json.turns.part").write_text(json.dumps({"threads": 2, "rows": {cascade: {"ours": [9.0]}}}))
     dubs.measure(2.0, 1, 1, out)  # what is there is of another number of threads
     assert len(run) == 2
 
