@@ -173,6 +173,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--write", type=Path, default=PAGE, metavar="PAGE", help="page with the bench's two marks")
     parser.add_argument("--page", action="store_true", help="measure nothing, write the page alone")
     args = parser.parse_args(arguments)
+    if args.prepare and not args.prepared:
+        parser.error("--prepare: got no folder to make them in; add --prepared FOLDER")
     if not args.page:
         with tempfile.TemporaryDirectory(prefix="edgetalk-") as temporary:
             runs = []

@@ -1,5 +1,6 @@
 """What the benches write into a page: between their marks, and the figures that were measured."""
 
+import importlib
 import json
 
 import numpy as np
@@ -66,6 +67,16 @@ def test_the_table_of_pipelines(tmp_path, page):
     assert f"| {cascade} | 0.2005 ± 0.0239 | 4.000 ± 0.100 | 1.500 ± 0.050 |  | |" in text
     assert f"| {ours} | 0.1024 ± 0.0168 | 2.000 ± 0.200 | 0.500 ± 0.010 | 0.100 ± 0.000 | |" in text
     assert "| WavSyncSwap against the cascade | 1.96 × | 2.00 × | 3.00 × |  | |" in text
+
+
+@pytest.mark.parametrize("bench", ["tables", "by_hand"])
+def test_nothing_is_prepared_into_nowhere(bench, monkeypatch, capsys):
+    module = importlib.import_module(f"bench.{bench}")
+    for name in {"all_systems", "models"} & set(dir(module)):
+        monkeypatch.setattr(module, name, lambda *_: 1 / 0)  # not even begun
+    with pytest.raises(SystemExit, match="2"):
+        module.main(["--prepare"])
+    assert "--prepare: got no folder to make them in; add --prepared FOLDER" in capsys.readouterr().err
 
 
 def test_pipelines_that_were_stopped_go_on(tmp_path, monkeypatch, capsys):
