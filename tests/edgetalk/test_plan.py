@@ -6,6 +6,7 @@ import subprocess
 import sys
 import types
 
+import cv2
 import pytest
 
 from edgetalk.backends import cuda, open_engine, preflight
@@ -319,6 +320,33 @@ def test_without_any_nvidia_package_a_plan_is_one_line_and_the_cpu_works(write, 
     assert lines[4].startswith("amnet.plan needs TensorRT-RTX (") and lines[4].endswith('pip install "edgetalk[rtx]"')
     assert lines[5].startswith(f"amnet.plan cannot run: {start}")
     assert lines[6] == "['frame', 'landmarks'] CUDA graph off, it needs: pip install \"edgetalk[tensorrt]\""
+
+
+COMMANDS = """
+import sys
+for name in ("tensorrt", "tensorrt_rtx", "pycuda", "cuda"):
+    sys.modules[name] = None
+from edgetalk.cli import main
+engine, picture, folder = sys.argv[1:]
+for command in (
+    ["doctor"],
+    ["doctor", engine],
+    ["bench", engine, "--seconds", "1"],
+    ["avatar", engine, picture, "-o", folder + "/face.avatar"],
+    ["build", engine, "-o", folder + "/amnet.xml"],
+    ["doctor", folder + "/amnet.xml"],
+):
+    assert main(command) == 0, command
+"""
+
+
+def test_the_commands_of_a_cpu_need_no_nvidia_package(zoo, tmp_path):
+    cv2.imwrite(str(tmp_path / "face.png"), zoo.face(96))
+    engine = zoo.set("onnx", tmp_path / "model")
+    command = [sys.executable, "-c", COMMANDS, engine, tmp_path / "face.png", tmp_path]
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {"face.avatar", "amnet.xml", "amnet.bin"} <= {path.name for path in tmp_path.iterdir()}
 
 
 @pytest.mark.parametrize("importable", [True, False])

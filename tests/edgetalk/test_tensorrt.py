@@ -70,10 +70,11 @@ def feeds(appearance, step, batch=1):
     return {"appearance": np.full((batch, 6), appearance, np.float32) + rows, "step": np.full((batch, 1), step, "f4")}
 
 
-def test_has_the_five_members_and_says_where_it_runs(machine):
-    with_graph = machine.open()
-    public = {name for name in vars(type(with_graph)) | vars(with_graph) if not name.startswith("_")}
-    assert public == {"inputs", "outputs", "metadata", "run", "close", "device"}
+def test_has_the_five_members_and_says_where_it_runs(machine, zoo):
+    with_graph, of_openvino = machine.open(), open_engine(zoo.root / "f32/amnet.xml")
+    for engine in (with_graph, of_openvino):
+        public = {name for name in vars(type(engine)) | vars(engine) if not name.startswith("_")}
+        assert public == {"inputs", "outputs", "metadata", "run", "close", "device"}
     assert with_graph.inputs == {"appearance": (np.dtype("f4"), (1, 6)), "step": (np.dtype("f4"), (1, 1))}
     assert with_graph.outputs == {"frame": (np.dtype("u1"), (1, 6)), "gain": (np.dtype("f4"), (1, 1))}
     assert Metadata.from_json(with_graph.metadata, "x") == METADATA
