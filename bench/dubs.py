@@ -196,15 +196,15 @@ def write(path: Path, result: dict[str, Any]) -> None:
 def markdown(result: dict[str, Any]) -> str:
     """Return the table."""
     lines = [
-        f"| whole pipeline, RTF | paper (V100) | {' | '.join(COLUMNS.values())} | on a GPU |",
-        "|---" * (len(COLUMNS) + 3) + "|",
+        f"| whole pipeline, RTF | paper (V100) | {' | '.join(COLUMNS.values())} |",
+        "|---" * (len(COLUMNS) + 2) + "|",
     ]
     for name, row in result["rows"].items():
         cells = [f"{row[c][0]:.3f} ± {row[c][1]:.3f}" if c in row else "" for c in COLUMNS]
-        lines.append(f"| {name} | {PAPER[name]} | {' | '.join(cells)} | |")
+        lines.append(f"| {name} | {PAPER[name]} | {' | '.join(cells)} |")
     cascade, ours = (result["rows"][name] for name in PIPELINES)
     gains = [f"{cascade[c][0] / ours[c][0]:.2f} ×" if c in cascade else "" for c in COLUMNS]
-    lines.append(f"| WavSyncSwap against the cascade | 1.96 × | {' | '.join(gains)} | |")
+    lines.append(f"| WavSyncSwap against the cascade | 1.96 × | {' | '.join(gains)} |")
     lines += [
         "",
         f"{result['device']}, {result['threads']} threads, {result['date']}: mean ± deviation of {result['repeats']} "
