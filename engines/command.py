@@ -41,7 +41,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("TensorRT")
     group.add_argument(
         "--compute-capability",
-        type=lambda text: tuple(text.split(",")),
+        type=lambda text: tuple(part.strip() for part in text.split(",")),
         metavar="8.6,8.9",
         help="devices to build for (default: this machine's GPU)",
     )

@@ -141,7 +141,7 @@ def test_plan_of_every_graph_precision_and_form(exports, tmp_path, profiles, for
     del network, keep
 
 
-@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("device", BITS)
 def test_plan_for_one_card_at_full_size(tmp_path_factory, tmp_path, device):
     folder = tmp_path_factory.getbasetemp() / "full"
     if not folder.exists():
@@ -255,6 +255,10 @@ def test_a_dynamic_batch_needs_and_gets_a_profile(tmp_path, profiles):
 def test_a_fixed_batch_takes_no_other(small):
     with pytest.raises(InputError, match="batch: got 4, but the graph for amnet.plan has a fixed batch of 1"):
         build(small, batch=4)
+
+
+def test_the_cards_that_rtx_builds_for_are_those_built_for_here():
+    assert engine.capabilities_of(trt) == list(BITS)
 
 
 def test_devices_that_rtx_does_not_build_for_are_named(small):
@@ -456,8 +460,8 @@ def test_neither_package_is_one_line(small):
 
 
 def test_command_builds_both_plans_for_other_devices(exports, tmp_path):
-    command = ["build", str(exports / "conv.onnx"), "-o", str(tmp_path / "a.plan"), "--compute-capability", "8.9,12.0"]
-    assert main(command) == 0
+    devices = ["--compute-capability", "8.9, 12.0 "]
+    assert main(["build", str(exports / "conv.onnx"), "-o", str(tmp_path / "a.plan"), *devices]) == 0
     step, source = (plans.read(tmp_path / name) for name in ("a.plan", "a-source.plan"))
     assert step.capabilities == source.capabilities == ("8.9", "12.0")
     assert step.metadata.gate["on"] == "ONNX Runtime" and source.metadata.role == "source"
