@@ -93,3 +93,11 @@ def test_wheels_for_aarch64_resolve(at, tmp_path):
     versions, told = resolved(at[1], tmp_path, *(f"{name}{specifier}" for name, specifier in wanted.items()))
     assert {name.replace("_", "-") for name in wanted} <= set(versions), told
     assert all(versions[name.replace("_", "-")] in specifier for name, specifier in wanted.items())
+
+
+def test_the_jetson_page_installs_what_its_tests_need():
+    """Where it is not editable the checkout's edgetalk/ hides the installed one, and has no edgetalk.engines."""
+    installs = re.findall(r'pip install (-e )?"\.\[([\w,]+)\]"', (PROJECT.parent / "docs/jetson.md").read_text())
+    assert installs and all(editable for editable, _ in installs)
+    for at in (JETSON_6, JETSON_7):
+        assert {"cuda-bindings", "onnx", "onnxruntime", "openvino"} <= set(chosen(*at, *installs[0][1].split(",")))
