@@ -277,8 +277,31 @@ class SwapRecipe:
         )  # fmt: skip
 
     def step(self, number: int) -> dict[str, Tensor]:
-        config, now = self.settings, time.monotonic()
-        torch.manual_seed(loop.generator(config.seed, number).initial_seed())  # jitter follows from the step, too
+        """Take one step of Eq. 5: rates, pictures, the discriminator's own step, the weighted sum, and its gradient."""
+        torch.manual_seed(loop.generator(self.settings.seed, number).initial_seed())  # jitter follows from it, too
+        self._take_time()
+        progress, expertise = self.progress, self.expertise
+        self._set_rates(number, progress)
+        batch = self.draw(number)
+        self.clock[1] += len(batch.target)
+        with autocast(self.data.device):
+            made = Made(*self._make(self.network, batch))
+        losses: dict[str, Tensor] = {}
+        terms = self._true_terms(made, batch, losses)
+        terms += self._adversarial_terms(made.frames, batch, progress, losses)
+        terms += self._expert_terms(made.frames, batch, expertise, losses)
+        total = sum(terms, made.frames.new_zeros((), dtype=torch.float32))
+        self.adam.zero_grad(set_to_none=True)
+        total.backward()
+        torch.nn.utils.clip_grad_norm_(self.weights, 2.0)
+        self.adam.step()
+        self.average.update(number)
+        self.steps = self._end(number, progress, len(batch.target))
+        return losses
+
+    def _take_time(self) -> None:
+        """Count the seconds since the step before, and now and then take in what was drawn or trained meanwhile."""
+        now = time.monotonic()
         if self.started is not None:
             self.clock[0] += now - self.started
         self.started = now
@@ -287,75 +310,82 @@ class SwapRecipe:
                 self._look()
             self.looked = time.monotonic()
             self.expert = self.expert or self._expert("sync", "syncnet")
-        progress, expertise = self.progress, self.expertise
-        adversity = min(max((progress - config.adversary_from) / 0.05, 0.0), 1.0) if config.adversary_from else 1.0
+
+    def _set_rates(self, number: int, progress: float) -> None:
+        """Let both learning rates rise over 100 steps, and fall linearly over the second half."""
         rate = min(1.0, (number + 1) / 100) * min(1.0, 0.02 + 1.96 * max(1 - progress, 0))
-        for adam, peak in ((self.adam, config.lr), (self.critic_adam, config.critic_lr)):
+        for adam, peak in ((self.adam, self.settings.lr), (self.critic_adam, self.settings.critic_lr)):
             for group in adam.param_groups:
                 group["lr"] = peak * rate
 
-        batch = self.draw(number)
-        self.clock[1] += len(batch.target)
-        device = self.data.device
-        with autocast(device):
-            made, heard, share, kept = self._make(self.network, batch)
-        losses: dict[str, Tensor] = {}
-        total = made.new_zeros((), dtype=torch.float32)
+    def _true_terms(self, made: Made, batch: Batch, losses: dict[str, Tensor]) -> list[Tensor]:
+        """Return λ_1 L_L1 and what Eq. 5 lacks, the matte's and the mouth's terms; names them in `losses`."""
+        config, frames, terms = self.settings, made.frames, []
         if config.truth:
-            losses["L_L1"] = pixel_loss(made, batch.true, self.weight)
+            losses["L_L1"] = pixel_loss(frames, batch.true, self.weight)
         elif not bool(batch.swapped.all()):  # swapped frames have no truth: Eq. 5 without its first term
-            losses["L_L1"] = pixel_loss(made[~batch.swapped], batch.true[~batch.swapped], self.weight)
+            losses["L_L1"] = pixel_loss(frames[~batch.swapped], batch.true[~batch.swapped], self.weight)
         if "L_L1" in losses:
-            total = total + config.pixel * losses["L_L1"]
-        if config.keep and share is not None and kept is not None:
+            terms.append(config.pixel * losses["L_L1"])
+        if config.keep and made.share is not None and made.kept is not None:
             own = (~batch.swapped)[:, None, None, None] & (self.network.seen > 0)
-            losses["keep"] = keep_loss(share, kept, batch.true, own)
-            total = total + config.keep * losses["keep"]
-        if config.shape and heard is not None:
-            with autocast(device):
-                read = self.mouth_head(heard.flatten(1))
+            losses["keep"] = keep_loss(made.share, made.kept, batch.true, own)
+            terms.append(config.keep * losses["keep"])
+        if config.shape and made.heard is not None:
+            with autocast(self.data.device):
+                read = self.mouth_head(made.heard.flatten(1))
             losses["shape"] = F.smooth_l1_loss(read.float(), batch.mouth, beta=0.1)
-            total = total + config.shape * losses["shape"]
+            terms.append(config.shape * losses["shape"])
+        return terms
+
+    def _adversarial_terms(
+        self, frames: Tensor, batch: Batch, progress: float, losses: dict[str, Tensor]
+    ) -> list[Tensor]:
+        """Take the discriminator's step, and return L_Adv + λ_f L_wFM, ramped in; names them and D in `losses`."""
+        config, device = self.settings, self.data.device
+        adversity = min(max((progress - config.adversary_from) / 0.05, 0.0), 1.0) if config.adversary_from else 1.0
+        if not adversity:
+            return []
         true = batch.true if config.truth else batch.target
-        if adversity:
-            with autocast(device):
-                losses["D"] = critic_loss(self.critic(made.detach()), self.critic(true))
-            self.critic_adam.zero_grad(set_to_none=True)
-            losses["D"].backward()
-            self.critic_adam.step()
-            self.critic.requires_grad_(False)
-            with autocast(device):
-                judged = self.critic(made)
-                with torch.no_grad():
-                    wanted = self.critic(true)
-            self.critic.requires_grad_(True)
-            losses["L_Adv"] = adversarial_loss(judged)
-            losses["L_wFM"] = weak_feature_loss(judged, wanted, config.feature_start)
-            total = total + adversity * (config.adversarial * losses["L_Adv"] + config.feature * losses["L_wFM"])
+        with autocast(device):
+            losses["D"] = critic_loss(self.critic(frames.detach()), self.critic(true))
+        self.critic_adam.zero_grad(set_to_none=True)
+        losses["D"].backward()
+        self.critic_adam.step()
+        self.critic.requires_grad_(False)
+        with autocast(device):
+            judged = self.critic(frames)
+            with torch.no_grad():
+                wanted = self.critic(true)
+        self.critic.requires_grad_(True)
+        losses["L_Adv"] = adversarial_loss(judged)
+        losses["L_wFM"] = weak_feature_loss(judged, wanted, config.feature_start)
+        return [adversity * (config.adversarial * losses["L_Adv"] + config.feature * losses["L_wFM"])]
+
+    def _expert_terms(self, frames: Tensor, batch: Batch, expertise: float, losses: dict[str, Tensor]) -> list[Tensor]:
+        """Return λ_i L_Id and λ_s L_Sync, ramped in, of the experts there are; names them in `losses`."""
+        config, device, terms = self.settings, self.data.device, []
         if expertise and config.identity and self.judge is not None:
-            face = aligned(made, self.judge.config.size, jitter=1.0)
+            face = aligned(frames, self.judge.config.size, jitter=1.0)
             with autocast(device):
                 vectors = self.judge(face.contiguous(memory_format=torch.channels_last))
             losses["L_Id"] = identity_loss(vectors, batch.identity)
-            total = total + expertise * config.identity * losses["L_Id"]
+            terms.append(expertise * config.identity * losses["L_Id"])
         if expertise and config.sync and self.expert is not None and len(batch.sync):
-            spoken = made[config.singles :].unflatten(0, (-1, syncnet.FRAMES))
+            spoken = frames[config.singles :].unflatten(0, (-1, syncnet.FRAMES))
             with autocast(device):
                 probability = self.expert(spoken, batch.sync)
             losses["L_Sync"] = sync_loss(probability, config.log_sync)
-            total = total + expertise * config.sync * losses["L_Sync"]
-        self.adam.zero_grad(set_to_none=True)
-        total.backward()
-        torch.nn.utils.clip_grad_norm_(self.weights, 2.0)
-        self.adam.step()
-        self.average.update(number)
+            terms.append(expertise * config.sync * losses["L_Sync"])
+        return terms
+
+    def _end(self, number: int, progress: float, pictures: int) -> int:
+        """Return the steps of the whole schedule as far as step `number`, of so many pictures, can tell."""
         if self.until is None:
-            left = config.images - int(self.clock[1])
-            self.steps = number + 1 - (-max(left, 0) // len(batch.target))
-        else:
-            over = time.time() > self.until
-            self.steps = number + 1 if over else max(number + 2, round((number + 1) / max(progress, 1e-6)))
-        return losses
+            left = self.settings.images - int(self.clock[1])
+            return number + 1 - (-max(left, 0) // pictures)
+        over = time.time() > self.until
+        return number + 1 if over else max(number + 2, round((number + 1) / max(progress, 1e-6)))
 
     def tensors(self) -> dict[str, Tensor]:
         parts = {"network": self.network.state_dict(), "critic": self.critic.state_dict()}
