@@ -245,6 +245,25 @@ def package(inputs, outputs, execute, version="1.7.1.116", note=lambda *call: No
     return module
 
 
+def computing(network, device, **options):
+    """Return a `package` whose network is that of an opened backend, which computes what a GPU would."""
+    kinds = {np.dtype("f4"): "FLOAT", np.dtype("u1"): "UINT8"}
+    tensors = [
+        {name: Tensor(kinds[spec.dtype], spec.shape) for name, spec in specs.items()}
+        for specs in (network.inputs, network.outputs)
+    ]
+
+    def execute(at, shapes, stream):
+        def work():
+            specs = network.inputs
+            for name, value in network.run({n: device.read(at[n], specs[n].dtype, shapes[n]) for n in specs}).items():
+                device.write(at[name], value)
+
+        device.streams[stream].append(work)
+
+    return package(*tensors, execute, **options)
+
+
 def header(product=b"vtrt", version=(1, 7, 1, 116), metadata="", size=None):
     """Return bytes that look like the start of a plan and hold our metadata, and no network at all."""
     body = bytes(500) + metadata.encode()

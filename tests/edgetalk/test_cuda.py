@@ -1,7 +1,8 @@
-"""The GPU tests of the CUDA module, rehearsed on a stub of NVIDIA's driver library that says it is no GPU.
+"""The GPU tests, rehearsed where no driver is: a test that only a GPU can run is otherwise never run at all.
 
-So they, the calls that edgetalk makes through cuda-bindings, and the record that bench/gpu.py keeps of them are tried
-where no driver is. PyCUDA has to be compiled against a real one.
+Those of the CUDA module run on a stub of NVIDIA's driver library that says it is no GPU, and with them the calls that
+edgetalk makes through cuda-bindings and the record that bench/gpu.py keeps. PyCUDA has to be compiled against a real
+one. Of those of plans a few run on doubles: real plans of TensorRT-RTX, never opened, whose network OpenVINO computes.
 """
 
 import os
@@ -54,3 +55,49 @@ def test_a_page_without_the_marks_is_told_before_anything_is_measured(tmp_path):
     told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
     assert told.returncode == 1 and told.stdout == ""
     assert "page.md has no <!-- bench.gpu begins -->" in told.stderr
+
+
+DOUBLES = """
+import sys
+from pathlib import Path
+
+import edgetalk
+from edgetalk.backends import cuda, open_engine, tensorrt
+from edgetalk.engines import tensorrt as engines
+
+sys.path.insert(0, {folder!r})
+import tensorrt_double as double
+
+device = double.Device()
+device.capability = "8.9"
+for module in (cuda, tensorrt, engines):
+    module.open_device = lambda *_: device
+if {missing!r}:
+    sys.modules[{missing!r}] = None
+else:
+    network = open_engine(Path(edgetalk.__file__).parent / "models/amnet.onnx", precision="f32")
+    package = double.computing(network, device, version={version!r})
+    tensorrt.load_package = lambda *_: package
+    tensorrt.Graph = type("Graph", (double.Graph,), {{"device": device}})
+"""
+
+
+@pytest.mark.parametrize(
+    ("missing", "ends"), [("", "2 passed"), ("openvino", "2 skipped"), ("onnxruntime", "2 skipped")]
+)
+def test_gpu_tests_of_plans_on_doubles(tmp_path, missing, ends):
+    trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install 'edgetalk[rtx]'")
+    plugin = DOUBLES.format(folder=str(HERE), missing=missing, version=trt.__version__)
+    (tmp_path / "doubles.py").write_text(plugin)
+    command = [sys.executable, "-m", "pytest", "-p", "doubles", "-p", "no:cacheprovider", "-m", "gpu", "-q", "-rs"]
+    told = subprocess.run(
+        [*command, HERE / "test_tensorrt_gpu.py", "-k", "(session_on and fp16) or doctor_of"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert re.search(rf"^{ends}, ", told.stdout, re.MULTILINE), told.stdout
+    assert not missing or f"{missing} is not installed; plans are built and compared with it" in told.stdout

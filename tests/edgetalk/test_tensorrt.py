@@ -323,22 +323,8 @@ def test_a_session_on_a_plan_makes_the_frames_of_the_same_model_on_openvino(monk
     """The double computes with OpenVINO what the plan's network would; everything around it is what a GPU would see."""
     path = zoo.set("onnx", tmp_path)
     reference, network = Session(path), open_engine(path, precision="f32")
-    kinds = {np.dtype("f4"): "FLOAT", np.dtype("u1"): "UINT8"}
-    tensors = [
-        {name: double.Tensor(kinds[spec.dtype], spec.shape) for name, spec in specs.items()}
-        for specs in (network.inputs, network.outputs)
-    ]
     device = double.Device()
-
-    def execute(at, shapes, stream):
-        def work():
-            specs = network.inputs
-            for name, value in network.run({n: device.read(at[n], specs[n].dtype, shapes[n]) for n in specs}).items():
-                device.write(at[name], value)
-
-        device.streams[stream].append(work)
-
-    package = double.package(*tensors, execute)
+    package = double.computing(network, device)
     monkeypatch.setattr(backend, "fit", lambda *_: (package, device))
     monkeypatch.setattr(backend, "Graph", type("Graph", (double.Graph,), {"device": device}))
     metadata = dataclasses.replace(zoo.metadata, engine={"compute_capability": ["8.6"]})
