@@ -251,14 +251,13 @@ void et_session::bind_avatar(const std::string &label) {
         if (&port == mel_in || &port == pose_in || &port == blink_in) continue;
         const auto found = avatar.features.find(key);
         const Tensor *tensor = found == avatar.features.end() ? nullptr : &found->second;
-        const bool fits = tensor && !port.shape.empty() && port.shape[0] == 1 &&
-                          tensor->shape.size() == port.shape.size() &&
-                          std::equal(port.shape.begin() + 1, port.shape.end(), tensor->shape.begin() + 1) &&
-                          port.type == (tensor->type == Tensor::u8 ? Port::u8 : Port::f32);
-        if (!fits)
+        const bool alike = tensor && !port.shape.empty() && port.shape[0] == 1 &&
+                           tensor->shape.size() == port.shape.size() &&
+                           std::equal(port.shape.begin() + 1, port.shape.end(), tensor->shape.begin() + 1);
+        if (!alike || tensor->type == Tensor::other || port.type != (tensor->type == Tensor::u8 ? Port::u8 : Port::f32))
             fail_model(name + " takes " + key + " " + shape_text(port.shape, 1) + " and the avatar has " +
                        (tensor ? key + " " + shape_text(tensor->shape, 1) : "no " + key) +
-                       "; prepare it again: edgetalk avatar");
+                       (alike ? " of another type" : "") + "; prepare it again: edgetalk avatar");
         features.emplace_back(&port, tensor);
         frames = std::max(frames, tensor->shape[0]);
     }

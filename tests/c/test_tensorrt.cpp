@@ -51,12 +51,13 @@ static void write(const char *name, const std::string &bytes) {
 }
 
 // An avatar whose features are 100, 101, ...
-static std::string avatar(const std::string &weights = "w") {
+static std::string avatar(const std::string &type = "F32") {
     const std::string header =
-        R"({"__metadata__":{"format":"1","family":"amnet","weights":")" + weights +
-        R"(","licence":"","consent":"","name":""},"source":{"dtype":"U8","shape":[1,1,3],"data_offsets":[0,3]},)"
+        R"({"__metadata__":{"format":"1","family":"amnet","weights":"w","licence":"","consent":"","name":""},)"
+        R"("source":{"dtype":"U8","shape":[1,1,3],"data_offsets":[0,3]},)"
         R"("boxes":{"dtype":"F32","shape":[1],"data_offsets":[3,7]},)"
-        R"("appearance":{"dtype":"F32","shape":[1,2,2,12],"data_offsets":[7,199]}})";
+        R"("appearance":{"dtype":")" +
+        type + R"(","shape":[1,2,2,12],"data_offsets":[7,199]}})";
     std::string file;
     for (size_t k = 0, size = header.size(); k < 8; ++k, size >>= 8) file += static_cast<char>(size & 255);
     file += header + std::string(7, '\0');
@@ -208,6 +209,9 @@ static void refuses_files() {
                "was built with CUDA 14, this driver supports up to 13.0; update the driver"));
     CHECK(!called("create"));  // nothing of it reached TensorRT
     CHECK(file(changed("\"source\":\"w\"", "\"source\":\"v\""), "amnet.avatar was prepared with other weights"));
+    write("amnet.avatar", avatar("I32"));  // a type that an avatar may hold and no step takes
+    CHECK(file(good, "amnet.plan takes appearance (2, 2, 12) and the avatar has appearance (2, 2, 12) of another type"));
+    write("amnet.avatar", avatar());
     calls();
 
     // Plans that other devices and newer versions may run.
