@@ -201,6 +201,10 @@ TensorRt::TensorRt(const std::string &path, const Plan &plan, const Options &opt
 
     try {
         open(path, plan, *trt);
+    } catch (const Error &error) {
+        release();
+        if (error.status != ET_ERROR_BACKEND) throw;
+        fail_backend(name_ + " cannot be opened: " + error.what());
     } catch (...) {
         release();
         throw;
@@ -222,7 +226,7 @@ void TensorRt::open(const std::string &path, const Plan &plan, const Library &tr
                    "); rebuild it here: " + plan.rebuild());
     context_.reset(engine_->createExecutionContext());
     if (!context_)
-        fail_backend(name_ + " got no execution context (" + lines().text() + "); close other programs on this GPU");
+        fail_backend("it got no execution context (" + lines().text() + "); close other programs on this GPU");
     bind();
 }
 
@@ -272,25 +276,23 @@ void TensorRt::bind() {
             port.fresh = fed;
             const uint64_t address = addresses_[key] = gpu_->device_memory(port.bytes);
             if (!context_->setTensorAddress(key.c_str(), reinterpret_cast<void *>(address)))
-                fail_backend(name_ + " refused the buffer of " + key + " (" + lines().text() + "); rebuild the plan");
+                fail_backend("it refused the buffer of " + key + " (" + lines().text() + "); rebuild the plan");
             (fed ? inputs : outputs).emplace(key, port);
         }
 }
 
-void TensorRt::run() {
+void TensorRt::run() try {
     const Gpu::Current current(*gpu_);
     for (auto &[key, port] : inputs) {
         if (port.fresh) gpu_->upload(addresses_[key], port.data, port.bytes);
         port.fresh = false;
     }
     lines().clear();
-    if (!context_->enqueueV3(gpu_->stream)) fail_backend(name_ + " failed while it ran: " + lines().text());
+    if (!context_->enqueueV3(gpu_->stream)) fail_backend(lines().text());
     for (auto &[key, port] : outputs) gpu_->download(port.data, addresses_[key], port.bytes);
-    try {
-        gpu_->wait();
-    } catch (const Error &error) {
-        fail_backend(name_ + " failed while it ran: " + error.what());
-    }
+    gpu_->wait();
+} catch (const Error &error) {
+    fail_backend(name_ + " failed while it ran: " + error.what());
 }
 
 }  // namespace

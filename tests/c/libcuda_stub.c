@@ -3,8 +3,8 @@
  * work at once, and nothing it measures means anything.
  *
  * Like the driver it hides its one device where CUDA_VISIBLE_DEVICES is -1. What is left on it at the end is told on
- * stderr. It keeps a record of the calls that matter, to which others may add with stub_note. Handles are pointers to
- * the structures below.
+ * stderr. It keeps a record of the calls that matter, to which others may add with stub_note. The call that stub_fail
+ * names fails. Handles are pointers to the structures below.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -15,7 +15,7 @@
 #include <time.h>
 
 enum { OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_DEVICE = 101, INVALID_CONTEXT = 201,
-       CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901 };
+       CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901, UNKNOWN = 999 };
 
 typedef struct { void *to; const void *from; size_t bytes; } Copy;
 typedef struct { Copy *copies; size_t count; } Graph;
@@ -72,6 +72,15 @@ size_t stub_left(void) {
     return left;
 }
 
+static const char *failing = "";
+static size_t spared;
+/* From the one on that comes after `after` of them calls of this name answer UNKNOWN; "" is none. */
+void stub_fail(const char *call, size_t after) { failing = call, spared = after; }
+static int fails(const char *call) {
+    if (strcmp(call, failing)) return 0;
+    return spared ? spared--, 0 : 1;
+}
+
 static int devices(void) {
     const char *visible = getenv("CUDA_VISIBLE_DEVICES");
     return !visible || strcmp(visible, "-1");
@@ -103,12 +112,18 @@ int cuGetErrorName(int error, const char **name) {
     *name = error == OUT_OF_MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY" : "CUDA_ERROR_OF_THE_STUB";
     return OK;
 }
-int cuCtxPushCurrent_v2(void *context) { if (context != &used) return INVALID_VALUE; depth++; return OK; }
+int cuCtxPushCurrent_v2(void *context) {
+    if (fails("push")) return UNKNOWN;
+    if (context != &used) return INVALID_VALUE;
+    depth++;
+    return OK;
+}
 int cuCtxPopCurrent_v2(void **context) { NEEDS_CONTEXT(); depth--; *context = &used; return OK; }
 
 int cuMemGetInfo_v2(size_t *free, size_t *total) { NEEDS_CONTEXT(); *free = TOTAL - used; *total = TOTAL; return OK; }
 int cuMemAlloc_v2(uint64_t *pointer, size_t bytes) {
     NEEDS_CONTEXT();
+    if (fails("malloc")) return UNKNOWN;
     if (bytes > TOTAL - used) return OUT_OF_MEMORY;
     note("malloc", bytes);
     size_t *block = malloc(bytes + 64);
@@ -123,11 +138,12 @@ int cuMemFree_v2(uint64_t pointer) {
     size_t *block = (size_t *)pointer - 8;
     __atomic_sub_fetch(&used, *block, __ATOMIC_SEQ_CST);
     free(block);
-    return OK;
+    return fails("free") ? UNKNOWN : OK; /* as the driver's does after work that failed */
 }
 int cuMemHostAlloc(void **address, size_t bytes, unsigned flags) {
     NEEDS_CONTEXT();
     (void)flags;
+    if (fails("pinned")) return UNKNOWN;
     Pinned *entry = malloc(sizeof *entry);
     enter();
     *entry = (Pinned){*address = malloc(bytes), pinned};
@@ -174,17 +190,18 @@ static int copy(void *to, const void *from, size_t bytes, Stream *stream) {
 }
 int cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t n, Stream *s) {
     note("upload", n);
-    return copy((void *)to, from, n, s);
+    return fails("upload") ? UNKNOWN : copy((void *)to, from, n, s);
 }
 int cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t n, Stream *s) {
     note("download", n);
-    return copy(to, (void *)from, n, s);
+    return fails("download") ? UNKNOWN : copy(to, (void *)from, n, s);
 }
 int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t n, Stream *s) { return copy((void *)to, (void *)from, n, s); }
 
 int cuStreamCreate(Stream **stream, unsigned flags) {
     NEEDS_CONTEXT();
     (void)flags;
+    if (fails("stream")) return UNKNOWN;
     *stream = calloc(1, sizeof **stream);
     __atomic_add_fetch(&streams, 1, __ATOMIC_SEQ_CST);
     return OK;
@@ -197,6 +214,7 @@ int cuStreamDestroy_v2(Stream *stream) {
 }
 int cuStreamSynchronize(Stream *stream) {
     stub_note("wait");
+    if (fails("wait")) return UNKNOWN;
     if (!stream->recording) return OK;
     stream->broken = 1;
     return CAPTURE_UNSUPPORTED;

@@ -29,6 +29,7 @@ static const std::string version = std::to_string(version_number / 10000) + "." 
 static const char *library;  // the double
 static const char *(*calls)();
 static size_t (*left)();
+static void (*fail)(const char *, size_t);
 
 static const std::string about = R"({"format":1,"family":"amnet","source":"w","precision":"fp16","audio":{},)"
                                  R"("engine":{"compute_capability":["8.7","9.0"],"cuda":"12"}})";
@@ -210,7 +211,7 @@ static void refuses_files() {
     CHECK(!called("create"));  // nothing of it reached TensorRT
     CHECK(file(changed("\"source\":\"w\"", "\"source\":\"v\""), "amnet.avatar was prepared with other weights"));
     write("amnet.avatar", avatar("I32"));  // a type that an avatar may hold and no step takes
-    CHECK(file(good, "amnet.plan takes appearance (2, 2, 12) and the avatar has appearance (2, 2, 12) of another type"));
+    CHECK(file(good, "takes appearance (2, 2, 12) and the avatar has appearance (2, 2, 12) of another type"));
     write("amnet.avatar", avatar());
     calls();
 
@@ -270,9 +271,9 @@ static void leaves_nothing_where_a_call_fails() {
         {"createInferRuntime", " does not start (createInferRuntime: Error Code 7)", ET_ERROR_BACKEND},
         {"deserializeCudaEngine", " (deserializeCudaEngine: Error Code 7); rebuild it here: edgetalk build",
          ET_ERROR_MODEL},
-        {"createExecutionContext", "amnet.plan got no execution context (createExecutionContext: Err",
-         ET_ERROR_BACKEND},
-        {"setTensorAddress", "amnet.plan refused the buffer of ", ET_ERROR_BACKEND},
+        {"createExecutionContext",
+         "amnet.plan cannot be opened: it got no execution context (createExecutionContext: Err", ET_ERROR_BACKEND},
+        {"setTensorAddress", "amnet.plan cannot be opened: it refused the buffer of ", ET_ERROR_BACKEND},
         {"setInputShape", "amnet.plan refused the shape of ", ET_ERROR_MODEL},
     };
     setenv("DOUBLE_BATCH", "1", 1);
@@ -293,13 +294,51 @@ static void leaves_nothing_where_a_call_fails() {
     unsetenv("DOUBLE_BATCH");
 }
 
+static void names_the_file_where_cuda_fails() {
+    write("amnet.plan", plan());
+    const std::string reason = "CUDA failed with CUDA_ERROR_OF_THE_STUB; `nvidia-smi` shows whether the GPU is well";
+    for (const char *call : {"push", "stream"}) {
+        fail(call, 0);
+        CHECK(refuses(ET_ERROR_BACKEND, "amnet.plan cannot run: " + reason));
+    }
+    for (const char *call : {"malloc", "pinned"})
+        for (const size_t spared : {0u, 3u, 5u}) {
+            fail(call, spared);
+            CHECK(refuses(ET_ERROR_BACKEND, "amnet.plan cannot be opened: " + reason));
+        }
+    fail("", 0);
+
+    static const struct {
+        const char *call;
+        size_t spared;
+    } failing[] = {{"push", 0}, {"upload", 0}, {"upload", 1}, {"download", 0}, {"download", 1}, {"wait", 0}};
+    for (const int before : {0, 1, 2})  // frames that went well
+        for (const auto &one : failing) {
+            Session session;
+            for (int k = 0; k < before; ++k) CHECK(session.step(1, 0, 0) == 101);
+            fail(one.call, one.spared);
+            CHECK(session.step(2, 1, 1) == -1 && et_last_error() == "amnet.plan failed while it ran: " + reason);
+            fail("", 0);
+            CHECK(session.step(3, 0, 0) == 103 && session.step(4, 0, 0) == 104);
+        }
+    {
+        Session session;
+        CHECK(session.step(1, 0, 0) == 101);
+        fail("free", 0);
+    }
+    CHECK(left() == 0);  // freeing goes on
+    fail("", 0);
+    calls();
+}
+
 int main(int count, char **words) {
     void *driver = dlopen("libcuda.so.1", RTLD_NOW);
     if (count != 2 || !driver) return std::fprintf(stderr, "%s\n", count == 2 ? dlerror() : "which library?"), 2;
     library = words[1];
     calls = reinterpret_cast<decltype(calls)>(dlsym(driver, "stub_calls"));
     left = reinterpret_cast<decltype(left)>(dlsym(driver, "stub_left"));
-    if (!calls || !left) return std::fprintf(stderr, "a real driver is in the way\n"), 2;
+    fail = reinterpret_cast<decltype(fail)>(dlsym(driver, "stub_fail"));
+    if (!calls || !left || !fail) return std::fprintf(stderr, "a real driver is in the way\n"), 2;
     write("amnet.avatar", avatar());
     write("amnet.plan", plan());
     std::remove("amnet.xml"), std::remove("amnet.onnx");
@@ -308,5 +347,6 @@ int main(int count, char **words) {
     refuses_files();
     refuses_machines();
     leaves_nothing_where_a_call_fails();
+    names_the_file_where_cuda_fails();
     return failures != 0;
 }
