@@ -172,6 +172,7 @@ struct et_session {
     int64_t frames = 1;  // of the avatar
     int64_t steps = 0;   // the avatar's frame that the next step shows, counted on
     bool fed = false, stepped = false;
+    float landmarks[106 * 2];  // of the last frame; the engine's own may be of a later one that failed
     std::optional<WindowStream> stream;
 
   private:
@@ -228,7 +229,7 @@ void et_session::bind_frame() {
         fail_model(name + " takes mel of shape " + shape_text(mel_in->shape) +
                    ", expected (1, T, F); export the model again");
     if (const auto marks = engine->outputs.find("landmarks"); marks != engine->outputs.end())
-        if (marks->second.type == Port::f32 && marks->second.bytes == 106 * 2 * sizeof(float))
+        if (marks->second.type == Port::f32 && marks->second.bytes == sizeof landmarks)
             landmarks_out = &marks->second;
 }
 
@@ -299,6 +300,7 @@ void et_session::step(const float *mel, const float *pose, const float *blink, u
     fed = stepped = true;
     ++steps;
     std::memcpy(frame, frame_out->data, frame_out->bytes);
+    if (landmarks_out) std::memcpy(landmarks, landmarks_out->data, sizeof landmarks);
 }
 
 WindowStream &et_session::sound() {
@@ -388,7 +390,7 @@ et_status et_get_landmarks(const et_session *session, float *landmarks) {
         need(landmarks, "landmarks");
         if (!session->landmarks_out) fail_input("landmarks: " + session->name + " makes none");
         if (!session->stepped) fail_input("landmarks: there are none before the first frame; call et_step or et_next");
-        std::memcpy(landmarks, session->landmarks_out->data, session->landmarks_out->bytes);
+        std::memcpy(landmarks, session->landmarks, sizeof session->landmarks);
         return ET_OK;
     });
 }

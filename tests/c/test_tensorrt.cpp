@@ -294,6 +294,20 @@ static void leaves_nothing_where_a_call_fails() {
     unsetenv("DOUBLE_BATCH");
 }
 
+static void keeps_the_landmarks_of_the_last_frame() {
+    Session session;
+    float marks[212] = {};
+    fail("wait", 0);
+    CHECK(session.step(2, 0, 0) == -1 && et_get_landmarks(session.at, marks) == ET_ERROR_INPUT);
+    fail("", 0);
+    CHECK(session.step(3, 0, 0) == 103);
+    fail("wait", 0);
+    CHECK(session.step(4, 0, 0) == -1);
+    CHECK(et_get_landmarks(session.at, marks) == ET_OK && marks[0] == 3 && marks[211] == 3);
+    fail("", 0);
+    calls();
+}
+
 static void names_the_file_where_cuda_fails() {
     write("amnet.plan", plan());
     const std::string reason = "CUDA failed with CUDA_ERROR_OF_THE_STUB; `nvidia-smi` shows whether the GPU is well";
@@ -348,5 +362,6 @@ int main(int count, char **words) {
     refuses_machines();
     leaves_nothing_where_a_call_fails();
     names_the_file_where_cuda_fails();
+    keeps_the_landmarks_of_the_last_frame();
     return failures != 0;
 }
