@@ -15,6 +15,7 @@ from edgetalk.train import simswap as simswap_recipe
 from edgetalk.train import wav2lip as wav2lip_recipe
 from edgetalk.train import wavsyncswap as whole_command
 from edgetalk.train.networks import arcface, simswap, store, syncnet, wav2lip
+from edgetalk.train.networks.blocks import audio_encoder
 from edgetalk.train.networks.wavsyncswap import AdaIn, Config, Discriminator, Filling, IdBlock, WavSyncSwap, seen
 
 
@@ -189,6 +190,29 @@ def test_paper_arrangement_has_the_papers_shapes():
     with torch.no_grad():
         audio = network.audio_encoder(mel)
         assert audio.shape == (1, 512, 1, 1) and network.audio_map(audio).shape == (1, 256, 12, 12)
+
+
+def test_the_arrangements_have_the_sizes_that_are_told():
+    skips, ellipse = (64, 48, 32), (0.36, 0.42)
+    assert count(WavSyncSwap(Config())) == 70_752_147  # preset `paper`
+    assert count(WavSyncSwap(Config(skips=skips))) == 71_257_851
+    matte = {"skips": skips, "hidden": ellipse, "matte": True}
+    default = replace(swap_recipe.PRESETS["default"], width=1.0)
+    assert (default.skips, default.hidden, default.matte) == tuple(matte.values())
+    # One input channel of the stem's 64 7×7 kernels more, and one output of the last 3×3 convolution.
+    assert count(WavSyncSwap(Config(**matte))) == 71_257_851 + 64 * 49 + 32 * 9 + 1 == 71_261_276
+    assert count(WavSyncSwap(Config(size=192, **matte))) == 71_804_060
+    assert count(WavSyncSwap(Config(width=0.25, **matte))) == 6_263_728
+
+
+def test_eight_blocks_of_the_audio_encoder_have_a_shortcut():
+    assert sum(block.residual for block in audio_encoder()) == 8 and len(audio_encoder()) == 14
+
+
+@pytest.mark.parametrize("size", [128, 48, 0])
+def test_a_size_without_strides_is_refused(size):
+    with pytest.raises(InputError, match=f"size: got {size}, expected 96 or 192"):
+        Config(size=size)
 
 
 def test_baselines_have_their_published_sizes_and_split():

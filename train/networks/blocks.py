@@ -44,7 +44,8 @@ def scaled(channels: int, width: float) -> int:
 def audio_encoder(width: float = 1.0, blocks: int = 14) -> nn.Sequential:
     """Return Wav2Lip's audio encoder: (B, 1, 80, 16) mel -> (B, scaled(512), 1, 1).
 
-    Wav2Lip's generator has 13 blocks, its expert and WavSyncSwap's Enc_a have 14: one residual more at 256.
+    Wav2Lip's generator has 13 blocks, its expert and WavSyncSwap's Enc_a have 14: one residual more at 256. Eight of
+    the 14 have a shortcut; the six that change channels or size have none.
     """
     c32, c64, c128, c256, c512 = (scaled(c, width) for c in (32, 64, 128, 256, 512))
 

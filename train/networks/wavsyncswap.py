@@ -16,11 +16,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from edgetalk.errors import InputError
+
 from .blocks import Conv, Transposed, audio_encoder, scaled
 from .patchgan import PatchGAN
 
 Face = tuple[torch.Tensor, ...]
 """f_tgt(v_src), the skips from the coarsest to the finest, and with a matte the filled target."""
+SIZES = (96, 192)
+"""Sides of a frame in pixels that the encoder halves, and the decoder doubles, to and from 12×12."""
 CELLS = 24
 """Cells along a side in which the hidden part of a target is filled."""
 INNER = (0.28, 0.42)
@@ -29,7 +33,7 @@ INNER = (0.28, 0.42)
 
 @dataclass(frozen=True)
 class Config:
-    """Arrangement of a generator. The defaults without `skips` follow the paper's text."""
+    """Arrangement of a generator. The defaults follow the paper's text. Raises InputError for another size."""
 
     size: int = 96
     """Side of a frame in pixels: 96 or 192."""
@@ -56,6 +60,12 @@ class Config:
     matte: bool = False
     """Fill the hidden part of the target from what lies around the face, and let the last convolution make a share of
     the target, too, by which it is mixed in."""
+
+    def __post_init__(self) -> None:
+        if self.size not in SIZES:
+            raise InputError(
+                f"size: got {self.size}, expected 96 or 192, for which there are strides; scale the frames to one"
+            )
 
     def to_dict(self) -> dict:
         return asdict(self)
