@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .commands.score_wavsyncswap import ROWS, TABLES
+from .experts import good_enough
 from .markdown import made_by, missing, number, table
 
 COMMAND = (
@@ -61,8 +62,15 @@ def _budget(report: Mapping[str, Any]) -> str:
         "The experts on people and sentences that they have not seen; those named b judge, those named a were trained "
         "against:",
         table(["", *EXPERTS.values()], experts),
+        *(f"**{name} is below its floor: nothing was trained against it.**" for name in _refused(report)),
     ]
     return "\n\n".join(parts)
+
+
+def _refused(report: Mapping[str, Any]) -> list[str]:
+    """Return the experts to train against that were not good enough for it."""
+    kinds = {name: name.rpartition("-")[0] for name in report["experts"] if name.endswith("-a")}
+    return [name for name, kind in kinds.items() if not good_enough(kind, report["experts"][name].get("scores") or {})]
 
 
 def _tables(report: Mapping[str, Any], title: str) -> str:
@@ -105,7 +113,8 @@ def sections(folder: Path, link: str) -> dict[str, str]:
         "WavSyncSwap, Table 1: lip-sync": _tables(report, "Table 1") + "\n\n" + made,
         "WavSyncSwap, Table 2: pictures and identity": "\n\n".join([_tables(report, "Table 2"), *not_computed, made]),
         "WavSyncSwap against the exact swap": "Lip gap r and amplitude are of the drawn mouth, identity is by the "
-        "judge, colour error is of 255 within the face.\n\n"
+        "judge, colour error is of 255 within the face. All rows are held against the swap; Wav2Lip swaps nothing, so "
+        "its pictures can be no nearer to it than the unchanged target is.\n\n"
         + "\n\n".join([_tables(report, "swap truth"), _asked(report), made]),
         "WavSyncSwap, Fig. 2: one frame by each method": figure(
             "wavsyncswap.jpg", "Source, target, truth, Wav2Lip (W), SimSwap (S), cascades, ours; the target's own sound"

@@ -58,11 +58,11 @@ def sharpness(frames: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Truth:
-    """What a method should have made: uint8 clips (None where nobody drew them), their landmarks and their sound."""
+    """What a method should have made, whether it swaps faces or not: uint8 clips, their landmarks and their sound."""
 
     sync: Tensor
-    clips: Tensor | None = None
-    landmarks: Tensor | None = None
+    clips: Tensor
+    landmarks: Tensor
 
 
 @dataclass
@@ -122,10 +122,9 @@ class Judge:
         some = made[:, ::EVERY]
         luma = (some.float() @ torch.tensor([0.299, 0.587, 0.114], device=made.device)).flatten(0, 1).cpu().numpy()
         out = {"cpbd": float(np.nanmean([cpbd(frame, 32) for frame in luma]))}
-        if truth.clips is not None:
-            out |= self._pictures(some, truth.clips[:, 1::EVERY])
+        out |= self._pictures(some, truth.clips[:, 1::EVERY])
         out |= self._who(some)
-        if self.landmarker is not None and truth.landmarks is not None:
+        if self.landmarker is not None:
             out |= self._lips(made, truth.clips[:, 1:], truth.landmarks[:, 1:].float())
         for name, network in self.syncs.items():
             face, audio = sync_vectors(network, made, truth.sync[:, 1:])
@@ -237,10 +236,7 @@ def score(compared: dict[str, Method], judge: Judge, extractor: Any) -> tuple[di
     scores: dict[str, dict[str, Any]] = {"paper": {}, "new": {}}
     jobs = [(protocol, name) for protocol in made for name in made[protocol]]
     for protocol, name in tqdm(jobs, desc="measures", unit="method"):
-        truth = wanted[protocol]
-        if name == "wav2lip":  # its face stays the target's: with its own sound that is the target itself
-            truth = Truth(truth.sync, own, test["clip_own_landmarks"]) if protocol == "paper" else Truth(truth.sync)
-        scores[protocol][name] = judge.measure(made[protocol][name], truth)
+        scores[protocol][name] = judge.measure(made[protocol][name], wanted[protocol])
     return scores, made
 
 
