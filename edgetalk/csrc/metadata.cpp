@@ -21,7 +21,7 @@ std::optional<Decimal> decimal(std::string_view text) {
         const char *first = text.data() + e + 1, *end = text.data() + text.size();
         if (first != end && *first == '+') ++first;
         const auto [stop, error] = std::from_chars(first, end, exponent);
-        if (error != std::errc() || stop != end) return {};
+        if (error != std::errc() || stop != end || exponent < -99 || exponent > 99) return {};
         text = text.substr(0, e);
     }
     const bool negative = text.substr(0, 1) == "-";

@@ -206,6 +206,7 @@ static void metadata() {
                                                                                      {"}}", "}"}})
         CHECK(has(with(from, to), "damaged"));
     CHECK(frame_rate("29.97")->num == 2997 && frame_rate("29.97")->den == 100 && frame_rate("25.0")->num == 25);
+    CHECK(!frame_rate("1.5e-9223372036854775808") && !frame_rate("1.5e9223372036854775807"));  // the exponent's ends
     CHECK(!frame_rate("") && !frame_rate("/") && !frame_rate("0.5") && !frame_rate("241") && frame_rate("2.4e2"));
 
     const std::string xml =
