@@ -34,8 +34,30 @@ constexpr float MAX_PEAK = 16;  // 24 dB over full scale: floats that are intege
 
 thread_local char last_error[1024] = "";  // no allocation, so that it can also say: out of memory
 
+// Bytes of the character that `text` begins with in UTF-8; 0 where it is none or one that controls a terminal.
+size_t character(const char *text) {
+    const auto byte = [text](size_t k) { return static_cast<unsigned char>(text[k]); };
+    const unsigned first = byte(0);
+    if (first < 0x80) return first >= ' ' && first != 0x7F;
+    const size_t size = first < 0xC2 || first > 0xF4 ? 0 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;
+    for (size_t k = 1; k < size; ++k)
+        if (byte(k) >> 6 != 2) return 0;
+    const bool out = (first == 0xC2 && byte(1) < 0xA0) || (first == 0xE0 && byte(1) < 0xA0) ||  // a control; too long
+                     (first == 0xED && byte(1) > 0x9F) ||                                        // half a character
+                     (first == 0xF0 && byte(1) < 0x90) || (first == 0xF4 && byte(1) > 0x8F);
+    return out ? 0 : size;
+}
+
+// Keeps the text as one line of UTF-8, for paths and files of models that it quotes may hold anything.
 et_status failed(et_status status, const char *text) {
-    std::snprintf(last_error, sizeof last_error, "%s", text);
+    size_t at = 0;
+    while (*text) {
+        const size_t size = character(text), taken = std::max<size_t>(size, 1);
+        if (at + taken >= sizeof last_error) break;
+        std::memcpy(last_error + at, size ? text : "?", taken);
+        at += taken, text += taken;
+    }
+    last_error[at] = '\0';
     return status;
 }
 

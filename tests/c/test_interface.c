@@ -56,6 +56,15 @@ int main(void)
     REFUSES(et_open("missing.txt", NULL, NULL, &session), ET_ERROR_MODEL, "expected .xml, .onnx or .plan");
     REFUSES(et_open("missing.plan", NULL, NULL, &session), ET_ERROR_FILE, "missing.plan: No such file");
     REFUSES(et_open("/", NULL, NULL, &session), ET_ERROR_MODEL, "expected .xml, .onnx or .plan");
+    /* What a path or a file brings into the sentence: one line of UTF-8 even so, cut between two characters. */
+    REFUSES(et_open("\xc3\xa9\x1b[2J\n\xff\xc2\x9b\xed\xa0\x80\xe2\x82.xml", NULL, NULL, &session), ET_ERROR_FILE,
+            "\xc3\xa9?[2J?????????.xml: No such file");
+    char path[2048] = "";
+    for (int k = 0; k < 600; ++k)
+        strcat(path, "\xc3\xa9");
+    strcat(path, ".xml");
+    REFUSES(et_open(path, NULL, NULL, &session), ET_ERROR_FILE, "\xc3\xa9");
+    CHECK(strlen(et_last_error()) == 1022);
     options.struct_size = 3;
     REFUSES(et_open("missing.xml", NULL, &options, &session), ET_ERROR_INPUT, "struct_size: got 3");
     {
