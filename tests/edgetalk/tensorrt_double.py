@@ -159,6 +159,8 @@ def package(inputs, outputs, execute, version="1.7.1.116", note=lambda *call: No
     `inputs` and `outputs` are Tensors by name, outputs with -1 take the inputs' batch. `execute(addresses, shapes,
     stream)` is what an inference does. The module's `log` is called by it as TensorRT's logger would be, and
     `deserialised` counts the engines; `fail` names the call that is to fail as TensorRT's calls do, by its value.
+    `host_code` says that plans bring their own runtime, which TensorRT refuses unless it was allowed before, and
+    `allowed` whether the last runtime allowed it when it got a plan.
     """
     mode = Enum("TensorIOMode", "INPUT OUTPUT")
     tensors = inputs | outputs
@@ -230,10 +232,16 @@ def package(inputs, outputs, execute, version="1.7.1.116", note=lambda *call: No
             note("del engine")
 
     class Runtime:
+        engine_host_code_allowed = False
+
         def __init__(self, logger):
             module.logger = logger
 
         def deserialize_cuda_engine(self, content):
+            module.allowed = self.engine_host_code_allowed
+            if module.host_code and not module.allowed:
+                module.logger.log(1, "IRuntime::deserializeCudaEngine: the plan holds host code, which is not allowed")
+                return None
             if module.fail == "deserialize_cuda_engine":
                 module.logger.log(1, "IRuntime::deserializeCudaEngine: Error Code 6")
                 return None
@@ -242,6 +250,7 @@ def package(inputs, outputs, execute, version="1.7.1.116", note=lambda *call: No
     module = types.ModuleType("tensorrt_double")
     module.__version__, module.TensorIOMode, module.ILogger, module.Runtime = version, mode, ILogger, Runtime
     module.deserialised, module.fail = 0, ""
+    module.host_code = module.allowed = False
     return module
 
 

@@ -208,6 +208,20 @@ def test_a_refused_plan_is_one_line_with_what_tensorrt_logged(machine):
     )
 
 
+def test_only_a_version_compatible_plan_may_run_code_of_its_own(machine):
+    """Such a plan brings its runtime along, which TensorRT refuses where it is not allowed; no other plan gets that."""
+    machine.open().close()
+    assert machine.package.deserialised == 1 and not machine.package.allowed
+    machine.package.host_code = True
+    machine.path.write_bytes(double.header(metadata=METADATA.to_json()) + b"host code that its metadata does not tell")
+    with pytest.raises(ModelError, match="holds host code, which is not allowed"):
+        machine.open()
+    compatible = dataclasses.replace(METADATA, engine={**METADATA.engine, "version_compatible": True})
+    machine.path.write_bytes(double.header(metadata=compatible.to_json()))
+    engine = machine.open()
+    assert machine.package.allowed and (engine.run(feeds(3, 4))["frame"] == 7).all()
+
+
 @pytest.mark.parametrize("call", ["create_execution_context", "set_tensor_address"])
 def test_what_fails_while_opening_leaves_nothing_behind(machine, call):
     machine.package.fail = call
