@@ -7,6 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def weighted_sum(losses: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
+    """Eq. 5: the sum of λ times loss over the names that both have, a scalar; a constant where there is none."""
+    there = [weight * losses[name] for name, weight in weights.items() if name in losses]
+    return torch.stack(there).sum() if there else torch.zeros((), requires_grad=True)
+
+
 def identity_loss(made: Tensor, source: Tensor) -> Tensor:
     """Eq. 3: one minus the cosine of identity vectors (B, D), their mean."""
     return (1 - F.cosine_similarity(made, source, dim=1)).mean()

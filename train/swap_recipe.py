@@ -39,6 +39,7 @@ from .swap_losses import (
     pixel_loss,
     sync_loss,
     weak_feature_loss,
+    weighted_sum,
 )
 
 
@@ -101,7 +102,7 @@ class Config:
 
 PRESETS = {
     "default": Config(),
-    # λs were never published; these come from a search of one evening at width ¼. SimSwap's (10, 10, 1) failed.
+    # λs were never published; these come from a short search at width ¼. SimSwap's (10, 10, 1) failed.
     "paper": Config(skips=(), hidden=(), matte=False, singles=0, clips=32, truth=False, alternate=True, identity=1.5,
                     sync=0.3, feature=4.0, adversarial=0.3, log_sync=True, mouth=1.0, shape=0.0, warm=0.0,
                     adversary_from=0.0, far=0),
@@ -247,6 +248,18 @@ class SwapRecipe:
         warm = self.settings.warm
         return min(max((self.progress - warm) / 0.1, 0.0), 1.0) if warm else 1.0
 
+    def adversity(self, progress: float) -> float:
+        """Return the share of the discriminator's losses that is in play."""
+        begin = self.settings.adversary_from
+        return min(max((progress - begin) / 0.05, 0.0), 1.0) if begin else 1.0
+
+    def lambdas(self, progress: float, expertise: float) -> dict[str, float]:
+        """Return what each loss weighs in Eq. 5 by its name, ramped in; "keep" and "shape" are ours."""
+        c, adversity = self.settings, self.adversity(progress)
+        return {"L_L1": c.pixel, "keep": c.keep, "shape": c.shape,
+                "L_Adv": adversity * c.adversarial, "L_wFM": adversity * c.feature,
+                "L_Id": expertise * c.identity, "L_Sync": expertise * c.sync}  # fmt: skip
+
     def draw(self, number: int) -> Batch:
         """Draw the batch of a step; a function of seed, step and the clips there are."""
         c, data, rng = self.settings, self.data, loop.generator(self.settings.seed, number)
@@ -287,10 +300,10 @@ class SwapRecipe:
         with autocast(self.data.device):
             made = Made(*self._make(self.network, batch))
         losses: dict[str, Tensor] = {}
-        terms = self._true_terms(made, batch, losses)
-        terms += self._adversarial_terms(made.frames, batch, progress, losses)
-        terms += self._expert_terms(made.frames, batch, expertise, losses)
-        total = sum(terms, made.frames.new_zeros((), dtype=torch.float32))
+        self._compare(made, batch, losses)
+        self._oppose(made.frames, batch, progress, losses)
+        self._consult(made.frames, batch, expertise, losses)
+        total = weighted_sum(losses, self.lambdas(progress, expertise))
         self.adam.zero_grad(set_to_none=True)
         total.backward()
         torch.nn.utils.clip_grad_norm_(self.weights, 2.0)
@@ -318,34 +331,26 @@ class SwapRecipe:
             for group in adam.param_groups:
                 group["lr"] = peak * rate
 
-    def _true_terms(self, made: Made, batch: Batch, losses: dict[str, Tensor]) -> list[Tensor]:
-        """Return λ_1 L_L1 and what Eq. 5 lacks, the matte's and the mouth's terms; names them in `losses`."""
-        config, frames, terms = self.settings, made.frames, []
+    def _compare(self, made: Made, batch: Batch, losses: dict[str, Tensor]) -> None:
+        """Add L_L1 and what Eq. 5 lacks, the matte's and the mouth's losses, to `losses`."""
+        config, frames = self.settings, made.frames
         if config.truth:
             losses["L_L1"] = pixel_loss(frames, batch.true, self.weight)
         elif not bool(batch.swapped.all()):  # swapped frames have no truth: Eq. 5 without its first term
             losses["L_L1"] = pixel_loss(frames[~batch.swapped], batch.true[~batch.swapped], self.weight)
-        if "L_L1" in losses:
-            terms.append(config.pixel * losses["L_L1"])
         if config.keep and made.share is not None and made.kept is not None:
             own = (~batch.swapped)[:, None, None, None] & (self.network.seen > 0)
             losses["keep"] = keep_loss(made.share, made.kept, batch.true, own)
-            terms.append(config.keep * losses["keep"])
         if config.shape and made.heard is not None:
             with autocast(self.data.device):
                 read = self.mouth_head(made.heard.flatten(1))
             losses["shape"] = F.smooth_l1_loss(read.float(), batch.mouth, beta=0.1)
-            terms.append(config.shape * losses["shape"])
-        return terms
 
-    def _adversarial_terms(
-        self, frames: Tensor, batch: Batch, progress: float, losses: dict[str, Tensor]
-    ) -> list[Tensor]:
-        """Take the discriminator's step, and return L_Adv + λ_f L_wFM, ramped in; names them and D in `losses`."""
+    def _oppose(self, frames: Tensor, batch: Batch, progress: float, losses: dict[str, Tensor]) -> None:
+        """Take the discriminator's step, if it is in play, and add D, L_Adv and L_wFM to `losses`."""
         config, device = self.settings, self.data.device
-        adversity = min(max((progress - config.adversary_from) / 0.05, 0.0), 1.0) if config.adversary_from else 1.0
-        if not adversity:
-            return []
+        if not self.adversity(progress):
+            return
         true = batch.true if config.truth else batch.target
         with autocast(device):
             losses["D"] = critic_loss(self.critic(frames.detach()), self.critic(true))
@@ -360,24 +365,20 @@ class SwapRecipe:
         self.critic.requires_grad_(True)
         losses["L_Adv"] = adversarial_loss(judged)
         losses["L_wFM"] = weak_feature_loss(judged, wanted, config.feature_start)
-        return [adversity * (config.adversarial * losses["L_Adv"] + config.feature * losses["L_wFM"])]
 
-    def _expert_terms(self, frames: Tensor, batch: Batch, expertise: float, losses: dict[str, Tensor]) -> list[Tensor]:
-        """Return λ_i L_Id and λ_s L_Sync, ramped in, of the experts there are; names them in `losses`."""
-        config, device, terms = self.settings, self.data.device, []
+    def _consult(self, frames: Tensor, batch: Batch, expertise: float, losses: dict[str, Tensor]) -> None:
+        """Add L_Id and L_Sync, of the experts that there are and in play, to `losses`."""
+        config, device = self.settings, self.data.device
         if expertise and config.identity and self.judge is not None:
             face = aligned(frames, self.judge.config.size, jitter=1.0)
             with autocast(device):
                 vectors = self.judge(face.contiguous(memory_format=torch.channels_last))
             losses["L_Id"] = identity_loss(vectors, batch.identity)
-            terms.append(expertise * config.identity * losses["L_Id"])
         if expertise and config.sync and self.expert is not None and len(batch.sync):
             spoken = frames[config.singles :].unflatten(0, (-1, syncnet.FRAMES))
             with autocast(device):
                 probability = self.expert(spoken, batch.sync)
             losses["L_Sync"] = sync_loss(probability, config.log_sync)
-            terms.append(expertise * config.sync * losses["L_Sync"])
-        return terms
 
     def _end(self, number: int, progress: float, pictures: int) -> int:
         """Return the steps of the whole schedule as far as step `number`, of so many pictures, can tell."""

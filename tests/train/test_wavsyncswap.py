@@ -74,6 +74,28 @@ def test_losses_are_equations_1_3_4_and_6():
     assert float(stressed[0, 0, 64, 48] / stressed[0, 0, 10, 48]) == pytest.approx(4, rel=0.01)
 
 
+def test_equation_4_is_a_mean_over_scales_of_sums_over_layers():
+    """m = 3 of five outputs: layers 3 and 4 of each scale, and never the map of scores, which is the last."""
+    made, true = ([[torch.randn(2, c, side, side) for c in (2, 3, 4, 5, 1)] for side in (8, 4)] for _ in range(2))
+    total = 0.0
+    for scale in range(2):
+        for layer in (2, 3):
+            a, b = (side[scale][layer].flatten().tolist() for side in (made, true))
+            total += sum(abs(x - y) for x, y in zip(a, b, strict=True)) / len(a)
+    assert float(swap_losses.weak_feature_loss(made, true, 3)) == pytest.approx(total / 2, rel=1e-5)
+
+
+def test_the_gan_is_least_squares_on_the_maps_of_scores():
+    made, true = ([[torch.randn(2, 3, 4, 4), torch.randn(2, 1, side, side)] for side in (5, 2)] for _ in range(2))
+    fooled = caught = 0.0
+    for scale in range(2):  # patches of a scale count alike, and so do scales
+        a, b = (side[scale][-1].flatten().tolist() for side in (made, true))
+        fooled += sum((x - 1) ** 2 for x in a) / len(a) / 2
+        caught += 0.5 * (sum(x**2 for x in a) / len(a) + sum((y - 1) ** 2 for y in b) / len(b)) / 2
+    assert float(swap_losses.adversarial_loss(made)) == pytest.approx(fooled, rel=1e-5)
+    assert float(swap_losses.critic_loss(made, true)) == pytest.approx(caught, rel=1e-5)
+
+
 @pytest.mark.parametrize(("size", "skips"), [(96, ()), (96, (64, 32, 16)), (192, (64, 32, 16, 8))])
 def test_split_equals_whole_and_the_mask_hides_the_lower_half(size, skips):
     network = WavSyncSwap(Config(size, 0.125, skips=skips)).eval()
@@ -178,6 +200,10 @@ def test_a_run_begins_with_a_checkpoint_of_the_same_arrangement(swaps, tmp_path)
     for other in ({"width": 0.25}, {"matte": False}):
         with pytest.raises(ModelError, match="has another width or arrangement"):
             tiny(swaps, "default", begun=path, singles=2, **other)
+    network, older = WavSyncSwap(Config(width=0.125)), {"width": 0.125, "hidden": 0.42}  # a number, once
+    store.save(tmp_path / "older.safetensors", "wavsyncswap", network, older)
+    with pytest.raises(ModelError, match="older.safetensors holds a wavsyncswap arranged as no longer built .*again$"):
+        store.load(tmp_path / "older.safetensors", "wavsyncswap")
     with pytest.raises(ModelError, match="expected 'simswap'"):
         tiny(swaps, "simswap", begun=path, singles=2)
 
@@ -302,6 +328,23 @@ def test_a_step_has_the_terms_of_equation_5(swaps, preset):
         assert torch.equal(batch.true[rows], batch.target[rows])
         assert not torch.equal(batch.true[~rows], batch.target[~rows])
         assert not any(torch.equal(a, b) for a, b in zip(batch.target, batch.reference, strict=True))
+
+
+def test_a_step_goes_down_the_weighted_sum_of_equation_5(swaps, monkeypatch):
+    lambdas = {"pixel": 7.0, "keep": 1.5, "shape": 2.5, "adversarial": 0.2, "feature": 0.9, "identity": 0.6,
+               "sync": 0.4}  # fmt: skip
+    recipe = tiny(swaps, "default", singles=2, images=1000, warm=0.35, adversary_from=0.4, **lambdas)
+    monkeypatch.setattr(type(recipe), "progress", property(lambda _: 0.425))  # ¾ of the experts, ½ of the adversary
+    descended = []
+    backward = torch.Tensor.backward
+    monkeypatch.setattr(torch.Tensor, "backward", lambda loss: (descended.append(float(loss.detach())), backward(loss)))
+    losses = {name: float(loss.detach()) for name, loss in recipe.step(0).items()}
+    of_name = {"L_L1": 7.0, "keep": 1.5, "shape": 2.5, "L_Adv": 0.5 * 0.2, "L_wFM": 0.5 * 0.9, "L_Id": 0.75 * 0.6,
+               "L_Sync": 0.75 * 0.4}  # fmt: skip
+    assert losses.keys() == of_name.keys() | {"D"}
+    assert descended == pytest.approx([losses["D"], sum(of_name[name] * losses[name] for name in of_name)], rel=1e-5)
+    assert recipe.lambdas(0.425, 0.75) == pytest.approx(of_name)
+    assert swap_losses.weighted_sum({"D": torch.ones(())}, of_name).item() == 0
 
 
 @pytest.mark.parametrize("family", BASELINES)
