@@ -81,8 +81,8 @@ def test_cpbd_of_the_scores_looks_at_nine_blocks_of_a_face():
     ramp = lambda width: 120 - 90 * np.cos(np.pi * np.clip((np.arange(32) - 16) / width + 0.5, 0, 1))  # noqa: E731
     flat, sharp, soft = np.full(32, 30.0), ramp(1), ramp(8)
     # Neighbours meet at the same grey, or a border would be an edge, too.
-    lines = [np.concatenate(line) for line in ((sharp, sharp[::-1], flat), (soft, soft[::-1], sharp),
-                                               (flat, flat, soft))]  # fmt: skip
+    lines = [np.concatenate(line) for line in ((soft, soft[::-1], flat), (flat, flat, soft),
+                                               (sharp, sharp[::-1], sharp))]  # fmt: skip
     picture = np.repeat(lines, 32, axis=0).round().astype(np.uint8)
     clips = torch.from_numpy(np.broadcast_to(picture[..., None], (1, FRAMES, 96, 96, 3)).copy())
     got = judge().measure(clips, SimpleNamespace(clips=clips, landmarks=torch.zeros(1, FRAMES, 1), sync=None))
