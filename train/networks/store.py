@@ -64,8 +64,13 @@ def load(path: Path, family: str) -> tuple[nn.Module, dict[str, Any]]:
             f"{path} holds {header.get('family', 'no family')!r} of format {header.get('format')}, "
             f"expected {family!r} of format {FORMAT}; give another file"
         )
-    network = _build(family, json.loads(header["config"]))
-    network.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
+    try:
+        network = _build(family, json.loads(header["config"]))
+        network.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
+    except (TypeError, RuntimeError) as error:
+        raise ModelError(
+            f"{path} holds a {family} arranged as no longer built ({str(error).splitlines()[0]}); train it again"
+        ) from error
     record = {key: json.loads(value) for key, value in header.items() if key not in ("format", "family")}
     return network.eval(), record
 
