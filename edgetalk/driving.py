@@ -80,14 +80,15 @@ def drive(
     *,
     limits: Mapping[str, Sequence[float]] | None = None,
     frames: int | None = None,
+    face_models: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Driven:
     """Return the motion of the largest face of a film, or of a track file (.npz), for frames at `fps`.
 
-    FILM-stem.track.npz beside the film is taken where it is there. `frames` is how many frames the motion is for:
-    the film is tracked no longer. `progress(done, total)` is called after every frame that is tracked. Raises
-    FileNotFoundError, InputError where it is no film or shows no face, BackendError where the tracker's networks
-    were not fetched.
+    FILM-stem.track.npz beside the film is taken where it is there, else the film is tracked, with the networks in
+    the folder `face_models` (None: those in the user's cache). `frames` is how many frames the motion is for: the
+    film is tracked no longer. `progress(done, total)` is called after every frame that is tracked. Raises
+    FileNotFoundError, InputError where it is no film or shows no face, BackendError where nothing was fetched.
     """
     path = Path(film)
     if not path.exists():
@@ -101,7 +102,7 @@ def drive(
     needed = None if frames is None else math.ceil((frames - 1) * pictures.fps / fps) + 2
     promised = min((n for n in (needed, pictures.length) if n), default=0)
     faces = []
-    with Tracker(pictures.fps) as tracker:
+    with Tracker(pictures.fps, models=face_models) as tracker:
         for picture in islice(pictures, needed):
             faces.append(tracker.update(picture))
             if progress is not None:

@@ -81,6 +81,7 @@ def dub(
     identity: str | os.PathLike[str] | NDArray[np.float32] | None = None,
     track: str | os.PathLike[str] | None = None,
     face: int | str | os.PathLike[str] = "largest",
+    face_models: str | os.PathLike[str] | None = None,
     fit: str = "ping-pong",
     use: str = "any",
     device: str = "auto",
@@ -96,9 +97,10 @@ def dub(
     avatar of a film, whose person is taken and whose terms are kept. `identity` is the extractor of that face (left
     alone: what stands beside the engine), or the vector itself, float32 (1, D). `track` is a track file (left alone:
     VIDEO-stem.track.npz beside the film, else the face is tracked), `face` which face is tracked: "largest", an index
-    from the left, or a portrait. `fit` is one of targets.FITS. `use="commercial"` refuses models and avatars that may
-    not be used so. `streams` is how many frames the networks repaint side by side. `progress(done, total)` is called
-    after every frame.
+    from the left, or a portrait; `face_models` is a folder with the two networks that find faces in film and portrait
+    (left alone: those in the user's cache). `fit` is one of targets.FITS. `use="commercial"` refuses models and
+    avatars that may not be used so. `streams` is how many frames the networks repaint side by side.
+    `progress(done, total)` is called after every frame.
 
     The film's rate and resolution stay. The file appears when it is whole: an exception or Ctrl-C leaves nothing
     behind. Raises FileNotFoundError, ModelError, InputError or BackendError.
@@ -115,7 +117,7 @@ def dub(
     film = Reader(video)
     side_by_side = streams or render.streams(threads)
     with contextlib.ExitStack() as opened:
-        faces = opened.enter_context(contextlib.closing(Faces(film, track, face)))
+        faces = opened.enter_context(contextlib.closing(Faces(film, track, face, face_models)))
         workers = []
         for _ in range(PAINTERS * side_by_side):
             stages = [
@@ -130,14 +132,14 @@ def dub(
             )
         for k, stage in enumerate(workers[0].stages):
             if "identity" in stage.takes:
-                vector = _identity(stage, portrait, identity, use, device, threads)
+                vector = _identity(stage, portrait, identity, use, device, threads, face_models)
                 for worker in workers:
                     worker.stages[k].wear(vector)
         return _dub(workers, film, faces, pcm, out, fit, crf, progress)
 
 
 def _identity(
-    stage: Stage, portrait: Any, identity: Any, use: str, device: str, threads: int | None
+    stage: Stage, portrait: Any, identity: Any, use: str, device: str, threads: int | None, face_models: Any
 ) -> NDArray[np.float32]:
     if isinstance(identity, np.ndarray):
         return identity
@@ -147,7 +149,10 @@ def _identity(
         return portraits.of_avatar(portrait, stage.metadata.source, use=use)
     found = Path(identity or portraits.extractor(stage.path))
     at = shared_device(device, stage.path, found)
-    return portraits.identity(found, portrait, weights=stage.metadata.identity, use=use, device=at, threads=threads)
+    weights = stage.metadata.identity
+    return portraits.identity(
+        found, portrait, weights=weights, use=use, device=at, threads=threads, face_models=face_models
+    )
 
 
 class Inputs(NamedTuple):

@@ -55,6 +55,7 @@ def make_film(
     face: int | str | os.PathLike[str] = "largest",
     seconds: float = SECONDS,
     identity: str | os.PathLike[str] | None = None,
+    face_models: str | os.PathLike[str] | None = None,
     licence: str = "",
     consent: str = "",
     name: str = "",
@@ -69,7 +70,8 @@ def make_film(
     which the face is seen. `portrait` is a picture of the person whose face is painted, `track` a track file (left
     alone: VIDEO-stem.track.npz beside the film, else the face is tracked), `face` which face: "largest", an index
     from the left, or a portrait of the person to follow. `identity` is the extractor's engine (left alone: what stands
-    beside the step). `device` and `threads` are as of `open_engine`, the device that of the step.
+    beside the step), `face_models` a folder with the two networks that find faces in film and portrait (left alone:
+    those in the user's cache). `device` and `threads` are as of `open_engine`, the device that of the step.
     `progress(done, total)` is called after every frame.
 
     Raises FileNotFoundError, ModelError where an engine is missing or is none that prepares films, InputError where
@@ -84,11 +86,12 @@ def make_film(
         film = Reader(video)
         found = extractor(path) if identity is None else Path(identity)
         at = shared_device(device, path, found)
-        crop, vector = extract(found, aligned(portrait), weights=metadata.identity, device=at, threads=threads)
+        cut = aligned(portrait, face_models)
+        crop, vector = extract(found, cut, weights=metadata.identity, device=at, threads=threads)
         total = max(1, round(seconds * metadata.rate))
         if film.length:
             total = min(total, max(1, int(film.length / film.fps * metadata.rate)))
-        with closing(Faces(film, track, face)) as faces:
+        with closing(Faces(film, track, face, face_models)) as faces:
             crops = _longest(_crops(film, faces, metadata, size, total), film.path.name)
         made = Film(
             target=np.stack([c.picture for c in crops]),

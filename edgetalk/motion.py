@@ -146,11 +146,12 @@ def named(
     *,
     limits: Mapping[str, Sequence[float]] | None = None,
     frames: int | None = None,
+    face_models: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Motion:
     """Return the motion called "idle" or "still", or that of a film; a motion that is one already is returned as it is.
 
-    What else is a string or path is a film, or its track file; limits, frames and progress are those of
+    What else is a string or path is a film, or its track file; limits, frames, face_models and progress are those of
     driving.drive. Raises InputError for a name that is neither a motion nor a file.
     """
     if not isinstance(motion, str | os.PathLike):
@@ -166,4 +167,4 @@ def named(
         raise InputError(f"motion: got {path!r}, expected {_NAMES}")
     from .driving import drive
 
-    return drive(path, fps, limits=limits, frames=frames, progress=progress)
+    return drive(path, fps, limits=limits, frames=frames, face_models=face_models, progress=progress)

@@ -44,12 +44,17 @@ def extractor(engine: Path) -> Path:
     )
 
 
-def points(portrait: str | os.PathLike[str] | Picture, picture: Picture) -> NDArray[Any]:
+def points(
+    portrait: str | os.PathLike[str] | Picture,
+    picture: Picture,
+    face_models: str | os.PathLike[str] | None = None,
+) -> NDArray[Any]:
     """Return the five points of the largest face of a portrait, (5, 2) pixels.
 
     PORTRAIT-stem.track.npz beside the file is taken where it is of one picture (that of a film may have the same
-    name), else the face is looked for. Raises InputError where there is no face, BackendError where the tracker's
-    models are missing.
+    name), else the face is looked for, with the networks in the folder `face_models` (None: those in the user's
+    cache). Raises InputError where there is no face, FileNotFoundError where the folder lacks a network, BackendError
+    where nothing was fetched.
     """
     name = "the portrait"
     if not isinstance(portrait, np.ndarray):
@@ -59,7 +64,7 @@ def points(portrait: str | os.PathLike[str] | Picture, picture: Picture) -> NDAr
             if faces[0] is None:
                 raise InputError(f"{track.name} has no face in it; take it away to have {name} looked at")
             return faces[0].points
-    found = find(picture)
+    found = find(picture, models=face_models)
     if not found:
         raise InputError(f"{name} shows no face; take a portrait from the front with the whole head in the picture")
     return max(found, key=lambda face: float(np.prod(face.box[2:] - face.box[:2]))).points
@@ -73,20 +78,26 @@ def identity(
     use: str = "any",
     device: str = "auto",
     threads: int | None = None,
+    face_models: str | os.PathLike[str] | None = None,
 ) -> NDArray[np.float32]:
     """Return the identity of a portrait's largest face, float32 (1, D), of unit length, by the extractor `engine`.
 
     `weights` is the sha256 of the ONNX that the extractor has to be of, "" where any will do; `device` and `threads`
-    are as of `open_engine`.
+    are as of `open_engine`, `face_models` is as of `points`.
     Raises FileNotFoundError, ModelError, InputError or BackendError.
     """
-    return extract(Path(engine), aligned(portrait), weights=weights, use=use, device=device, threads=threads)[1]
+    cut = aligned(portrait, face_models)
+    return extract(Path(engine), cut, weights=weights, use=use, device=device, threads=threads)[1]
 
 
-def aligned(portrait: str | os.PathLike[str] | Picture) -> Cut:
-    """Return what cuts the largest face out of a portrait, for `extract`; raises as `points`."""
+def aligned(portrait: str | os.PathLike[str] | Picture, face_models: str | os.PathLike[str] | None = None) -> Cut:
+    """Return what cuts the largest face out of a portrait, for `extract`; `face_models` and errors as of `points`."""
     picture = read_picture(portrait)
-    return lambda template, size: align(picture, crop_matrix(template, points(portrait, picture), size), size)
+
+    def cut(template: str, size: int) -> Picture:
+        return align(picture, crop_matrix(template, points(portrait, picture, face_models), size), size)
+
+    return cut
 
 
 def extract(

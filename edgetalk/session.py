@@ -303,6 +303,7 @@ class Session:
         rate: Fraction,
         *,
         frames: int | None = None,
+        face_models: str | os.PathLike[str] | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> motions.Motion:
         """Return the motion that `motion` means for this network, as motion.named does within its limits.
@@ -314,7 +315,10 @@ class Session:
                 f"motion: got {motion}, and {self._path.name} takes no pose, its head moves as in the avatar's film; "
                 "leave it out"
             )
-        return motions.named(motion, seed, rate, limits=self.metadata.limits, frames=frames, progress=progress)
+        limits = self.metadata.limits
+        return motions.named(
+            motion, seed, rate, limits=limits, frames=frames, face_models=face_models, progress=progress
+        )
 
     def _animate(self, cut: Iterable[NDArray[np.float32]], move: motions.Motion, rate: Fraction) -> Iterator[Frame]:
         for i, given in enumerate(self.controls(cut, move)):

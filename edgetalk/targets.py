@@ -46,20 +46,24 @@ class Faces:
     """The face that speaks in each picture of a film: from a track file, or looked for once.
 
     `track` is a track file; where it is None, FILM-stem.track.npz beside the film is taken if there is one, else the
-    face is tracked: the largest, the one of that index from the left, or the one like a portrait (`pick`). Raises
-    FileNotFoundError, InputError where the track is of another film or a face is to be picked from one, BackendError
-    where the tracker's models are missing.
+    face is tracked: the largest, the one of that index from the left, or the one like a portrait (`pick`), with the
+    networks in the folder `face_models` (None: those in the user's cache). Raises FileNotFoundError, InputError where
+    the track is of another film or a face is to be picked from one, BackendError where nothing was fetched.
     """
 
     def __init__(
-        self, film: Reader, track: str | os.PathLike[str] | None = None, pick: int | str | os.PathLike[str] = LARGEST
+        self,
+        film: Reader,
+        track: str | os.PathLike[str] | None = None,
+        pick: int | str | os.PathLike[str] = LARGEST,
+        face_models: str | os.PathLike[str] | None = None,
     ) -> None:
         self._film = film
         self._tracker: Any = None
         path = track_beside(film.path) if track is None else Path(track)
         self._track: list[Face | None] = []
         if path is None:
-            self._tracker = Tracker(film.fps, pick=pick)
+            self._tracker = Tracker(film.fps, models=face_models, pick=pick)
         elif pick != LARGEST:
             raise InputError(
                 f"face: got {pick}, and {path.name} holds one face, picked when it was made; leave face out, or move "

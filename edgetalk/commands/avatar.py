@@ -21,7 +21,7 @@ from edgetalk.face import picked
 if TYPE_CHECKING:
     from edgetalk.avatar import Avatar
 
-FILM = ("portrait", "track", "identity")
+FILM = ("portrait", "track", "identity", "face_models")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +38,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="largest",
         metavar="WHICH",
         help="the face that is tracked: largest, its number from the left (0, 1 …), or a picture of the person",
+    )
+    film.add_argument(
+        "--face-models",
+        metavar="FOLDER",
+        help="the two networks that find faces, from edgetalk fetch face -o FOLDER (default: the user's cache)",
     )
     film.add_argument(
         "--identity", type=Path, metavar="ENGINE", help="the portrait's extractor (default: beside ENGINE)"
@@ -71,7 +76,8 @@ def run(args: argparse.Namespace) -> None:
     if args.video is None:
         surplus = [key for key in (*FILM, "seconds") if getattr(args, key) is not None]
         if surplus:
-            raise InputError(f"{surplus[0]}: is of films, {args.picture} is a picture; give --video or leave it out")
+            option = surplus[0].replace("_", "-")
+            raise InputError(f"{option}: is of films, {args.picture} is a picture; give --video or leave it out")
         avatar = make(engine, args.picture, **told)
         what = f"{avatar.source.shape[0]}x{avatar.source.shape[1]}"
     else:
@@ -97,6 +103,7 @@ def _film(engine: Path, args: argparse.Namespace, told: dict[str, Any]) -> Avata
             face=args.face,
             seconds=SECONDS if args.seconds is None else args.seconds,
             identity=args.identity,
+            face_models=args.face_models,
             progress=progress,
             **told,
         )

@@ -35,6 +35,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="the face that is tracked: largest, its number from the left (0, 1 …), or a picture of the person",
     )
     parser.add_argument(
+        "--face-models",
+        metavar="FOLDER",
+        help="the two networks that find faces, from edgetalk fetch face -o FOLDER (default: the user's cache)",
+    )
+    parser.add_argument(
         "--fit",
         choices=FITS,
         default=FITS[0],
@@ -59,6 +64,7 @@ def run(args: argparse.Namespace) -> None:
             identity=args.identity,
             track=args.track,
             face=args.face,
+            face_models=args.face_models,
             fit=args.fit,
             use=args.use,
             device=args.device,

@@ -51,7 +51,10 @@ MEMBERS = {
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", choices=["face"], help="what to download")
     parser.add_argument(
-        "-o", "--output", metavar="FOLDER", help="where to, then set EDGETALK_CACHE to it (default: the user's cache)"
+        "-o",
+        "--output",
+        metavar="FOLDER",
+        help="where to, then --face-models FOLDER in commands (default: the user's cache)",
     )
 
 
@@ -98,6 +101,6 @@ def download(folder: Path) -> Path:
         reason = (lines or result.stderr.split("\n")[-2:] or ["no reason given"])[-1].strip().rstrip(".")
         raise BackendError(
             f"pip could not download {PROJECT} ({reason}); check the network and pip's index, or fetch it on another "
-            "machine with -o FOLDER, copy the folder and set EDGETALK_CACHE to it"
+            "machine with -o FOLDER, copy the folder and name it with --face-models"
         )
     return wheels[0]

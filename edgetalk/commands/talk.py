@@ -25,6 +25,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="head and blinks: idle (default), still, or a film whose head is followed; FILM-stem.track.npz beside it "
         "is taken if it is there, else it is tracked (edgetalk fetch face)",
     )
+    parser.add_argument(
+        "--face-models",
+        metavar="FOLDER",
+        help="the two networks that find faces, from edgetalk fetch face -o FOLDER (default: the user's cache)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="another seed, another idle life (default: 0)")
     parser.add_argument("--fps", metavar="RATE", help="25 or 30000/1001 (default: the network's own rate)")
     parser.add_argument("--crf", type=int, help="constant quality, less is better (default: 18 mp4, 30 webm)")
@@ -48,7 +53,10 @@ def run(args: argparse.Namespace) -> None:
     ) as session:
         fps = fps or session.fps
         with Progress("motion") as progress:
-            life = session.motion(args.motion, args.seed, fps, frames=frame_count(len(pcm), fps), progress=progress)
+            frames = frame_count(len(pcm), fps)
+            life = session.motion(
+                args.motion, args.seed, fps, frames=frames, face_models=args.face_models, progress=progress
+            )
         with Progress("talk") as progress:
             timings = render(session, pcm, args.output, life, fps, args.crf, progress)
     print(

@@ -15,7 +15,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgetalk import avatar as avatars
+from edgetalk.face import models as networks
 from edgetalk.metadata import AudioSpec, Metadata
+
+from .face import doubles
 
 SIZE, CHANNELS, CODE = 32, 8, 16  # of a frame, of the appearance, of f_geo
 DTYPES = {"u8": TensorProto.UINT8, "f32": TensorProto.FLOAT}
@@ -243,6 +246,28 @@ def controls() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         np.array([0.3, -0.1, 0.05], np.float32),
         np.array([0.2, 0.7], np.float32),
     )
+
+
+@pytest.fixture(scope="session")
+def _doubles(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("doubles")
+    doubles.write_detector(folder / "detector.onnx")
+    doubles.write_mesh(folder / "mesh.onnx")
+    return folder
+
+
+@pytest.fixture
+def face_models(_doubles, monkeypatch) -> Path:
+    """A folder with doubles in the place of the two networks of face tracking."""
+    monkeypatch.setattr(networks, "DETECTOR", "detector.onnx")
+    monkeypatch.setattr(networks, "MESH", "mesh.onnx")
+    return _doubles
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch) -> None:
+    """A cache without anything in it: networks that are found are those of a folder that was named."""
+    monkeypatch.setenv("EDGETALK_CACHE", str(tmp_path / "cache"))
 
 
 def cli(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -8,9 +8,13 @@ import pytest
 import soundfile
 
 from edgetalk import InputError, Session, motion
+from edgetalk.cli import main
 from edgetalk.driving import CUT, Driven, drive
 from edgetalk.face import Face, write_track
 from edgetalk.metadata import Metadata
+from edgetalk.video import Writer
+
+from .face.doubles import frame as squares
 
 RATES = [(Fraction(25), Fraction(25)), (Fraction(30000, 1001), Fraction(25)), (Fraction(24), Fraction(30000, 1001))]
 
@@ -127,3 +131,26 @@ def test_the_command_line_takes_a_film(zoo, tmp_path, edgetalk_cli):
     failed = edgetalk_cli(*args, tmp_path / "none.mp4")
     assert failed.returncode == 1 and failed.stderr.count("\n") == 1
     assert "No such film to drive the head" in failed.stderr
+
+
+def test_the_face_models_that_are_named_track_a_driving_film(zoo, tmp_path, face_models, elsewhere, capsys):
+    engine = zoo.set("f32", tmp_path / "model")
+    soundfile.write(tmp_path / "a.wav", np.zeros(3200, np.float32), 16000)
+    with Writer(tmp_path / "film.mp4", (320, 240), Fraction(25)) as writer:
+        for _ in range(5):
+            writer.write(squares((150, 120, 90)))
+    args = [
+        "talk",
+        engine,
+        "--audio",
+        tmp_path / "a.wav",
+        "-o",
+        tmp_path / "out.mp4",
+        "--motion",
+        tmp_path / "film.mp4",
+    ]
+    args = [str(word) for word in args]
+    assert main([*args, "--face-models", str(tmp_path)]) == 1
+    assert "No such face model" in capsys.readouterr().err
+    assert main([*args, "--face-models", str(face_models)]) == 0
+    assert (tmp_path / "out.mp4").stat().st_size

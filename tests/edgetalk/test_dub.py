@@ -32,6 +32,8 @@ from edgetalk.stages import MASKS, Pipeline, Stage
 
 from . import dub_models as tiny
 from .dub_models import POINTS, SIZE, face, film, number, picture, speech
+from .face.doubles import RED
+from .face.doubles import frame as squares_of
 
 NTSC = Fraction(30000, 1001)
 CODEC = 3  # of 255: mean error of two encodings of a soft picture
@@ -172,7 +174,7 @@ def test_the_face_of_the_portrait_is_painted(engines, target, tmp_path):
 def test_the_track_of_a_film_is_not_that_of_a_portrait_of_its_name(tmp_path, monkeypatch):
     portrait, moved = tmp_path / "me.png", dataclasses.replace(face(), points=POINTS + 9)
     cv2.imwrite(str(portrait), picture(0))
-    monkeypatch.setattr(portraits, "find", lambda _: [moved])
+    monkeypatch.setattr(portraits, "find", lambda _, models: [moved])
     for faces, expected in (([face()] * 3, moved), ([None], None), ([face()], face())):
         write_track(tmp_path / "me.track.npz", faces, Fraction(25))
         if expected is None:
@@ -288,6 +290,14 @@ def test_the_mouth_closes_where_the_sound_has_ended(engines, target, tmp_path):
 # Faces
 
 
+def squares(path, scenes, grounds=None):
+    """Write a film without a track: for each frame, squares that are faces to the doubles of face tracking."""
+    with video.Writer(path, (320, 240), Fraction(25), crf=2) as writer:
+        for i, drawn in enumerate(scenes):
+            writer.write(squares_of(*drawn, ground=(120, 120, 120) if grounds is None else grounds[i]))
+    return path
+
+
 def test_frames_without_a_face_are_untouched(engines, tmp_path):
     faces = [face() if i % 3 else None for i in range(12)]
     source = film(tmp_path / "a.mp4", 12, faces=faces)
@@ -312,6 +322,18 @@ def test_a_track_may_lie_elsewhere(engines, target, tmp_path):
     track = target.with_name("target.track.npz")
     done = edgetalk.dub(engines / "same.onnx", tmp_path / "alone.mp4", speech(0.2), tmp_path / "b.mp4", track=track)
     assert done.painted == 5
+
+
+def test_the_face_models_that_are_named_find_the_faces_of_film_and_portrait(engines, tmp_path, face_models, elsewhere):
+    squares(tmp_path / "a.mp4", [[(160, 120, 90)]] * 5)
+    portrait = tmp_path / "p.png"
+    cv2.imwrite(str(portrait), squares_of((150, 110, 100))[..., ::-1])
+    arguments = ["dub", engines / "swap.onnx", "--video", tmp_path / "a.mp4", "--portrait", portrait]
+    arguments += ["--audio", write(tmp_path, 0.2), "-o", tmp_path / "b.mp4", "--face-models", face_models]
+    assert main([str(argument) for argument in arguments]) == 0
+    red = 255 * np.array(RED) / np.linalg.norm(RED)  # the identity is the colour of the portrait's face
+    painted = next(iter(Reader(tmp_path / "b.mp4")))[135:145, 155:165].reshape(-1, 3).mean(0)
+    assert np.abs(painted - red).max() < 8
 
 
 # What the file says, and what is left where something fails
@@ -452,6 +474,7 @@ def test_every_bad_input_is_one_line(engines, target, tmp_path, capsys):
         ({"--track": faceless}, "target.mp4 shows no face in 10 pictures"),
         ({"--track": faceless, "--face": 1}, "face: got 1, and faceless.track.npz holds one face"),
         ({"--face": picture_file}, f"face: got {picture_file}, and target.track.npz holds one face"),
+        ({"--video": alone / "untracked.mp4", "--face-models": tmp_path}, "No such face model"),
         ({"--track": tmp_path / "none.npz"}, "No such file"),
         ({"--track": sound}, "is no track of a face"),
         ({"engine": tmp_path / "none.onnx"}, "No such engine"),

@@ -26,6 +26,8 @@ from edgetalk.preprocess import TEMPLATES, align, crop_matrix, read_picture
 from edgetalk.reader import Reader
 from edgetalk.video import Writer
 
+from .face.doubles import frame as squares
+
 WIDTH, HEIGHT, FRAMES = 160, 120, 12
 SPEC = AudioSpec(window=16, offset=-6.4)
 
@@ -339,6 +341,7 @@ def test_bad_films_are_one_line(copied, monkeypatch, capsys, spoil, extra, messa
         ([], "expected one of them"),
         (["--video", "target.mp4"], "portrait: got none"),
         (["face.png", "--seconds", "3"], "seconds: is of films"),
+        (["face.png", "--face-models", "."], "face-models: is of films"),
     ],
 )
 def test_what_is_missing_is_told(given, monkeypatch, capsys, arguments, message):
@@ -357,6 +360,18 @@ def test_a_portrait_without_a_track_is_looked_at(given, tmp_path, monkeypatch):
     shutil.copy(given / "portrait.png", tmp_path)
     with pytest.raises((InputError, BackendError), match="shows no face|edgetalk fetch face"):
         make_film(given / "wavsyncswap.onnx", given / "target.mp4", tmp_path / "portrait.png")
+
+
+def test_the_face_models_that_are_named_find_the_faces_of_film_and_portrait(given, tmp_path, face_models, elsewhere):
+    with Writer(tmp_path / "film.mp4", (320, 240), Fraction(25), crf=2) as writer:
+        for i in range(5):
+            writer.write(squares((150 + i, 120, 90)))
+    cv2.imwrite(str(tmp_path / "p.png"), squares((150, 110, 100))[..., ::-1])
+    command = ["avatar", given / "wavsyncswap.onnx", "--video", tmp_path / "film.mp4", "--portrait", tmp_path / "p.png"]
+    command += ["-o", tmp_path / "x.avatar", "--face-models", face_models]
+    assert main([str(word) for word in command]) == 0
+    boxes = avatars.load(tmp_path / "x.avatar").boxes
+    np.testing.assert_allclose(boxes[-1], (154 - 45, 120 - 45, 154 + 45, 120 + 45), atol=2)
 
 
 # --- the command, and the file

@@ -28,20 +28,9 @@ from .doubles import frame
 FPS = Fraction(25)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("doubles")
-    doubles.write_detector(folder / "detector.onnx")
-    doubles.write_mesh(folder / "mesh.onnx")
-    return folder
-
-
 @pytest.fixture
-def models(folder, monkeypatch):
-    """The doubles in the place of the two networks."""
-    monkeypatch.setattr(networks, "DETECTOR", "detector.onnx")
-    monkeypatch.setattr(networks, "MESH", "mesh.onnx")
-    return folder
+def models(face_models):
+    return face_models
 
 
 def follow(frames, models, **options):
