@@ -22,7 +22,7 @@ size_t dot(const std::string &path) {  // where the suffix begins; the name's en
 }  // namespace
 
 File::File(const std::string &path) {
-    const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe is refused, not waited for
     if (file < 0) fail(path, errno);
     struct stat status;
     int number = fstat(file, &status) ? errno : S_ISREG(status.st_mode) ? 0 : S_ISDIR(status.st_mode) ? EISDIR : EINVAL;

@@ -6,12 +6,15 @@
 #include <cstring>
 #include <functional>
 #include <string>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <vector>
 
 #include "avatar.h"
 #include "check.h"
 #include "clock.h"
 #include "error.h"
+#include "file.h"
 #include "json.h"
 #include "mel.h"
 #include "metadata.h"
@@ -30,6 +33,19 @@ static std::string refusal(const std::function<void()> &call) {
 }
 
 static bool has(const std::string &text, const char *part) { return text.find(part) != std::string::npos; }
+
+static void files() {
+    CHECK(has(refusal([] { File file("nowhere.xml"); }), "nowhere.xml: No such file"));
+    CHECK(has(refusal([] { File file("."); }), ".: Is a directory"));
+    unlink("pipe.xml");
+    CHECK(mkfifo("pipe.xml", 0600) == 0);
+    alarm(20);  // nobody writes to it
+    CHECK(has(refusal([] { File file("pipe.xml"); }), "pipe.xml: Invalid argument"));
+    alarm(0);
+    unlink("pipe.xml");
+    CHECK(with_suffix("a.b/c", ".bin") == "a.b/c.bin" && with_suffix("./.xml", ".bin") == "./.xml.bin");
+    CHECK(suffix_of("a.b/c.d.xml") == ".xml" && suffix_of("a.b/c").empty() && name_of("a/b.xml") == "b.xml");
+}
 
 static void json() {
     const Json value =
@@ -338,6 +354,7 @@ static void clocks() {
 }
 
 int main() {
+    files();
     json();
     avatars();
     metadata();
