@@ -28,6 +28,8 @@ import numpy as np
 
 from edgetalk.errors import InputError
 
+from . import program
+
 ROWS: dict[str, dict[str, Any]] = {
     "content": {"geometry": 0.0, "adversarial": 0.0},
     "content-geometry": {"adversarial": 0.0},
@@ -228,4 +230,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program.run(main)

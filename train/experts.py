@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from edgetalk.files import replacing
 
-from . import loop
+from . import loop, program
 from .networks import arcface, store, syncnet
 from .networks.blocks import scaled
 from .swap_data import FRAMES, LOOKS, POSES, SIZE, STILLS_PER_JOB, Swaps
@@ -456,4 +456,4 @@ def main(arguments=None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program.run(main)

@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from edgetalk.files import replacing
 
-from . import loop
+from . import loop, program
 from .data import pick_device
 from .networks.landmarks import INNER_LIP, SIDE, LandmarkNet, Measured, inner_opening, resized, save, stored
 from .scores.measures import GROUPS, MOUTH, landmark_error, pearson
@@ -398,4 +398,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program.run(main)

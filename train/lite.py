@@ -26,6 +26,7 @@ from pathlib import Path
 from edgetalk.errors import InputError
 from edgetalk.files import replacing
 
+from . import program
 from .data import Footage
 from .lite_cost import COSTS, Costs, counts
 from .networks.amnet import VARIANTS, Architecture, Cell
@@ -223,4 +224,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program.run(main)

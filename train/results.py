@@ -26,7 +26,7 @@ import numpy as np
 
 from edgetalk.files import replacing
 
-from . import results_wavsyncswap
+from . import program, results_wavsyncswap
 from .commands.score import JUDGE
 from .markdown import made_by, missing, number, table
 from .networks.landmarks import load as load_judge
@@ -400,4 +400,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program.run(main)

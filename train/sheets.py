@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from edgetalk.mel import silence
 from edgetalk.metadata import AudioSpec
 
+from . import program
 from .data import Footage
 from .networks.amnet import AMNet
 from .networks.landmarks import LandmarkNet, inner_opening
@@ -343,4 +344,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program.run(main)

@@ -26,6 +26,7 @@ from edgetalk.files import replacing
 from edgetalk.mel import RANGE, windows
 from edgetalk.metadata import AudioSpec
 
+from . import program
 from .crops import apply, tracked
 
 SIZE = 96
@@ -464,4 +465,4 @@ def main(arguments=None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program.run(main)

@@ -8,6 +8,7 @@ on pixels, skips conditioned on the identity and a reference other than the curr
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -109,6 +110,31 @@ PRESETS = {
 }  # fmt: skip
 
 
+def checked(config: Config) -> Config:
+    """Return a schedule that can be; InputError, which names the field, where it cannot."""
+    anything, layers = math.inf, 4  # layers of a PatchGAN in front of its map of scores
+    bounds = {"images": (1, anything), "singles": (0, anything), "clips": (0, anything), "far": (0, FRAMES // 2),
+              "feature_start": (1, layers), "warm": (0, 1), "adversary_from": (0, 1), "average": (0, 1)}  # fmt: skip
+    bounds |= {name: (0, anything) for name in ("keep", "shape", "pixel", "identity", "sync", "feature", "adversarial")}
+    why = {"far": f", half of a clip's {FRAMES} frames at most", "feature_start": ", a layer of the discriminator"}
+    for name, (least, most) in bounds.items():
+        if not least <= (got := getattr(config, name)) <= most:
+            wanted = f"{least} or more" if most == anything else f"{least} to {most}"
+            raise InputError(
+                f"{name}: got {got}, expected {wanted}{why.get(name, '')}; change --{name.replace('_', '-')}"
+            )
+    for name in ("width", "lr", "critic_lr", "mouth"):
+        if not 0 < (got := getattr(config, name)) < anything:
+            raise InputError(f"{name}: got {got}, expected more than 0; change --{name.replace('_', '-')}")
+    alone = config.singles > 0 and (config.warm > 0 or not config.clips)  # some steps have no clips
+    if (config.singles if alone else config.singles + syncnet.FRAMES * config.clips) < 2:  # batch norm wants two
+        raise InputError(
+            f"singles and clips: got {config.singles} and {config.clips}, expected two pictures in every step; give "
+            "more --singles, or --clips of five frames each"
+        )
+    return config
+
+
 class Batch(NamedTuple):
     """What one step sees; the rows of the five-frame clips come last."""
 
@@ -140,7 +166,7 @@ class Made(NamedTuple):
 
 
 class SwapRecipe:
-    """One schedule of WavSyncSwap on a growing set of clips; see loop.Recipe.
+    """One schedule of WavSyncSwap on a growing set of clips; see loop.Recipe. InputError where it cannot be.
 
     The baselines (wav2lip.py, simswap.py) are the same with another network, and fewer losses in their Config.
     """
@@ -162,7 +188,7 @@ class SwapRecipe:
                 f"torchrun: got {processes} processes, expected one, since this recipe averages no gradients; start "
                 "the command without it"
             )
-        self.settings, self.data, self.experts, self.until = config, data, experts, until
+        self.settings, self.data, self.experts, self.until = checked(config), data, experts, until
         torch.manual_seed(config.seed)
         device = data.device
         self.config: dict[str, Any] = {k: v for k, v in asdict(config).items() if k != "images"}
@@ -454,8 +480,9 @@ def footage(data: Path, speech: Path, clips: int) -> Swaps:
 
 
 def chosen(args: argparse.Namespace, preset: Config) -> Config:
-    """Return `preset` with what the options of add_fields say otherwise."""
-    return replace(preset, **{f.name: v for f in fields(Config) if (v := getattr(args, f.name, None)) is not None})
+    """Return `preset` with what the options of add_fields say otherwise; InputError where that cannot be."""
+    told = {f.name: v for f in fields(Config) if (v := getattr(args, f.name, None)) is not None}
+    return checked(replace(preset, **told))
 
 
 def generator_command(kind: type[SwapRecipe], preset: Config) -> tuple[Any, Any]:

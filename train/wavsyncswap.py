@@ -19,6 +19,7 @@ from pathlib import Path
 
 from edgetalk.errors import BackendError
 
+from . import program
 from .options import add_fields
 from .swap_data import read_speech
 from .swap_recipe import PRESETS, Config, SwapRecipe, chosen, generator_command
@@ -145,4 +146,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program.run(main)

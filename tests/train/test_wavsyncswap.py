@@ -2,6 +2,9 @@
 
 import argparse
 import math
+import re
+import subprocess
+import sys
 import time
 from dataclasses import replace
 
@@ -366,6 +369,52 @@ def test_a_warm_up_sees_single_frames_and_their_pixels_alone(swaps):
     assert len(recipe.draw(1).target) == 4 + 2 * syncnet.FRAMES
     alternate = tiny(swaps, "paper", warm=0.5)
     assert not alternate.draw(1).swapped.any() and set(alternate.step(1)) >= {"L_L1"}  # a swap would have no loss
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"far": 30}, "far: got 30, expected 0 to 25, half of a clip's 50 frames at most; change --far"),
+        ({"images": 0}, "images: got 0, expected 1 or more; change --images"),
+        ({"feature_start": 6}, "feature_start: got 6, expected 1 to 4, a layer of the discriminator; "
+                               "change --feature-start"),
+        ({"feature_start": 0}, "feature_start: got 0, expected 1 to 4"),
+        ({"singles": 0, "clips": 0}, "singles and clips: got 0 and 0, expected two pictures in every step"),
+        ({"singles": 1}, "singles and clips: got 1 and 20"),  # the warm-up has no clips
+        ({"singles": -1}, "singles: got -1, expected 0 or more"),
+        ({"warm": math.nan}, "warm: got nan, expected 0 to 1"),
+        ({"sync": -0.1}, "sync: got -0.1, expected 0 or more"),
+        ({"width": 0.0}, "width: got 0.0, expected more than 0; change --width"),
+    ],
+)  # fmt: skip
+def test_schedules_that_cannot_be_are_refused_before_any_file_is_read(tmp_path, changed, told):
+    with pytest.raises(InputError, match=f"^{re.escape(told)}"):
+        swap_recipe.checked(replace(swap_recipe.PRESETS["default"], **changed))
+    options = [word for name, value in changed.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    missing = ["--data", str(tmp_path), "--speech", str(tmp_path / "none.npz"), "--experts", str(tmp_path)]
+    with pytest.raises(InputError, match=f"^{re.escape(told)}"):
+        whole_command.main([*missing, *options, "-o", str(tmp_path / "run")])
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("preset", [*swap_recipe.PRESETS.values(), wav2lip_recipe.PRESET, simswap_recipe.PRESET])
+def test_every_preset_can_be_and_so_can_the_bounds(swaps, preset):
+    assert swap_recipe.checked(preset) == preset
+    recipe = tiny(swaps, "default", singles=2, clips=0, far=25, feature_start=4)
+    assert "L_wFM" in recipe.step(0)
+
+
+@pytest.mark.parametrize("program", ["swap_data", "experts", "wavsyncswap"])
+def test_programs_tell_what_is_wrong_in_one_line(program, tmp_path):
+    (tmp_path / "speech.npz").write_bytes(b"PK no speech")
+    words = {"swap_data": ["draw"], "experts": ["sync", "--seconds", "1"], "wavsyncswap": ["--experts", str(tmp_path)]}
+    data = [] if program == "swap_data" else ["--data", str(tmp_path)]
+    command = [sys.executable, "-m", f"edgetalk.train.{program}", *words[program], *data,
+               "--speech", str(tmp_path / "speech.npz"), "-o", str(tmp_path / "out.safetensors")]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    [line] = done.stderr.splitlines()
+    assert done.returncode == 1
+    assert line.startswith(f"python -m edgetalk.train.{program}: {tmp_path}/speech.npz is no speech for swaps")
 
 
 def killed(recipe, after):
