@@ -9,6 +9,7 @@ already is not done again. How the generator learns is in swap_recipe.py.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import subprocess
@@ -24,6 +25,8 @@ from .options import add_fields
 from .swap_data import read_speech
 from .swap_recipe import PRESETS, Config, SwapRecipe, chosen, generator_command
 
+LOOK = 30.0
+"""Seconds between two looks into the log of a part that is waited for."""
 GRACE = 20.0
 """Seconds in which a part that is stopped may end by itself."""
 
@@ -42,10 +45,20 @@ class Part:
         self.process = subprocess.Popen(command, stdout=self.log, stderr=subprocess.STDOUT)
 
     def wait(self, until: float) -> bool:
-        """Wait until the monotonic time `until` at most; return whether the part did its work."""
+        """Wait until the monotonic time `until` at most; return whether the part did its work.
+
+        Tells the last line of its log meanwhile, whenever there is another one: a part may take hours.
+        """
+        shown = ""
+        while (left := until - time.monotonic()) > 0 and self.process.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(min(LOOK, left))
+            if self.process.poll() is None and (line := self._last_line()) != shown:
+                print(f"{self.name}: {line}", flush=True)
+                shown = line
         stopped = False
         try:
-            status = self.process.wait(max(0.1, until - time.monotonic()))
+            status = self.process.wait(0.1)
         except subprocess.TimeoutExpired:
             stopped = True
             self.process.terminate()
@@ -57,6 +70,13 @@ class Part:
         print(f"{self.name}: status {status} after {time.monotonic() - self.began:.0f} s", flush=True)
         self.log.close()
         return status == 0 or (stopped and self.made is not None and self.made.exists())
+
+    def _last_line(self) -> str:
+        """Return the log's last line with something in it; a progress bar rewrites its own with carriage returns."""
+        with self.path.open("rb") as log:
+            log.seek(max(0, self.path.stat().st_size - 4096))
+            lines = log.read().decode("utf-8", "replace").replace("\r", "\n").splitlines()
+        return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -462,6 +462,16 @@ def test_a_part_that_hears_nothing_is_killed_and_counts_by_what_it_made(tmp_path
     assert part.wait(time.monotonic()) == made and part.process.returncode == -9
 
 
+def test_a_part_that_runs_tells_the_last_line_of_its_log(tmp_path, monkeypatch, capsys):
+    """Once each, and of a progress bar what it shows: carriage returns begin it anew."""
+    monkeypatch.setattr(whole_command, "LOOK", 0.05)
+    bar = r"import time; print('begun\n 1 %\r 50 %\r\n', end='', flush=True); time.sleep(1)"
+    part = whole_command.Part("draw", tmp_path, "timeit", "-n1", "-r1", bar)
+    assert part.wait(time.monotonic() + 60)
+    *told, last = capsys.readouterr().out.splitlines()
+    assert told == ["draw: 50 %"] and last.startswith("draw: status 0 after ")
+
+
 def test_a_part_that_fails_of_itself_has_failed(tmp_path):
     part = whole_command.Part("draw", tmp_path, "timeit", "-n1", "-r1", "1/0", made=tmp_path)
     assert not part.wait(time.monotonic() + 60) and "ZeroDivisionError" in part.path.read_text()
