@@ -44,6 +44,8 @@ class Crop(NamedTuple):
     at: int
     """Index of the picture in the film."""
     box: NDArray[np.float32]
+    scene: int
+    """Number of the scene that the picture is of."""
 
 
 def make_film(
@@ -67,12 +69,12 @@ def make_film(
     """Prepare a film, with the face of a portrait, for the network whose step is in the file `engine`.
 
     `video` is anything that FFmpeg reads, of which the first `seconds` are used: of these, the longest stretch in
-    which the face is seen. `portrait` is a picture of the person whose face is painted, `track` a track file (left
-    alone: VIDEO-stem.track.npz beside the film, else the face is tracked), `face` which face: "largest", an index
-    from the left, or a portrait of the person to follow. `identity` is the extractor's engine (left alone: what stands
-    beside the step), `face_models` a folder with the two networks that find faces in film and portrait (left alone:
-    those in the user's cache). `device` and `threads` are as of `open_engine`, the device that of the step.
-    `progress(done, total)` is called after every frame.
+    which the face is seen, without a cut. `portrait` is a picture of the person whose face is painted, `track` a
+    track file (left alone: VIDEO-stem.track.npz beside the film, else the face is tracked), `face` which face:
+    "largest", an index from the left, or a portrait of the person to follow. `identity` is the extractor's engine
+    (left alone: what stands beside the step), `face_models` a folder with the two networks that find faces in film
+    and portrait (left alone: those in the user's cache). `device` and `threads` are as of `open_engine`, the device
+    that of the step. `progress(done, total)` is called after every frame.
 
     Raises FileNotFoundError, ModelError where an engine is missing or is none that prepares films, InputError where
     film, track or portrait cannot be used or show no face, and BackendError.
@@ -180,22 +182,23 @@ def _crops(film: Reader, faces: Faces, metadata: Metadata, size: int, total: int
         elif wanted:
             matrix = crop_matrix(metadata.family, face.points, size)
             width, height = film.size
-            crop = Crop(align(to_rgb(planes)[:height, :width], matrix, size), matrix, index, face.box)
+            picture = align(to_rgb(planes)[:height, :width], matrix, size)
+            crop = Crop(picture, matrix, index, face.box, faces.scene(index))
             yield from (crop for _ in wanted)
         if shown == total:
             break
 
 
 def _longest(crops: Iterator[Crop | None], name: str) -> list[Crop]:
-    """Return the longest stretch of frames with a face; one that goes back and forth must not jump."""
+    """Return the longest stretch of frames with a face and without a cut; going back and forth, it must not jump."""
     best: list[Crop] = []
     run: list[Crop] = []
     count = 0
     for crop in crops:
         count += 1
-        if crop is None:
+        if crop is None or (run and run[-1].scene != crop.scene):
             run = []
-        else:
+        if crop is not None:
             run.append(crop)
             best = max(best, run, key=len)
     if not best:

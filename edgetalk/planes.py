@@ -61,6 +61,17 @@ def to_rgb(planes: Image) -> Image:
     return np.asarray(rgb.to_ndarray())
 
 
+def small(planes: Image, size: tuple[int, int]) -> Image:
+    """Return planes as an RGB picture of another size (width, height), each pixel the mean of those that it covers.
+
+    uint8 (height, width, 3); much faster than to_rgb where it is much smaller.
+    """
+    import cv2
+
+    parts = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in split(planes)]
+    return np.asarray(cv2.transform(np.dstack(parts), np.c_[TO_RGB, -TO_RGB @ OFFSET]))
+
+
 def split(planes: Image) -> tuple[Image, Image, Image]:
     """Return views of the brightness (H, W) and of the two colours (H / 2, W / 2)."""
     height, width = planes.shape[0] * 2 // 3, planes.shape[1]

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from .avatar import APART
 from .errors import InputError
 from .face import Face, Tracker, read_track, track_beside, track_rate
+from .face.cuts import THUMB, Scenes
 from .face.tracker import LARGEST
-from .planes import to_rgb
+from .planes import small, to_rgb
 from .preprocess import Picture
 from .reader import Reader
 
@@ -40,6 +41,8 @@ class Target(NamedTuple):
     planes: Image
     """The picture, see planes.py; its own copy."""
     face: Face | None
+    scene: int
+    """Number of the scene that the picture is of: how many cuts come before it in the film."""
 
 
 class Faces:
@@ -78,6 +81,7 @@ class Faces:
                 )
         self.whom = f"face {pick} (0 is the leftmost)" if isinstance(pick, int) else "face"
         self._seen: list[Face | None] = []
+        self._scenes, self._numbers = Scenes(), list[int]()
 
     @property
     def found(self) -> int:
@@ -95,13 +99,24 @@ class Faces:
             if self._tracker is not None:
                 width, height = self._film.size
                 self._seen.append(self._tracker.update(to_rgb(planes)[:height, :width]))
+                self._numbers.append(self._tracker.scene)
             elif index < len(self._track):
                 self._seen.append(self._track[index])
+                self._scenes.cut(small(planes, THUMB))
+                self._numbers.append(self._scenes.number)
             else:
                 raise InputError(
                     f"{self._name} has {len(self._track)} frames and {self._film.path.name} has more; make it again"
                 )
         return self._seen[index]
+
+    def scene(self, index: int) -> int:
+        """Return the number of the scene of a picture whose face was asked for: how many cuts come before it."""
+        return self._numbers[index]
+
+    def target(self, index: int, planes: Image) -> Target:
+        """Return a picture with its face and its scene; new ones are to come in their order."""
+        return Target(index, planes, self.of(index, planes), self.scene(index))
 
 
 def length(film: Reader, sounding: int, fit: str) -> int:
@@ -120,20 +135,20 @@ def targets(film: Reader, faces: Faces, sounding: int, fit: str) -> Iterator[Tar
     wanted = itertools.count() if fit == "hold" else range(sounding)
     for index, planes in zip(wanted, film.planes(), strict=False):
         count = index + 1
-        yield Target(index, planes, faces.of(index, planes))
+        yield faces.target(index, planes)
     if not faces.found:
         raise InputError(f"{film.path.name} shows no {faces.whom} in {count} pictures; nothing was dubbed")
     if fit == "ping-pong":
         given = count
         for index, planes in _back_and_forth(film, count) if given < sounding else ():
-            yield Target(index, planes, faces.of(index, planes))
+            yield faces.target(index, planes)
             given += 1
             if given == sounding:
                 return
     elif fit == "hold" and count < sounding:
         last = next(film.planes(count - 1))
         for _ in range(count, sounding):
-            yield Target(count - 1, last.copy(), faces.of(count - 1, last))
+            yield faces.target(count - 1, last.copy())
 
 
 def _back_and_forth(film: Reader, count: int) -> Iterator[tuple[int, Image]]:
@@ -146,33 +161,59 @@ def _back_and_forth(film: Reader, count: int) -> Iterator[tuple[int, Image]]:
         yield from zip(range(1, count), film.planes(1), strict=False)
 
 
-def with_references(
-    frames: Iterator[Target], crop: Callable[[Image, Face], list[Picture | None]]
-) -> Iterator[tuple[Target, list[Picture | None]]]:
-    """Yield each frame with the crops of a reference: another frame, at least APART away where the film allows.
+Crops = Callable[[Image, Face], list[Picture | None]]
 
-    It is the first with a face, and for those near it the first one far enough from it. `crop` returns what the
-    stages cut out of a frame, an empty list where there is nothing to cut.
+
+def with_references(frames: Iterator[Target], crop: Crops) -> Iterator[tuple[Target, list[Picture | None]]]:
+    """Yield each frame with the crops of a reference: another frame of its scene, at least APART away where it can be.
+
+    It is the scene's first with a face, and for those near it the first one far enough from it; a scene that is too
+    short for that has the farthest. A scene that is shown backwards begins at its end. `crop` returns what the stages
+    cut out of a frame, an empty list where there is nothing to cut.
     """
-    held: deque[Target] = deque()  # until both are known
+    for _, scene in itertools.groupby(frames, lambda frame: frame.scene):  # beyond a cut may be somebody else
+        yield from _within_scene(scene, crop)
+
+
+def _within_scene(frames: Iterator[Target], crop: Crops) -> Iterator[tuple[Target, list[Picture | None]]]:
+    held: deque[Target] = deque()  # until both references are known
     first: Target | None = None
-    crops: list[list[Picture | None]] = []
+    crops: list[list[Picture | None]] = []  # of the first reference and the second
+    apart = 0  # frames from one to the other, APART where it is more; 0 while there is no second
+    looked = False
+
+    def away(frame: Target) -> int:
+        return 0 if first is None else abs(frame.at - first.at)
+
+    def take(frame: Target) -> bool:
+        nonlocal first, apart
+        cut = [] if frame.face is None else crop(frame.planes, frame.face)
+        if not cut:
+            return False
+        if first is None:
+            first = frame
+        else:
+            apart = min(APART, away(frame))
+        crops[1:] = [cut]
+        return True
+
+    def take_farthest() -> None:
+        if crops and not apart:
+            any(away(frame) and take(frame) for frame in sorted(held, key=away, reverse=True))
 
     def given(frame: Target) -> tuple[Target, list[Picture | None]]:
-        near = first is None or abs(frame.at - first.at) < APART
-        return frame, crops[-1 if near else 0] if crops else []
+        return frame, crops[-1 if away(frame) < apart else 0] if crops else []
 
     for frame in frames:
         held.append(frame)
-        apart = first is None or (len(crops) == 1 and frame.at - first.at >= APART)
-        if apart and frame.face is not None and (cut := crop(frame.planes, frame.face)):
-            first = first or frame
-            crops.append(cut)
-        if first is None or len(crops) == 2 or len(held) > LOOK:
+        if first is None or apart < APART <= away(frame):
+            take(frame)
+        if len(held) > LOOK:  # the face left, or the film runs back and forth within a few pictures
+            looked = True
+            take_farthest()
+        if first is None or apart or looked:
             while held:
                 yield given(held.popleft())
-    for frame in reversed(held):  # a film that is too short: the farthest that there is
-        if len(crops) == 1 and frame.face is not None:
-            crops += [cut] if (cut := crop(frame.planes, frame.face)) else []
+    take_farthest()
     while held:
         yield given(held.popleft())

@@ -1,8 +1,9 @@
 """Finding and following faces, and files that keep what was seen.
 
 `find` looks at a still, `Tracker` follows one face through a film (tracker.py) by what single frames show (look.py);
-smooth.py steadies that over time. blazeface.py and facemesh.py are the two networks, models.py is where their files
-lie. track.py: a `Face`, and the track file of a film, with which nothing else of this is needed.
+smooth.py steadies that over time, cuts.py tells where it starts anew. blazeface.py and facemesh.py are the two
+networks, models.py is where their files lie. track.py: a `Face`, and the track file of a film, with which nothing else
+of this is needed.
 """
 
 from .models import cache_folder, face_models

@@ -19,6 +19,7 @@ from edgetalk.clock import frame_rate
 from edgetalk.errors import InputError
 from edgetalk.preprocess import Picture, align, read_picture, similarity
 
+from .cuts import Scenes
 from .facemesh import box_around, five_points
 from .look import Eyes, Look, Sight, face_of
 from .smooth import OneEuro
@@ -26,8 +27,6 @@ from .track import Face
 
 Array = NDArray[np.float32]
 
-CUT = 0.12  # mean difference of two frames, seen very small, from which another scene begins; 1 is black to white
-THUMB = (32, 18)  # pixels of that very small frame
 JUMP = 0.4  # of a face's size, from frame to frame, which no head moves: a cut within a scene
 MEMORY = 1.0  # seconds for which a face that left is expected back where it was
 CLOSELY = 0.2  # seconds between two searches for small faces, which take longest, while there is none
@@ -97,8 +96,13 @@ class Tracker:
         self._eyes = Eyes(rate)
         self._smooth_points, self._smooth_pose = OneEuro(rate, *POINTS_FILTER), OneEuro(rate, *POSE_FILTER)
         self._memory, self._pause = round(MEMORY * rate), max(1, round(CLOSELY * rate))
-        self._thumb: Array | None = None
+        self._scenes = Scenes()
         self.reset()
+
+    @property
+    def scene(self) -> int:
+        """The number of the scene that the last frame is of: how many cuts came before."""
+        return self._scenes.number
 
     def reset(self) -> None:
         """Forget the face and the scene: the next frame is the first of another film."""
@@ -114,7 +118,7 @@ class Tracker:
     def update(self, frame: Picture) -> Face | None:
         """Return the face in the next frame, uint8 (H, W, 3) RGB, or None where it is not to be seen."""
         frame = read_picture(frame)
-        if self._is_cut(frame):
+        if self._scenes.cut(frame):
             self.reset()
         before = self._sight
         sight = self._look.at(frame, before.place()) if before and not self._away else None
@@ -127,13 +131,6 @@ class Tracker:
             self._forget_motion()
         self._sight, self._away = sight, 0
         return self._smoothed(sight)
-
-    def _is_cut(self, frame: Picture) -> bool:
-        import cv2
-
-        thumb = cv2.resize(frame, THUMB, interpolation=cv2.INTER_AREA).astype(np.float32)
-        before, self._thumb = self._thumb, thumb
-        return before is not None and float(np.abs(thumb - before).mean()) > CUT * 255
 
     def _search(self, frame: Picture) -> Sight | None:
         """Look all over the frame: for the face that just left near where it was, otherwise for whom `pick` means."""

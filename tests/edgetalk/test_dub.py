@@ -29,6 +29,7 @@ from edgetalk.planes import of_rgb, split, to_rgb
 from edgetalk.preprocess import ASPECTS, TEMPLATES, crop_matrix
 from edgetalk.reader import Reader
 from edgetalk.stages import MASKS, Pipeline, Stage
+from edgetalk.targets import Target, with_references
 
 from . import dub_models as tiny
 from .dub_models import POINTS, SIZE, face, film, number, picture, speech
@@ -232,6 +233,48 @@ def test_the_reference_is_another_frame(engines, tmp_path):
     shown = [round((float(frame[86:90, 78:82].mean()) - 40) / 6) for frame in Reader(tmp_path / "b.mp4")]
     # The first with a face is 2; for those near it, the first that is eight frames away from it.
     assert shown == [0, 1, *[10] * 8, *[2] * 14]
+
+
+def test_the_reference_is_of_the_same_scene(engines, tmp_path):
+    """Two scenes, there and back: what is beyond the cut may be somebody else's face."""
+    source = tmp_path / "a.mp4"
+    with video.Writer(source, (160, 120), Fraction(25), crf=2) as writer:
+        for i in range(24):
+            frame = picture(i) if i < 12 else 255 - picture(i)
+            frame[74:102, 66:94] = 40 + 6 * i
+            writer.write(frame)
+    write_track(tmp_path / "a.track.npz", [face()] * 24, Fraction(25))
+    edgetalk.dub(engines / "mirror.onnx", source, speech(2.0), tmp_path / "b.mp4", crf=4)
+    shown = [round((float(frame[86:90, 78:82].mean()) - 40) / 6) for frame in Reader(tmp_path / "b.mp4")]
+    there = [*[8] * 8, *[0] * 4, *[20] * 8, *[12] * 4]
+    back = [*[12] * 3, *[20] * 8, *[3] * 8, *[11] * 4]  # the second scene goes on; the first begins at its end
+    assert shown == [*there, *back, 11, 11, 11][:50]
+
+
+@pytest.mark.parametrize(
+    ("scenes", "order", "expected"),
+    [
+        ("a" * 12, range(12), [8] * 8 + [0] * 4),
+        ("a" * 5, range(5), [4] * 4 + [0]),  # too short: the farthest
+        ("a" * 5, [0, 1, 2, 3, 4, 3, 2, 1, 0], [4] * 4 + [0] + [4] * 4),
+        ("a" * 3, [0, 1, 2, 1] * 40, [2, 2, 0, 2] * 40),
+        ("aab", [0, 1, 2, 1, 0], [1, 0, 2, 0, 1]),
+        ("a" * 9 + "b", [*range(10), 8, 7, 6, 5, 4, 3, 2, 1, 0], [8] * 8 + [0, 9] + [0] * 8 + [8]),
+        ("--aa--aa", range(8), [None, None, 7, 7, 7, 7, 7, 2]),
+        ("aaa" + "-" * 80 + "aa", range(85), [2, 2, *[0] * 83]),
+        ("--", range(2), [None, None]),
+        ("aabb", [3, 2, 1, 0], [2, 3, 0, 1]),
+    ],
+)
+def test_which_frame_is_the_reference(scenes, order, expected):
+    """A picture of "-" is of scene a and has no face."""
+    frames = [
+        Target(at, np.uint8([at]), None if scenes[at] == "-" else face(), "ab".index(scenes[at].replace("-", "a")))
+        for at in order
+    ]
+    got = list(with_references(iter(frames), lambda planes, _: [planes]))
+    assert [frame for frame, _ in got] == frames
+    assert [int(crops[0][0]) if crops else None for _, crops in got] == expected
 
 
 # How long

@@ -159,6 +159,17 @@ def test_the_longest_stretch_with_a_face_is_kept(given, tmp_path):
     assert made.film.at.tolist() == [1, 2]
 
 
+def test_a_stretch_ends_at_a_cut(given, tmp_path):
+    with Writer(tmp_path / "film.mp4", (WIDTH, HEIGHT), Fraction(25), crf=1) as writer:
+        for i in range(FRAMES):
+            writer.write(picture(i) if i < 5 else 255 - picture(i))
+    for unseen, kept in (((), range(5, 12)), ((9,), range(5)), ((4, 5), range(6, 12))):
+        faces = [None if i in unseen else face(i) for i in range(FRAMES)]
+        write_track(tmp_path / "film.track.npz", faces, Fraction(25))
+        made = make_film(given / "wavsyncswap.onnx", tmp_path / "film.mp4", given / "portrait.png")
+        assert made.film.at.tolist() == list(kept)
+
+
 # --- sessions
 
 

@@ -16,8 +16,10 @@ from edgetalk import BackendError, InputError
 from edgetalk.driving import drive
 from edgetalk.face import Tracker, face_models, find, picked, read_track, write_track
 from edgetalk.face import models as networks
+from edgetalk.face.cuts import THUMB, Scenes
 from edgetalk.face.look import Eyes, Look, Sight, face_of
 from edgetalk.face.tracker import _crop
+from edgetalk.planes import of_rgb, small
 from edgetalk.train.announcers import CAST, Announcer, Controls, Light
 from edgetalk.train.announcers.visemes import SHAPES
 from edgetalk.video import Writer
@@ -135,6 +137,20 @@ def test_a_cut_starts_anew(models):
     for got, want in zip(faces[10:], fresh, strict=True):
         assert np.array_equal(got.landmarks, want.landmarks) and np.array_equal(got.pose, want.pose)
     assert abs(middles(faces)[10][0] - 230) < 1
+
+
+def test_scenes_are_counted_alike_whether_a_picture_comes_whole_or_small(models):
+    """The tracker sees whole pictures; where a track tells the faces, planes are made small at once."""
+    rng = np.random.default_rng(0)
+    levels = np.cumsum([40 if i in (7, 20) else 40 if i in (11, 12) else rng.normal(0, 1) for i in range(30)])
+    frames = [frame((100 + i, 100, 60), ground=(40 + level,) * 3) for i, level in enumerate(levels)]
+    expected = np.searchsorted([7, 11, 12, 20], range(30), "right")  # each step is more than 0.12 * 255
+    scenes = Scenes()
+    with Tracker(FPS, models=models) as tracker:
+        for picture, number in zip(frames, expected, strict=True):
+            tracker.update(picture)
+            scenes.cut(small(of_rgb(picture), THUMB))
+            assert tracker.scene == scenes.number == number
 
 
 def test_a_jump_within_a_scene_is_not_smoothed_over(models):
