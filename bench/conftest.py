@@ -28,12 +28,14 @@ from edgetalk.session import MODELS
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent))  # bench is no installed package
+from bench.aims import AIMS  # noqa: E402
 from bench.machine import Others  # noqa: E402
 
 SLACK = 0.9  # a ratio below this part of the baseline's fails
 FRAMES = 20  # of the bundled sentence, from where it is loud: what works are timed on and judged by
 START = 25
 RATIOS = pytest.StashKey[dict[str, float]]()
+GOT = pytest.StashKey[dict[str, float]]()  # by the name of an aim
 OTHERS = pytest.StashKey[Others]()
 BUDGET = pytest.StashKey[list[str]]()
 PICTURES = pytest.StashKey[list[str]]()
@@ -62,11 +64,13 @@ def pytest_addoption(parser):
     group.addoption("--folded", type=Path, metavar="FILE", help="built with --fold-statistics (default: built now)")
     group.addoption("--threads", type=int, default=cores(), help="for every contestant (default: all cores)")
     group.addoption("--save-ratios", action="store_true", help="as the baseline of this device")
+    group.addoption("--told", type=Path, metavar="FILE", help="write what was measured of the aims there, as JSON")
     group.addoption("--base", metavar="REVISION", help="build that this checkout must not be slower than")
 
 
 def pytest_configure(config):
     config.stash[RATIOS] = {}
+    config.stash[GOT] = {}
     config.stash[OTHERS] = Others()
     config.stash[BUDGET] = []
     config.stash[PICTURES] = []
@@ -90,6 +94,12 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.write_line(
             f"other programs took {others:.0%} of the processor: ratios hold, times are not to be quoted"
         )
+    if got := config.stash[GOT]:
+        terminalreporter.section("aims")
+        for name, value in got.items():
+            terminalreporter.write_line(AIMS[name].told(value))
+        if config.option.told:
+            config.option.told.write_text(json.dumps(got))
     if config.stash[BUDGET]:
         terminalreporter.section("budget")
         for line in config.stash[BUDGET]:
@@ -152,6 +162,23 @@ def hold(request):
         config.stash[BUDGET].append(f"{what:<64} {value:8.2f} {unit} (at most {limit:g})")
         idle = others.share() <= IDLE and not config.option.benchmark_disable
         assert not idle or value <= limit, f"{what}: {value:.2f} {unit}, expected at most {limit:g}"
+
+    return check
+
+
+@pytest.fixture
+def aim(request):
+    """Return a function that tells what was measured of an aim by its name: as reached or NOT, at the end.
+
+    With `held` it must be reached: a ratio always, a time or a size where the machine was idle.
+    """
+    config, others = request.config, Others()
+
+    def check(name: str, value: float, held: bool = False) -> None:
+        config.stash[GOT][name] = round(value, 4)
+        counts = AIMS[name].unit == "times" or others.share() <= IDLE
+        if held and counts and not config.option.benchmark_disable:
+            assert AIMS[name].reached(value), AIMS[name].told(value)
 
     return check
 

@@ -17,24 +17,24 @@ def engine(models):
     return next(models / name for name in ("amnet.xml", "amnet.onnx") if (models / name).is_file())
 
 
-def test_a_session_opens_in_half_a_second(engine, threads, rounds, hold):
+def test_a_session_opens_in_half_a_second(engine, threads, rounds, aim):
     """In a new process, with the import of OpenVINO."""
     seconds = []
     for _ in range(rounds(PROCESSES)):
         with Worker("step", engine=engine, threads=threads) as worker:
             seconds.append(worker.told["opened_s"])
-    hold("Session opens", 1e3 * float(np.median(seconds)), "ms", 500)
+    aim("open", 1e3 * float(np.median(seconds)), held=True)
 
 
-def test_memory_of_talk(engine, threads, rounds, hold, tmp_path):
+def test_memory_of_talk(engine, threads, rounds, aim, tmp_path):
     with Worker("talk", engine=engine, threads=threads, seconds=rounds(10), out=tmp_path / "a") as worker:
-        hold("peak memory of talk, ten seconds", worker.peak() / 1e6, "MB", 250)
+        aim("memory", worker.peak() / 1e6, held=True)
 
 
-def test_mel_of_a_frame(models, opened, pcm, fps, rounds, hold):
+def test_mel_of_a_frame(models, opened, pcm, fps, rounds, aim):
     spec = opened(models / "amnet.onnx").metadata.audio
     seconds = works.sample(works.mel_work(pcm, spec, fps), rounds(200))
-    hold("mel of a frame", 1e3 * float(np.median(seconds)), "ms", 0.25)
+    aim("mel", 1e3 * float(np.median(seconds)), held=True)
 
 
 def test_first_frame_of_a_stream(engine, threads, rounds, hold):

@@ -12,7 +12,6 @@ from edgetalk.render import render, streams
 
 SECONDS = 2.0
 TURNS = 7
-DELIVERED = 0.9  # of the step's own rate, at least
 
 
 def shipped(models):
@@ -26,7 +25,7 @@ def film(models, threads):
         yield session
 
 
-def test_a_film_is_delivered_at_the_rate_of_the_step(models, opened, film, fps, tmp_path, rounds, report_ratio):
+def test_a_film_is_delivered_at_the_rate_of_the_step(models, opened, film, fps, tmp_path, rounds, report_ratio, aim):
     session = opened(shipped(models))
     step, pcm = works.step_work(session, works.sentence(4.0)), works.sentence(rounds(8))
     ratios = []
@@ -34,7 +33,7 @@ def test_a_film_is_delivered_at_the_rate_of_the_step(models, opened, film, fps, 
         alone = float(np.median(works.sample(step, rounds(60))))
         ratios.append(render(film, pcm, tmp_path / "a.mp4", Idle(0, fps), fps).rate * alone)
     report_ratio("film delivered against the bare step, in frames per second", float(np.median(ratios)))
-    assert rounds(TURNS) < TURNS or np.median(ratios) >= DELIVERED
+    aim("film", float(np.median(ratios)), held=True)
 
 
 def test_end_to_end(benchmark, models, opened, film, fps, tmp_path, rounds):

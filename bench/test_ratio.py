@@ -76,7 +76,7 @@ def folded(request, models, opened, tmp_path_factory):
     return opened(path)
 
 
-def test_ratios(models, opened, eager, whole, folded, controls, judge, rounds, hold_ratios):
+def test_ratios(models, opened, eager, whole, folded, controls, judge, rounds, hold_ratios, aim):
     shipped = opened(models / "amnet.xml" if (models / "amnet.xml").is_file() else models / "amnet.onnx")
     exact = opened(models / "amnet.onnx")
     precision = shipped.metadata.precision
@@ -100,6 +100,12 @@ def test_ratios(models, opened, eager, whole, folded, controls, judge, rounds, h
         f"bundled {precision} step against the f32 step": times("f32", "shipped"),
         "f32 step against OpenVINO f32, whole network": times("whole", "f32"),
     }
+    for name, pair in {
+        "eager": ("eager", "shipped"),
+        "openvino": ("whole", "shipped"),
+        "folded": ("eager", "folded"),
+    }.items():
+        aim(name, times(*pair))
     kinds = {"eager": "f32", "whole": "f32", "f32": "f32", "shipped": precision, "folded": "int8"}
     for name, step in contestants.items():
         judge(name, [step(*control).copy() for control in controls], kinds[name])
