@@ -333,11 +333,11 @@ def test_the_mouth_closes_where_the_sound_has_ended(engines, target, tmp_path):
 # Faces
 
 
-def squares(path, scenes, grounds=None):
-    """Write a film without a track: for each frame, squares that are faces to the doubles of face tracking."""
+def untracked(path, frames):
+    """Write a film without a track, of squares that are faces to the doubles of face tracking."""
     with video.Writer(path, (320, 240), Fraction(25), crf=2) as writer:
-        for i, drawn in enumerate(scenes):
-            writer.write(squares_of(*drawn, ground=(120, 120, 120) if grounds is None else grounds[i]))
+        for frame in frames:
+            writer.write(frame)
     return path
 
 
@@ -368,7 +368,7 @@ def test_a_track_may_lie_elsewhere(engines, target, tmp_path):
 
 
 def test_the_face_models_that_are_named_find_the_faces_of_film_and_portrait(engines, tmp_path, face_models, elsewhere):
-    squares(tmp_path / "a.mp4", [[(160, 120, 90)]] * 5)
+    untracked(tmp_path / "a.mp4", [squares_of((160, 120, 90))] * 5)
     portrait = tmp_path / "p.png"
     cv2.imwrite(str(portrait), squares_of((150, 110, 100))[..., ::-1])
     arguments = ["dub", engines / "swap.onnx", "--video", tmp_path / "a.mp4", "--portrait", portrait]
@@ -377,6 +377,74 @@ def test_the_face_models_that_are_named_find_the_faces_of_film_and_portrait(engi
     red = 255 * np.array(RED) / np.linalg.norm(RED)  # the identity is the colour of the portrait's face
     painted = next(iter(Reader(tmp_path / "b.mp4")))[135:145, 155:165].reshape(-1, 3).mean(0)
     assert np.abs(painted - red).max() < 8
+
+
+def marked(picture, x, y, side, colour=(240, 240, 240)):
+    """Put a dot into a square, by which it is told from others; in its middle the doubles see it where it was."""
+    half = round(side / 12)  # a larger one would break the square up
+    picture[round(y) - half : round(y) + half + 1, round(x) - half : round(x) + half + 1] = colour
+    return picture
+
+
+def dubbed(folder, engine, frames, face_models, **options):
+    """Write a film, dub it, and return what was done and the pictures before and after."""
+    source, out, sound = untracked(folder / "a.mp4", frames), folder / "b.mp4", speech(len(frames) / 25)
+    done = edgetalk.dub(engine, source, sound, out, crf=4, face_models=face_models, **options)
+    return done, list(Reader(source)), list(Reader(out))
+
+
+def painted_at(before, after, drawn):
+    """Which of the squares were painted: those whose mouth has changed."""
+    changed = np.abs(before.astype(int) - after).mean(2)
+    mouths = [changed[round(y + side / 5) : round(y + side / 3), round(x - 4) : round(x + 5)] for x, y, side in drawn]
+    return [i for i, mouth in enumerate(mouths) if mouth.mean() > 20]
+
+
+def test_the_face_that_was_picked_is_dubbed_and_no_other(engines, tmp_path, face_models, elsewhere):
+    drawn = [[(60 + i, 80, 50), (160, 160, 60), (262 - i, 90, 76)] for i in range(6)]
+    frames = [marked(squares_of(*three), *three[0]) for three in drawn]
+    person = (150, 110, 100)
+    cv2.imwrite(str(tmp_path / "p.png"), marked(squares_of(person), *person)[..., ::-1])
+    for pick, expected in (("largest", 2), (1, 1), (tmp_path / "p.png", 0)):
+        done, before, after = dubbed(tmp_path, engines / "green.onnx", frames, face_models, face=pick)
+        assert (done.frames, done.painted) == (6, 6)
+        assert [painted_at(*each) for each in zip(before, after, drawn, strict=True)] == [[expected]] * 6, pick
+    with pytest.raises(InputError, match=r"a.mp4 shows no face 3 \(0 is the leftmost\) in 6 pictures"):
+        dubbed(tmp_path, engines / "green.onnx", frames, face_models, face=3)
+
+
+def test_a_face_that_leaves_is_dubbed_again_where_it_comes_back(engines, tmp_path, face_models, elsewhere):
+    drawn = [[] if 4 <= i < 9 else [(100 + 8 * (i > 8), 110, 80)] for i in range(14)]
+    frames = [squares_of(*one) for one in drawn]
+    done, before, after = dubbed(tmp_path, engines / "green.onnx", frames, face_models)
+    assert (done.frames, done.painted) == (14, 9)
+    assert [painted_at(*each) for each in zip(before, after, drawn, strict=True)] == [
+        [0] if one else [] for one in drawn
+    ]
+    for i in range(4, 9):
+        assert np.abs(before[i].astype(int) - after[i]).max() < 8  # encoded twice
+
+
+def test_at_a_cut_the_pick_is_asked_again_and_the_reference_is_of_the_new_scene(
+    engines, tmp_path, face_models, elsewhere
+):
+    first, second = [(100, 100, 60)], [(110, 110, 50), (230, 120, 70)]
+    blue, pale = (40, 60, 220), (240, 240, 240)
+    frames = []
+    for squares, (x, y, side), ground, colour in ((first, first[0], 40, blue), (second, second[1], 200, pale)):
+        frame = squares_of(*squares, ground=(ground,) * 3)
+        for at in (y - 3 / 8 * side, y + 3 / 8 * side):  # a mouth, and what balances it
+            marked(frame, x, at, side, colour)
+        frames += [frame] * 10
+    drawn = [first] * 10 + [second] * 10
+    done, before, after = dubbed(tmp_path, engines / "green.onnx", frames, face_models)
+    assert done.painted == 20
+    assert [painted_at(*each) for each in zip(before, after, drawn, strict=True)] == [[0]] * 10 + [[1]] * 10
+    _, _, after = dubbed(tmp_path, engines / "mirror.onnx", frames, face_models)  # shows the reference
+    mouths = [frame[120:125, 98:103] for frame in after[:10]] + [frame[144:149, 228:233] for frame in after[10:]]
+    seen = np.array([mouth.mean((0, 1)) for mouth in mouths])
+    nearer = np.linalg.norm(seen[:, None] - [blue, pale], axis=2).argmin(1)
+    assert nearer.tolist() == [0] * 10 + [1] * 10
 
 
 # What the file says, and what is left where something fails
