@@ -56,8 +56,8 @@ def test_the_table_of_pipelines(tmp_path, page):
 
     cascade, ours = dubs.PIPELINES
     rows = {
-        cascade: {"eager": [4.0, 0.1], "ours": [1.5, 0.05]},
-        ours: {"eager": [2.0, 0.2], "ours": [0.5, 0.01], "prepared": [0.1, 0.0]},
+        cascade: {"eager": [4.0, 0.1], "int8": [1.5, 0.05]},
+        ours: {"eager": [2.0, 0.2], "int8": [0.5, 0.01], "avatar": [0.1, 0.0]},
     }
     told = {"device": "a board", "threads": 2, "date": "2026-01-01", "seconds": 2, "repeats": 5, "others": 0.01}
     (tmp_path / "dubs.json").write_text(json.dumps(told | {"rows": rows}))
@@ -97,7 +97,7 @@ def test_pipelines_that_were_stopped_go_on(tmp_path, monkeypatch, capsys):
 
         return measured
 
-    keys = {(cascade, "ours"): 10.0, (ours, "ours"): 0.0}
+    keys = {(cascade, "int8"): 10.0, (ours, "int8"): 0.0}
     monkeypatch.setattr(dubs, "scene", lambda *_: None)
     monkeypatch.setattr(dubs, "engines", lambda *_: {})
     monkeypatch.setattr(dubs, "clips", lambda *_: {key: clip(key, factor) for key, factor in keys.items()})
@@ -109,12 +109,12 @@ def test_pipelines_that_were_stopped_go_on(tmp_path, monkeypatch, capsys):
     assert [key for key in run if key != "stopped"] == [*keys] * 3
     rows = json.loads(out.read_text())["rows"]
     # The stop counts as the fourth: 1, 3, 6 and 2, 5, 7.
-    assert rows[cascade]["ours"] == [round(10 + 10 / 3, 5), round(float(np.std([1, 3, 6], ddof=1)), 5)]
-    assert rows[ours]["ours"] == [round(14 / 3, 5), round(float(np.std([2, 5, 7], ddof=1)), 5)]
-    assert capsys.readouterr().err.splitlines()[0] == f"1/3 {cascade}, our engines, bf16: 11.000"
+    assert rows[cascade]["int8"] == [round(10 + 10 / 3, 5), round(float(np.std([1, 3, 6], ddof=1)), 5)]
+    assert rows[ours]["int8"] == [round(14 / 3, 5), round(float(np.std([2, 5, 7], ddof=1)), 5)]
+    assert capsys.readouterr().err.splitlines()[0] == f"1/3 {cascade}, our engines, int8: 11.000"
     monkeypatch.setattr(dubs, "clips", lambda *_: {key: clip(key, 0.0) for key in keys})
     run.clear()
-    (out.parent / "dubs.json.turns.part").write_text(json.dumps({"threads": 2, "rows": {cascade: {"ours": [9.0]}}}))
+    (out.parent / "dubs.json.turns.part").write_text(json.dumps({"threads": 2, "rows": {cascade: {"int8": [9.0]}}}))
     dubs.measure(2.0, 1, 1, out)  # what is there is of another number of threads
     assert len(run) == 2
 
