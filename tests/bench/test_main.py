@@ -1,0 +1,88 @@
+"""`python -m bench` without its benches: what is run, what is told, and what a bench's figures become."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+
+@pytest.fixture
+def bench(root):
+    from bench import __main__ as bench
+
+    return bench
+
+
+def test_aims_are_told_as_reached_or_not(root):
+    from bench.aims import AIMS, report
+
+    exact = {name: aim.wanted for name, aim in AIMS.items()}
+    assert report(exact).count(" reached") == len(AIMS)  # at the bound it is reached, from either side
+    worse = {name: aim.wanted * (1.01 if aim.upper else 0.99) for name, aim in AIMS.items()}
+    lines = report(worse).splitlines()
+    assert len(lines) == len(AIMS) and all(line.endswith(" NOT") for line in lines)
+    assert report({}).count("not measured") == len(AIMS)
+    assert "the floor of its arithmetic" in lines[3] and "<=    1.5 times" in lines[3] and "    1.52 NOT" in lines[3]
+
+
+def test_parts_run_in_turn_with_their_options_and_the_aims_come_last(bench, monkeypatch, tmp_path, capsys):
+    run = []
+
+    def part(name, got):
+        def measured(args, folder):
+            assert folder.is_dir() and folder.name == name and args.threads == 3
+            run.append(name)
+            if got is None:
+                raise RuntimeError("no compiler")
+            return got
+
+        return measured
+
+    parts = {"by_hand": {"eager": 7.2}, "roofline": {"floor": 1.4}, "tables": None, "dubs": {}}
+    monkeypatch.setattr(bench, "PARTS", {name: part(name, got) for name, got in parts.items()})
+    with pytest.raises(SystemExit, match="2"):
+        bench.main([])  # curve wants data
+    assert "--data: got none" in capsys.readouterr().err and not run
+    with pytest.raises(RuntimeError, match="no compiler"):
+        bench.main(["--data", str(tmp_path), "--threads", "3", "--prepared", str(tmp_path / "kept")])
+    assert run == ["by_hand", "roofline", "tables"] and (tmp_path / "kept" / "by_hand").is_dir()
+    out = capsys.readouterr().out
+    assert "7.20 NOT\n" in out and "1.40 reached\n" in out and out.count("not measured") == len(out.splitlines()) - 2
+    run.clear()
+    bench.main(["--data", str(tmp_path), "--threads", "3", "--skip", "tables", "by_hand"])
+    assert run == ["roofline", "dubs"]
+
+
+def test_figures_of_the_benches_become_those_of_aims(bench, monkeypatch, tmp_path):
+    from bench import by_hand, dubs
+
+    args = SimpleNamespace(threads=2, write=tmp_path / "page.md")
+    rows = {"ours-int8": {"ms": 12.0, "times_eager": [7, 7.5, 8]}, "openvino-f32": {"ms": 54.0}}
+    runs = [{"size": 256, "threads": 1, "rows": {}}, {"size": 256, "threads": 2, "rows": rows}]
+    called = []
+    for module, result in (
+        (by_hand, {"runs": runs}),
+        (
+            dubs,
+            {
+                "rows": dict(
+                    zip(
+                        dubs.PIPELINES,
+                        ({"eager": [8.0, 0.1], "int8": [3.0, 0.1]}, {"eager": [2.0, 0.1], "int8": [0.5, 0.1]}),
+                        strict=True,
+                    )
+                )
+            },
+        ),
+    ):
+        monkeypatch.setattr(module, "RESULTS", tmp_path / f"{module.__name__}.json")
+        module.RESULTS.write_text(json.dumps(result))
+        monkeypatch.setattr(module, "main", called.append)
+    assert bench.by_hand(args, tmp_path) == {"eager": 7.5, "openvino": 4.5}
+    assert called[0][:3] == ["--threads", "1", "2"]
+    assert bench.dubs(args, tmp_path) == {"pipeline-eager": 4.0, "pipeline": 6.0}
+    group = lambda name, taken, others: SimpleNamespace(  # noqa: E731
+        name=name, convolutions=taken, others=others, floor=lambda peaks: peaks["int8"]
+    )
+    groups = [group("residual cells 1–4", 2.2, 0.8), group("header", 4.0, 1.0)]
+    assert bench.floors(groups, {"int8": 2.0}) == {"floor": 2.0, "residual": 1.1}
