@@ -116,7 +116,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         with tempfile.TemporaryDirectory(prefix="edgetalk-") as temporary:
             for name in [name for name in PARTS if name not in args.skip]:
-                folder = (args.prepared or Path(temporary)) / name
+                folder = (args.prepared or Path(temporary)).absolute() / name
                 folder.mkdir(parents=True, exist_ok=True)
                 print(f"\n{name}", file=sys.stderr, flush=True)
                 got |= PARTS[name](args, folder)

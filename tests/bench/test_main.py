@@ -53,6 +53,19 @@ def test_parts_run_in_turn_with_their_options_and_the_aims_come_last(bench, monk
     assert run == ["roofline", "dubs"]
 
 
+@pytest.mark.parametrize("written", [True, False])
+def test_benches_that_fail_have_told_what_they_measured(bench, monkeypatch, tmp_path, written):
+    def run(command, cwd, check):
+        assert command[1:3] == ["-m", "pytest"] and not check
+        assert all((cwd / word.split("::")[0]).is_file() for word in command if word.startswith("bench/"))
+        if written:
+            (tmp_path / "told.json").write_text('{"film": 0.95}')
+            assert command[-2:] == ["--told", str(tmp_path / "told.json")]
+
+    monkeypatch.setattr(bench.subprocess, "run", run)
+    assert bench.tests(SimpleNamespace(threads=2), tmp_path) == ({"film": 0.95} if written else {})
+
+
 def test_figures_of_the_benches_become_those_of_aims(bench, monkeypatch, tmp_path):
     from bench import by_hand, dubs
 
