@@ -1,6 +1,6 @@
 """The bundled announcer says the bundled sentence: demo.mp4, and milliseconds per stage.
 
-With --film the bundled film is dubbed instead: somebody else's face says that sentence in it.
+With --film the bundled film is dubbed instead: somebody else's face says another sentence in it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from edgetalk.render import STAGES, render, streams
 MODEL = "amnet"
 FILM_MODEL = "wavsyncswap"
 SCENE = "scene"
-"""Folder of the bundled film, its track, and the portrait of whose face it gets; swap_data scene drew them."""
+"""Folder of the bundled film, whose face it gets, and what is said; `swap_data scene` drew them."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +40,8 @@ def run(args: argparse.Namespace) -> None:
     if args.announcer is not None and args.announcer not in announcers():
         there = ", ".join(announcers()) or "none: this copy holds the default announcer alone"
         raise InputError(f"announcer: got {args.announcer!r}, expected one of {there}")
-    pcm = speech.say(args.text) if args.text is not None else audio.read(args.audio or benchmark.SENTENCE)
+    sentence = session.MODELS / SCENE / "speech.wav" if args.film else benchmark.SENTENCE
+    pcm = speech.say(args.text) if args.text is not None else audio.read(args.audio or sentence)
     if args.film:
         dub(pcm, args.output)
     else:
