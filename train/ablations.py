@@ -54,6 +54,8 @@ class Job(NamedTuple):
     changes: dict[str, Any]
     """Fields of train.amnet.Config that all rows share."""
     device: str
+    compiled: bool = False
+    """Compile the network first, which always happens on a GPU."""
     deadline: float = math.inf
     """Clock time (time.time()) after which no training starts."""
 
@@ -106,7 +108,7 @@ def train_row(job: Job) -> Path | None:
     if footage.device.type == "cuda":
         torch.set_num_threads(1)
     began = time.monotonic()
-    recipe = amnet.AMNetRecipe(config, footage, compiled=footage.device.type == "cuda")
+    recipe = amnet.AMNetRecipe(config, footage, compiled=job.compiled or footage.device.type == "cuda")
     loop.train(
         recipe,
         job.out / job.name,
@@ -181,6 +183,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--judge", type=Path, help="landmark judge (default: the bundled one)")
     parser.add_argument("--images", type=int, default=60_000, help="training pictures per row")
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--width", type=float, default=1.0, help="factor of all channels, as in edgetalk train amnet")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument(
         "--rows",
@@ -193,6 +196,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--parallel", type=int, default=1, help="rows that train at once")
     parser.add_argument("--minutes", type=float, help="start no further row after so many minutes")
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
+    parser.add_argument("--compile", action="store_true", help="compile on a CPU, too: a minute a row, then faster")
     args = parser.parse_args(arguments)
 
     from edgetalk.train.announcers import dataset
@@ -204,11 +208,11 @@ def main(arguments: list[str] | None = None) -> None:
     data = dataset.load(args.data)
     args.out.mkdir(parents=True, exist_ok=True)
     # Seed by seed: a run that is cut short has every row once rather than some rows twice.
-    changes = {"images": args.images, "batch": args.batch}
+    changes = {"images": args.images, "batch": args.batch, "width": args.width}
     began = time.time()
     deadline = math.inf if args.minutes is None else began + 60 * args.minutes
     jobs = [
-        Job(row, seed, args.out, args.data, judge, changes, args.device, deadline)
+        Job(row, seed, args.out, args.data, judge, changes, args.device, args.compile, deadline)
         for seed in range(args.seeds)
         for row in args.rows
     ]

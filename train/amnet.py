@@ -24,6 +24,7 @@ from .data import Footage
 from .lite_student import Teacher, inherit, take_fuser
 from .losses import adversarial_loss, content_loss, discriminator_loss, geometry_loss, region_weight
 from .networks.amnet import VARIANTS, AMNet, Architecture
+from .networks.blocks import scaled
 from .networks.checkpoint import load_checkpoint, read_architecture, save_checkpoint
 from .networks.patchgan import PatchGAN
 from .options import add_fields
@@ -41,6 +42,8 @@ class Config:
     """One of networks/amnet.py's VARIANTS."""
     size: int = 256
     """Height and width of the pictures."""
+    width: float = 1.0
+    """Factor of the channels of Reenactor and discriminator; 1 is the paper's, less is for comparisons on few cores."""
     batch: int = 16
     """Pictures of one step, over all GPUs."""
     images: int = 110 * 20_000
@@ -116,7 +119,11 @@ def checked(config: Config) -> Architecture:
     for name in ("batch", "images"):
         if (got := getattr(config, name)) < 1:
             raise InputError(f"{name}: got {got}, expected 1 or more; give --{name} a number of pictures")
+    if not 0 < config.width <= 4 or (config.architecture and config.width != 1):
+        raise InputError(f"width: got {config.width:g}, expected over 0 and at most 4, and 1 beside --architecture")
     architecture = read_architecture(config.architecture) if config.architecture else VARIANTS[config.variant]
+    if config.width != 1:
+        architecture = architecture.scaled(config.width)
     if config.size < SMALLEST or config.size % architecture.reduction:
         raise InputError(
             f"size: got {config.size}, expected a multiple of {architecture.reduction}, by which this architecture "
@@ -161,7 +168,8 @@ class AMNetRecipe:
         if hold:
             self.network.fuser.requires_grad_(False)
             self.network.landmark_layer.requires_grad_(False)
-        self.critic = PatchGAN(6 if config.conditional else 3, spectral=config.adversary == "eq8").to(device)
+        seen, judged = 6 if config.conditional else 3, scaled(64, config.width)
+        self.critic = PatchGAN(seen, judged, spectral=config.adversary == "eq8").to(device)
         self.average = loop.Average(self.network, config.average)
         adam = dict(lr=config.lr, betas=(0.5, 0.999), fused=device.type == "cuda")
         self.adam = torch.optim.Adam([p for p in self.network.parameters() if p.requires_grad], **adam)

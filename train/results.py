@@ -34,7 +34,7 @@ from .networks.landmarks import load as load_judge
 Report = Mapping[str, Any]
 
 SCORE = "edgetalk score amnet --checkpoint FILE --data DIR -o docs/results/{}.json"
-ABLATIONS = "python -m edgetalk.train.ablations --data DIR --images 60000 --seeds 2 -o docs/results"
+ABLATIONS = "python -m edgetalk.train.ablations --data DIR --images 60000 --width 0.5 --seeds 2 -o docs/results"
 SHEETS = "python -m edgetalk.train.sheets --checkpoint FILE --data DIR -o docs/results"
 
 # The paper's own figures ("Real-Time Audio-Guided Multi-Face Reenactment", Tables I to IV).
@@ -278,9 +278,11 @@ def ablation(report: Report | None, names: Sequence[str], paper: Mapping[str, tu
         rows = [row[:-1] for row in rows]
     config = report["rows"][0]["config"]
     seeds = max(len(v) for columns in found.values() for v in columns.values())
+    width = config.get("width", 1.0)
+    channels = "all channels" if width == 1 else f"{width:g} of the channels in Reenactor and discriminator"
     note = (
-        f"{config['size']}×{config['size']}, {config['images']:,} images per row, batch {config['batch']}, {seeds} "
-        "seeds: mean ± deviation (difference to the full model; none where it is within the deviation)."
+        f"{config['size']}×{config['size']}, {channels}, {config['images']:,} images per row, batch {config['batch']}, "
+        f"{seeds} seeds: mean ± deviation (difference to the full model; none where it is within the deviation)."
     )
     return "\n\n".join([note, table(head, rows), made_by(report["command"])])
 

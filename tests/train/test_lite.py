@@ -86,6 +86,20 @@ def test_an_architecture_survives_its_file(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(read.parameters(), network.parameters(), strict=True))
 
 
+def parameters(module):
+    return sum(p.numel() for p in module.parameters())
+
+
+def test_half_the_width_is_every_layer_with_half_the_channels():
+    half = VARIANTS["amnet-k3"].scaled(0.5)
+    assert (half.stem, half.header, half.kernel) == ((16, 16, 48), (48, 16), 3)  # multiples of 8
+    assert [tuple(cell) for cell in half.cells[:2]] == [("separable", 80, 176), ("basic", 80, 80)]
+    assert half.cells[-1] == Cell("pointwise", 64)
+    assert VARIANTS["amnet"].scaled(1.0) == VARIANTS["amnet"]
+    size = {width: parameters(Reenactor(VARIANTS["amnet"].scaled(width)).cells) for width in (0.5, 1.0)}
+    assert size[0.5] == pytest.approx(size[1.0] / 4, rel=0.2)
+
+
 @pytest.mark.parametrize("spoil", [{"header": (8,)}, {"shuffle": 2}, {"cells": ()}, {"cells": (Cell("dense", 8),)}])
 def test_what_cannot_be_is_refused(spoil, tmp_path):
     with pytest.raises(ValueError, match=r"reduction|no cell 'dense'"):
@@ -373,7 +387,8 @@ def test_ablated_rows_of_another_training_are_refused(footage, tmp_path, monkeyp
     job = ablations.Job("all", 0, tmp_path, tmp_path, JUDGE, {"images": 9, "batch": 2}, "cpu")
     record = load_judge(JUDGE)[1]
     assert not ablations.kept(job, "drawn", 2, record)
-    config = AMNetRecipe(ablations.schedule(job), footage).config
+    recipe = AMNetRecipe(ablations.schedule(job), footage)
+    config = recipe.config
     (tmp_path / "all-0.json").write_text(json.dumps({"config": config, "frames": 2, "judge": record}))
     assert ablations.kept(job, "drawn", 2, record)
     command = ["--data", str(tmp_path), "-o", str(tmp_path), "--rows", "all", "--seeds", "1", "--batch", "2"]
@@ -384,3 +399,8 @@ def test_ablated_rows_of_another_training_are_refused(footage, tmp_path, monkeyp
         ablations.main([*command, "--images", "9"])
     with pytest.raises(InputError, match=r"\(judge\)"):
         ablations.kept(job, "drawn", 2, {"another": 1})
+    narrow = job._replace(changes=job.changes | {"width": 0.5})
+    smaller = AMNetRecipe(ablations.schedule(narrow), footage)
+    assert parameters(smaller.critic) < 0.3 * parameters(recipe.critic)
+    with pytest.raises(InputError, match="width 1.0 → 0.5"):
+        ablations.kept(narrow, "drawn", 2, record)

@@ -96,7 +96,7 @@ def test_mouth_sheet_has_a_true_and_a_generated_row_per_person(footage):
 
 def ablated(row, seed, ssim):
     figures = {"ssim": ssim, "psnr": 20.0, "lip_r": 0.5, "ale_px": 2.0}
-    config = {"size": 64, "images": 60000, "batch": 16}
+    config = {"size": 64, "width": 0.5, "images": 60000, "batch": 16}
     return {"row": row, "seed": seed, "config": config, "mean": figures, "all": {"judge_frechet": 1.0}}
 
 
@@ -109,4 +109,5 @@ def test_differences_within_the_deviation_are_called_none(tmp_path):
     assert f"0.8100 ± {deviation:.4f}" in page
     assert "0.8150 ± 0.0071 (none)" in page and "0.7100 ± 0.0141 (-0.1000)" in page
     assert page.count("\nthe command\n") == 3
+    assert "64×64, 0.5 of the channels in Reenactor and discriminator, 60,000 images per row" in page
     assert "Table I: not made yet" in page and "| L_C | not made yet" in page

@@ -328,6 +328,7 @@ def test_the_rate_rises_and_a_held_fuser_stays(tmp_path):
         ("adversary", "hinge", "adversary: got 'hinge', expected one of lsgan, eq8$"),
         ("size", "250", "size: got 250, expected a multiple of 4, .*, of 32 or more"),
         ("size", "28", "size: got 28, expected a multiple of 4, .*, of 32 or more"),
+        ("width", "0", "width: got 0, expected over 0 and at most 4"),
         ("batch", "0", "batch: got 0, expected 1 or more"),
         ("images", "0", "images: got 0, expected 1 or more"),
         ("variant", "amnet-5", "variant: got 'amnet-5', expected one of"),

@@ -24,6 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .blocks import scaled
+
 GEOMETRY = 256  # width of f_Geo
 LANDMARKS = 106  # points
 
@@ -151,6 +153,14 @@ class Architecture:
     def reduction(self) -> int:
         """How many times smaller than the picture the appearance is, per side."""
         return int(2 ** (len(self.stem) - 1))
+
+    def scaled(self, width: float) -> Architecture:
+        """Return the same layers with `width` times the channels, rounded to multiples of 8."""
+        cells = tuple(
+            Cell(c.kind, scaled(c.channels, width), scaled(c.inner, width) if c.inner else 0) for c in self.cells
+        )
+        stem, header = (tuple(scaled(c, width) for c in channels) for channels in (self.stem, self.header))
+        return dataclasses.replace(self, stem=stem, cells=cells, header=header)
 
     def plain(self) -> dict[str, Any]:
         """Return it as plain values for JSON; `of` reads them."""
