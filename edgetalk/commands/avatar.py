@@ -54,6 +54,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--use", choices=("any", "non-commercial"), default="any", help="what the face may be used for (default: any)"
     )
     parser.add_argument("--name", default="", help="the person's name")
+    parser.add_argument("--device", default="auto", help="of the engines: CPU, GPU, cuda:0 … (default: auto)")
+    parser.add_argument("--threads", type=int, help="CPU threads of the engines (default: their own choice)")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -72,7 +74,7 @@ def run(args: argparse.Namespace) -> None:
     if not output.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "No such folder", str(output.parent))
     engine = find_engine(args.engine)
-    told = {key: getattr(args, key) for key in ("licence", "consent", "name", "use")}
+    told = {key: getattr(args, key) for key in ("licence", "consent", "name", "use", "device", "threads")}
     if args.video is None:
         surplus = [key for key in (*FILM, "seconds") if getattr(args, key) is not None]
         if surplus:
@@ -85,7 +87,8 @@ def run(args: argparse.Namespace) -> None:
             raise InputError("portrait: got none, expected a picture of whose face the film is given: --portrait")
         avatar = _film(engine, args, told)
         what = f"{len(avatar.boxes)} frames"
-    Session(engine, avatar=avatar).close()  # refuses what is not of these weights, warns of a face it cannot know
+    # Refuses what is not of these weights, warns of a face that the network cannot know.
+    Session(engine, avatar=avatar, device=args.device, threads=args.threads).close()
     save(avatar, output)
     print(f"{output}: {what}, {output.stat().st_size / 1e6:.1f} MB")
 

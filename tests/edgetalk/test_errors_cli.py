@@ -102,6 +102,8 @@ CASES = {
     "source engine cut": (lambda f: cut(f / "amnet-source.bin"), AVATAR, "amnet-source.xml cannot be read"),
     "no folder for the avatar": (lambda f: None, [*AVATAR[:-1], "there/new.avatar"], "No such folder: 'there'"),
     "an avatar over its picture": (lambda f: None, [*AVATAR[:-1], "face.png"], "face.png: got suffix '.png', expected"),
+    "no such device for a face": (lambda f: None, [*AVATAR, "--device", "FPGA"], 'device "FPGA" is missing: OpenVINO'),
+    "threads for a face": (lambda f: None, [*AVATAR, "--threads", "0"], "threads: got 0, expected a whole number"),
     "threads": (lambda f: None, [*TALK, "--threads", "-3"], "threads: got -3, expected a whole number"),
     # sounds
     "no sound": (lambda f: (f / "a.wav").unlink(), TALK, "No such file or directory: 'a.wav'"),
