@@ -145,6 +145,16 @@ def test_a_corrupted_engine_fails_the_gate_and_leaves_nothing(exported, calibrat
     assert (tmp_path / "amnet.bin").read_bytes() == b"old"
 
 
+def test_an_engine_that_is_not_held_to_the_floors_says_so(exported, calibration, tmp_path, monkeypatch):
+    monkeypatch.setitem(gate.FLOORS, "int8", {"ssim": 1.0})
+    given = {"precision": "int8", "calibration": calibration}
+    with pytest.raises(ModelError, match="at least 1.0 is needed"):
+        build(exported / "amnet.onnx", tmp_path / "amnet.xml", **given)
+    built = build(exported / "amnet.onnx", tmp_path / "amnet.xml", hold=False, **given)
+    assert built.gate["floors"] == "not held to" and 0 < built.gate["ssim"] < 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == FILES
+
+
 def test_a_plan_is_judged_by_its_typed_graph(exported, tmp_path):
     pytest.importorskip("tensorrt_rtx")
     built = build(exported / "amnet.onnx", tmp_path / "amnet.plan", precision="fp16", compute_capability=["8.6"])
