@@ -109,9 +109,14 @@ def synthesize(text: str, voice: str = "slt") -> Speech:
     if not starts or starts[0] > 0:
         starts, names = [0.0, *starts], ["sil", *names]
     timed = tuple(Phone(a, b, v) for a, b, v in zip(starts, [*starts[1:], end], names, strict=True) if b > a)
+    return Speech(levelled(pcm), timed)
+
+
+def levelled(pcm: np.ndarray) -> np.ndarray:
+    """Return sound (n,) at the LOUDNESS of its spoken parts, float32; silence stays silence."""
     spoken = np.abs(pcm) > 0.02 * np.abs(pcm).max(initial=1e-9)
     level = np.sqrt(np.mean(pcm[spoken] ** 2)) if spoken.any() else 1.0
-    return Speech(np.clip(pcm * (LOUDNESS / level), -0.98, 0.98).astype(np.float32), timed)
+    return np.clip(pcm * (LOUDNESS / level), -0.98, 0.98).astype(np.float32)
 
 
 def _resampled(pcm: np.ndarray, rate: float) -> np.ndarray:
