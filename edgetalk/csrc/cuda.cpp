@@ -146,6 +146,7 @@ Gpu::Current::~Current() {
 
 uint64_t Gpu::device_memory(size_t bytes) {
     uint64_t pointer = 0;
+    state_->memory.reserve(state_->memory.size() + 1);  // before there is something to lose
     state_->cuda.need(state_->cuda.cuMemAlloc_v2(&pointer, bytes));
     state_->memory.push_back(pointer);
     return pointer;
@@ -153,6 +154,7 @@ uint64_t Gpu::device_memory(size_t bytes) {
 
 void *Gpu::pinned_memory(size_t bytes) {
     void *pointer = nullptr;
+    state_->pinned.reserve(state_->pinned.size() + 1);
     state_->cuda.need(state_->cuda.cuMemHostAlloc(&pointer, bytes, 0));
     state_->pinned.push_back(pointer);
     return std::memset(pointer, 0, bytes);

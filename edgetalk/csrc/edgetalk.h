@@ -61,7 +61,8 @@ typedef enum et_status {
 /* An opened engine with its avatar and the sound heard so far. */
 typedef struct et_session et_session;
 
-/* How to open. A field that is 0 or NULL has its default; fields are only ever added at the end. */
+/* How to open. A field that is 0 or NULL has its default; fields are only ever added at the end. A program with other
+   rights than who started it (setuid) hears no variable of the environment. */
 typedef struct et_options {
     size_t struct_size;   /* sizeof(et_options), so that programs built with an older header go on working */
     const char *device;   /* "CPU", "GPU.1" as OpenVINO names them, for plans "cuda:1"; default "auto": CPU or cuda:0 */

@@ -1,4 +1,4 @@
-// A file, mapped into memory to be read; and names of files.
+// A file, mapped into memory to be read; names of files, and who may name them.
 #pragma once
 
 #include <string>
@@ -24,5 +24,10 @@ bool is_file(const std::string &path);
 std::string name_of(const std::string &path);                                 // "a/b.xml" -> "b.xml"
 std::string with_suffix(const std::string &path, const std::string &suffix);  // "a/b.xml", ".bin" -> "a/b.bin"
 std::string suffix_of(const std::string &path);                               // "a/b.xml" -> ".xml"
+
+// Whether the program has other rights than who started it (setuid, setgid, file capabilities): he must not choose then
+// what it loads, neither by the environment nor by the name under which he calls the program.
+bool privileged();
+const char *variable(const char *name);  // of the environment; null where it is not set, or not to be heard
 
 }  // namespace et

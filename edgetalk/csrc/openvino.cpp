@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cctype>
-#include <cstdlib>
 #include <dirent.h>
 #include <dlfcn.h>
 #include <mutex>
@@ -98,20 +97,19 @@ Owned<T> made(void (*release)(T *), Function make) {
 // The library in a folder, "" where this is none. Wheels ship libopenvino_c.so.2641 alone, without the name that a
 // linker would look for.
 std::string search_folder(const std::string &folder) {
-    DIR *listing = opendir(folder.c_str());
+    const std::unique_ptr<DIR, int (*)(DIR *)> listing(opendir(folder.c_str()), closedir);
     if (!listing) return "";
     std::string best = "libopenvino_c.so";
-    while (const dirent *entry = readdir(listing)) {
+    while (const dirent *entry = readdir(listing.get())) {
         const std::string name = entry->d_name;
         if (name.rfind("libopenvino_c.so", 0) == 0) best = std::max(best, name);
     }
-    closedir(listing);
     return folder + "/" + best;
 }
 
 // Where to look, the user's word first.
 std::vector<std::string> candidates(const std::string &asked) {
-    const char *named = std::getenv("EDGETALK_OPENVINO"), *paths = std::getenv("LD_LIBRARY_PATH");
+    const char *named = variable("EDGETALK_OPENVINO"), *paths = variable("LD_LIBRARY_PATH");
     const std::string first = !asked.empty() ? asked : named ? named : "";
     if (!first.empty()) {
         const std::string inside = search_folder(first);
@@ -127,7 +125,7 @@ std::vector<std::string> candidates(const std::string &asked) {
         rest = colon == std::string::npos ? "" : rest.substr(colon + 1);
     }
     Dl_info self;
-    if (dladdr(reinterpret_cast<const void *>(&et_version), &self) && self.dli_fname) {
+    if (!privileged() && dladdr(reinterpret_cast<const void *>(&et_version), &self) && self.dli_fname) {
         const std::string file = self.dli_fname;  // in a wheel: site-packages/edgetalk/lib/libedgetalk.so
         const std::string folder = file.substr(0, std::max<size_t>(file.rfind('/'), 1));
         add(folder);
@@ -212,8 +210,8 @@ std::unique_ptr<Library> load(const std::string &name, const std::string &asked)
     ET_FIND(ov_get_last_err_msg);
 #undef ET_FIND
     Version version = {};
+    const Owned<Version> freed(&version, ov->ov_version_free);
     if (ov->ov_get_openvino_version(&version) == 0 && version.number) ov->version = version.number;
-    ov->ov_version_free(&version);
     ov->version = ov->version.substr(0, ov->version.find('-'));
     find_types(*ov);
     if (ov->f32 < 0 || ov->u8 < 0) fail_backend(ov->path + " has element types unknown to this libedgetalk");
@@ -230,11 +228,15 @@ const Library &library(const std::string &name, const std::string &asked) {
     return *entry;
 }
 
+// A copy of OpenVINO's text, which is freed.
+std::string taken(const Library &ov, const char *text) {
+    const Owned<const char> freed(text, ov.ov_free);
+    return text ? text : "";
+}
+
 // The first line of OpenVINO's last error that is not a place in its source code.
 std::string reason(const Library &ov) {
-    const char *raw = ov.ov_get_last_err_msg();
-    std::string text = raw ? raw : "", first;
-    if (raw) ov.ov_free(raw);
+    std::string text = taken(ov, ov.ov_get_last_err_msg()), first;
     while (!text.empty()) {
         const size_t end = text.find('\n');
         std::string line = text.substr(0, end);
@@ -245,12 +247,6 @@ std::string reason(const Library &ov) {
         if (!line.empty() && line.rfind("Exception from", 0) != 0 && line.rfind("Check '", 0) != 0) return line;
     }
     return first.empty() ? "no reason given" : first;
-}
-
-std::string taken(const Library &ov, char *text) {
-    std::string copy = text ? text : "";
-    if (text) ov.ov_free(text);
-    return copy;
 }
 
 std::string property(const Library &ov, const Core *core, const std::string &device, const char *key) {
@@ -294,12 +290,12 @@ std::string choose_device(const Library &ov, const Core *core, const std::string
     std::string list;
     bool found = false;
     if (ov.ov_core_get_available_devices(core, &there) == 0) {
+        const Owned<Names> freed(&there, ov.ov_available_devices_free);
         for (size_t k = 0; k < there.size; ++k) {
             const std::string have = there.items[k];
             found |= have == name || have.substr(0, have.find('.')) == name;
             list += (k ? ", " : "") + have;
         }
-        ov.ov_available_devices_free(&there);
     }
     if (!found)
         fail_backend("device \"" + asked + "\" is missing: OpenVINO sees " + list +
@@ -379,7 +375,7 @@ OpenVino::OpenVino(const std::string &path, const Metadata &metadata, const Opti
     fix_batch(ov, model.get(), name_);
 
     const std::string threads = std::to_string(options.threads);
-    const char *cache = std::getenv("EDGETALK_CACHE");
+    const char *cache = variable("EDGETALK_CACHE");
     std::vector<const char *> config = {"PERFORMANCE_HINT", "LATENCY", "INFERENCE_PRECISION_HINT", hint.c_str()};
     if (options.threads) config.insert(config.end(), {"INFERENCE_NUM_THREADS", threads.c_str()});
     if (cache && *cache) config.insert(config.end(), {"CACHE_DIR", cache});

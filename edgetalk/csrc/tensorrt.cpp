@@ -1,7 +1,6 @@
 #include "tensorrt.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <deque>
 #include <dlfcn.h>
 #include <map>
@@ -76,12 +75,12 @@ struct Library {
 
 // Where to look, the user's word first.
 std::vector<std::string> candidates(const std::string &asked) {
-    const char *named = std::getenv("EDGETALK_TENSORRT");
+    const char *named = variable("EDGETALK_TENSORRT");
     const std::string word = !asked.empty() ? asked : named ? named : "";
     if (!word.empty()) return {is_file(word) ? word : word + "/" + soname};
     std::vector<std::string> found = {soname};  // the dynamic linker's places, LD_LIBRARY_PATH among them
     Dl_info self;
-    if (dladdr(reinterpret_cast<const void *>(&et_version), &self) && self.dli_fname) {
+    if (!privileged() && dladdr(reinterpret_cast<const void *>(&et_version), &self) && self.dli_fname) {
         const std::string file = self.dli_fname;  // in a wheel: site-packages/edgetalk/lib/libedgetalk.so
         found.push_back(file.substr(0, std::max<size_t>(file.rfind('/'), 1)) + "/../../" + wheel + "/" + soname);
     }

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <dlfcn.h>
 #include <fstream>
+#include <new>
 #include <string>
 #include <thread>
 #include <vector>
@@ -25,6 +26,18 @@ static const int version_number = NV_TENSORRT_VERSION;
 static const std::string version = std::to_string(version_number / 10000) + "." +
                                    std::to_string(version_number / 100 % 100) + "." +
                                    std::to_string(version_number % 100);
+
+// Memory that runs out: from the allocation on that comes after `allocations` of them, where that is not negative.
+static thread_local long allocations = -1;
+
+void *operator new(size_t size) {
+    if (allocations == 0) throw std::bad_alloc();
+    if (allocations > 0) --allocations;
+    if (void *made = std::malloc(size ? size : 1)) return made;
+    throw std::bad_alloc();
+}
+void operator delete(void *made) noexcept { std::free(made); }
+void operator delete(void *made, size_t) noexcept { std::free(made); }
 
 static const char *library;  // the double
 static const char *(*calls)();
@@ -345,6 +358,26 @@ static void names_the_file_where_cuda_fails() {
     calls();
 }
 
+// The host's memory is looked after by the sanitizers' leak detector.
+static void leaves_nothing_where_memory_runs_out() {
+    long spared = 0;
+    for (int opened = 0; !opened && spared < 10000; ++spared) {
+        et_session *session = nullptr;
+        et_options options = {};
+        options.struct_size = sizeof options;
+        options.tensorrt = library;
+        allocations = spared;
+        const et_status status = et_open("amnet.plan", nullptr, &options, &session);
+        allocations = -1;
+        opened = status == ET_OK;
+        CHECK(opened || (status == ET_ERROR_MEMORY && !session && !std::strcmp(et_last_error(), "out of memory")));
+        et_close(session);
+        CHECK(left() == 0);
+    }
+    CHECK(spared > 100 && spared < 10000);
+    calls();
+}
+
 int main(int count, char **words) {
     void *driver = dlopen("libcuda.so.1", RTLD_NOW);
     if (count != 2 || !driver) return std::fprintf(stderr, "%s\n", count == 2 ? dlerror() : "which library?"), 2;
@@ -363,5 +396,6 @@ int main(int count, char **words) {
     leaves_nothing_where_a_call_fails();
     names_the_file_where_cuda_fails();
     keeps_the_landmarks_of_the_last_frame();
+    leaves_nothing_where_memory_runs_out();
     return failures != 0;
 }

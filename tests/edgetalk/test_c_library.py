@@ -653,6 +653,24 @@ def test_ten_thousand_steps_leak_nothing(zoo, tmp_path):
     assert done.returncode == 1 and "amnet.xml cannot be read" in done.stderr and "Sanitizer" not in done.stderr
 
 
+def test_a_program_with_rights_of_its_own_does_not_hear_who_starts_it(zoo, tmp_path):
+    """What is loaded into a setgid program is code that runs with its rights."""
+    group = next((group for group in (os.getgroups() if os.getuid() else [65534]) if group != os.getgid()), None)
+    if group is None or os.statvfs(tmp_path).f_flag & os.ST_NOSUID:
+        pytest.skip("needs a second group, and a file system that allows setgid")
+    endure = Path(shutil.copy(build("native", tmp_path, "endure") / "tests/c/endure", tmp_path))
+    engine = zoo.set("f32", tmp_path / "f32")
+
+    def told() -> str:
+        environment = {**os.environ, "EDGETALK_OPENVINO": "/chosen/by/the/caller"}
+        return subprocess.run([endure, engine, "1"], capture_output=True, text=True, env=environment).stderr
+
+    assert "/chosen/by/the/caller" in told()
+    os.chown(endure, -1, group)
+    endure.chmod(0o2755)
+    assert "/chosen/by/the/caller" not in told()
+
+
 ARM = Path(os.environ.get("EDGETALK_AARCH64", "/nowhere"))
 SYSTEM = next((root for root in (ARM / "root", Path("/usr/aarch64-linux-gnu")) if root.is_dir()), None)
 
