@@ -48,10 +48,17 @@ class Plan:
         """Compute capabilities that it was built for."""
         return tuple(self.metadata.engine["compute_capability"])
 
-    @property
-    def rebuild(self) -> str:
-        """The command that makes this plan anew."""
-        return f"edgetalk build {self.path.stem}.onnx -o {self.path.name}"
+    def rebuild(self, precision: str | None = None, capability: str | None = None) -> str:
+        """Return the command that makes this plan anew: in another precision, or for one more device, where told."""
+        precision, engine = precision or self.metadata.precision, self.metadata.engine
+        words = [build(self.path), f"--precision {precision}"]
+        words += ["--calibration FILE.npz"] if precision == "int8" else []
+        if self.product == "TensorRT-RTX":  # TensorRT builds for the device that it builds on
+            devices = dict.fromkeys((*self.capabilities, *([capability] if capability else [])))
+            words.append(f"--compute-capability {','.join(devices)}")
+        words += [f"--hardware {engine['hardware']}"] if engine.get("hardware") else []
+        words += ["--version-compatible"] if engine.get("version_compatible") else []
+        return " ".join(words)
 
     def fits_version(self, version: str) -> bool:
         """Return whether the plan's own product can read it in this version, such as "10.3.0"."""
@@ -78,13 +85,13 @@ class Plan:
             here = f"{device} with {self.product} {version}" if version else device
             raise ModelError(
                 f"{self.path.name} was built for {' and '.join(self.capabilities)} with {self.product} "
-                f"{self.version}, {here}; rebuild it here: {self.rebuild}"
+                f"{self.version}, {here}; rebuild it here: {self.rebuild(capability=capability)}"
             )
         cuda = self.metadata.engine.get("cuda")
         if cuda and driver and numbers(driver)[0] < numbers(cuda)[0]:
             raise ModelError(
                 f"{self.path.name} was built with CUDA {cuda}, this driver supports up to {driver}; "
-                f"update the driver, or rebuild it here: {self.rebuild}"
+                f"update the driver, or rebuild it here: {self.rebuild()}"
             )
 
 
@@ -94,28 +101,32 @@ def read(path: Path) -> Plan:
     Raises ModelError where it is empty, no plan, truncated, of a layout unknown to us, or without our metadata.
     """
     name, size = path.name, path.stat().st_size
-    build = f"edgetalk build {path.stem}.onnx -o {name}"
     with path.open("rb") as file:
         start = file.read(SIZE)
         product = PRODUCTS.get(start[:4])
         if product is None:
             what = f"begins with {start[:8]!r}" if start else "is empty"
-            raise ModelError(f"{name} is no TensorRT plan, it {what}; build one with: {build}")
+            raise ModelError(f"{name} is no TensorRT plan, it {what}; build one with: {build(path)}")
         if size < SIZE:
             raise ModelError(f"{name} is truncated at {size} bytes; copy it again")
         _, layout, _, whole, *version = HEADER.unpack_from(start)
         if layout != 0:
-            raise ModelError(f"{name} has a plan header of layout {layout}, expected 0; rebuild it: {build}")
+            raise ModelError(f"{name} has a plan header of layout {layout}, expected 0; rebuild it: {build(path)}")
         if size < whole < LARGEST:
             raise ModelError(f"{name} is truncated at {size} of {whole} bytes; copy it again")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             text = find_metadata(content)
     if not text:
-        raise ModelError(f"{name} has no edgetalk metadata; build it with: {build}")
+        raise ModelError(f"{name} has no edgetalk metadata; build it with: {build(path)}")
     metadata = Metadata.from_json(text, name)
     if not metadata.engine.get("compute_capability"):
-        raise ModelError(f"{name} does not say for which device it was built; rebuild it: {build}")
+        raise ModelError(f"{name} does not say for which device it was built; rebuild it: {build(path)}")
     return Plan(path, product, ".".join(map(str, version)), text, metadata)
+
+
+def build(path: Path) -> str:
+    """Return the command that builds a plan of this name, as far as that tells it."""
+    return f"edgetalk build {path.stem}.onnx -o {path.name}"
 
 
 def install(product: str) -> str:

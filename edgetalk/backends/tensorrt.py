@@ -44,7 +44,7 @@ def open(path: Path, *, device: str, precision: str | None, threads: int | None,
     if precision not in (None, plan.metadata.precision):
         raise InputError(
             f"precision: got {precision!r}, but {path.name} was built in {plan.metadata.precision}; "
-            f"build another: {plan.rebuild} --precision {precision}"
+            f"build another: {plan.rebuild(precision)}"
         )
     return TensorRT(plan, device=device)
 
@@ -166,7 +166,7 @@ class Engine:
         if self.engine is None:
             raise ModelError(
                 f"{plan.path.name} was refused by {plan.product} {trt.__version__} ({self.lines}); "
-                f"rebuild it here: {plan.rebuild}"
+                f"rebuild it here: {plan.rebuild()}"
             )
 
 

@@ -51,6 +51,11 @@ size_t object_length(std::string_view text) {
     return 0;
 }
 
+// What builds a plan of this name, as far as that tells it.
+std::string build_command(const std::string &name) {
+    return "edgetalk build " + with_suffix(name, ".onnx") + " -o " + name;
+}
+
 // Our JSON string out of a plan's bytes, "" where there is none.
 std::string find_metadata(std::string_view file) {
     for (size_t at = file.find(start); at != file.npos; at = file.find(start, at + 1)) {
@@ -104,7 +109,7 @@ bool fits_capability(const Metadata &metadata, const std::string &capability) {
 Plan Plan::parse(std::string_view file, const std::string &name) {
     Plan plan;
     plan.name = name;
-    const std::string build = plan.rebuild(), magic(file.substr(0, 4));
+    const std::string build = build_command(name), magic(file.substr(0, 4));
     plan.product = magic == "ftrt" ? "TensorRT" : magic == "vtrt" ? "TensorRT-RTX" : "";
     if (plan.product.empty())
         fail_model(name + " is no TensorRT plan, it " +
@@ -135,7 +140,7 @@ void Plan::check(const std::string &here, const std::string &capability, const s
         for (const std::string &one : metadata.capabilities) devices += (devices.empty() ? "" : " and ") + one;
         fail_model(name + " was built for " + devices + " with " + product + " " + version + ", " +
                    (capability.empty() ? "this machine is" : "this device is " + capability) +
-                   (here.empty() ? "" : " with " + product + " " + here) + "; rebuild it here: " + rebuild());
+                   (here.empty() ? "" : " with " + product + " " + here) + "; rebuild it here: " + rebuild(capability));
     }
     const std::vector<int> cuda = numbers(metadata.cuda), newest = numbers(driver);
     if (!cuda.empty() && !newest.empty() && newest[0] < cuda[0])
@@ -143,6 +148,16 @@ void Plan::check(const std::string &here, const std::string &capability, const s
                    "; update the driver, or rebuild it here: " + rebuild());
 }
 
-std::string Plan::rebuild() const { return "edgetalk build " + with_suffix(name, ".onnx") + " -o " + name; }
+std::string Plan::rebuild(const std::string &capability) const {
+    std::string command = build_command(name) + " --precision " + metadata.precision;
+    if (metadata.precision == "int8") command += " --calibration FILE.npz";
+    if (product == "TensorRT-RTX") {  // TensorRT builds for the device that it builds on
+        std::vector<std::string> devices = metadata.capabilities;
+        if (!capability.empty() && !fits_capability(metadata, capability)) devices.push_back(capability);
+        for (size_t k = 0; k < devices.size(); ++k) command += (k ? "," : " --compute-capability ") + devices[k];
+    }
+    if (!metadata.hardware.empty()) command += " --hardware " + metadata.hardware;
+    return command + (metadata.version_compatible ? " --version-compatible" : "");
+}
 
 }  // namespace et

@@ -21,7 +21,8 @@ struct Plan {
     // driver, "" where unknown. Throws ET_ERROR_MODEL.
     void check(const std::string &version, const std::string &capability, const std::string &driver) const;
 
-    std::string rebuild() const;  // the command that makes this plan anew
+    // The command that makes this plan anew, for one more device where that is not "".
+    std::string rebuild(const std::string &capability = "") const;
 };
 
 }  // namespace et

@@ -123,6 +123,11 @@ static bool refuses(et_status status, const std::string &wanted, const char *fro
     return good;
 }
 
+static std::string refusal(const std::string &bytes) {
+    write("amnet.plan", bytes);
+    return Session().status == ET_OK ? "" : et_last_error();
+}
+
 static bool called(const char *word) { return std::strstr(calls(), word) != nullptr; }
 
 static void runs() {
@@ -196,6 +201,7 @@ static void refuses_files() {
         return refuses(ET_ERROR_MODEL, part);
     };
     const std::string good = plan(), build = "edgetalk build amnet.onnx -o amnet.plan";
+    const std::string again = build + " --precision fp16", for_devices = " --compute-capability 8.7,8.9,9.0";
     const auto changed = [](const std::string &from, const std::string &to) {
         std::string text = about;
         return plan(text.replace(text.find(from), from.size(), to));
@@ -215,12 +221,14 @@ static void refuses_files() {
                "does not say for which device it was built; rebuild it: " + build));
     CHECK(file(changed("\"9.0\"", "\"8.9\""), "amnet.plan was built for 8.7 and 8.9 with " + product + " " + version +
                                                   ".26, this device is 9.0 with " + product + " " + version +
-                                                  "; rebuild it here: " + build));
+                                                  "; rebuild it here: " + again +
+                                                  (product == "TensorRT" ? "" : for_devices)));
     CHECK(file(
         plan(about, magic, 0, 0, {9, 8, 7, 6}),
         "was built for 8.7 and 9.0 with " + product + " 9.8.7.6, this device is 9.0 with " + product + " " + version));
     CHECK(file(changed("\"12\"", "\"14\""),
-               "was built with CUDA 14, this driver supports up to 13.0; update the driver"));
+               "was built with CUDA 14, this driver supports up to 13.0; update the driver, or rebuild it here: " +
+                   again));
     CHECK(!called("create"));  // nothing of it reached TensorRT
     CHECK(file(changed("\"source\":\"w\"", "\"source\":\"v\""), "amnet.avatar was prepared with other weights"));
     write("amnet.avatar", avatar("I32"));  // a type that an avatar may hold and no step takes
@@ -238,7 +246,13 @@ static void refuses_files() {
     calls();
     CHECK(Session().status == ET_OK);
     CHECK(called("setEngineHostCodeAllowed deserializeCudaEngine"));
-    CHECK(file(plan(compatible, magic, 0, 0, {major, 99, 0, 0}), "with " + product + " " + version));
+    compatible.replace(compatible.find("fp16"), 4, "int8");
+    compatible.insert(compatible.find("\"version_comp"), "\"hardware\":\"same\",");
+    const std::string refused = refusal(plan(compatible, magic, 0, 0, {major, 99, 0, 0}));
+    const std::string hint = refused.substr(std::min(refused.find("-o "), refused.size()));
+    CHECK(hint == std::string("-o amnet.plan --precision int8 --calibration FILE.npz") +
+                      (product == "TensorRT" ? "" : " --compute-capability 8.7,9.0") +
+                      " --hardware same --version-compatible");
 }
 
 static void refuses_machines() {

@@ -1,10 +1,13 @@
 """A .plan file is judged by its bytes: real TensorRT-RTX plans, cut, patched and renamed, before TensorRT sees them."""
 
+import argparse
 import dataclasses
+import importlib
 import re
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import cv2
 import pytest
@@ -13,13 +16,14 @@ from edgetalk.backends import cuda, open_engine, preflight
 from edgetalk.backends import plan as plans
 from edgetalk.backends import tensorrt as backend
 from edgetalk.cli import main
-from edgetalk.errors import BackendError, ModelError
+from edgetalk.errors import BackendError, InputError, ModelError
 from edgetalk.metadata import AudioSpec, Metadata
 
 from . import tensorrt_double as double
 
 METADATA = Metadata(family="amnet", audio=AudioSpec(), engine={"compute_capability": ["8.7"]})
 REBUILD = "edgetalk build amnet.onnx -o amnet.plan"
+AGAIN = f"{REBUILD} --precision f32 --compute-capability 8.9,12.0"
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +138,7 @@ def test_wrong_version(bytes_of_plans, write, never_deserialised):
     message = refused(write(changed))
     assert re.fullmatch(
         r"amnet.plan was built for 8.9 and 12.0 with TensorRT-RTX 1.6.0.5, this (machine is|device is .*) with "
-        rf"TensorRT-RTX {re.escape(tensorrt_rtx.__version__)}; rebuild it here: {REBUILD}",
+        rf"TensorRT-RTX {re.escape(tensorrt_rtx.__version__)}; rebuild it here: {AGAIN}",
         message,
     )
 
@@ -145,7 +149,7 @@ def test_wrong_compute_capability(bytes_of_plans, write, never_deserialised, mon
     monkeypatch.setattr(backend, "open_device", lambda *_: double.Device())  # of 8.6; on a real one: -m gpu
     assert refused(write(bytes_of_plans[0])) == (
         f"amnet.plan was built for 8.9 and 12.0 with TensorRT-RTX {tensorrt_rtx.__version__}, this device is 8.6 with "
-        f"TensorRT-RTX {tensorrt_rtx.__version__}; rebuild it here: {REBUILD}"
+        f"TensorRT-RTX {tensorrt_rtx.__version__}; rebuild it here: {AGAIN},8.6"
     )
 
 
@@ -160,6 +164,30 @@ def test_driver_older_than_the_cuda_of_the_plan(write, monkeypatch):
     text = dataclasses.replace(METADATA, engine={"compute_capability": ["8.6"], "cuda": "14"}).to_json()
     message = refused(write(double.header(b"ftrt", metadata=text)))
     assert message.startswith("amnet.plan was built with CUDA 14, this driver supports up to 13.0; update the driver")
+
+
+@pytest.mark.parametrize(
+    ("product", "precision", "engine"),
+    [
+        (b"vtrt", "fp16", {"compute_capability": ["8.9"]}),
+        (b"vtrt", "int8", {"compute_capability": ["8.9", "12.0"]}),
+        (b"ftrt", "fp16", {"compute_capability": ["8.7"], "hardware": "ampere+", "version_compatible": True}),
+    ],
+)
+def test_the_command_that_is_told_builds_the_same_plan(write, monkeypatch, product, precision, engine):
+    """Read by the parser of `edgetalk build` itself, it asks for what the plan says of itself."""
+    command = importlib.import_module("edgetalk.engines.command")
+    parser = argparse.ArgumentParser()
+    command.configure(parser)
+    text = dataclasses.replace(METADATA, precision=precision, engine=engine).to_json()
+    plan = plans.read(write(double.header(product, metadata=text)))
+    args = parser.parse_args(plan.rebuild().split()[2:])
+    assert (str(args.model), str(args.out), args.precision) == ("amnet.onnx", "amnet.plan", precision)
+    assert args.calibration == (Path("FILE.npz") if precision == "int8" else None)
+    assert args.compute_capability == (tuple(engine["compute_capability"]) if product == b"vtrt" else None)
+    assert args.hardware == engine.get("hardware") and args.version_compatible == engine.get("version_compatible")
+    with pytest.raises(InputError, match="build another: .* --precision bf16"):
+        backend.open(plan.path, device="auto", precision="bf16", threads=None, streams=1)
 
 
 @pytest.mark.parametrize(
@@ -273,7 +301,7 @@ def test_tensorrt_itself_refuses_in_one_line(bytes_of_plans, write):
         backend.Engine(plans.read(write(bytes_of_plans[0])), tensorrt_rtx, double.Device())
     assert re.fullmatch(
         r"amnet.plan was refused by TensorRT-RTX [0-9.]+ \(IRuntime::deserializeCudaEngine: .*cudaError 35: CUDA "
-        rf"driver version is insufficient for CUDA runtime version.*\); rebuild it here: {REBUILD}",
+        rf"driver version is insufficient for CUDA runtime version.*\); rebuild it here: {AGAIN}",
         str(caught.value),
     )
 

@@ -204,7 +204,7 @@ def test_a_refused_plan_is_one_line_with_what_tensorrt_logged(machine):
         machine.open()
     assert str(caught.value) == (
         "amnet.plan was refused by TensorRT-RTX 1.7.1.116 (IRuntime::deserializeCudaEngine: Error Code 6); "
-        "rebuild it here: edgetalk build amnet.onnx -o amnet.plan"
+        "rebuild it here: edgetalk build amnet.onnx -o amnet.plan --precision fp16 --compute-capability 8.6"
     )
 
 
