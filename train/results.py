@@ -33,9 +33,17 @@ from .networks.landmarks import load as load_judge
 
 Report = Mapping[str, Any]
 
-SCORE = "edgetalk score amnet --checkpoint FILE --data DIR -o docs/results/{}.json"
+SCORE = "edgetalk score amnet --checkpoint FILE --data {} -o docs/results/{}.json"
 ABLATIONS = "python -m edgetalk.train.ablations --data DIR --images 60000 --width 0.5 --seeds 2 -o docs/results"
 SHEETS = "python -m edgetalk.train.sheets --checkpoint FILE --data DIR -o docs/results"
+
+DATA = {
+    "announcers-6": ("the six announcers, heads that turn by up to 28°", "--frames 6000"),
+    "calm": ("the same six, heads that turn as at a desk, up to 16°", "--set calm --frames 3000"),
+    "wild": ("40 people, each in three outfits, surroundings and lights", "--set wild"),
+    "any": ("hundreds of people; the last eleventh of them is for tests alone", "--set any"),
+}
+"""The sets that are scored: who is in them, and the options that draw them."""
 
 # The paper's own figures ("Real-Time Audio-Guided Multi-Face Reenactment", Tables I to IV).
 PAPER_1 = {
@@ -72,6 +80,15 @@ ABLATED = {
     "ale_px": ("ALE px ↓", 3),
 }
 """Columns of the ablations, with the decimals shown."""
+
+
+def data_sets() -> str:
+    """What the names behind --data mean."""
+    rows = [
+        [f"`{name}`", told, f"`edgetalk data announcers -o {name} {options} --codec raw`"]
+        for name, (told, options) in DATA.items()
+    ]
+    return table(["`--data`", "who is in it", "drawn by"], rows)
 
 
 def training_of(report: Report) -> str:
@@ -123,7 +140,7 @@ def absent(report: Report) -> str:
 def table_1(report: Report | None, name: str = "announcers-6") -> str:
     """Table I: per person and mean."""
     if report is None:
-        return missing("Table I", SCORE.format(name))
+        return missing("Table I", SCORE.format(name, name))
     head = ["", "FID ↓", "judge Fréchet ↓", "SSIM ↑", "LPIPS ↓", "DR % ↑", "ALE px ↓", "APE rad ↓", "ABE ↓"]
 
     def row(label: str, figures: Mapping[str, Any]) -> list[str]:
@@ -161,7 +178,7 @@ def table_1(report: Report | None, name: str = "announcers-6") -> str:
 def lips(report: Report | None, name: str = "announcers-6") -> str:
     """Lip correlation per person and voice, shuffled sound, mouths, stillness."""
     if report is None:
-        return missing("Lips", SCORE.format(name))
+        return missing("Lips", SCORE.format(name, name))
     head = ["", "lip r ↑", "judge on true frames", "shuffled sound", "mouth PSNR ↑", "mouth SSIM ↑", "PSNR ↑", "frames"]
     rows = []
     named = {**report["persons"], "**mean of persons**": report["mean"]}
@@ -188,12 +205,12 @@ def lips(report: Report | None, name: str = "announcers-6") -> str:
 
 
 def table_2(report: Report | None) -> str:
-    """Table II, quality columns, on Announcers-Wild."""
+    """Table II, quality columns, on the set `wild`."""
     if report is None:
-        return missing("Table II", SCORE.format("announcers-wild"))
+        return missing("Table II", SCORE.format("wild", "announcers-wild"))
     mean = report["mean"]
     ours = [number(mean.get("fid")), number(report["all"].get("judge_frechet")), number(mean["ssim"])]
-    rows = [["**ours**, Announcers-Wild", *ours, number(mean.get("lpips"), 4)]]
+    rows = [["**ours**, wild", *ours, number(mean.get("lpips"), 4)]]
     rows += [
         [f"{name}, paper's own figure, Youtubers", number(fid), "–", number(ssim), number(lpips, 4)]
         for name, (fid, ssim, lpips) in PAPER_2.items()
@@ -205,7 +222,7 @@ def table_2(report: Report | None) -> str:
 def any_face(report: Report | None) -> str:
     """Identities that the network was trained on beside identities that it has never seen."""
     if report is None:
-        return missing("amnet-any", SCORE.format("announcers-any"))
+        return missing("amnet-any", SCORE.format("any", "announcers-any"))
     groups = {"trained identities": report.get("known"), "identities never seen": report.get("unknown")}
     head = ["", "ALE px ↓", "judge on true frames", "SSIM ↑", "PSNR ↑", "lip r ↑", "frames"]
     rows = [
@@ -345,18 +362,20 @@ def document(folder: Path, link: str) -> str:
         "command below it. **The paper's figures are of other data (AnnVI, Youtubers: real announcers) and other "
         "measuring tools; they stand beside ours for orientation and are not comparable with them.** Nothing here "
         "was measured on real faces. This page is written by `python -m edgetalk.train.results docs/results -o "
-        "docs/results.md`. A data set called NAMEk in a command is `edgetalk data announcers -o NAMEk --codec raw` "
-        "with so many thousand `--frames`.",
+        "docs/results.md`.",
+        "The data sets": "What stands behind `--data` in the commands is a folder that is called as the set in it. "
+        "DIR is a set in full (`edgetalk data announcers -o DIR`), and in WavSyncSwap's part what "
+        "[its page](wavsyncswap.md) draws.\n\n" + data_sets(),
         "The landmark judge": judge_of(score["judge"] if score else load_judge(JUDGE)[1]),
         "Table I: quality per person": "Heads that turn by up to 28°, twice as far as announcers do: what the inputs "
         "can ask for. Each person is shown from the picture that its avatar is made of.\n\n" + table_1(score),
         "Lips": lips(score),
         "Table I with calm heads": "The same six with the small head turns of an announcer at a desk "
-        "(`--set calm --frames 3000`), which is nearer to AnnVI and what `idle` motion asks for.\n\n"
+        "(the set `calm`), which is nearer to AnnVI and what `idle` motion asks for.\n\n"
         + table_1(reports["calm"], "calm"),
         "Lips with calm heads": lips(reports["calm"], "calm"),
         "Smaller model, enlarged": upscaled(reports),
-        "Table II: varied looks": table_2(reports["announcers-wild"]),
+        "Table II: people in many clothes, surroundings and lights": table_2(reports["announcers-wild"]),
         "Faces never seen": any_face(reports["announcers-any"])
         + "\n\n"
         + figure("any/cross.jpg", "Persons never trained on, each driven by each", SHEETS + "/any"),

@@ -1,6 +1,9 @@
 """Contact sheets: what is driven by what, and that decoupling is measured as it is defined."""
 
+import argparse
 import json
+import re
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -9,11 +12,14 @@ import torch
 
 from edgetalk.metadata import AudioSpec
 from edgetalk.train import results, sheets
+from edgetalk.train.announcers import plan
+from edgetalk.train.commands import data
 from edgetalk.train.networks.amnet import AMNet
 from edgetalk.train.networks.landmarks import LandmarkNet, Measured
 from edgetalk.train.picture import write_picture
 
 SPEC = AudioSpec()
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def marked(source, mel, pose, blink):
@@ -98,6 +104,17 @@ def ablated(row, seed, ssim):
     figures = {"ssim": ssim, "psnr": 20.0, "lip_r": 0.5, "ale_px": 2.0}
     config = {"size": 64, "width": 0.5, "images": 60000, "batch": 16}
     return {"row": row, "seed": seed, "config": config, "mean": figures, "all": {"judge_frechet": 1.0}}
+
+
+def test_every_set_that_a_command_of_the_page_names_is_told_there():
+    page = (ROOT / "docs/results.md").read_text()
+    named = set(re.findall(r"--data ([^\s`]+)", page)) - {"DIR"}
+    assert "announcers-6" in named and named <= set(results.DATA) <= set(plan.SETS)
+    parser = argparse.ArgumentParser()
+    data.configure(parser)
+    for name in named:
+        (command,) = re.findall(rf"`edgetalk data (announcers -o {name} .*)`", page)
+        assert (parser.parse_args(command.split()).set or "announcers-6") == name
 
 
 def test_differences_within_the_deviation_are_called_none(tmp_path):
