@@ -199,7 +199,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--compile", action="store_true", help="compile on a CPU, too: a minute a row, then faster")
     args = parser.parse_args(arguments)
 
-    from edgetalk.train.announcers import dataset
+    from edgetalk.train import dataset
     from edgetalk.train.commands.score import JUDGE
     from edgetalk.train.networks.landmarks import load
 

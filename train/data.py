@@ -1,7 +1,7 @@
 """A data set as tensors on the training device: frames as uint8, sound as log-mel, batches by index.
 
 Everything lies in the device's memory, so a batch costs a few gathers and no worker processes. Drawing and reading
-of the files is in announcers/dataset.py.
+of the files is in dataset.py.
 """
 
 from __future__ import annotations
@@ -104,8 +104,8 @@ class Footage:
         spec: AudioSpec | None = None,
         fps: int = 25,
     ) -> Footage:
-        """Read the data set in `folder` (see announcers/dataset.py) and hear its clips in `versions` versions."""
-        from .announcers.dataset import load
+        """Read the data set in `folder` (see dataset.py) and hear its clips in `versions` versions."""
+        from .dataset import load
 
         spec = spec or AudioSpec()
         where = pick_device(device)

@@ -32,7 +32,7 @@ from .networks.landmarks import INNER_LIP, SIDE, LandmarkNet, Measured, inner_op
 from .scores.measures import GROUPS, MOUTH, landmark_error, pearson
 
 if TYPE_CHECKING:
-    from .announcers.dataset import Dataset
+    from .dataset import Dataset
 
 BATCH = {"cuda": 128, "cpu": 32}
 RATE = 2e-3
@@ -59,7 +59,7 @@ class Faces(NamedTuple):
 
 
 def faces_of(data: Dataset, rows: np.ndarray, device: torch.device) -> Faces:
-    """The frames `rows` (N,) of a data set (announcers/dataset.py) with their labels, on `device`."""
+    """The frames `rows` (N,) of a data set (dataset.py) with their labels, on `device`."""
     images = torch.empty((len(rows), 3, SIDE, SIDE), dtype=torch.uint8, device=device)
     for start in range(0, len(rows), 512):
         part = torch.from_numpy(np.ascontiguousarray(data.frames[rows[start : start + 512]])).to(device)
@@ -372,7 +372,7 @@ def train(faces: Faces, held_out: Faces, persons: np.ndarray, seconds: float, ou
 
 
 def main(arguments: list[str] | None = None) -> None:
-    from .announcers.dataset import load
+    from .dataset import load
 
     parser = argparse.ArgumentParser(
         prog="python -m edgetalk.train.landmarks",
@@ -391,7 +391,7 @@ def main(arguments: list[str] | None = None) -> None:
     for data in map(load, args.data):
         for held_out in parts:
             parts[held_out].append(faces_of(data, np.flatnonzero((data.split == 1) == held_out), device))
-        persons.append(np.asarray([f"{data.plan.name}/{n}" for n in data.persons])[data.person[data.split == 1]])
+        persons.append(np.asarray([f"{data.name}/{n}" for n in data.persons])[data.person[data.split == 1]])
     both = [Faces(*map(torch.cat, zip(*parts[held_out], strict=True))) for held_out in (False, True)]
     record = train(*both, np.concatenate(persons), args.seconds, args.out, args.seed)
     print(json.dumps({"judge": str(args.out), **record}, indent=1))

@@ -14,7 +14,8 @@ from edgetalk.errors import EdgetalkError, InputError
 from edgetalk.train.announcers import CAST, Announcer, Controls, dataset, sentences, speech
 from edgetalk.train.announcers.landmarks import lip_gap
 from edgetalk.train.announcers.parallel import spread
-from edgetalk.train.announcers.plan import SETS, TEST, TRAIN, Plan, write_speech
+from edgetalk.train.announcers.plan import SETS, VOICE_NAMES, Plan, write_speech
+from edgetalk.train.dataset import TEST, TRAIN, describe, load
 
 FRAMES, SIZE = 150, 16
 
@@ -32,11 +33,11 @@ def digest(path):
 
 def test_files_are_whole_and_nothing_is_left_over(folder):
     assert sorted(path.name for path in folder.iterdir()) == ["frames.npy", "labels.npz", "speech.npz"]
-    assert dataset.describe(folder).startswith("announcers-6: 126 training frames, 24 test frames")
+    assert describe(folder).startswith("announcers-6: 126 training frames, 24 test frames")
 
 
 def test_labels_belong_to_the_frames(folder):
-    data = dataset.load(folder)
+    data = load(folder)
     assert data.frames.shape == (FRAMES, SIZE, SIZE, 3) and data.frames.dtype == np.uint8
     assert isinstance(data.frames, np.memmap) and data.size == SIZE and data.name == "announcers-6"
     assert data.landmarks.shape == (FRAMES, 106, 2) and data.landmarks.dtype == np.float32
@@ -49,7 +50,7 @@ def test_labels_belong_to_the_frames(folder):
 
 
 def test_clips_and_sound_fit(folder):
-    data = dataset.load(folder)
+    data = load(folder)
     assert sum(clip.frames for clip in data.clips) == FRAMES
     for i, clip in enumerate(data.clips):
         own = slice(clip.start, clip.start + clip.frames)
@@ -71,7 +72,7 @@ def test_splits_share_no_sentence_and_the_held_out_voice_is_only_in_the_test(tmp
     lines = sentences.sentences()
     said = [{lines[i] for i in sentence[split == part] if i >= 0} for part in (TRAIN, TEST)]
     assert said[0] <= set(sentences.training()) and said[1] <= set(sentences.held_out())
-    names = np.array([*speech.VOICES, dataset.VOICE_NAMES[-1]])
+    names = np.array([*speech.VOICES, VOICE_NAMES[-1]])
     assert set(names[voice[split == TRAIN]]) == {*speech.TRAINING_VOICES, "silence"}
     heard = set(names[voice[split == TEST]])
     assert set(speech.HELD_OUT_VOICES) < heard and "silence" not in heard
@@ -116,7 +117,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(folder, tmp_path):
     done = {path.name: path.stat().st_mtime_ns for path in parts.glob("*.npy")}
     assert done and not (tmp_path / "labels.npz").exists() and not (tmp_path / "frames.npy").exists()
     with pytest.raises(FileNotFoundError, match="no complete data set"):
-        dataset.load(tmp_path)
+        load(tmp_path)
     dataset.write(tmp_path, size=SIZE, codec="raw", workers=1)  # the rest stands in speech.npz
     for name in ("speech.npz", "labels.npz", "frames.npy"):
         assert digest(tmp_path / name) == digest(folder / name)
@@ -126,7 +127,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(folder, tmp_path):
 def test_h264_keeps_the_pictures(folder, tmp_path):
     (tmp_path / "speech.npz").write_bytes((folder / "speech.npz").read_bytes())
     dataset.write(tmp_path, size=SIZE, workers=1)
-    small, raw = dataset.load(tmp_path), dataset.load(folder)
+    small, raw = load(tmp_path), load(folder)
     assert sum(path.stat().st_size for path in (tmp_path / "clips").iterdir()) < raw.frames.nbytes / 3
     error = np.mean((small.frames.astype(float) - raw.frames) ** 2)
     assert 10 * np.log10(255**2 / error) > 32

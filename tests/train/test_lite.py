@@ -380,7 +380,7 @@ def test_the_search_trains_each_finalist_once(footage, tmp_path, capsys):
 
 
 def test_ablated_rows_of_another_training_are_refused(footage, tmp_path, monkeypatch):
-    from edgetalk.train.announcers import dataset
+    from edgetalk.train import dataset
 
     data = SimpleNamespace(name="drawn", train=np.arange(5) < 3)
     monkeypatch.setattr(dataset, "load", lambda _: data)

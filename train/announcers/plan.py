@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from edgetalk.errors import InputError
 from edgetalk.files import replacing
+from edgetalk.train.dataset import FPS, SAMPLES, TEST, TRAIN, read_plan
 
 from . import sentences, speech
 from .announcer import STUDIO, Light
@@ -23,12 +24,9 @@ from .parallel import spread
 from .speech import Phone, Speech
 from .visemes import SHAPES
 
-FPS = 25
-SAMPLES = speech.RATE // FPS
 SETS = {"announcers-6": 23_790, "any": 26_400, "wild": 24_000, "calm": 6_000}
 """Sets and their default number of frames."""
 TEST_SHARE = 3_790 / 23_790
-TRAIN, TEST = 0, 1
 SHORTEST = 25
 """No clip is left with fewer frames, if its lane is long enough."""
 VISEMES = tuple(SHAPES)
@@ -146,10 +144,10 @@ def _clips(plan: Plan, lane: Lane) -> list[tuple[Speech, int, str, int]]:
 
 
 def write_speech(folder: Path, plan: Plan, workers: int) -> None:
-    """First stage: folder/speech.npz (its arrays are listed in dataset.py); goes on where it was."""
+    """First stage: folder/speech.npz (its arrays are listed in both dataset.py); goes on where it was."""
     target = folder / "speech.npz"
     if target.exists():
-        found = read_plan(target)
+        found = as_plan(read_plan(target))
         if found != plan:
             raise InputError(f"{target}: got {found}, expected {plan}; choose another folder or the same options")
         return
@@ -197,6 +195,7 @@ def write_speech(folder: Path, plan: Plan, workers: int) -> None:
                     "frames": plan.frames,
                     "seed": plan.seed,
                     "fps": FPS,
+                    "persons": [person.identity.name for person in plan.persons()],
                     "visemes": VISEMES,
                     "voices": VOICE_NAMES,
                 }
@@ -208,10 +207,6 @@ def write_speech(folder: Path, plan: Plan, workers: int) -> None:
     shards.rmdir()
 
 
-def read_plan(path: Path) -> Plan:
-    """The plan in a speech.npz."""
-    with np.load(path) as file:
-        plan = json.loads(str(file["plan"]))
-    if plan.get("format") != 1:
-        raise InputError(f"{path}: got format {plan.get('format')}, expected 1; make the set anew with this version")
-    return Plan(plan["name"], plan["frames"], plan["seed"])
+def as_plan(told: dict[str, Any]) -> Plan:
+    """Return the plan of what read_plan has read."""
+    return Plan(told["name"], told["frames"], told["seed"])

@@ -72,7 +72,8 @@ def _calibration(args: argparse.Namespace) -> None:
 
 
 def _announcers(args: argparse.Namespace) -> None:
-    from edgetalk.train.announcers import dataset
+    from edgetalk.train.announcers.dataset import write
+    from edgetalk.train.dataset import describe
 
-    dataset.write(args.out, args.set, args.frames, args.seed, args.size, args.codec, args.workers, args.speech_only)
-    print(dataset.describe(args.out))
+    write(args.out, args.set, args.frames, args.seed, args.size, args.codec, args.workers, args.speech_only)
+    print(describe(args.out))

@@ -1,0 +1,217 @@
+"""Data sets of speaking faces as training reads them, whoever is in them: drawn (announcers/) or filmed (filmed.py).
+
+A set is a folder. speech.npz, C clips, all whole frames of 640 samples:
+    plan            JSON: format, name, frames, fps, names of persons and voices, terms, and what its maker adds
+    pcm             int16 (samples,), 16 kHz, all clips one after another; levelled to an RMS of 0.08
+    samples_bounds  int64 (C + 1,) where clips begin in pcm; frames begin at bounds / 640
+    person uint16, split uint8 (0 training, 1 test), voice uint8, (C,) each
+labels.npz, N frames:
+    landmarks uint16 (N, 106, 2): fraction = value / 32768 − 0.5 (order: announcers/landmarks.py), pose float32 (N, 3)
+    radians, blink float32 (N, 2) subject's left and right, person uint16 (N,), clip int32 (N,), frame int32 (N,) number
+    in its clip, split uint8 (N,), voice uint8 (N,), size, codec
+frames.npy (codec raw): uint8 (N, size, size, 3) RGB, to be memory-mapped; clips/NNNNN.mp4 (codec h264): 25 frames/s,
+yuv444p. Both of announcers hold more, see announcers/dataset.py. A set is complete where it has labels.npz.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from edgetalk.clock import SAMPLE_RATE
+from edgetalk.errors import InputError
+from edgetalk.files import replacing
+
+FORMAT = 1
+FPS = 25
+SAMPLES = SAMPLE_RATE // FPS
+"""Of sound for each frame."""
+TRAIN, TEST = 0, 1
+CODECS = ("h264", "raw")
+CRF = 16
+"""Quality of the H.264 clips."""
+
+
+class Clip(NamedTuple):
+    """One stretch of speech; frames start … start + frames of the set show it."""
+
+    start: int
+    frames: int
+    pcm: np.ndarray
+    """float32 (frames × 640,) at 16 kHz."""
+    person: int
+    split: int
+    voice: int
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A set in memory (frames are mapped from disk). Arrays (N, …) as in labels.npz."""
+
+    frames: np.ndarray
+    """uint8 (N, size, size, 3) RGB."""
+    landmarks: np.ndarray
+    """float32 (N, 106, 2), fractions of width and height."""
+    pose: np.ndarray
+    blink: np.ndarray
+    person: np.ndarray
+    clip: np.ndarray
+    frame: np.ndarray
+    split: np.ndarray
+    voice: np.ndarray
+    """uint8 (N,): number in `voices`."""
+    clips: tuple[Clip, ...]
+    name: str
+    """Which set it is."""
+    persons: tuple[str, ...]
+    voices: tuple[str, ...]
+    terms: Mapping[str, str]
+    """Of films: "consent", "licence" and "use"; empty for drawn persons."""
+    viseme: np.ndarray | None = None
+    """float32 (N, 7), visemes.AXES; None where nobody knows what is spoken."""
+
+    @property
+    def size(self) -> int:
+        return self.frames.shape[1]
+
+    @property
+    def train(self) -> np.ndarray:
+        """bool (N,): frames for training; the others are for tests."""
+        return self.split == TRAIN
+
+    @property
+    def held_out_voice(self) -> np.ndarray:
+        """bool (N,): frames with a voice that no training clip has."""
+        return ~np.isin(self.voice, self.voice[self.train])
+
+
+@dataclass(frozen=True)
+class Script:
+    """speech.npz in memory."""
+
+    plan: dict[str, Any]
+    start: np.ndarray
+    """int64 (C + 1,) first frame of each clip."""
+    tables: dict[str, np.ndarray]
+
+    @classmethod
+    def read(cls, path: Path) -> Script:
+        """Raises FileNotFoundError, and InputError where the file is of another format."""
+        with np.load(path) as file:
+            tables = {name: file[name] for name in file.files if name != "plan"}
+        return cls(read_plan(path), tables["samples_bounds"] // SAMPLES, tables)
+
+    @property
+    def persons(self) -> tuple[str, ...]:
+        if "persons" not in self.plan:  # an older set of announcers
+            from .announcers.plan import Plan
+
+            plan = Plan(*(self.plan[key] for key in ("name", "frames", "seed")))
+            return tuple(person.identity.name for person in plan.persons())
+        return tuple(self.plan["persons"])
+
+    def clip(self, i: int) -> Clip:
+        first, last = (int(n) for n in self.start[i : i + 2])
+        pcm = self.tables["pcm"][first * SAMPLES : last * SAMPLES].astype(np.float32) / np.float32(32767)
+        return Clip(first, last - first, pcm, *(int(self.tables[name][i]) for name in ("person", "split", "voice")))
+
+    def of_frames(self) -> dict[str, np.ndarray]:
+        """Return what labels.npz says of every frame by its clip: person, split, voice, clip, frame, (N,) each."""
+        lengths = np.diff(self.start)
+        return {name: np.repeat(self.tables[name], lengths) for name in ("person", "split", "voice")} | {
+            "clip": np.repeat(np.arange(len(lengths), dtype=np.int32), lengths),
+            "frame": np.concatenate([np.arange(n, dtype=np.int32) for n in lengths]),
+        }
+
+
+def read_plan(path: Path) -> dict[str, Any]:
+    """Return the plan in a speech.npz; InputError where it is of another format."""
+    with np.load(path) as file:
+        plan: dict[str, Any] = json.loads(str(file["plan"]))
+    if plan.get("format") != FORMAT:
+        raise InputError(f"{path}: got format {plan.get('format')}, expected 1; make the set anew with this version")
+    return plan
+
+
+def packed(landmarks: np.ndarray) -> np.ndarray:
+    """Return landmarks, fractions of the picture, as labels.npz holds them, uint16."""
+    return np.clip((landmarks + 0.5) * 32768, 0, 65535).round().astype(np.uint16)
+
+
+def _unpacked(landmarks: np.ndarray) -> np.ndarray:
+    return landmarks.astype(np.float32) / np.float32(32768) - np.float32(0.5)
+
+
+def encode(path: Path, pictures: Iterable[np.ndarray], size: int) -> None:
+    """Write the pictures of a clip, uint8 (size, size, 3) RGB each, as H.264; the file appears whole."""
+    import av
+
+    with replacing(path) as part, part.open("wb") as file, av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=FPS, options={"crf": str(CRF), "preset": "slow", "threads": "1"})
+        stream.height = stream.width = size
+        stream.pix_fmt = "yuv444p"
+        for picture in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+
+
+def _decode(folder: Path, start: np.ndarray, size: int) -> None:
+    """clips/*.mp4 -> frames.npy, once."""
+    import av
+
+    part = folder / "frames.npy.part"
+    frames = np.lib.format.open_memmap(part, "w+", np.uint8, (int(start[-1]), size, size, 3))
+    for clip, first in enumerate(start[:-1]):
+        with av.open(str(folder / "clips" / f"{clip:05d}.mp4")) as container:
+            for i, frame in enumerate(container.decode(video=0)):
+                frames[first + i] = frame.to_ndarray(format="rgb24")
+    frames.flush()
+    os.replace(part, folder / "frames.npy")
+
+
+def load(folder: Path | str) -> Dataset:
+    """Read a complete set; H.264 clips are decoded into frames.npy at the first call.
+
+    Raises FileNotFoundError where there is none, InputError where it is of another format.
+    """
+    folder = Path(folder)
+    if not (folder / "labels.npz").exists():
+        raise FileNotFoundError(
+            f"{folder}/labels.npz: no complete data set here; make it with `edgetalk data announcers -o {folder}`, "
+            "or of films with `edgetalk data filmed`"
+        )
+    script = Script.read(folder / "speech.npz")
+    with np.load(folder / "labels.npz") as file:
+        labels = dict(file)
+    size, codec = int(labels.pop("size")), str(labels.pop("codec"))
+    if codec == "h264" and not (folder / "frames.npy").exists():
+        _decode(folder, script.start, size)
+    frames = np.load(folder / "frames.npy", mmap_mode="c")
+    labels["landmarks"] = _unpacked(labels["landmarks"])
+    return Dataset(
+        frames=frames,
+        **labels,
+        clips=tuple(script.clip(i) for i in range(len(script.start) - 1)),
+        name=script.plan["name"],
+        persons=script.persons,
+        voices=tuple(script.plan["voices"]),
+        terms=script.plan.get("terms", {}),
+    )
+
+
+def describe(folder: Path) -> str:
+    """One line about a complete set."""
+    script = Script.read(folder / "speech.npz")
+    lengths, test, voice = np.diff(script.start), script.tables["split"] == TEST, script.tables["voice"]
+    unheard = lengths[~np.isin(voice, voice[~test])].sum()
+    return (
+        f"{script.plan['name']}: {lengths[~test].sum()} training frames, {lengths[test].sum()} test frames"
+        + (f" ({unheard} with a held-out voice)" if unheard else "")
+        + f", {len(lengths)} clips, {len(np.unique(script.tables['person']))} persons"
+    )
