@@ -5,8 +5,8 @@ frames are not, so every training picture is degraded: shifted, scaled and turne
 shrunk and enlarged, noised, compressed. Its own error on held-out true frames, clean and degraded, is measured
 at the end and stays in the file; no score that it gives is better than that.
 
-`--seconds` is the whole training time. A run that was stopped leaves FILE.resume, and the same command goes on from
-there. All frames are kept on the device at 128×128.
+`--seconds` is the whole training time. The run, its losses and pictures lie in FILE with suffix .run (loop.py); the
+same command goes on where it was stopped. All frames are kept on the device at 128×128.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import time
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,12 +23,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from edgetalk.files import replacing
-
 from . import loop, program
 from .data import pick_device
 from .networks.landmarks import INNER_LIP, SIDE, LandmarkNet, Measured, inner_opening, resized, save, stored
+from .picture import write_picture
 from .scores.measures import GROUPS, MOUTH, landmark_error, pearson
+from .stretch import Stretch
 
 if TYPE_CHECKING:
     from .dataset import Dataset
@@ -39,6 +38,7 @@ RATE = 2e-3
 EMA = 0.995
 SAVE_EVERY = 20.0  # seconds
 ENOUGH = 20  # frames of a person for a correlation
+SHOWN = 8  # pictures on a sheet
 
 
 class Faces(NamedTuple):
@@ -264,34 +264,43 @@ def own_error(network: LandmarkNet, faces: Faces, persons: np.ndarray, harm: boo
     return {name: round(float(value), 5) for name, value in errors.items()} | {"frames": len(landmarks)}
 
 
-class Training:
-    """Network, running mean of its weights, optimiser and clock of one training run."""
+class LandmarkRecipe:
+    """One training of the judge on `faces`; see loop.Recipe."""
 
-    def __init__(self, train: Faces, seed: int = 0):
+    shown = "pictures as the judge sees them in training: true landmarks green, measured ones red"
+
+    def __init__(self, faces: Faces, stretch: Stretch, seed: int = 0):
+        loop.refuse_several()
         torch.manual_seed(seed)
-        self.seed = seed
-        self.device = train.images.device
-        self.train = train
+        self.seed, self.stretch, self.faces = seed, stretch, faces
+        self.device = faces.images.device
         self.network = LandmarkNet()
-        self.network.mean.copy_(train.landmarks.mean(0))
+        self.network.mean.copy_(faces.landmarks.mean(0))
         self.network.to(self.device, memory_format=torch.channels_last)
         self.average = loop.Average(self.network, EMA)
         fused = self.device.type == "cuda"
         self.optimiser = torch.optim.AdamW(self.network.parameters(), RATE, weight_decay=0.02, fused=fused)
-        self.batch = min(BATCH[self.device.type], len(train.images))
-        self.steps, self.seconds = 0, 0.0
+        self.batch = min(BATCH[self.device.type], len(faces.images))
+        self.config = {"family": "landmarks", "seed": seed, "batch": self.batch, "pictures": len(faces.images)}
 
-    def step(self, progress: float) -> float:
-        """One step at `progress` (0 to 1) of the schedule: short warm-up, then half a cosine.
+    @property
+    def steps(self) -> int:
+        return self.stretch.steps
 
-        Its pictures and what is done to them are a function of the seed and the steps before it, resumed or not.
-        """
+    def drawn(self, number: int) -> Faces:
+        """The pictures of a step and what is done to them: a function of the seed and its number."""
+        rows = batch_rows(number, len(self.faces.images), self.batch, self.seed)
+        dice = Dice(self.device, loop.generator(self.seed, number).initial_seed())
+        return degraded(self.faces.rows(rows.to(self.device)), dice)
+
+    def step(self, number: int) -> dict[str, Tensor]:
+        """One step: the rate rises shortly, then falls along half a cosine."""
+        self.stretch.begin()
         for group in self.optimiser.param_groups:
-            group["lr"] = RATE * min(1, (self.steps + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * min(progress, 1)))
+            share = 0.5 + 0.5 * math.cos(math.pi * self.stretch.progress)
+            group["lr"] = RATE * min(1, (number + 1) / 100) * share
         self.network.train()
-        rows = batch_rows(self.steps, len(self.train.images), self.batch, self.seed)
-        dice = Dice(self.device, loop.generator(self.seed, self.steps).initial_seed())
-        faces = degraded(self.train.rows(rows.to(self.device)), dice)
+        faces = self.drawn(number)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             measured = self.network(faces.images.contiguous(memory_format=torch.channels_last))
         loss = loss_of(measured, faces)
@@ -299,9 +308,9 @@ class Training:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimiser.step()
-        self.steps += 1
-        self.average.update(self.steps)
-        return float(loss.detach()) if self.steps % 20 == 1 else math.nan
+        self.average.update(number + 1)
+        self.stretch.end()
+        return {"landmarks": loss}
 
     def judge(self) -> LandmarkNet:
         """The network with the averaged weights."""
@@ -310,64 +319,63 @@ class Training:
         network.load_state_dict(rounded, strict=False)
         return network.eval()
 
-    def save(self, path: Path) -> None:
-        """Write everything that resuming needs."""
-        state = {
-            "network": self.network.state_dict(),
-            "average": self.average.tensors(),
-            "optimiser": self.optimiser.state_dict(),
-            "steps": self.steps,
-            "seconds": self.seconds,
-        }
-        with replacing(path) as part:
-            torch.save(state, part)
+    def record(self) -> dict:
+        """How the judge was trained."""
+        seconds, steps = self.stretch.spent.tolist()
+        device = torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"
+        return {"seconds": round(seconds, 1), "images": int(steps) * self.batch, "device": device}
 
-    def resume(self, path: Path) -> None:
-        """Go on from what `save` wrote."""
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        self.network.load_state_dict(state["network"])
-        for name, tensor in self.average.tensors().items():
-            tensor.copy_(state["average"][name])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.steps, self.seconds = state["steps"], state["seconds"]
+    def tensors(self) -> dict[str, Tensor]:
+        parts = {"network": self.network.state_dict(), "average": self.average.tensors()}
+        named = {f"{part}.{name}": t for part, state in parts.items() for name, t in state.items()}
+        return named | loop.optimiser_tensors(self.optimiser, "optimiser") | {"spent": self.stretch.spent}
+
+    def checkpoint(self, run: Path, step: int) -> None:
+        """Write run/landmarks.safetensors, a judge that does not know its own error."""
+        save(run / "landmarks.safetensors", self.judge(), self.record())
+
+    @torch.inference_mode()
+    def sheet(self, path: Path) -> None:
+        """Write pictures of the first step, twice as large, with their landmarks."""
+        faces = self.drawn(0)
+        faces = faces.rows(torch.arange(min(SHOWN, len(faces.images)), device=self.device))
+        measured = self.judge()(faces.images).landmarks
+        tiles = []
+        for image, true, found in zip(faces.images, faces.landmarks, measured, strict=True):
+            tile = ((image.permute(1, 2, 0) + 1) * 127.5).round().byte().cpu().numpy().repeat(2, 0).repeat(2, 1)
+            for points, colour in ((true, (60, 220, 90)), (found, (240, 60, 60))):
+                at = (points.float().cpu().numpy() * len(tile)).astype(int).clip(0, len(tile) - 2)
+                for dy, dx in ((0, 0), (0, 1), (1, 0), (1, 1)):
+                    tile[at[:, 1] + dy, at[:, 0] + dx] = colour
+            tiles.append(tile)
+        write_picture(path, np.concatenate(tiles, 1))
 
 
-def train(faces: Faces, held_out: Faces, persons: np.ndarray, seconds: float, out: Path, seed: int = 0) -> dict:
-    """Train for `seconds` in all, write the judge to `out`, and return its record with its own error.
+def train(
+    faces: Faces,
+    held_out: Faces,
+    persons: np.ndarray,
+    stretch: Stretch,
+    out: Path,
+    seed: int = 0,
+    minutes: float | None = None,
+) -> dict:
+    """Train for the whole stretch, write the judge to `out`, and return its record with its own error.
 
-    `persons` names the held-out pictures' persons.
+    `persons` names the held-out pictures' persons. Where `minutes` end before, the record is empty, and the same call
+    goes on. The run lies beside `out` (loop.run_beside).
     """
-    from tqdm import tqdm
-
-    training = Training(faces, seed)
-    resume = out.with_name(out.name + ".resume")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    if resume.exists():
-        training.resume(resume)
-    # Without a GPU the processor's own seconds: whoever shares the machine costs time, not quality.
-    clock = time.monotonic if faces.images.is_cuda else time.process_time
-    began = clock() - training.seconds
-    saved = training.seconds
-    with tqdm(total=round(seconds), initial=round(training.seconds), unit="s", desc="landmark judge") as bar:
-        while training.seconds < seconds:
-            loss = training.step(training.seconds / seconds)
-            training.seconds = clock() - began
-            bar.update(round(min(training.seconds, seconds)) - bar.n)
-            if not math.isnan(loss):
-                bar.set_postfix_str(f"loss {loss:.3f}, {training.steps} steps")
-            if training.seconds - saved > SAVE_EVERY:
-                training.save(resume)
-                saved = training.seconds
-    judge = training.judge()
-    record = {
-        "seconds": round(training.seconds, 1),
-        "images": training.steps * training.batch,
-        "device": torch.cuda.get_device_name() if faces.images.is_cuda else "cpu",
+    recipe = LandmarkRecipe(faces, stretch, seed)
+    run = loop.run_beside(out)
+    if loop.train(recipe, run, minutes=minutes, save_every=SAVE_EVERY) < recipe.steps:
+        print(f"{run}: give the same command to go on", flush=True)
+        return {}
+    judge = recipe.judge()
+    record = recipe.record() | {
         "error_on_true_frames": own_error(judge, held_out, persons),
         "error_on_degraded_frames": own_error(judge, held_out, persons, harm=True),
     }
     save(out, judge, record)
-    resume.unlink(missing_ok=True)
     return record
 
 
@@ -381,6 +389,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders of: edgetalk data announcers")
     parser.add_argument("--seconds", type=float, default=60.0, help="training time in all")
+    parser.add_argument("--minutes", type=float, help="stop after so many minutes; call again to go on")
     parser.add_argument("-o", "--out", type=Path, required=True, help="the judge, a .safetensors file")
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
     parser.add_argument("--seed", type=int, default=0)
@@ -393,8 +402,9 @@ def main(arguments: list[str] | None = None) -> None:
             parts[held_out].append(faces_of(data, np.flatnonzero((data.split == 1) == held_out), device))
         persons.append(np.asarray([f"{data.name}/{n}" for n in data.persons])[data.person[data.split == 1]])
     both = [Faces(*map(torch.cat, zip(*parts[held_out], strict=True))) for held_out in (False, True)]
-    record = train(*both, np.concatenate(persons), args.seconds, args.out, args.seed)
-    print(json.dumps({"judge": str(args.out), **record}, indent=1))
+    stretch = Stretch(args.seconds, device=device)
+    if record := train(*both, np.concatenate(persons), stretch, args.out, args.seed, args.minutes):
+        print(json.dumps({"judge": str(args.out), **record}, indent=1))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from edgetalk.errors import ModelError
+from edgetalk.errors import InputError, ModelError
 from edgetalk.files import replacing
 
 
@@ -29,8 +29,9 @@ class Recipe(Protocol):
     config: Mapping[str, Any]
     """Plain values that name the run; a run resumes only under an equal configuration."""
 
-    steps: int
-    """Steps of the whole schedule."""
+    @property
+    def steps(self) -> int:
+        """Steps of the whole schedule, as far as those that were taken can tell where a clock ends it."""
 
     shown: str
     """What a sheet shows beside or above each other, for its caption."""
@@ -57,6 +58,15 @@ def worker() -> tuple[int, int]:
     return torch.distributed.get_rank(), torch.distributed.get_world_size()
 
 
+def refuse_several() -> None:
+    """Raise InputError where torchrun has started several processes; for recipes that average no gradients."""
+    if (processes := worker()[1]) > 1:
+        raise InputError(
+            f"torchrun: got {processes} processes, expected one, since this recipe averages no gradients; start "
+            "the command without it"
+        )
+
+
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Average the gradients over torchrun's processes; nothing to do where there is one."""
     if worker()[1] == 1:
@@ -81,6 +91,11 @@ def agreed(value: float) -> float:
 def generator(seed: int, step: int) -> torch.Generator:
     """Return the random numbers of one step of this process: a function of seed, step and rank alone."""
     return torch.Generator().manual_seed((seed * 1_000_003 + step) * 64 + worker()[0])
+
+
+def run_beside(made: Path) -> Path:
+    """Return the folder of a run that ends in the one file `made`."""
+    return made.with_suffix(".run")
 
 
 class Average:

@@ -37,7 +37,7 @@ def write(checkpoint: Path, out: Path, count: int = 60, seed: int = 0, extractor
     """
     import torch
 
-    from .experts import embed
+    from .identity_expert import embed
 
     if count < HELD_OUT:
         raise InputError(f"samples: got {count}, expected at least {HELD_OUT}")

@@ -23,7 +23,9 @@ from edgetalk.errors import InputError
 
 from . import loop
 from .announcers.visemes import AXES
-from .experts import aligned, autocast, embed, good_enough, louder, pictures, wait_for
+from .expert_recipe import autocast, pictures
+from .experts import good_enough, wait_for
+from .identity_expert import aligned, embed
 from .networks import store, syncnet
 from .networks.blocks import scaled
 from .networks.wavsyncswap import Config as NetworkConfig
@@ -42,6 +44,7 @@ from .swap_losses import (
     weak_feature_loss,
     weighted_sum,
 )
+from .sync_expert import louder
 
 
 @dataclass(frozen=True)
@@ -183,11 +186,7 @@ class SwapRecipe:
         begun: Path | None = None,
         compiled: bool = False,
     ) -> None:
-        if (processes := loop.worker()[1]) > 1:
-            raise InputError(
-                f"torchrun: got {processes} processes, expected one, since this recipe averages no gradients; start "
-                "the command without it"
-            )
+        loop.refuse_several()
         self.settings, self.data, self.experts, self.until = checked(config), data, experts, until
         torch.manual_seed(config.seed)
         device = data.device

@@ -21,13 +21,15 @@ from torch import Tensor
 
 from edgetalk.errors import InputError
 
-from .experts import autocast, embed, pictures, sync_offsets, sync_vectors
+from .expert_recipe import autocast, pictures
+from .identity_expert import embed
 from .networks import store
 from .networks.landmarks import inner_opening
 from .picture import write_picture
 from .scores.measures import MOUTH, frechet, landmark_error, pearson, psnr, ssim
 from .scores.sharpness import cpbd
 from .swap_data import FRAMES, LOOKS, POSES, SIZE, Swaps
+from .sync_expert import sync_offsets, sync_vectors
 
 BARS = {"psnr": 25.0, "ssim": 0.82, "retrieval_share": 0.8, "nearest_target": 0.05, "gap_r": 0.65, "gap_ratio": 0.5,
         "colour": 4.0, "offset_within_1": 0.9}  # fmt: skip

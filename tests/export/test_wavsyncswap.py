@@ -12,7 +12,8 @@ from edgetalk.cli import main
 from edgetalk.errors import InputError
 from edgetalk.export import to_onnx
 from edgetalk.metadata import AudioSpec
-from edgetalk.train import experts
+from edgetalk.train import identity_expert
+from edgetalk.train.expert_recipe import pictures
 from edgetalk.train.networks import arcface, store
 
 from .conftest import metadata_of, onnx_run
@@ -92,15 +93,15 @@ def test_identity_is_that_of_the_extractors_training(trained, tmp_path, monkeypa
     """The cut in the graph is two matrices; training cuts by a sampling grid."""
     folder, _, extractor = trained
     if crop is not None:
-        monkeypatch.setattr(experts, "CROP", crop[0] * 96)
-        monkeypatch.setattr(experts, "LOWER", crop[1] * 96)
+        monkeypatch.setattr(identity_expert, "CROP", crop[0] * 96)
+        monkeypatch.setattr(identity_expert, "LOWER", crop[1] * 96)
         shutil.copy(folder / "wavsyncswap.safetensors", tmp_path)
         store.save(tmp_path / "identity.safetensors", "arcface", extractor, extractor.config, crop=crop)
         folder = tmp_path
         to_onnx(folder / "wavsyncswap.safetensors", folder / "wavsyncswap.onnx", family="wavsyncswap")
     given = feeds()
     with torch.no_grad():
-        face = experts.aligned(experts.pictures(torch.from_numpy(given["portrait"])), 112)
+        face = identity_expert.aligned(pictures(torch.from_numpy(given["portrait"])), 112)
         wanted = extractor(face).numpy()
     made = onnx_run(folder / "wavsyncswap-identity.onnx", given)["identity"]
     np.testing.assert_allclose(made, wanted, atol=1e-4)

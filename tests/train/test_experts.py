@@ -1,5 +1,6 @@
 """The experts: their losses and scores against naive forms, and drawing and learning on a toy."""
 
+import html
 import json
 import math
 
@@ -9,11 +10,22 @@ import torch
 import torch.nn.functional as F
 
 from edgetalk import cli
-from edgetalk.errors import BackendError, InputError
+from edgetalk.errors import BackendError, InputError, ModelError
 from edgetalk.mel import log_mel, windows
-from edgetalk.train import experts, results_wavsyncswap, swap_data, swap_recipe, swap_scores
+from edgetalk.train import (
+    expert_recipe,
+    experts,
+    identity_expert,
+    loop,
+    results_wavsyncswap,
+    swap_data,
+    swap_recipe,
+    swap_scores,
+    sync_expert,
+)
 from edgetalk.train.networks import arcface, landmarks, simswap, store, syncnet, wav2lip, wavsyncswap
-from edgetalk.train.scores import sharpness
+from edgetalk.train.scores import measures, sharpness
+from edgetalk.train.stretch import Stretch
 
 
 def test_margin_is_added_to_the_angle_of_the_true_class():
@@ -64,9 +76,9 @@ def test_extractor_sees_the_face_alone():
 
 def test_alignment_is_a_cut_about_the_face():
     frames = torch.rand(1, 3, 96, 96)
-    top, left = 48 + experts.LOWER - experts.CROP // 2, 48 - experts.CROP // 2
-    wanted = frames[:, :, top : top + experts.CROP, left : left + experts.CROP]
-    torch.testing.assert_close(experts.aligned(frames, experts.CROP), wanted, atol=1e-4, rtol=0)
+    top, left = 48 + identity_expert.LOWER - identity_expert.CROP // 2, 48 - identity_expert.CROP // 2
+    wanted = frames[:, :, top : top + identity_expert.CROP, left : left + identity_expert.CROP]
+    torch.testing.assert_close(identity_expert.aligned(frames, identity_expert.CROP), wanted, atol=1e-4, rtol=0)
 
 
 def test_sync_loss_over_all_pairs():
@@ -76,7 +88,7 @@ def test_sync_loss_over_all_pairs():
     right = -sum(log(p[i, i]) for i in range(4)) / 4
     same = -sum(log(1 - p[i, j]) for i, j in ((0, 1), (1, 0), (2, 3), (3, 2))) / 4
     other = -sum(log(1 - p[i, j]) for i in range(4) for j in range(4) if clips[i] != clips[j]) / 8
-    assert float(experts.sync_loss(p, clips)) == pytest.approx(0.5 * right + 0.4 * same + 0.1 * other, abs=1e-6)
+    assert float(sync_expert.sync_loss(p, clips)) == pytest.approx(0.5 * right + 0.4 * same + 0.1 * other, abs=1e-6)
 
 
 def test_a_grey_expert_sees_no_colour():
@@ -98,14 +110,14 @@ def test_offset_is_found(late):
     track = F.normalize(torch.from_numpy(rng.normal(size=(80, 16))), dim=1)
     face = track[15 : 15 + 46][None]
     audio = track[15 - late : 15 - late + 46][None]
-    measured = experts.sync_offsets(face, audio)
+    measured = sync_expert.sync_offsets(face, audio)
     assert measured["offset"].tolist() == [late] and measured["confidence"][0] > 0.7
 
 
 def test_auc_is_the_share_of_ordered_pairs():
     rng = np.random.default_rng(0)
     a, b = rng.normal(1, 1, 40), rng.normal(0, 1, 60)
-    assert experts.auc(a, b) == pytest.approx((a[:, None] > b[None]).mean())
+    assert measures.auc(a, b) == pytest.approx((a[:, None] > b[None]).mean())
 
 
 def test_speech_file_gives_back_windows_and_phones(tmp_path):
@@ -204,17 +216,32 @@ def test_a_swap_keeps_what_is_not_the_face(drawn):
     assert lips.std() > 0.005  # the mouth moves
 
 
-def test_experts_learn_on_a_toy(drawn):
+def quiet(recipe, run, **options):
+    return loop.train(recipe, run, show=lambda _: None, **options)
+
+
+def test_experts_learn_on_a_toy(drawn, tmp_path):
     torch.set_num_threads(1)
     data = swap_data.Swaps(drawn / "data", drawn / "speech.npz", "cpu")
     config = arcface.Config(0.125, (1, 1, 1, 1), parameters=22, dropout=0.0)
-    network = experts.train_identity(data, experts.Stretch(6, "identity"), 0, config, 4, batch=24)
-    scores = experts.score_identity(network, data, swap_data.LOOKS, swap_data.POSES)
+    recipe = identity_expert.IdentityRecipe(data, Stretch(6), 0, config, 4, batch=24)
+    quiet(recipe, tmp_path / "identity.run")
+    scores = identity_expert.score_identity(recipe.network.eval(), data, swap_data.LOOKS, swap_data.POSES)
     assert scores["people"] == 4 and scores["auc"] > 0.7  # seen people in other clothes; chance is a half
-    sync = experts.train_sync(data, experts.Stretch(2, "sync"), 0, 0.125, clips=1)
-    again = experts.train_sync(data, experts.Stretch(0, "sync"), 0, 0.125, clips=1, grey=True, begun=sync)
-    assert again.grey and all(torch.equal(t, sync.state_dict()[n]) for n, t in again.state_dict().items())
-    assert set(experts.score_sync(again, data)) == {
+    assert 6 <= recipe.record["seconds"] < 9 and recipe.record["steps"] == recipe.steps
+    page = (tmp_path / "identity.run" / "index.html").read_text()
+    for shown in ("margin: ", "parameters: ", "data:image/jpeg", html.escape(recipe.shown)):
+        assert shown in page
+    sync = sync_expert.SyncRecipe(data, Stretch(2), 0, 0.125, clips=1)
+    quiet(sync, tmp_path / "sync.run")
+    line = json.loads((tmp_path / "sync.run" / "log.jsonl").read_text().splitlines()[-1])
+    assert {"pairs", "contrast", "mouth_seen", "mouth_heard"} <= line.keys()
+    assert any((tmp_path / "sync.run" / "sheets").iterdir())
+    again = sync_expert.SyncRecipe(data, Stretch(0), 0, 0.125, clips=1, grey=True, begun=sync.network)
+    assert quiet(again, tmp_path / "again.run") == 0
+    assert again.network.grey
+    assert all(torch.equal(t, sync.network.state_dict()[n]) for n, t in again.network.state_dict().items())
+    assert set(sync_expert.score_sync(again.network, data)) == {
         "clips",
         "window_accuracy",
         "window_auc",
@@ -247,45 +274,91 @@ def test_a_sync_expert_is_scored_on_known_voices_or_not_at_all(drawn, tmp_path):
     assert {"window_accuracy", "offset_within_1", "unheard_voice_window_accuracy"} <= scores.keys()
 
 
-def test_a_stopped_expert_goes_on_where_it_was(tmp_path, monkeypatch):
+def killed(recipe, before, how):
+    """Let the recipe end by an error in front of its step number `before`."""
+    step = recipe.step
+
+    def ends(number):
+        if number == before:
+            raise how
+        return step(number)
+
+    recipe.step = ends
+    return recipe
+
+
+def identity_toy(data, steps):
+    config = arcface.Config(0.125, (1, 1, 1, 1), size=32, parameters=22)
+    return identity_expert.IdentityRecipe(data, Stretch(steps=steps), 3, config, 4, batch=8)
+
+
+def sync_toy(data, steps):
+    return sync_expert.SyncRecipe(data, Stretch(steps=steps), 3, 0.125, clips=1)
+
+
+@pytest.mark.parametrize("toy", [identity_toy, sync_toy])
+def test_a_killed_expert_goes_on_as_if_it_had_not_been(drawn, tmp_path, toy):
+    """Stopped once, with its state saved, and killed once, with a step lost since it was."""
+    torch.set_num_threads(1)
+    data = swap_data.Swaps(drawn / "data", drawn / "speech.npz", "cpu")
+    straight = toy(data, 5)
+    assert quiet(straight, tmp_path / "straight") == straight.steps == 5
+    with pytest.raises(KeyboardInterrupt):
+        quiet(killed(toy(data, 5), 2, KeyboardInterrupt), tmp_path / "parts")
+    with pytest.raises(ZeroDivisionError):
+        quiet(killed(toy(data, 5), 4, ZeroDivisionError), tmp_path / "parts")
+    again = toy(data, 5)
+    assert quiet(again, tmp_path / "parts") == 5
+    for name, tensor in straight.tensors().items():
+        if name != "spent":
+            assert torch.equal(again.tensors()[name], tensor), name
+    _, record = store.load(tmp_path / "parts" / f"{again.family}.safetensors", again.family)
+    assert record["scores"] == {} and record["steps"] == 5  # no generator is trained against it
+    fresh = toy(data, 5).tensors()  # what was compared has been trained
+    assert all(name.startswith("optimiser") or not torch.equal(fresh[name], tensor)
+               for name, tensor in straight.tensors().items() if name.endswith("weight"))  # fmt: skip
+    with pytest.raises(ModelError, match="another configuration"):
+        other = toy(data, 5)
+        other.config["seed"] = 4
+        quiet(other, tmp_path / "parts")
+
+
+def test_a_stretch_of_seconds_adds_up_over_its_slices():
     now = [0.0]
-    monkeypatch.setattr(experts.time, "monotonic", lambda: now[0])
 
-    def started():
-        layer = torch.nn.Linear(2, 1)
-        return layer, torch.optim.AdamW(layer.parameters(), 0.1), experts.Stretch(10, "toy", tmp_path / "toy.state")
+    def slice_of(stretch, steps):
+        stretch.clock = lambda: now[0]
+        shares = []
+        for _ in range(steps):
+            stretch.begin()
+            shares.append(round(stretch.progress, 6))
+            now[0] += 1
+            stretch.end()
+            now[0] += 1  # saving counts, too
+        return shares
 
-    drawn = {}
+    first = Stretch(10)
+    assert (first.progress, first.steps) == (0, 1)
+    assert slice_of(first, 3) == [0, 0.1, 0.3] and first.steps == 6  # of 5 seconds in 3 steps, twice as many
+    second = Stretch(10)
+    second.spent.copy_(first.spent)
+    now[0] += 100  # nobody trained
+    assert slice_of(second, 3) == [0.5, 0.6, 0.8] and second.progress == 1 and second.steps == 6
+    assert Stretch(0).progress == 1 and Stretch(0).steps == 0
 
-    def take(layer, optimiser, number):
-        now[0] += 61
-        assert drawn.setdefault(number, float(torch.rand(()))) == drawn[number]
-        optimiser.zero_grad()
-        layer(torch.ones(1, 2)).square().sum().backward()
-        optimiser.step()
 
-    layer, optimiser, stretch = started()
-    stretch.clock = lambda: now[0] / 61  # a step is a second
-    for number, progress in stretch.steps(3, {"layer": layer}, optimiser):
-        assert progress == pytest.approx(number / 10)
-        take(layer, optimiser, number)
-        if number == 4:
-            break  # the fifth step is lost: it was not saved
-    kept = {name: tensor.clone() for name, tensor in layer.state_dict().items()}
-    layer, optimiser, stretch = started()
-    stretch.clock = lambda: now[0] / 61
-    seen = []
-    torch.manual_seed(5)
-    for number, progress in stretch.steps(3, {"layer": layer}, optimiser):
-        if not seen:
-            assert not torch.equal(layer.weight, kept["weight"])
-        seen.append((number, round(progress, 6)))
-        take(layer, optimiser, number)
-        if number == 4:  # the same step with the same moments ends where the first did
-            for name, tensor in layer.state_dict().items():
-                torch.testing.assert_close(tensor, kept[name])
-    assert seen == [(n, n / 10) for n in range(4, 10)]
-    assert len(set(drawn.values())) == 10
+def test_an_expert_is_written_when_its_last_slice_is_over(drawn, tmp_path, capsys):
+    torch.set_num_threads(1)
+    train = ["identity", "--data", str(drawn / "data"), "--speech", str(drawn / "speech.npz"), "--steps", "3",
+             "--people", "4", "--enough", "1", "--width", "0.125", "--size", "32", "--batch", "8",
+             "-o", str(tmp_path / "identity-a.safetensors")]  # fmt: skip
+    experts.main([*train, "--minutes", "0"])
+    assert "go on" in capsys.readouterr().out and not (tmp_path / "identity-a.safetensors").exists()
+    experts.main(train)
+    _, record = store.load(tmp_path / "identity-a.safetensors", "arcface")
+    assert record["steps"] == 3 and record["scores"]["people"] == 4
+    assert sorted(path.name for path in (tmp_path / "identity-a.run").iterdir()) == [
+        "arcface.safetensors", "index.html", "log.jsonl", "sheets", "state.safetensors"]  # fmt: skip
 
 
 def test_scores_stand_between_ceiling_and_floor(drawn, tmp_path, capsys):
@@ -336,7 +409,7 @@ def test_the_cascade_is_the_two_networks_one_after_the_other():
     clips = torch.randint(0, 255, (2, 1, 3, 96, 96, 3), dtype=torch.uint8)
     identity, mel = F.normalize(torch.randn(1, 512), dim=1), torch.randn(1, 3, 16, 80)
     target, reference = (clip[0].permute(0, 3, 1, 2) / 255 for clip in clips)
-    with torch.no_grad(), experts.autocast("cpu"):
+    with torch.no_grad(), expert_recipe.autocast("cpu"):
         mouth = (speak(target, reference, mel[0]).float() * 255).round() / 255
         wanted = swap(mouth, identity.expand(3, -1)).float()
     got = made["cascade"](*clips, identity, mel)[0].permute(0, 3, 1, 2) / 255

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from edgetalk.errors import ModelError
-from edgetalk.train import landmarks
+from edgetalk.train import landmarks, loop
 from edgetalk.train.announcers import CAST, Announcer, Controls
 from edgetalk.train.announcers.visemes import SHAPES
 from edgetalk.train.networks.landmarks import LandmarkNet, load, resized
+from edgetalk.train.stretch import Stretch
 
 
 def drawn(count, seed):
@@ -86,9 +87,9 @@ def test_compression_is_that_of_a_quantised_cosine_transform():
 def test_the_judge_learns_to_measure(faces, monkeypatch):
     monkeypatch.setitem(landmarks.BATCH, "cpu", 16)
     train, held_out = faces
-    training = landmarks.Training(train)
+    training = landmarks.LandmarkRecipe(train, Stretch(steps=70))
     for step in range(70):
-        training.step(step / 70)
+        training.step(step)
     error = landmarks.own_error(training.judge(), held_out, np.full(len(held_out.images), "ada"))
     mean_shape = landmarks.landmark_error(train.landmarks.mean(0).expand(48, -1, -1), held_out.landmarks).mean()
     assert error["landmarks_px"] < 0.75 * float(mean_shape)
@@ -98,8 +99,12 @@ def test_the_judge_learns_to_measure(faces, monkeypatch):
 def test_the_file_keeps_the_judge_and_its_error(faces, tmp_path):
     path = tmp_path / "judge.safetensors"
     train, held_out = faces
-    record = landmarks.train(train, held_out, np.full(len(held_out.images), "ada"), 0.01, path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["judge.safetensors"]
+    persons = np.full(len(held_out.images), "ada")
+    assert landmarks.train(train, held_out, persons, Stretch(steps=1), path, minutes=0) == {} and not path.exists()
+    record = landmarks.train(train, held_out, persons, Stretch(steps=1), path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["judge.run", "judge.safetensors"]
+    page = (tmp_path / "judge.run" / "index.html").read_text()
+    assert "landmarks: " in page and "data:image/jpeg" in page
     network, kept = load(path)
     assert kept == record
     with torch.inference_mode():
@@ -109,25 +114,27 @@ def test_the_file_keeps_the_judge_and_its_error(faces, tmp_path):
     assert features.shape == (48, 192)
 
 
-def test_a_stopped_training_goes_on_where_it_was(faces, tmp_path):
-    first = landmarks.Training(faces[0], seed=3)
-    for _ in range(2):
-        first.step(0.0)
-    first.seconds = 7.0
-    first.save(tmp_path / "judge.resume")
-    second = landmarks.Training(faces[0], seed=4)
-    second.resume(tmp_path / "judge.resume")
-    assert (second.steps, second.seconds) == (2, 7.0)
-    for a, b in zip(first.average.slow, second.average.slow, strict=True):
-        assert torch.equal(a, b)
-    momenta = [state["exp_avg"] for state in second.optimiser.state.values()]
-    assert len(momenta) and all(m.abs().sum() > 0 for m in momenta[:3])
-    again = landmarks.Training(faces[0], seed=3)
-    again.resume(tmp_path / "judge.resume")
-    for training in (first, again):
-        training.step(0.5)
-    for a, b in zip(first.average.slow, again.average.slow, strict=True):  # the same pictures, changed in the same way
-        torch.testing.assert_close(a, b)
+def test_a_stopped_training_goes_on_as_if_it_had_not_been(faces, tmp_path):
+    def recipe():
+        return landmarks.LandmarkRecipe(faces[0], Stretch(steps=4), seed=3)
+
+    straight, stopped, again = recipe(), recipe(), recipe()
+    loop.train(straight, tmp_path / "straight", show=lambda _: None)
+    step = stopped.step
+
+    def interrupted(number):
+        if number == 2:
+            raise KeyboardInterrupt
+        return step(number)
+
+    stopped.step = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(stopped, tmp_path / "parts", show=lambda _: None)
+    assert loop.train(again, tmp_path / "parts", show=lambda _: None) == 4
+    for name, tensor in straight.tensors().items():  # the same pictures, changed in the same way
+        if name != "spent":
+            assert torch.equal(again.tensors()[name], tensor), name
+    assert int(again.stretch.spent[1]) == 4
 
 
 def test_every_picture_is_seen_once_per_round():

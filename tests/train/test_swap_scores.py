@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from edgetalk.train import experts, swap_scores
+from edgetalk.train import swap_scores, sync_expert
 from edgetalk.train.swap_data import FRAMES
 
 
@@ -25,7 +25,7 @@ def test_lse_d_and_lse_c_are_syncnets():
     torch.manual_seed(0)
     face, audio = (F.normalize(torch.randn(3, 40, 8), dim=-1) for _ in range(2))
     audio[1, 4:] = face[1, :-4] * 0.9 + 0.1 * audio[1, 4:]  # sound that comes four frames late
-    measured = experts.sync_offsets(face, audio, reach=6)
+    measured = sync_expert.sync_offsets(face, audio, reach=6)
     for clip in range(3):
         means = []
         for shift in range(-6, 7):

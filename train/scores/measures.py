@@ -92,6 +92,14 @@ def pearson(a: np.ndarray, b: np.ndarray) -> float:
     return float((a * b).sum() / scale) if scale > 1e-12 else float("nan")
 
 
+def auc(positive: np.ndarray, negative: np.ndarray) -> float:
+    """Return the probability that a positive scores higher than a negative."""
+    from scipy.stats import rankdata
+
+    ranks = rankdata(np.concatenate([positive, negative]))[: len(positive)]
+    return float((ranks.sum() - len(positive) * (len(positive) + 1) / 2) / (len(positive) * len(negative)))
+
+
 def frechet(a: np.ndarray, b: np.ndarray) -> float:
     """Fréchet distance of two feature clouds (N, D), each taken for a Gaussian (Heusel et al. 2017, Eq. 6).
 
