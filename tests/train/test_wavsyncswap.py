@@ -153,7 +153,7 @@ def test_what_is_hidden_is_filled_from_what_lies_around_the_face():
     visible = seen(size, (0.36, 0.42))
     fill = Filling(visible)
     target = torch.rand(1, 2, size, size)
-    made = fill(target)
+    made = fill(target, visible)
     assert torch.equal(made[..., visible > 0], target[..., visible > 0])
     axis = [(i + 0.5) / size - 0.5 for i in range(size)]
     around = [(y, x) for y in range(size) for x in range(size)
@@ -172,9 +172,9 @@ def test_what_is_hidden_is_filled_from_what_lies_around_the_face():
         torch.testing.assert_close(made[0, :, top : top + 2, left : left + 2].mean((1, 2)), wanted, atol=1e-5, rtol=0)
 
     flat = torch.tensor([0.2, 0.9])[None, :, None, None].expand(1, 2, size, size)
-    torch.testing.assert_close(fill(flat), flat.contiguous())
+    torch.testing.assert_close(fill(flat, visible), flat.contiguous())
     inner = torch.tensor([[math.hypot(x / 0.28, y / 0.42) < 1 for x in axis] for y in axis])
-    other = fill(torch.where(inner, 1 - target, target))  # another face under the same hair
+    other = fill(torch.where(inner, 1 - target, target), visible)  # another face under the same hair
     assert torch.equal(other[..., visible == 0], made[..., visible == 0])
 
 
@@ -219,6 +219,39 @@ def test_paper_arrangement_has_the_papers_shapes():
     with torch.no_grad():
         audio = network.audio_encoder(mel)
         assert audio.shape == (1, 512, 1, 1) and network.audio_map(audio).shape == (1, 256, 12, 12)
+
+
+def test_the_widths_that_the_text_leaves_open_are_fields():
+    """Given as today's, as others, and in a number that no block is for."""
+    told = {"encoder": (64, 128, 256, 512), "audio_encoder": (32, 64, 128, 256), "audio_map": (512, 256),
+            "decoder": (384, 256, 192, 128, 64), "head": (48, 32)}  # fmt: skip
+    assert Config(**told) == Config()
+    other = {"audio_encoder": (16, 24, 40, 48), "audio_map": (72, 56)}
+    network = WavSyncSwap(Config(width=1, encoder=(8, 8, 8, 512), id_blocks=0, **other)).eval()
+    found = {len(t): t for t in network.audio_encoder.state_dict().values() if t.ndim == 4}
+    assert {*found} == {*other["audio_encoder"], 512}
+    with torch.no_grad():
+        f_a, shapes = network.hear(torch.zeros(1, 16, 80)), []
+        for block in network.audio_map:
+            f_a = block(f_a)
+            shapes.append(tuple(f_a.shape))
+    assert shapes == [(1, 72, 3, 3), (1, 56, 6, 6), (1, 256, 12, 12)]
+    for name, widths in told.items():
+        with pytest.raises(InputError, match=f"^{name}: got {len(widths) - 1} numbers of channels, expected"):
+            Config(**{name: widths[1:]})
+
+
+def test_a_checkpoint_from_before_a_field_is_read(tmp_path):
+    network = WavSyncSwap(Config(width=0.125)).eval()
+    store.save(tmp_path / "older.safetensors", "wavsyncswap", network, {"width": 0.125, "skips": []})
+    read, _ = store.load(tmp_path / "older.safetensors", "wavsyncswap")
+    assert read.config == network.config and read.state_dict().keys() == network.state_dict().keys()
+
+
+def test_what_is_seen_is_kept_once():
+    network = WavSyncSwap(Config(width=0.125, matte=True))
+    assert [name for name, _ in network.named_buffers() if name.endswith("seen")] == ["seen"]
+    assert not any("seen" in name or "filling" in name for name in network.state_dict())
 
 
 def test_the_arrangements_have_the_sizes_that_are_told():

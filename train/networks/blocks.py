@@ -41,13 +41,16 @@ def scaled(channels: int, width: float) -> int:
     return max(8, 8 * round(channels * width / 8))
 
 
-def audio_encoder(width: float = 1.0, blocks: int = 14) -> nn.Sequential:
+def audio_encoder(
+    width: float = 1.0, blocks: int = 14, channels: tuple[int, ...] = (32, 64, 128, 256)
+) -> nn.Sequential:
     """Return Wav2Lip's audio encoder: (B, 1, 80, 16) mel -> (B, scaled(512), 1, 1).
 
-    Wav2Lip's generator has 13 blocks, its expert and WavSyncSwap's Enc_a have 14: one residual more at 256. Eight of
-    the 14 have a shortcut; the six that change channels or size have none.
+    `channels`, times `width`, are those of its four levels before the feature; the default is as published. Wav2Lip's
+    generator has 13 blocks, its expert and WavSyncSwap's Enc_a have 14: one residual more at 256. Eight of the 14 have
+    a shortcut; the six that change channels or size have none.
     """
-    c32, c64, c128, c256, c512 = (scaled(c, width) for c in (32, 64, 128, 256, 512))
+    c32, c64, c128, c256, c512 = (scaled(c, width) for c in (*channels, 512))
 
     def same(c: int) -> Conv:
         return Conv(c, c, 3, 1, 1, residual=True)

@@ -5,7 +5,8 @@ faces alone is `prepare` and runs once per avatar; `step` is the audio encoder a
 extractor (arcface.py), the lip-sync expert (syncnet.py) and the losses (train/wavsyncswap.py).
 
 The text fixes: 14 audio blocks to 512-D, transposed blocks to 256×12×12, face encoder to 512×12×12, nine ID blocks,
-768×12×12 into five transposed and three convolution blocks. Its widths in between are ours, fields of `Config`.
+768×12×12 into five transposed and three convolution blocks. The widths in between are ours, fields of `Config`: of the
+audio blocks and the map that follows them, of the face encoder, of the decoder and the convolutions at its end.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ Face = tuple[torch.Tensor, ...]
 """f_tgt(v_src), the skips from the coarsest to the finest, and with a matte the filled target."""
 SIZES = (96, 192)
 """Sides of a frame in pixels that the encoder halves, and the decoder doubles, to and from 12×12."""
+COUNTS = {"encoder": 4, "audio_encoder": 4, "audio_map": 2, "decoder": 5, "head": 2}
+"""Numbers of channels in each field of Config that has several."""
 CELLS = 24
 """Cells along a side in which the hidden part of a target is filled."""
 INNER = (0.28, 0.42)
@@ -33,7 +36,7 @@ INNER = (0.28, 0.42)
 
 @dataclass(frozen=True)
 class Config:
-    """Arrangement of a generator. The defaults follow the paper's text. Raises InputError for another size."""
+    """Arrangement of a generator. The defaults follow the paper's text. Raises InputError where there can be none."""
 
     size: int = 96
     """Side of a frame in pixels: 96 or 192."""
@@ -44,6 +47,10 @@ class Config:
     encoder: tuple[int, ...] = (64, 128, 256, 512)
     """Channels of the face encoder at size 96, from full resolution down to 12×12; 192 halves the first in front."""
     id_blocks: int = 9
+    audio_encoder: tuple[int, ...] = (32, 64, 128, 256)
+    """Channels of the audio encoder's four levels, Wav2Lip's; its feature has 512."""
+    audio_map: tuple[int, ...] = (512, 256)
+    """Channels after the first two of the three transposed convolutions that grow the audio feature to f_a."""
     audio: int = 256
     """Channels of f_a."""
     decoder: tuple[int, ...] = (384, 256, 192, 128, 64)
@@ -66,6 +73,11 @@ class Config:
             raise InputError(
                 f"size: got {self.size}, expected 96 or 192, for which there are strides; scale the frames to one"
             )
+        for name, count in COUNTS.items():
+            if len(got := getattr(self, name)) != count:
+                raise InputError(
+                    f"{name}: got {len(got)} numbers of channels, expected {count}; give one for each block"
+                )
 
     def to_dict(self) -> dict:
         return asdict(self)
@@ -100,17 +112,16 @@ class Filling(nn.Module):
         squared = 4 * apart[:, None, :, None] + apart[None, :, None, :] + 0.1  # from cell y, x to cell v, u
         weight = squared.pow(-2).flatten(2).flatten(0, 1)
         share = F.avg_pool2d(around[None, None], self.cell).flatten()
-        self.register_buffer("seen", seen, persistent=False)
         self.register_buffer("around", around, persistent=False)
         self.register_buffer("weight", (weight / (weight @ share)[:, None]).T.contiguous(), persistent=False)
 
-    def forward(self, target: torch.Tensor) -> torch.Tensor:
-        """Return (B, C, S, S): `target`, filled."""
+    def forward(self, target: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+        """Return (B, C, S, S): `target`, filled. `seen` is what the map was made for, and is kept by the network."""
         cells = F.avg_pool2d(target * self.around, self.cell).flatten(2) @ self.weight
         smooth = F.interpolate(
             cells.unflatten(2, (CELLS, CELLS)), scale_factor=self.cell, mode="bilinear", align_corners=False
         )
-        return target * self.seen + smooth * (1 - self.seen)
+        return target * seen + smooth * (1 - seen)
 
 
 class AdaIn(nn.Module):
@@ -183,10 +194,11 @@ class WavSyncSwap(nn.Module):
             for cin, cout in zip(reversed(widths[:-1]), config.skips, strict=False)
         )
 
-        self.audio_encoder = audio_encoder(config.width)
+        self.audio_encoder = audio_encoder(config.width, channels=config.audio_encoder)
         f_a = wide(config.audio)
+        first, second = (wide(n) for n in config.audio_map)
         self.audio_map = nn.Sequential(
-            Transposed(wide(512), wide(512), 3), Transposed(wide(512), f_a, 4, 2, 1), Transposed(f_a, f_a, 4, 2, 1)
+            Transposed(wide(512), first, 3), Transposed(first, second, 4, 2, 1), Transposed(second, f_a, 4, 2, 1)
         )
 
         strides = (1, 2, 1, 2, 2) if config.size == 96 else (1, 2, 2, 2, 2)
@@ -219,7 +231,7 @@ class WavSyncSwap(nn.Module):
         v = identity * self.config.identity**0.5  # entries of unit size, as fully connected layers expect
         given = [target * self.seen, reference]
         if self.config.matte:
-            given = [self.filling(target), reference, self.seen.expand_as(target[:, :1])]
+            given = [self.filling(target, self.seen), reference, self.seen.expand_as(target[:, :1])]
         f = self.stem(torch.cat(given, 1))
         levels = [f]
         for down in self.down:
