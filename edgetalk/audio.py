@@ -1,8 +1,8 @@
 """Sound files in, 16 kHz mono float32 out.
 
-libsndfile reads what it knows, FFmpeg (PyAV) the rest, films included. Channels are averaged, any rate from 8 kHz
-up is resampled. What would give a video without speech is refused: empty, cut short, not a number, not sound.
-Microphones and streams are not here.
+libsndfile reads what it knows, FFmpeg (PyAV) the rest, films included. Channels are averaged, or where they cancel each
+other out the loudest is taken; any rate from 8 kHz up is resampled. What would give a video without speech is refused:
+empty, cut short, not a number, not sound. Microphones and streams are not here.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ Array = NDArray[np.float32]
 
 MIN_RATE = 8000  # Hz; below that the bands that tell consonants apart are missing
 MIN_SECONDS = 0.01
+CANCELLED = 0.01  # of the energy that channels independent of each other leave when averaged: 20 dB less
 BLOCK = 1 << 18  # samples that are mixed down at once
 _LONG = ("mov", "matroska", "flac", "caf", "wav")  # FFmpeg's formats whose header knows the length
 SLACK = 0.15  # seconds by which compressed sound may miss its promised duration (priming, rounding)
@@ -35,6 +37,9 @@ _SHORT = re.compile(r"^\s*(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(sho
 def read(path: str | os.PathLike[str]) -> Array:
     """Return the sound of a file, (N,) float32 in [-1, 1] at 16 kHz; what is louder than full scale is clipped.
 
+    Several channels are averaged. Where next to nothing is left then, as of a microphone wired in opposite phase, the
+    loudest channel is taken alone.
+
     Raises FileNotFoundError where there is no such file, and InputError where it is empty, shorter than 10 ms,
     truncated, holds NaN or infinity, is no sound, or was sampled at less than 8 kHz. Formats whose header does not
     say how long they are (Ogg, raw AAC, MP3 without a Xing header, pipes) end where they end.
@@ -46,7 +51,11 @@ def read(path: str | os.PathLike[str]) -> Array:
         raise InputError(f"{path} is empty (0 bytes); expected a sound file")
     # libsndfile leaves MP3 to libmpg123, which writes what it dislikes to stderr.
     mpeg = head == b"ID3" or (head[0] == 0xFF and head[1:] >= b"\xe0") or path.suffix.lower() == ".mp3"
-    mono, rate = (None if mpeg else _with_soundfile(path)) or _with_av(path)
+    mix = _Mix()
+    mono, rate = (None if mpeg else _with_soundfile(path, mix)) or _with_av(path, mix)
+    if mix.cancelled():
+        mix = _Mix(mix.loudest)
+        mono, rate = (None if mpeg else _with_soundfile(path, mix)) or _with_av(path, mix)
     if not len(mono):
         raise InputError(f"{path} is empty: its header is followed by no samples")
     if rate < MIN_RATE:
@@ -81,7 +90,32 @@ def of(audio: str | os.PathLike[str] | Array) -> Array:
     return pcm
 
 
-def _with_soundfile(path: Path) -> tuple[Array, int] | None:
+class _Mix:
+    """One channel of several: their average, or the one that is named. Remembers how loud all were."""
+
+    def __init__(self, channel: int | None = None) -> None:
+        self._channel = channel
+        self._each: NDArray[np.float64] = np.zeros(1)
+        self._average = 0.0
+
+    def __call__(self, block: NDArray[Any]) -> Array:
+        """Return one channel of a block, float32 (N, C)."""
+        average = block.mean(1)
+        self._each = self._each + np.square(block, dtype=np.float64).sum(0)
+        self._average += float(np.square(average, dtype=np.float64).sum())
+        return average if self._channel is None else np.ascontiguousarray(block[:, self._channel])
+
+    def cancelled(self) -> bool:
+        """Whether averaging what came so far left next to nothing of it."""
+        return self._average < CANCELLED * float(self._each.sum()) / len(self._each) ** 2
+
+    @property
+    def loudest(self) -> int:
+        """Number of that channel."""
+        return int(self._each.argmax())
+
+
+def _with_soundfile(path: Path, mix: _Mix) -> tuple[Array, int] | None:
     """Return mono samples and their rate, or None where libsndfile does not know the format."""
     import soundfile
 
@@ -100,7 +134,7 @@ def _with_soundfile(path: Path) -> tuple[Array, int] | None:
         blocks = []
         try:
             while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
-                blocks.append(block.mean(1))
+                blocks.append(mix(block))
         except soundfile.LibsndfileError:
             raise _truncated(path) from None
         mono = np.concatenate(blocks) if blocks else np.empty(0, np.float32)
@@ -109,7 +143,7 @@ def _with_soundfile(path: Path) -> tuple[Array, int] | None:
         return mono, int(file.samplerate)
 
 
-def _with_av(path: Path) -> tuple[Array, int]:
+def _with_av(path: Path, mix: _Mix) -> tuple[Array, int]:
     import av
 
     try:
@@ -119,7 +153,7 @@ def _with_av(path: Path) -> tuple[Array, int]:
             stream = container.streams.audio[0]
             floats = av.AudioResampler(format="fltp")  # the sample type alone: rate and channels stay
             blocks = [
-                block.to_ndarray().mean(0) for frame in container.decode(stream) for block in floats.resample(frame)
+                mix(block.to_ndarray().T) for frame in container.decode(stream) for block in floats.resample(frame)
             ]
             rate = int(stream.rate)
             promised = 0.0

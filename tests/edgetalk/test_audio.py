@@ -72,10 +72,44 @@ def test_damage_is_told_by_us_alone(tmp_path, capfd, name):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("name", ["a.wav", "a.mp3", "a.mka"])
+def test_channels_that_cancel_each_other_out_leave_the_loudest(tmp_path, name):
+    """A microphone wired in opposite phase: the average of the two is silence, or nearly so."""
+    samples = tone(16000)
+    for quieter in (1.0, 0.9):
+        soundfile.write(tmp_path / "a.wav", np.stack([-quieter * samples, samples], 1), 16000)
+        if name == "a.mp3":
+            soundfile.write(tmp_path / name, np.stack([-quieter * samples, samples], 1), 16000)
+        elif name == "a.mka":
+            rewrap(tmp_path / "a.wav", tmp_path / name)
+        pcm = audio.read(tmp_path / name)
+        assert_is_tone(pcm * np.sign(pcm[2005] * np.float32(tone(16000)[2005])), tolerance=0.05)
+
+
+def test_channels_that_do_not_are_averaged(tmp_path):
+    """Of different sound, of one alone, and silence; six channels of a film whose speech is in the middle."""
+    left, right, nothing = tone(16000), tone(16000, hz=300), np.zeros(16000)
+    for channels in ([left, right], [left, nothing], [nothing, nothing], [nothing, nothing, left, *[nothing] * 3]):
+        soundfile.write(tmp_path / "a.wav", np.stack(channels, 1), 16000, subtype="FLOAT")
+        np.testing.assert_allclose(audio.read(tmp_path / "a.wav"), np.mean(channels, 0), atol=1e-6)
+
+
 @pytest.mark.parametrize("suffix", ["ogg", "mp3"])
 def test_lossy(tmp_path, suffix):
     soundfile.write(tmp_path / f"a.{suffix}", tone(16000), 16000)
     assert_is_tone(audio.read(tmp_path / f"a.{suffix}"), tolerance=0.05)
+
+
+def rewrap(path, target):
+    """The samples of a wav file in a container that FFmpeg alone reads."""
+    import av
+
+    with av.open(str(path)) as source, av.open(str(target), "w") as output:
+        stream = output.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = stream
+                output.mux(packet)
 
 
 def black_frames(stream, count):
