@@ -6,7 +6,6 @@ OSError (one line on stderr), 2 wrong usage, 130 interrupted, 143 and 129 ended 
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import importlib
 import os
@@ -36,7 +35,9 @@ COMMANDS = {
     "bench": Command("edgetalk.commands.bench", "milliseconds per stage, memory and real-time factor of an engine"),
     "doctor": Command("edgetalk.commands.doctor", "what this machine can run, and whether an engine fits it"),
     "fetch": Command("edgetalk.commands.fetch", "download the face-tracking networks into the user's cache"),
-    "data": Command("edgetalk.train.commands.data", "draw a data set of announcers, or calibration arrays", "train"),
+    "data": Command(
+        "edgetalk.train.commands.data", "a data set of announcers or films, or calibration arrays", "train"
+    ),
     "train": Command("edgetalk.train.commands.train", "train a network; the same command resumes", "train"),
     "score": Command("edgetalk.train.commands.score", "score a checkpoint on held-out data", "train"),
     "export": Command("edgetalk.export.command", "checkpoint to ONNX", "export"),
@@ -107,6 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     command = COMMANDS[name]
     try:
+        import argparse  # here, where Ctrl-C is told in one line
+
         module = importlib.import_module(command.module)
         parser = argparse.ArgumentParser(
             prog=f"edgetalk {name}",

@@ -186,6 +186,21 @@ def test_what_is_not_installed_is_told_with_the_way_to_install_it(tmp_path, argu
     assert re.fullmatch(wanted, told.stderr)
 
 
+@pytest.mark.parametrize("module", ["argparse", "edgetalk.commands.talk", "numpy"])
+def test_ctrl_c_while_a_command_is_loaded_is_one_line(tmp_path, module):
+    code = f"""
+import sys
+class Pressed:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Pressed())
+from edgetalk.cli import main
+sys.exit(main(sys.argv[1:]))"""
+    told = subprocess.run([sys.executable, "-c", code, *TALK], capture_output=True, text=True, cwd=tmp_path)
+    assert (told.returncode, told.stderr) == (130, "edgetalk talk: interrupted\n")
+
+
 def test_avatar_and_talk_work_where_nothing_is_wrong(folder, edgetalk_cli):
     details = ["--licence", "CC0-1.0", "--consent", "drawn", "--name", "ada"]
     result = edgetalk_cli(*AVATAR, *details, cwd=folder)
