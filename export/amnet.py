@@ -72,10 +72,12 @@ def prepare(checkpoint: Path, *, form: str, whole: bool, size: int | None, batch
     The examples have `batch` samples. Raises FileNotFoundError, ModelError where the file is no such checkpoint and
     InputError where the size does not fit the network.
     """
+    terms: published.Licence | None
     if published.is_torch(checkpoint):
         read, units, terms = published_amnet.load(checkpoint), published_amnet.UNITS, published.LICENCES["amnet"]
     else:
-        read, units, terms = load_checkpoint(checkpoint), UNITS, None
+        read, units = load_checkpoint(checkpoint), UNITS
+        terms = _of_films(read.training.get("terms", {}))
     network, audio = read.network, read.audio
     size = read.size if size is None else size
     reduction = network.reenactor.architecture.reduction
@@ -112,4 +114,11 @@ def prepare(checkpoint: Path, *, form: str, whole: bool, size: int | None, batch
             Graph("source", Source(network), {"source": source}, ["appearance"]),
             Graph("step", Step(network), {"appearance": appearance, **drive}, ["frame", "landmarks"]),
         ]
-    return Export(metadata, graphs, {name: picture.numpy() for name, picture in read.sources.items()}, terms)
+    consent = read.training.get("terms", {}).get("consent", "")
+    return Export(metadata, graphs, {name: picture.numpy() for name, picture in read.sources.items()}, terms, consent)
+
+
+def _of_films(told: dict[str, str]) -> published.Licence | None:
+    """Return the terms of the films that a checkpoint was trained on; None where they set none."""
+    licence, use = told.get("licence", ""), told.get("use", "any")
+    return published.Licence(licence or "as agreed with the filmed people", use) if licence or use != "any" else None

@@ -58,8 +58,9 @@ def to_onnx(
     becomes NAME-identity.onnx (left alone: what lies beside the checkpoint).
 
     `licence` and `use` ("any" or "non-commercial") go into the metadata. Published weights bring the terms that
-    their authors set (export/published.py); where these state none, `licence` has to be given, and a wider use
-    than theirs takes a `licence` too. One's own weights are for any use where none is given.
+    their authors set (export/published.py), those of filmed people what these agreed to; where authors state none,
+    `licence` has to be given, and a wider use than theirs takes a `licence` too. Other weights of one's own are for any
+    use where none is given.
 
     Files of the same names are replaced, all of them or none; equal arguments give equal bytes. Raises
     FileNotFoundError, ModelError where the checkpoint is none of the family or ONNX Runtime does not reproduce
@@ -87,6 +88,7 @@ def to_onnx(
     if source is not None and not any("source" in graph.inputs for graph in export.graphs):
         raise InputError(f"source: got {source}, {family} animates no picture; leave it out")
     name, picture = _picture(export, avatar, source)
+    consent = export.consent if source is None else ""
     licence, use = _terms(export.terms, checkpoint.name, licence, use)
     metadata = dataclasses.replace(export.metadata, licence=licence, use=use)
     with together(out.parent) as parts:
@@ -99,9 +101,9 @@ def to_onnx(
             else:
                 (parts / out.name).write_bytes(data)
             if picture is not None and "source" in graph.inputs:
-                save(_avatar(graph, data, metadata, name, picture), parts / f"{out.stem}.avatar")
+                save(_avatar(graph, data, metadata, name, picture, consent), parts / f"{out.stem}.avatar")
                 for person, own in export.sources.items() if every_avatar else ():
-                    save(_avatar(graph, data, metadata, person, own), parts / f"{person}.avatar")
+                    save(_avatar(graph, data, metadata, person, own, export.consent), parts / f"{person}.avatar")
         names = sorted(part.name for part in parts.iterdir())
     return [out.with_name(name) for name in names]
 
@@ -137,14 +139,15 @@ def _picture(export: Export, avatar: str | None, source: str | os.PathLike[str] 
     return avatar, export.sources[avatar]
 
 
-def _avatar(graph: Graph, data: bytes, metadata: Metadata, name: str, picture: Picture) -> Avatar:
+def _avatar(graph: Graph, data: bytes, metadata: Metadata, name: str, picture: Picture, consent: str) -> Avatar:
     """What `edgetalk avatar` would prepare, its features computed by ONNX Runtime; none for a whole graph."""
     batch, size = graph.inputs["source"].shape[:2]
     crop = square_crop(picture, size)
     results = run(data, {"source": np.repeat(crop[None], batch, axis=0)}) if graph.role == "source" else {}
     features = {key: value[:1].astype(np.float16) for key, value in results.items()}
     box = np.array([[0, 0, picture.shape[1], picture.shape[0]]], np.float32)
-    return Avatar(crop, features, box, metadata.family, metadata.source, metadata.licence, name=name)
+    licence, use = metadata.licence, metadata.use
+    return Avatar(crop, features, box, metadata.family, metadata.source, licence, consent, name, use)
 
 
 def _checked(graph: Graph, metadata: Metadata, dynamic_batch: bool) -> bytes:

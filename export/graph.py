@@ -37,4 +37,6 @@ class Export(NamedTuple):
     sources: dict[str, np.ndarray]
     """Pictures that came with the checkpoint, uint8 (S, S, 3) RGB, by the person's name."""
     terms: Licence | None = None
-    """Of weights that others published; None for one's own."""
+    """Of weights that others published, or that learnt from films under terms; None for one's own."""
+    consent: str = ""
+    """Who agreed that the people in `sources` are animated, where it was noted."""

@@ -298,6 +298,7 @@ class AMNetRecipe:
     def save_checkpoint(self, path: Path, **told: Any) -> None:
         """Write the averaged weights in half precision, the persons' neutral pictures and what was trained."""
         limits = {"pose": [round(angle, 3) for angle in self.footage.pose.abs().amax(0).tolist()]}
+        terms = {"terms": dict(self.footage.terms)} if self.footage.terms else {}
         tensors = {name: tensor.half() for name, tensor in self.average.tensors().items()}
         for name, picture in zip(self.footage.persons, self.footage.neutral_pictures(), strict=True):
             tensors[f"source.{name}"] = picture
@@ -309,13 +310,13 @@ class AMNetRecipe:
             size=self.settings.size,
             audio=asdict(self.footage.spec),
             persons=list(self.footage.persons),
-            training=self.config | {"limits": limits} | told,
+            training=self.config | {"limits": limits} | terms | told,
         )
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of `edgetalk train amnet`: one per field of Config, and where to read and write."""
-    parser.add_argument("--data", type=Path, required=True, help="folder written by: edgetalk data announcers")
+    parser.add_argument("--data", type=Path, required=True, help="folder of: edgetalk data announcers, or filmed")
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the run; the same command resumes it")
     parser.add_argument("--minutes", type=float, help="stop after so many minutes; call again to go on")
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto")

@@ -7,8 +7,9 @@ of the files is in dataset.py.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -83,6 +84,8 @@ class Footage:
     test: Tensor  # (…) int64 on the CPU: held-out frames
     voice: Tensor  # (N,) int64, index into `voices`
     voices: tuple[str, ...]
+    terms: Mapping[str, str] = field(default_factory=dict)
+    """What filmed people agreed to, see dataset.Dataset."""
 
     def __post_init__(self) -> None:
         train = self.train.to(self.device)
@@ -136,6 +139,7 @@ class Footage:
             test=torch.from_numpy(np.flatnonzero(~data.train)),
             voice=as_tensor(data.voice.astype(np.int64), torch.int64),
             voices=data.voices,
+            terms=data.terms,
         )
 
     def windows(self, index: Tensor, version: Tensor | int = 0) -> Tensor:

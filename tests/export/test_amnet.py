@@ -1,6 +1,7 @@
 """Exported AMNet against torch, and every way in which an export may fail."""
 
 import hashlib
+import json
 
 import numpy as np
 import onnx
@@ -129,6 +130,26 @@ def test_every_avatar_shows_its_own_person(checkpoint, tmp_path):
         made = avatar.load(tmp_path / f"{name}.avatar")
         assert made.name == name
         np.testing.assert_array_equal(made.source, picture)
+
+
+def test_terms_of_filmed_people_go_with_weights_and_faces(checkpoint, tmp_path):
+    from safetensors import safe_open
+
+    with safe_open(checkpoint, "pt") as file:
+        header = file.metadata()
+    terms = {"consent": "ada and dan, on paper", "licence": "", "use": "non-commercial"}
+    header["training"] = json.dumps({"terms": terms})
+    save_file(load_file(checkpoint), tmp_path / "filmed.safetensors", header)
+    to_onnx(tmp_path / "filmed.safetensors", tmp_path / "amnet.onnx", every_avatar=True)
+    step = metadata_of(tmp_path / "amnet.onnx")
+    assert (step.licence, step.use) == ("as agreed with the filmed people", "non-commercial")
+    for name in ("amnet", "dan"):
+        made = avatar.load(tmp_path / f"{name}.avatar")
+        assert (made.consent, made.use) == (terms["consent"], "non-commercial")
+    with pytest.raises(InputError, match="is for non-commercial use"):
+        to_onnx(tmp_path / "filmed.safetensors", tmp_path / "amnet.onnx", use="any")
+    to_onnx(tmp_path / "filmed.safetensors", tmp_path / "amnet.onnx", source=np.zeros((SIZE, SIZE, 3), np.uint8))
+    assert avatar.load(tmp_path / "amnet.avatar").consent == ""  # somebody else's picture
 
 
 def test_same_checkpoint_same_bytes(checkpoint, exported, tmp_path):

@@ -1,6 +1,7 @@
-"""Draw a data set of announcers, or write the samples that an int8 engine is calibrated with.
+"""Make a data set, of drawn announcers or of films, or the samples that an int8 engine is calibrated with.
 
 edgetalk data announcers -o DIR     speech first, then pictures and labels; the same command goes on where it was
+edgetalk data filmed ada.mp4 films/ --consent "NOTE" -o DIR     AMNet's data of people who were filmed as they speak
 edgetalk data calibration --checkpoint FILE -o FILE.npz     what a network is fed with when announcers speak
 """
 
@@ -10,6 +11,13 @@ import argparse
 from pathlib import Path
 
 from edgetalk.errors import InputError
+
+USES = ("any", "non-commercial")
+
+FILMED = """A film is one person, who is called as the file without its ending. In a folder every film is one person,
+and every folder with films is one, who is called as that folder. The face is tracked (edgetalk fetch face), cropped
+where it stays in its place, and labelled; the last sixth of each person is for tests. The same command goes on where it
+was."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     announcers.add_argument(
         "--speech-only", action="store_true", help="stop after speech.npz, to draw it on another machine"
     )
+    _configure_filmed(kinds.add_parser("filmed", help="people in films with sound", description=FILMED))
     calibration = kinds.add_parser("calibration", help="samples for edgetalk build --precision int8")
     calibration.set_defaults(make=_calibration)
     calibration.add_argument(
@@ -54,8 +63,52 @@ def configure(parser: argparse.ArgumentParser) -> None:
     calibration.add_argument("--seed", type=int, default=0, help="another seed, other samples (default 0)")
 
 
+def _configure_filmed(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(make=_filmed)
+    parser.add_argument("films", nargs="+", type=Path, metavar="FILM_OR_FOLDER", help="films with sound")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--size", type=int, default=256, help="width and height in pixels (default 256)")
+    parser.add_argument(
+        "--consent",
+        required=True,
+        metavar="NOTE",
+        help="who agreed, and when, that face and voice are trained on; kept in the set, its checkpoints and avatars",
+    )
+    parser.add_argument("--licence", default="", help="licence of the films, which the weights will be under, too")
+    parser.add_argument(
+        "--use", choices=USES, default="any", help="what weights of these films may be used for (default: any)"
+    )
+    parser.add_argument(
+        "--face",
+        default="largest",
+        metavar="WHICH",
+        help="where there are several: largest, its number from the left (0, 1 …), or a picture of the person",
+    )
+    parser.add_argument(
+        "--face-models",
+        type=Path,
+        metavar="FOLDER",
+        help="the two networks that find faces, from edgetalk fetch face -o FOLDER (default: the user's cache)",
+    )
+    parser.add_argument(
+        "--codec",
+        choices=("h264", "raw"),
+        default="h264",
+        help="h264: small clips; raw: one large frames.npy that training maps into memory",
+    )
+
+
 def run(args: argparse.Namespace) -> None:
     args.make(args)
+
+
+def _filmed(args: argparse.Namespace) -> None:
+    from edgetalk.train import filmed
+    from edgetalk.train.dataset import describe
+
+    terms = filmed.Terms(args.consent, args.licence, args.use)
+    filmed.write(args.films, args.out, terms, filmed.Settings(args.size, args.codec, args.face), args.face_models)
+    print(f"{describe(args.out)}; look at {args.out / 'sheet.jpg'}")
 
 
 def _calibration(args: argparse.Namespace) -> None:

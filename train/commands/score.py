@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _configure_amnet(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="written by: edgetalk train amnet")
-    parser.add_argument("--data", type=Path, required=True, help="folder written by: edgetalk data announcers")
+    parser.add_argument("--data", type=Path, required=True, help="folder of: edgetalk data announcers, or filmed")
     parser.add_argument("--judge", type=Path, default=JUDGE, help="landmark judge (default: the bundled one)")
     parser.add_argument(
         "--at",
