@@ -11,10 +11,11 @@ often as the step when nothing is prepared: it gets the step's precision, and bo
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,19 +34,25 @@ from . import gate, openvino
 from .calibration import load, made_up, split
 from .concat import quantize_early
 from .fold import cheapest, fold, norms, statistics
+from .keep import MARGIN, check_margin, choose, tightest, write_report
 from .onnx_file import Feeds, Runner, read, set_metadata
 from .precision import layers, to_fp16, to_int8
-from .rewrite import centre, phase_grid, sub_pixel
+from .rewrite import BEFORE, rewritten
 
 PRECISIONS = ("f32", "bf16", "fp16", "int8")
 SUFFIXES = (".xml", ".plan")
 MADE_UP = 4
 """Samples that judge an engine where no calibration file is given."""
 
+AUTO = "auto"
+"""In place of layers to keep in float: as many as the gate asks for (keep.py)."""
+
 ROLES = ("identity", "source")
 """Graphs beside a step, written before it."""
 
 Run = Callable[[Feeds], Feeds]
+Progress = Callable[[str, int, int], None]
+"""Called with what is going on, how many of its steps are done, and how many there are."""
 
 
 def build(
@@ -54,9 +61,12 @@ def build(
     *,
     precision: str = "f32",
     calibration: str | os.PathLike[str] | None = None,
-    keep: Collection[str] = (),
+    keep: str | Collection[str] = (),
+    margin: float | None = None,
+    report: str | os.PathLike[str] | None = None,
     fold_statistics: str | os.PathLike[str] | None = None,
     hold: bool = True,
+    progress: Progress | None = None,
     **options: Any,
 ) -> Metadata:
     """Build the engines of NAME.onnx as `out`, copy its avatar beside it, and return the step engine's metadata.
@@ -65,17 +75,21 @@ def build(
     tensorrt.py). NAME-source.onnx, where the step needs one, becomes an engine too, in f32 where it runs once per
     face, and so does NAME-identity.onnx.
     `precision` is "f32", "bf16" (OpenVINO alone), "fp16" or "int8"; int8 needs the `calibration` file that
-    calibration.py describes, and leaves layers whose names begin with one of `keep` in float. Every fifth sample of
-    the file is kept from calibration and judges the engine. `fold_statistics` is an avatar: the engine is calibrated
-    and judged on that face alone, and where it costs little takes its usual statistics instead of each picture's
-    (fold.py): faster, and for no other face. The metadata's gate says so. Where not to `hold` the engine to the gate's
-    floors, it is measured alone, and the metadata says that: for random weights, which make no picture to keep.
+    calibration.py describes, and leaves layers whose names begin with one of `keep` in float. `keep="auto"` chooses
+    these itself (keep.py), as few as let the gate pass with a `margin` of SSIM (left alone: MARGIN), writes what each
+    layer costs to `report`, a table of comma-separated values, and tells `progress` how far it is. Every fifth sample
+    of the calibration file is kept from calibration and judges the engine.
+    `fold_statistics` is an avatar: the engine is calibrated and judged on that face alone, and where it costs little
+    takes its usual statistics instead of each picture's (fold.py): faster, and for no other face. The metadata's gate
+    says so. An engine that is not to `hold` to the gate's floors is measured alone, and the metadata says that: random
+    weights make no picture to keep.
 
     Existing files are replaced, all of them or none. Raises FileNotFoundError; ModelError where a file cannot be
     used or the engine fails the gate; InputError; BackendError where the engine's package or device is missing.
     """
     path, out = Path(model), Path(out)
-    _check_options(out, precision, calibration, keep, fold_statistics, options)
+    keep = (keep,) if isinstance(keep, str) else keep
+    _check_options(out, precision, calibration, keep, margin, report, fold_statistics, options)
     step, metadata = read(path)
     if metadata.precision != "f32":
         raise ModelError(f"{path.name} is in {metadata.precision} already; build from the f32 file that export wrote")
@@ -90,7 +104,8 @@ def build(
         judge = made_up(MADE_UP, graph, source_graph, picture)
     else:
         learn, judge = split(load(calibration, graph, source_graph))
-    told = {"samples": "made up" if calibration is None else "held out"} | ({} if hold else {"floors": "not held to"})
+    told: dict[str, Any] = {"samples": "made up" if calibration is None else "held out"}
+    told |= {} if hold else {"floors": "not held to"}
     plain = step
     if fold_statistics is not None:
         avatar = Path(fold_statistics)
@@ -98,14 +113,40 @@ def build(
         folded = cheapest(step, learn)
         plain = fold(step, statistics(step, learn, folded), folded)
         told["folded_statistics"] = f"{len(folded)} of {len(norms(step))} norms, for {avatar.name}"
-    typed = {"step": typed_graph(plain, precision, out.suffix, learn, _kept(keep, step, source if film else None))}
-    if source is not None and film:
-        typed["source"] = typed_graph(source, precision, out.suffix, learn, _kept(keep, source, step))
+    wanted = [graph(feeds) for feeds in judge]
+    graphs = {"step": plain} | ({"source": source} if source is not None and film else {})
+    family = metadata.family
+    if AUTO in keep:
+        choice = choose(
+            {role: _arranged(model, out.suffix) for role, model in graphs.items()},
+            learn,
+            lambda run: _compare(wanted, run, judge, family),
+            MARGIN if margin is None else margin,
+            unsigned=out.suffix == ".xml",
+            progress=progress,
+        )
+        if report is not None:
+            write_report(choice, Path(report))
+        if hold and not choice.passed:
+            figure = tightest(choice.trail[-1], choice.margin)
+            floats = "bf16" if out.suffix == ".xml" else "fp16"
+            raise ModelError(
+                f"{out.name} in int8 has {figure} {choice.trail[-1][figure]} against f32 with half of its layers in "
+                f"float; build it in a higher precision: --precision {floats}"
+            )
+        kept = {role: choice.names(role) for role in graphs}
+        told["kept"] = choice.reasons()
+    else:
+        kept = {role: _kept(keep, graphs[role], graphs) for role in graphs}
+        told |= {"kept": dict.fromkeys(keep, "asked for")} if keep else {}
+    typed = {role: typed_graph(model, precision, out.suffix, learn, kept[role]) for role, model in graphs.items()}
     metadata = dataclasses.replace(metadata, precision=precision, onnx=sha256(path))
     write = _write_openvino if out.suffix == ".xml" else _write_tensorrt
+    if out.suffix == ".plan" and progress is not None:
+        options["progress"] = progress
 
     def judged(run: Run, on: str) -> dict[str, Any]:
-        figures = _compare(graph, run, judge, metadata.family) | {"on": on, **told}
+        figures = _compare(wanted, run, judge, family) | {"on": on, **told}
         if hold:
             gate.check(figures, precision, out.name)
         return figures
@@ -139,26 +180,40 @@ def _with_face(samples: list[Feeds], avatar: Avatar, name: str) -> list[Feeds]:
 
 
 def typed_graph(
-    model: onnx.ModelProto, precision: str, suffix: str, samples: list[Feeds], keep: Collection[str]
+    model: onnx.ModelProto,
+    precision: str,
+    suffix: str,
+    samples: list[Feeds],
+    keep: Collection[str],
+    without: Collection[str] = (),
 ) -> onnx.ModelProto:
-    """Return the graph in a precision, and in the form that engines of this suffix run fastest."""
+    """Return the graph in a precision, and in the form that engines of this suffix run fastest.
+
+    Rewrites named in `without` are left out.
+    """
     if suffix == ".xml":
-        model = centre(phase_grid(sub_pixel(model)))
+        model = _arranged(model, suffix, without)
         if precision == "int8":
-            return quantize_early(to_int8(model, samples, keep, rest="f32", unsigned=True))
+            quantised = to_int8(model, samples, keep, rest="f32", unsigned=True)
+            return rewritten(quantised, (quantize_early,), without)
         return model  # OpenVINO takes 16-bit arithmetic from the metadata
     if precision == "fp16":
         return to_fp16(model)
     return to_int8(model, samples, keep, rest="fp16") if precision == "int8" else model
 
 
-def _kept(keep: Collection[str], model: onnx.ModelProto, other: onnx.ModelProto | None) -> list[str]:
-    """Return those of `keep` that are about `model`; what names a layer of the `other` graph alone is not."""
-    there, elsewhere = layers(model), layers(other) if other else []
+def _arranged(model: onnx.ModelProto, suffix: str, without: Collection[str] = ()) -> onnx.ModelProto:
+    """Return the graph as it is before it is quantised."""
+    return rewritten(model, BEFORE, without) if suffix == ".xml" else model
+
+
+def _kept(keep: Collection[str], model: onnx.ModelProto, graphs: Mapping[str, onnx.ModelProto]) -> list[str]:
+    """Return those of `keep` that are about `model`; what names layers of others of the `graphs` alone is not."""
+    there, everywhere = layers(model), [layer for graph in graphs.values() for layer in layers(graph)]
     return [
         name
         for name in keep
-        if any(layer.startswith(name) for layer in there) or not any(layer.startswith(name) for layer in elsewhere)
+        if any(layer.startswith(name) for layer in there) or not any(layer.startswith(name) for layer in everywhere)
     ]
 
 
@@ -175,6 +230,8 @@ def _check_options(
     precision: str,
     calibration: str | os.PathLike[str] | None,
     keep: Collection[str],
+    margin: float | None,
+    report: str | os.PathLike[str] | None,
     fold_statistics: str | os.PathLike[str] | None,
     options: dict[str, Any],
 ) -> None:
@@ -188,6 +245,16 @@ def _check_options(
         raise InputError("calibration: int8 needs a calibration file; write one with: edgetalk data calibration")
     if keep and precision != "int8":
         raise InputError(f"keep: layers are kept in float in int8 alone, got precision {precision}")
+    if AUTO in keep and len(keep) > 1:
+        raise InputError(f"keep: got {', '.join(keep)}; {AUTO} chooses all of them, leave the others out")
+    for name, given in (("margin", margin), ("report", report)):
+        if given is not None and AUTO not in keep:
+            raise InputError(f"{name}: is of layers that are chosen; add --keep {AUTO}")
+    if margin is not None:
+        check_margin(margin)
+    for file in (out, *([] if report is None else [Path(report)])):
+        if not file.parent.is_dir():  # known before minutes of work
+            raise FileNotFoundError(errno.ENOENT, "No such folder", str(file.parent))
     if fold_statistics is not None and calibration is None:
         raise InputError(
             "calibration: statistics to fold come from a calibration file; write one with: edgetalk data calibration"
@@ -208,25 +275,23 @@ def _read_part(path: Path, role: str, wanted: str) -> tuple[onnx.ModelProto, Met
     return *read(part), wanted
 
 
-def _compare(reference: Runner, run: Run, samples: list[Feeds], family: str) -> dict[str, Any]:
-    """Return the gate's figures of what `run` makes of the samples, beside what the f32 graph makes of them.
+def _compare(wanted: list[Feeds], run: Run, samples: list[Feeds], family: str) -> dict[str, Any]:
+    """Return the gate's figures of what `run` makes of the samples, beside what the f32 graph made of them.
 
     Where a graph makes no landmarks, the mouth is where the family's crops have it. Graphs without a frame make unit
     vectors (of identity, of mouth and sound), which are compared instead.
     """
-    wanted, made = [reference(feeds) for feeds in samples], []
-    for feeds in samples:
-        made.append({name: value.copy() for name, value in run(feeds).items()})  # engines reuse their outputs
-    if "frame" not in reference.outputs:
+    made = [{name: value.copy() for name, value in run(feeds).items()} for feeds in samples]  # engines reuse them
+    outputs = list(wanted[0])
+    if "frame" not in outputs:
         vectors = [
-            np.concatenate([result[name] for result in results for name in reference.outputs])
-            for results in (wanted, made)
+            np.concatenate([result[name] for result in results for name in outputs]) for results in (wanted, made)
         ]
         return gate.compare_vectors(*vectors)
     want, got = (np.concatenate([result["frame"] for result in results]) for results in (wanted, made))
-    if "landmarks" not in reference.outputs:
+    if "landmarks" not in outputs:
         figures = gate.compare(want, got)
-        if "mel" in reference.inputs and family in TEMPLATES:
+        if "mel" in samples[0] and family in TEMPLATES:
             rows, columns = _mouth(TEMPLATES[family], want.shape[1])
             error = (want.astype(np.float64) - got)[:, rows, columns]
             figures["mouth_psnr"] = round(gate.psnr(float(np.square(error).mean())), 2)

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from .builder import PRECISIONS, build
+from .keep import MARGIN
 
 TENSORRT = ("compute_capability", "workspace", "timing_cache", "hardware", "version_compatible", "batch")
 
@@ -30,7 +31,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="LAYER",
-        help="int8: leave layers whose names begin so in float; may be given several times",
+        help="int8: leave layers whose names begin so in float; may be given several times. `auto` chooses as few as "
+        "let the gate pass with --margin",
+    )
+    parser.add_argument(
+        "--margin", type=float, help=f"--keep auto: by which SSIM has to lie above the gate's floor (default: {MARGIN})"
+    )
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE.csv", help="--keep auto: table to write, of what each layer costs"
     )
     parser.add_argument(
         "--fold-statistics",
@@ -59,23 +67,30 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     options = {name: getattr(args, name) for name in TENSORRT if getattr(args, name) is not None}
-    if args.out.suffix == ".plan" and sys.stderr.isatty():
-        options["progress"] = show
-    metadata = build(
-        args.model,
-        args.out,
-        precision=args.precision,
-        calibration=args.calibration,
-        keep=args.keep,
-        fold_statistics=args.fold_statistics,
-        **options,
-    )
-    if "progress" in options:
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    progress = show if sys.stderr.isatty() else None
+    try:
+        metadata = build(
+            args.model,
+            args.out,
+            precision=args.precision,
+            calibration=args.calibration,
+            keep=args.keep,
+            margin=args.margin,
+            report=args.report,
+            fold_statistics=args.fold_statistics,
+            progress=progress,
+            **options,
+        )
+    finally:
+        if progress is not None:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
     print(f"{args.out}  {metadata.engine['name']} {metadata.engine['version']}, {metadata.precision}")
-    print("against f32:  " + ", ".join(f"{name} {value}" for name, value in metadata.gate.items()))
+    kept = metadata.gate.get("kept", {})
+    print("against f32:  " + ", ".join(f"{name} {value}" for name, value in metadata.gate.items() if name != "kept"))
+    for layer, why in kept.items():
+        print(f"in float:     {layer}: {why}")
 
 
 def show(phase: str, done: int, steps: int) -> None:
-    """Write TensorRT's progress over the last line of the terminal; building on a board takes minutes."""
+    """Write the progress over the last line of the terminal: layers are tried, or TensorRT builds, for minutes."""
     print(f"\r{phase[:60]} {done}/{steps}\x1b[K", end="", file=sys.stderr, flush=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import onnx
 
 from edgetalk.errors import BackendError
 
-from .rewrite import channels_last, early_cast, late_bias, merge_predictors
+from .rewrite import AFTER, rewritten
 
 SMALL = 1024  # values; a smaller constant may be an epsilon or a bound, and is not worth a conversion
 
@@ -30,13 +31,14 @@ def version() -> str:
     return str(package().__version__).partition("-")[0]
 
 
-def write(model: onnx.ModelProto, path: Path, *, halve: bool) -> None:
+def write(model: onnx.ModelProto, path: Path, *, halve: bool, without: Collection[str] = ()) -> None:
     """Write the graph as `path` and the .bin beside it; its metadata is kept at ["framework", "edgetalk"].
 
-    `halve` stores float weights in 16 bits; the arithmetic stays what the metadata says.
+    `halve` stores float weights in 16 bits; the arithmetic stays what the metadata says. Rewrites named in `without`
+    are left out.
     """
     ov = package()
-    network = ov.Core().read_model(early_cast(merge_predictors(late_bias(channels_last(model)))).SerializeToString())
+    network = ov.Core().read_model(rewritten(model, AFTER, without).SerializeToString())
     if halve:
         _halve_weights(network)
     for i, node in enumerate(network.get_ordered_ops()):

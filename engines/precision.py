@@ -9,7 +9,7 @@ Names, inputs, outputs and metadata of the graph stay as they were.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -34,14 +34,6 @@ class Scale(NamedTuple):
 
     step: float
     dtype: type[np.signedinteger] | type[np.unsignedinteger] = np.int8
-
-
-class Loss(NamedTuple):
-    """What quantising one layer alone costs."""
-
-    layer: str
-    mse: float
-    """Mean squared error of the frames, in units of one 255th squared."""
 
 
 def layers(model: onnx.ModelProto) -> list[str]:
@@ -94,8 +86,9 @@ def to_int8(
     rest: str = "f32",
     unsigned: bool = False,
 ) -> onnx.ModelProto:
-    """Return the graph with all `layers` but those whose names begin with one of `keep` quantised to int8 as Q/DQ.
+    """Return the graph with all `layers` but those that `keep` names quantised to int8 as Q/DQ.
 
+    A name in `keep` is that of one layer, or what the names of several begin with.
     `rest` is the precision of all else: "fp16" for engines that take it as it is written, "f32" for those that
     choose it themselves. The activations' scales are calibrated on `samples`, feeds of the graph's inputs;
     `unsigned` gives those that are never negative 255 steps instead of 127, for OpenVINO alone. Raises InputError
@@ -105,7 +98,7 @@ def to_int8(
     for name in keep:
         if not any(layer.startswith(name) for layer in there):
             raise InputError(f"keep: no layer of the graph begins with {name!r}; it has {', '.join(there)}")
-    chosen = [layer for layer in there if not layer.startswith(tuple(keep))]
+    chosen = [layer for layer in there if layer not in keep and not layer.startswith(tuple(set(keep) - set(there)))]
     if not len(samples):
         raise InputError("calibration: got no sample, expected at least one")
     model = balance(model, samples, chosen)
@@ -214,30 +207,3 @@ def _quantized(weight: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
     scale = np.where(peak > 0, peak / Q_MAX, 1.0).astype(weight.dtype)
     whole = np.clip(np.round(weight / scale.astype(np.float32)), -Q_MAX, Q_MAX)
     return whole.astype(np.int8), scale.ravel()
-
-
-def sensitivity(
-    model: onnx.ModelProto,
-    samples: Sequence[Feeds],
-    only: Sequence[str] | None = None,
-    unsigned: bool = False,
-    progress: Callable[[Sequence[str]], Iterable[str]] = iter,
-) -> list[Loss]:
-    """Return what quantising each of `layers` (or `only` those) alone costs in `frame`, the costliest first.
-
-    It runs the graph once per layer and sample, so a few samples are enough. `progress` may wrap the walk over
-    the layers, as tqdm does.
-    """
-    reference = _frames(model, samples)
-    model = balance(model, samples, layers(model))
-    scale = scales(model, samples, unsigned)
-    losses = []
-    for name in progress(layers(model) if only is None else only):
-        frames = _frames(quantize(model, scale, [name]), samples)
-        losses.append(Loss(name, float(np.mean((frames - reference) ** 2))))
-    return sorted(losses, key=lambda loss: -loss.mse)
-
-
-def _frames(model: onnx.ModelProto, samples: Sequence[Feeds]) -> np.ndarray:
-    run = Runner(model)
-    return np.stack([run(feeds, ["frame"])["frame"] for feeds in samples]).astype(np.float32)

@@ -12,7 +12,7 @@ pattern is not found it changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -479,3 +479,19 @@ def _merge(graph: Graph, stem: str, name: str, width: int, group: Sequence[Predi
     graph.replace(group[0].first, nodes)
     gone = [node for predictor in group for node in predictor]
     graph.nodes = [node for node in graph.nodes if not any(node is other for other in gone)]
+
+
+Rewrite = Callable[[onnx.ModelProto], onnx.ModelProto]
+
+BEFORE: tuple[Rewrite, ...] = (sub_pixel, phase_grid, centre)
+"""What is done before a graph is quantised, in this order."""
+AFTER: tuple[Rewrite, ...] = (channels_last, late_bias, merge_predictors, early_cast)
+"""What is done after that."""
+
+
+def rewritten(model: onnx.ModelProto, rewrites: Sequence[Rewrite], without: Collection[str] = ()) -> onnx.ModelProto:
+    """Return the graph after each of `rewrites` but those whose names are in `without`: to see what one is worth."""
+    for rewrite in rewrites:
+        if rewrite.__name__ not in without:
+            model = rewrite(model)
+    return model
