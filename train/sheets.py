@@ -314,7 +314,7 @@ def main(arguments: list[str] | None = None) -> None:
     model = parser.add_mutually_exclusive_group(required=True)
     model.add_argument("--checkpoint", type=Path, help="written by: edgetalk train amnet")
     model.add_argument("--engine", help="written by: edgetalk build, or the name of a bundled one")
-    parser.add_argument("--data", type=Path, required=True, help="folder written by: edgetalk data announcers")
+    parser.add_argument("--data", type=Path, required=True, help="folder of: edgetalk data announcers, or filmed")
     parser.add_argument("--judge", type=Path, default=JUDGE, help="landmark judge (default: the bundled one)")
     parser.add_argument("--variants", nargs="*", default=[], metavar="NAME=FILE", help="checkpoints of variants.jpg")
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto; for checkpoints")

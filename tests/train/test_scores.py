@@ -1,7 +1,8 @@
 """Scores against independent references: scikit-image, scipy, numpy, and drawn faces whose truth is exact."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -241,6 +242,14 @@ def test_the_command_prints_a_table_and_writes_its_figures(trained, tmp_path, ca
     assert report["judge"]["error_on_true_frames"] == {"landmarks_px": 9.0} and len(report["checkpoint"]) == 64
     assert report["frames"] == 8 and report["size"] == report["compared_at"] == 64
     assert f"{report['mean']['ssim']:.4g}" in printed
+
+
+@pytest.mark.parametrize("terms", [{}, {"consent": "ada, on paper"}])
+def test_a_judge_of_drawn_faces_is_told_of_films(trained, footage, terms, monkeypatch, capsys):
+    monkeypatch.setattr(Footage, "load", lambda *args, **options: replace(footage, terms=terms))
+    monkeypatch.setattr(score_command, "JUDGE", Path(trained[trained.index("--judge") + 1]))
+    assert cli.main([*trained, "--limit", "4", "--no-detection"]) == 0
+    assert ("has seen drawn faces alone" in capsys.readouterr().err) == bool(terms)
 
 
 @pytest.mark.parametrize(

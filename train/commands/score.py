@@ -13,6 +13,7 @@ import math
 import re
 import shlex
 import sys
+import warnings
 from pathlib import Path
 
 from edgetalk.files import replacing
@@ -86,6 +87,12 @@ def _run_amnet(args: argparse.Namespace) -> None:
     judge, record = load(args.judge, device)
     extras = extras_of(args.lpips, args.fid, not args.no_detection, device)
     footage = Footage.load(args.data, size=args.at or checkpoint.size, device=args.device, spec=checkpoint.audio)
+    if footage.terms and args.judge == JUDGE:
+        warnings.warn(
+            "the bundled landmark judge has seen drawn faces alone: what it reads off filmed ones is worth what stands "
+            f"at (judge); one of your own: python -m edgetalk.train.landmarks --data {args.data} -o judge.safetensors",
+            stacklevel=2,
+        )
     report = score(
         checkpoint.network.to(device),
         footage,

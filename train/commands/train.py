@@ -1,4 +1,4 @@
-"""Train a network on drawn announcers; the same command goes on where it was stopped."""
+"""Train a network on drawn announcers or on filmed people; the same command goes on where it was stopped."""
 
 from __future__ import annotations
 
