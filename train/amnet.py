@@ -21,6 +21,7 @@ from edgetalk.errors import InputError
 
 from . import loop
 from .data import Footage
+from .dataset import together
 from .lite_student import Teacher, inherit, take_fuser
 from .losses import adversarial_loss, content_loss, discriminator_loss, geometry_loss, region_weight
 from .networks.amnet import VARIANTS, AMNet, Architecture
@@ -155,6 +156,8 @@ class AMNetRecipe:
         self.share = max(1, config.batch // loop.worker()[1])
         self.steps = config.geometry_first + (10**9 if config.clock else config.steps)
         device = footage.device
+        before = [load_checkpoint(path).training.get("terms", {}) for path in (config.start, config.teacher) if path]
+        self.terms = together([footage.terms, *before])
         self.network = AMNet(config.variant, (footage.spec.window, footage.spec.features), architecture)
         taught = config.teacher and config.teaching > 0
         self.teacher = Teacher(load_checkpoint(config.teacher), footage) if taught else None
@@ -298,7 +301,7 @@ class AMNetRecipe:
     def save_checkpoint(self, path: Path, **told: Any) -> None:
         """Write the averaged weights in half precision, the persons' neutral pictures and what was trained."""
         limits = {"pose": [round(angle, 3) for angle in self.footage.pose.abs().amax(0).tolist()]}
-        terms = {"terms": dict(self.footage.terms)} if self.footage.terms else {}
+        terms = {"terms": self.terms} if self.terms else {}
         tensors = {name: tensor.half() for name, tensor in self.average.tensors().items()}
         for name, picture in zip(self.footage.persons, self.footage.neutral_pictures(), strict=True):
             tensors[f"source.{name}"] = picture

@@ -139,6 +139,19 @@ def read_plan(path: Path) -> dict[str, Any]:
     return plan
 
 
+def together(terms: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """Return the terms of what was made of several sets: all consents and licences, the narrowest use.
+
+    Those of drawn persons are empty, and so is the result where there are no others.
+    """
+    told = [one for one in terms if one]
+    if not told:
+        return {}
+    every = {key: "; ".join(dict.fromkeys(one[key] for one in told if one[key])) for key in ("consent", "licence")}
+    uses = [one["use"] for one in told]
+    return every | {"use": next((use for use in uses if use != "any"), "any")}
+
+
 def packed(landmarks: np.ndarray) -> np.ndarray:
     """Return landmarks, fractions of the picture, as labels.npz holds them, uint16."""
     return np.clip((landmarks + 0.5) * 32768, 0, 65535).round().astype(np.uint16)

@@ -1,6 +1,7 @@
 """Data sets of announcers: what is promised holds in the files, and interruptions do no harm."""
 
 import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from edgetalk.train.announcers import CAST, Announcer, Controls, dataset, senten
 from edgetalk.train.announcers.landmarks import lip_gap
 from edgetalk.train.announcers.parallel import spread
 from edgetalk.train.announcers.plan import SETS, VOICE_NAMES, Plan, write_speech
-from edgetalk.train.dataset import TEST, TRAIN, describe, load
+from edgetalk.train.dataset import TEST, TRAIN, Script, describe, load
 
 FRAMES, SIZE = 150, 16
 
@@ -132,6 +133,15 @@ def test_h264_keeps_the_pictures(folder, tmp_path):
     error = np.mean((small.frames.astype(float) - raw.frames) ** 2)
     assert 10 * np.log10(255**2 / error) > 32
     assert np.array_equal(small.landmarks, raw.landmarks)
+
+
+def test_sets_from_before_their_plan_named_persons_are_read(folder, tmp_path):
+    with np.load(folder / "speech.npz") as file:
+        tables = dict(file)
+    plan = json.loads(str(tables.pop("plan")))
+    assert plan.pop("persons") == list(CAST)
+    np.savez(tmp_path / "speech.npz", plan=json.dumps(plan), **tables)
+    assert Script.read(tmp_path / "speech.npz").persons == tuple(CAST)
 
 
 def test_another_plan_or_size_is_refused(folder):

@@ -20,12 +20,13 @@ from edgetalk.reader import Reader
 from edgetalk.train import filmed, mesh
 from edgetalk.train.amnet import AMNetRecipe, Config
 from edgetalk.train.announcers import CAST, Announcer, motion
+from edgetalk.train.announcers import dataset as announcers
 from edgetalk.train.announcers.features import Controls
 from edgetalk.train.announcers.landmarks import lip_gap
 from edgetalk.train.announcers.plan import Plan, write_speech
 from edgetalk.train.announcers.visemes import SHAPES
 from edgetalk.train.data import Footage
-from edgetalk.train.dataset import TEST, TRAIN, describe, load
+from edgetalk.train.dataset import TEST, TRAIN, describe, load, together
 from edgetalk.train.networks.checkpoint import load_checkpoint
 from edgetalk.video import Writer
 
@@ -267,6 +268,8 @@ def test_a_set_that_is_there_stays_and_another_is_refused(films, made, tmp_path)
     write_speech(tmp_path, Plan("announcers-6", 60, 0), 1)
     with pytest.raises(InputError, match="or of announcers; choose another folder"):
         make((films[0], []), tmp_path)
+    with pytest.raises(InputError, match="'filmed', expected announcers; choose another folder"):
+        announcers.write(made[0])
 
 
 def test_it_is_trained_on_and_the_consent_goes_along(made, tmp_path):
@@ -280,6 +283,17 @@ def test_it_is_trained_on_and_the_consent_goes_along(made, tmp_path):
     read = load_checkpoint(tmp_path / "amnet.safetensors")
     assert read.training["terms"] == dataclasses.asdict(TERMS)
     assert read.persons == ("ada", "dan") and read.sources["ada"].shape == (32, 32, 3)
+    drawn = dataclasses.replace(footage, terms={})
+    start = str(tmp_path / "amnet.safetensors")
+    went_on = AMNetRecipe(Config(size=32, width=0.1, batch=2, images=2, start=start), drawn)
+    assert went_on.terms == dataclasses.asdict(TERMS)  # what was learnt from them is still in it
+
+
+def test_terms_of_several_sets_are_the_narrowest():
+    a = {"consent": "ada", "licence": "", "use": "any"}
+    b = {"consent": "dan", "licence": "CC BY-NC 4.0", "use": "non-commercial"}
+    assert together([a, {}, b, a]) == {"consent": "ada; dan", "licence": "CC BY-NC 4.0", "use": "non-commercial"}
+    assert together([{}, a]) == a and together([{}]) == {}
 
 
 @pytest.mark.parametrize(

@@ -208,5 +208,7 @@ def write_speech(folder: Path, plan: Plan, workers: int) -> None:
 
 
 def as_plan(told: dict[str, Any]) -> Plan:
-    """Return the plan of what read_plan has read."""
+    """Return the plan of what read_plan has read; InputError where that is of no announcers."""
+    if told["name"] not in SETS:
+        raise InputError(f"data set: got one called {told['name']!r}, expected announcers; choose another folder")
     return Plan(told["name"], told["frames"], told["seed"])
