@@ -98,8 +98,15 @@ def write(
         "settings": asdict(settings),
         "terms": asdict(terms),
     }
-    if _there(folder, asked):
-        return
+    if not _there(folder, asked):
+        _make(persons, folder, asked, settings, models, say)
+    if not (folder / "sheet.jpg").exists():
+        write_picture(folder / "sheet.jpg", sheet(folder))
+
+
+def _make(
+    persons: list[Person], folder: Path, asked: dict[str, Any], settings: Settings, models: Path | None, say: Say
+) -> None:
     parts = folder / "filmed.parts"
     parts.mkdir(parents=True, exist_ok=True)
     _begin(folder, parts / "asked.json", asked)
@@ -108,7 +115,6 @@ def write(
     _cut(folder, jobs, wanted, settings)
     _describe(folder, jobs, wanted, persons, asked)
     shutil.rmtree(parts)
-    write_picture(folder / "sheet.jpg", sheet(folder))
 
 
 def _there(folder: Path, asked: dict[str, Any]) -> bool:
