@@ -26,7 +26,12 @@ FILM = ("portrait", "track", "identity", "face_models")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("engine", help="engine of the step, or the name of a bundled model")
-    parser.add_argument("picture", nargs="?", type=Path, help="square crop of an aligned face, at least 64x64")
+    parser.add_argument(
+        "picture",
+        nargs="?",
+        type=Path,
+        help="square, at least 64x64: an upright face half as wide as it, eyes at 45 %% of its height",
+    )
     film = parser.add_argument_group("film, for networks that repaint one")
     film.add_argument("--video", type=Path, metavar="FILE", help="anything that FFmpeg reads")
     film.add_argument("--portrait", type=Path, metavar="PICTURE", help="the person whose face is painted")
