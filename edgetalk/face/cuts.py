@@ -1,6 +1,8 @@
 """Where a film cuts from one scene to another: where two pictures differ much, seen very small.
 
-Cross-fades are no cuts here, and a flash is two. What is done at a cut is in tracker.py, targets.py and film.py.
+Cross-fades and fades to black are no cuts here, and a flash is two. To take pictures on a straight line between two
+others for a cross-fade was tried: seen so small, a camera that pans makes such pictures as often. What is done at a
+cut is in tracker.py, targets.py and film.py.
 """
 
 from __future__ import annotations
