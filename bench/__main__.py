@@ -46,6 +46,20 @@ def roofline(args: argparse.Namespace, folder: Path) -> Got:
     return floors(**roofline.main(["--threads", str(args.threads), "--write", str(args.write)]))
 
 
+def gains(args: argparse.Namespace, folder: Path) -> Got:
+    from . import gains
+
+    gains.main(["--threads", str(args.threads), "--prepared", str(folder), "--write", str(args.write)])
+    return {}
+
+
+def throughput(args: argparse.Namespace, folder: Path) -> Got:
+    from . import throughput
+
+    throughput.main(["--threads", str(args.threads), "--prepared", str(folder), "--write", str(args.write)])
+    return {}
+
+
 def floors(groups: list[Any], peaks: dict[str, float]) -> Got:
     """Return how many times their floors all layers, and the residual convolutions, take."""
     [residual] = (group for group in groups if group.name.startswith("residual"))
@@ -96,7 +110,7 @@ def tests(args: argparse.Namespace, folder: Path) -> Got:
 
 
 PARTS: dict[str, Callable[[argparse.Namespace, Path], Got]] = {
-    part.__name__: part for part in (by_hand, roofline, lite, curve, tables, dubs, tests)
+    part.__name__: part for part in (by_hand, roofline, gains, throughput, lite, curve, tables, dubs, tests)
 }
 
 

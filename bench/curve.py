@@ -38,6 +38,8 @@ CALIBRATION = Path(__file__).parents[1] / "train" / "checkpoints" / "calibration
 VARIANTS: dict[str, dict[str, Any]] = {
     "f32": {"precision": "f32"},
     "bf16": {"precision": "bf16"},
+    "int8, last two stages bf16": {"precision": "int8", "keep": ["/header/header.1", "/header/header.2"]},
+    "int8, second upsampling bf16": {"precision": "int8", "keep": ["/header/header.1"]},
     "int8, last convolution bf16": {"precision": "int8", "keep": ["/header/header.2"]},
     "int8": {"precision": "int8"},
     "int8, folded statistics": {"precision": "int8", "fold_statistics": True},

@@ -14,11 +14,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 LIMIT = 1.05  # half way between as fast and a tenth slower
 LEVEL = 1e-3  # chance that the interval misses the true median, at one look
 LOOK = 20  # pairs between two looks at the interval
 PAIRS = 200
+FEWEST = 11  # pairs or turns of which the sign test gives an interval with ends at LEVEL
 FRAMES = 10  # of a block
 
 Block = Callable[[int], Sequence[float]]
@@ -47,7 +49,7 @@ class Verdict:
         return f"{self.ratio:.3f} times ({self.low:.3f} to {self.high:.3f}, {self.pairs} pairs)"
 
 
-def interval(values: Sequence[float], level: float = LEVEL) -> tuple[float, float]:
+def interval(values: Sequence[float] | NDArray[np.float64], level: float = LEVEL) -> tuple[float, float]:
     """Return the confidence interval of the median: the order statistics that it lies between but for `level`.
 
     Fewer values than that takes give an interval without end.
@@ -64,6 +66,15 @@ def judge(ratios: Sequence[float]) -> Verdict:
     """Return the verdict on the ratios of pairs."""
     low, high = interval(np.log(ratios))
     return Verdict(float(np.median(ratios)), math.exp(low), math.exp(high), len(ratios))
+
+
+def times(slow: Sequence[float], fast: Sequence[float]) -> list[float]:
+    """Return low, median and high of how many times longer the turns of one took than those of the other.
+
+    For a file: rounded. It takes FEWEST turns, or the interval is without end.
+    """
+    verdict = judge(np.divide(slow, fast).tolist())
+    return [round(value, 4) for value in (verdict.low, verdict.ratio, verdict.high)]
 
 
 def duel(first: Block, second: Block, expected: float = 1.0, frames: int = FRAMES, pairs: int = PAIRS) -> Verdict:
