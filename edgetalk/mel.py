@@ -172,9 +172,9 @@ def window_starts(n: int, spec: AudioSpec, fps: Fraction, first: int = 0) -> NDA
     return np.array([(i * step + offset).__floor__() for i in range(first, first + n)], np.int64)
 
 
-def windows(mel: Array, n: int, spec: AudioSpec, fps: Fraction) -> Array:
-    """Return the windows of the first n video frames, (n, T, F) float32, from all frames of a sound, (M, F)."""
-    index = window_starts(n, spec, fps)[:, None] + np.arange(spec.window) + 1
+def windows(mel: Array, n: int, spec: AudioSpec, fps: Fraction, first: int = 0) -> Array:
+    """Return the windows of n video frames from `first` on, (n, T, F) float32, from all frames of a sound, (M, F)."""
+    index = window_starts(n, spec, fps, first)[:, None] + np.arange(spec.window) + 1
     padded = np.concatenate([silence(spec)[None], mel, silence(spec)[None]])
     cut: Array = padded[np.clip(index, 0, len(mel) + 1)]
     return cut

@@ -77,7 +77,7 @@ def prepare(checkpoint: Path, *, form: str, whole: bool, size: int | None, batch
         read, units, terms = published_amnet.load(checkpoint), published_amnet.UNITS, published.LICENCES["amnet"]
     else:
         read, units = load_checkpoint(checkpoint), UNITS
-        terms = _of_films(read.training.get("terms", {}))
+        terms = published.of_films(read.training.get("terms", {}))
     network, audio = read.network, read.audio
     size = read.size if size is None else size
     reduction = network.reenactor.architecture.reduction
@@ -116,9 +116,3 @@ def prepare(checkpoint: Path, *, form: str, whole: bool, size: int | None, batch
         ]
     consent = read.training.get("terms", {}).get("consent", "")
     return Export(metadata, graphs, {name: picture.numpy() for name, picture in read.sources.items()}, terms, consent)
-
-
-def _of_films(told: dict[str, str]) -> published.Licence | None:
-    """Return the terms of the films that a checkpoint was trained on; None where they set none."""
-    licence, use = told.get("licence", ""), told.get("use", "any")
-    return published.Licence(licence or "as agreed with the filmed people", use) if licence or use != "any" else None

@@ -47,6 +47,13 @@ LICENCES = {
 }
 """Of the weights, by family. APB2FaceV2 (amnet) states none; those of ArcFace differ from file to file."""
 
+
+def of_films(told: dict[str, str]) -> Licence | None:
+    """Return the terms of the films that a checkpoint was trained on; None where they set none."""
+    licence, use = told.get("licence", ""), told.get("use", "any")
+    return Licence(licence or "as agreed with the filmed people", use) if licence or use != "any" else None
+
+
 SIGNATURES = {
     "wav2lip": "face_encoder_blocks.0.0.conv_block.0.weight",
     "syncnet": "face_encoder.0.conv_block.0.weight",

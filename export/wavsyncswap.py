@@ -26,6 +26,7 @@ from edgetalk.train.networks.arcface import ArcFace
 from edgetalk.train.networks.blocks import Conv, Transposed
 from edgetalk.train.networks.wavsyncswap import WavSyncSwap
 
+from . import published
 from .graph import Export, Graph
 from .onnx_file import from_pixels, to_pixels
 
@@ -187,8 +188,8 @@ def prepare(
     `identity` is the file of the extractor that it was trained with, left alone that which lies beside it.
     Raises FileNotFoundError, ModelError where a file is no such checkpoint or the two do not fit, and InputError.
     """
-    read, _ = store.load(store.existing(checkpoint), "wavsyncswap")
-    config = read.config
+    read, record = store.load(store.existing(checkpoint), "wavsyncswap")
+    config, terms = read.config, published.of_films(record.get("terms", {}))
     if size not in (None, config.size):
         raise InputError(f"size: got {size}, {checkpoint.name} was trained at {config.size} alone")
     network = rewritten(read)
@@ -208,7 +209,7 @@ def prepare(
     film = {"target": picture(config.size), "reference": picture(config.size), "identity": vector}
     mel = torch.rand(batch, AUDIO.window, AUDIO.features, generator=generator) * 8 - 4
     if whole:
-        return Export(metadata, [Graph("whole", Whole(network), {**film, "mel": mel}, ["frame"])], {})
+        return Export(metadata, [Graph("whole", Whole(network), {**film, "mel": mel}, ["frame"])], {}, terms)
     source = Source(network)
     with torch.no_grad():
         made = source(*film.values())
@@ -223,6 +224,7 @@ def prepare(
             Graph("step", Step(network), {**features, "mel": mel}, ["frame"]),
         ],
         {},
+        terms,
     )
 
 

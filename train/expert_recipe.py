@@ -63,6 +63,8 @@ class ExpertRecipe:
     ) -> None:
         loop.refuse_several()
         self.data, self.stretch, self.seed, self.network_config = data, stretch, seed, network_config
+        self.terms = data.terms
+        """Of the filmed people that it learns from; empty of drawn ones."""
         self.config = {"family": self.family, "seed": seed, **config}
         self.network = network.to(data.device, memory_format=torch.channels_last)
         self.head = head.to(data.device)  # thrown away in the end
@@ -79,7 +81,8 @@ class ExpertRecipe:
     def record(self) -> dict[str, Any]:
         """What a checkpoint says of its training."""
         seconds, steps = self.stretch.spent.tolist()
-        return {"seed": self.seed, "seconds": round(seconds, 1), "steps": int(steps)}
+        terms = {"terms": self.terms} if self.terms else {}
+        return {"seed": self.seed, "seconds": round(seconds, 1), "steps": int(steps), **terms}
 
     def losses(self, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of a batch and what it is made of, by name."""

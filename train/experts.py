@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import loop, program
+from .dataset import together
 from .expert_recipe import ExpertRecipe, pictures
 from .identity_expert import BATCH, IdentityRecipe, score_identity
 from .networks import arcface, store
@@ -37,8 +38,8 @@ def good_enough(kind: str, scores: dict[str, float]) -> bool:
 
 
 def wait_for(data: Swaps, ready, patience: float) -> None:
-    """Refresh `data` until `ready(data)` or until `patience` seconds have passed."""
-    until = time.monotonic() + patience
+    """Refresh `data` until `ready(data)` or until `patience` seconds have passed; films are there or not."""
+    until = time.monotonic() + (0 if data.filmed else patience)
     while not ready(data) and time.monotonic() < until:
         time.sleep(1)
         data.refresh()
@@ -68,10 +69,13 @@ def begun_recipe(args: argparse.Namespace, data: Swaps, stretch: Stretch) -> Exp
     if args.kind == "identity":
         wait_for(data, lambda d: "still_person" in d and len(d.rows) >= args.enough, args.patience)
         config = arcface.Config(width=args.width, size=args.size, parameters=data["still_parameters"].shape[1])
-        return IdentityRecipe(data, stretch, args.seed, config, args.people, args.batch or BATCH)
+        people = data.strangers if data.filmed else args.people
+        return IdentityRecipe(data, stretch, args.seed, config, people, args.batch or BATCH)
     wait_for(data, lambda d: d.clips >= args.enough, args.patience)
-    begun = store.load(args.begun, "syncnet")[0] if args.begun else None
-    return SyncRecipe(data, stretch, args.seed, args.width, args.batch or CLIPS, args.grey, begun)
+    begun, told = store.load(args.begun, "syncnet") if args.begun else (None, {})
+    recipe = SyncRecipe(data, stretch, args.seed, args.width, args.batch or CLIPS, args.grey, begun)
+    recipe.terms = together([data.terms, told.get("terms", {})])
+    return recipe
 
 
 def held_out_scores(args: argparse.Namespace, network, device: str) -> dict[str, float]:
@@ -80,7 +84,7 @@ def held_out_scores(args: argparse.Namespace, network, device: str) -> dict[str,
     test = Swaps(args.data, args.speech, device, "test", clips=not identity, stills=identity)
     wait_for(test, lambda d: ("still_person" if identity else "clip_own") in d, args.patience)
     if identity:
-        return score_identity(network, test, LOOKS, POSES)
+        return score_identity(network, test, LOOKS, POSES, test.strangers)
     valid = Swaps(args.data, args.speech, device, "valid", stills=False)
     wait_for(valid, lambda d: d.clips > 0, args.patience)
     scores = score_sync(network, valid)  # what FLOORS are about: an expert without would be refused for ever
@@ -104,7 +108,7 @@ def main(arguments=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=["identity", "sync", "landmarks"])
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--speech", type=Path, required=True)
+    parser.add_argument("--speech", type=Path, help="sentences of a drawn set; filmed people have their own")
     length = parser.add_mutually_exclusive_group(required=True)
     length.add_argument("--seconds", type=float, default=0.0, help="training time in all; the processor's without GPU")
     length.add_argument("--steps", type=int, help="steps in all, instead of seconds: the same on every machine")
@@ -112,7 +116,7 @@ def main(arguments=None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--width", type=float, default=0.4375)
     parser.add_argument("--size", type=int, default=112, help="side of the picture that an identity expert sees")
-    parser.add_argument("--people", type=int, default=1000)
+    parser.add_argument("--people", type=int, default=1000, help="who are drawn; of films it is known")
     parser.add_argument("--enough", type=int, default=200, help="stills of persons, or clips, to wait for")
     parser.add_argument("--patience", type=float, default=90, help="seconds to wait for them")
     parser.add_argument("--batch", type=int, default=0, help="stills or clips per step; 0 takes the usual number")

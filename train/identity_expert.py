@@ -59,8 +59,9 @@ def some_faces(data: Swaps, count: int) -> tuple[Tensor, Tensor]:
     frames, persons = [data["still_frames"][rows]], [data["still_person"][rows]]
     if data.clips:
         clip, frame = (torch.randint(n, (count // 2,), device=device) for n in (data.clips, FRAMES))
-        half = count // 4
-        for name, column, part in (("own", 0, slice(half)), ("swap", 1, slice(half, None))):
+        shown = data.renderings
+        for column, name in enumerate(shown):
+            part = slice(column * (count // 4), count // 4 if name != shown[-1] else None)
             frames.append(data[f"clip_{name}"][clip[part], frame[part]])
             persons.append(data["clip_meta"][clip[part], column])
     return torch.cat(frames), torch.cat(persons)
@@ -134,9 +135,16 @@ def embed(network: arcface.ArcFace, frames: Tensor, chunk: int = 512) -> Tensor:
         return torch.cat([network(aligned(pictures(part), size)) for part in frames.split(chunk)]).float()
 
 
-def score_identity(network: arcface.ArcFace, test: Swaps, looks: int, poses: int) -> dict[str, float]:
-    """Verify and retrieve unseen people across outfits: area under the curve, rate at 1 % false matches, top-1."""
-    vectors = embed(network, test["still_frames"])
+def score_identity(
+    network: arcface.ArcFace, test: Swaps, looks: int, poses: int, strangers: int = 0
+) -> dict[str, float]:
+    """Verify and retrieve unseen people across outfits: area under the curve, rate at 1 % false matches, top-1.
+
+    They are those who are numbered from `strangers` on; all of the test where these are fewer than two.
+    """
+    unseen = test["still_person"] >= strangers
+    few = len(set(test["still_person"][unseen].tolist())) < 2
+    vectors = embed(network, test["still_frames"] if few else test["still_frames"][unseen])
     # Stills lie person by person, look by look.
     vectors = vectors.view(-1, looks, poses, vectors.shape[-1])
     people = len(vectors)

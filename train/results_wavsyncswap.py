@@ -115,7 +115,7 @@ def sections(folder: Path, link: str) -> dict[str, str]:
         "WavSyncSwap against the exact swap": "Lip gap r and amplitude are of the drawn mouth, identity is by the "
         "judge, colour error is of 255 within the face. All rows are held against the swap; Wav2Lip swaps nothing, so "
         "its pictures can be no nearer to it than the unchanged target is.\n\n"
-        + "\n\n".join([_tables(report, "swap truth"), _asked(report), made]),
+        + "\n\n".join([_tables(report, "beyond the paper"), _asked(report), made]),
         "WavSyncSwap, Fig. 2: one frame by each method": figure(
             "wavsyncswap.jpg", "Source, target, truth, Wav2Lip (W), SimSwap (S), cascades, ours; the target's own sound"
         ),

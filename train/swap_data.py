@@ -4,12 +4,14 @@
 `python -m edgetalk.train.swap_data draw --speech speech.npz -o DIR --seconds 120` draws from it on any machine with
 numba. Drawing stops at its time limit: stills and test clips come first, training clips go on until the end.
 `Swaps` keeps a folder of them on a device. The same motion drawn under the source's face is the truth of a swap, which
-no filmed data has. `python -m edgetalk.train.swap_data scene -o DIR` draws a film to dub (swap_scene.py).
+no filmed data has: `python -m edgetalk.train.swap_data filmed FILM_OR_FOLDER … -o DIR` cuts the same files without it
+out of films (swap_films.py). `python -m edgetalk.train.swap_data scene -o DIR` draws a film to dub (swap_scene.py).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import os
 import time
@@ -17,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -46,6 +49,8 @@ and in known voices, those of "test" are unseen and in an unseen voice."""
 STILLS_PER_JOB = 8
 SHARE = 16
 """One in so many sentences in known voices is kept unseen."""
+RECORD = "films.json"
+"""What a whole set of filmed people has beside its clips: who is in it, and how it was divided."""
 
 
 @dataclass(frozen=True)
@@ -334,17 +339,32 @@ def draw(
         )
 
 
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """Return the record of a whole set of filmed people, None where the folder holds none; InputError if damaged."""
+    path = folder / RECORD
+    if not path.exists():
+        return None
+    try:
+        record: dict[str, Any] = json.loads(path.read_text())
+        if record["format"] == 1 and record["asked"]["terms"] and record["people"]:
+            return record
+        raise KeyError("format")
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path} is no record of filmed people, or it is damaged; make the set again") from None
+
+
 class Swaps:
-    """Drawn pictures on a device, as uint8, grown by `refresh` while drawing goes on.
+    """Drawn or filmed pictures on a device, as uint8, grown by `refresh` while drawing goes on.
 
     Frames of clip c are rows c * FRAMES … of `own` and `swap`; stills of a person are the rows listed for it in `rows`.
-    What has not been drawn yet is no error before it is asked for.
+    What has not been drawn yet is no error before it is asked for. Filmed people bring their sound, have no `swap`, and
+    are all there; `speech_file` is None for them. Raises InputError where the folder is of the other kind.
     """
 
     def __init__(
         self,
         folder: Path,
-        speech_file: Path,
+        speech_file: Path | None,
         device: str,
         split: str = "train",
         clips: bool = True,
@@ -354,7 +374,22 @@ class Swaps:
         self.limit = limit  # clips at most
         self.folder, self.device, self.split = Path(folder), device, split
         self.kinds = [kind for kind, wanted in (("still", stills), ("clip", clips)) if wanted]
-        self.speech_file, self.speech = speech_file, read_speech(speech_file)
+        record = read_record(self.folder)
+        self.filmed = record is not None
+        """Whether they are of filmed people."""
+        self.terms: dict[str, str] = {} if record is None else record["asked"]["terms"]
+        """What filmed people agreed to; it goes into every checkpoint."""
+        self.strangers = FIRST["valid"] if record is None else sum(bool(p["train"]) for p in record["people"].values())
+        """The first number of persons whom training does not see."""
+        if self.filmed and speech_file is not None:
+            raise InputError(f"{folder}: holds filmed people, whose sound is in their clips; leave --speech out")
+        if not self.filmed and speech_file is None:
+            raise InputError(
+                f"{folder}: has no {RECORD}, expected a whole set of filmed people; give the command that makes it "
+                "again, or for a drawn set its sentences with --speech"
+            )
+        self.speech_file = speech_file
+        self.speech = [] if speech_file is None else read_speech(speech_file)
         self.rows: dict[int, np.ndarray] = {}
         self.seen: set[str] = set()
         self.arrays: dict[str, list] = {}
@@ -375,10 +410,12 @@ class Swaps:
                 self.seen.add(path.name)
                 kind = path.name.split("-")[1]
                 if kind == "clip":
-                    said, first, other = arrays["meta"][0, 2:]
-                    arrays |= self._heard("", int(said), int(first))
-                    if self.split == "test":
-                        arrays |= self._heard("other_", int(other), 0)
+                    said, first, other = map(int, arrays["meta"][0, 2:])
+                    if self.filmed:
+                        arrays |= self._paired(said, other) if self.split == "test" else {}
+                    else:
+                        arrays |= self._heard("", said, first)
+                        arrays |= self._heard("other_", other, 0) if self.split == "test" else {}
                 for name, array in arrays.items():
                     self.arrays.setdefault(f"{kind}_{name}", []).append(torch.from_numpy(array))
         if new:
@@ -396,13 +433,23 @@ class Swaps:
             f"{prefix}sync": spoken.heard(SYNC_SPEC, first + FRAMES)[None, first:].astype(np.float16),
         }
 
+    def _paired(self, source: int, other: int) -> dict[str, np.ndarray]:
+        """Return the first frame of one filmed test clip, and what is heard in another."""
+        first, sounding = (_read(self.folder / f"test-clip-{number:05d}.npz") for number in (source, other))
+        return {"source": first["own"][:, 0], "other_mel": sounding["mel"], "other_sync": sounding["sync"]}
+
     def __getitem__(self, name: str):
         """The tensor of that name: "still_frames", "still_person", "clip_own" (clips, FRAMES, 96, 96, 3), …
 
-        Raises InputError where no such file has been drawn.
+        Raises InputError where no such file has been drawn, and where it is asked of filmed people what is not known.
         """
         if name not in self.arrays:
             kind, _, field = name.partition("_")
+            if self.filmed:
+                raise InputError(
+                    f"{self.folder}: got filmed people, expected some that have {field!r} in a {kind} of "
+                    f"{self.split!r}; take drawn ones: python -m edgetalk.train.swap_data draw"
+                )
             raise InputError(
                 f"{self.folder}: got no file {self.split}-{kind}-*.npz, expected some that hold {field!r}; draw them "
                 f"with: python -m edgetalk.train.swap_data draw --speech {self.speech_file} -o {self.folder}"
@@ -411,6 +458,11 @@ class Swaps:
 
     def __contains__(self, name: str) -> bool:
         return name in self.arrays
+
+    @property
+    def renderings(self) -> tuple[str, ...]:
+        """What each clip shows: its person, and where they are drawn the source in his place; see `clip_meta`."""
+        return ("own",) if self.filmed else ("own", "swap")
 
     @property
     def clips(self) -> int:
@@ -452,8 +504,30 @@ def main(arguments=None) -> None:
     scene.add_argument("--target", default="dan", help="announcer who is filmed")
     scene.add_argument("--portrait", default="finn", help="announcer whose face it gets")
     scene.add_argument("--seconds", type=float, help="length of the film (default: of its sentence)")
+    filmed = commands.add_parser("filmed", help="clips and stills of filmed people")
+    filmed.add_argument("films", type=Path, nargs="+", metavar="FILM_OR_FOLDER",
+                        help="a film is a person, and so is a folder of films within a folder")  # fmt: skip
+    filmed.add_argument("-o", type=Path, required=True, metavar="DIR", help="the same command goes on")
+    filmed.add_argument(
+        "--consent", required=True, metavar="NOTE", help="who agreed, and when, that face and voice are trained on"
+    )
+    filmed.add_argument("--licence", default="", help="licence of the films, which the weights will be under, too")
+    filmed.add_argument(
+        "--use", choices=("any", "non-commercial"), default="any", help="what weights of these films may be used for"
+    )
+    filmed.add_argument("--seed", type=int, default=0, help="another seed, other people in the test")
+    filmed.add_argument("--clips", type=int, help="of a person at most, evenly spread (default: all)")
+    filmed.add_argument("--face-models", type=Path, metavar="FOLDER", help="of the two networks that find faces")
+    filmed.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
     args = parser.parse_args(arguments)
-    if args.command == "scene":
+    if args.command == "filmed":
+        from .filmed import Terms
+        from .swap_films import told, write
+
+        terms = Terms(args.consent, args.licence, args.use)
+        record = write(args.films, args.o, terms, args.seed, args.clips, args.face_models, args.workers)
+        print(f"{args.o}: {told(record)}")
+    elif args.command == "scene":
         from .swap_scene import write_scene
 
         write_scene(args.o, args.target, args.portrait, args.seconds)

@@ -1,8 +1,8 @@
 """How a generator of swapped or spoken faces is trained (§2.4): the schedule and its presets, and what one step does.
 
-Preset `paper` is Eq. 5 as printed. Preset `default` adds the exact truth of a swap, which drawn faces have, a warm-up
-on pixels, skips conditioned on the identity and a reference other than the current frame. WavSyncSwap and its baselines
-(wav2lip.py, simswap.py) are trained by it. Leaves out the experts (experts.py).
+Preset `paper` is Eq. 5 as printed. Preset `default` adds the exact truth of a swap, which drawn faces have and filmed
+ones have not, a warm-up on pixels, skips conditioned on the identity and a reference other than the current frame.
+WavSyncSwap and its baselines (wav2lip.py, simswap.py) are trained by it. Leaves out the experts (experts.py).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from edgetalk.errors import InputError
 
 from . import loop
 from .announcers.visemes import AXES
+from .dataset import together
 from .expert_recipe import autocast, pictures
 from .experts import good_enough, wait_for
 from .identity_expert import aligned, embed
@@ -138,20 +139,32 @@ def checked(config: Config) -> Config:
     return config
 
 
+def of_films(config: Config, folder: Path) -> Config:
+    """Return a schedule for the filmed people in `folder`; InputError where it learns from what they lack."""
+    cures = {"truth": "--no-truth"} if config.truth and config.swaps else {}
+    cures |= {"shape": "--shape 0"} if config.shape else {}
+    if cures:
+        raise InputError(
+            f"{folder}: holds filmed people, and the schedule's {' and '.join(cures)} would learn from drawings, which "
+            f"they do not have; give {' '.join(cures.values())}, or --preset paper to wavsyncswap"
+        )
+    return config
+
+
 class Batch(NamedTuple):
     """What one step sees; the rows of the five-frame clips come last."""
 
     target: Tensor
     reference: Tensor
     true: Tensor
-    """The target itself, or the truth of the swap."""
+    """The target itself, or the truth of the swap; of filmed people the target."""
     identity: Tensor
     """(B, 512) of a still of the source in other hair and clothes."""
     mel: Tensor
     swapped: Tensor
     """(B,) bool: the source is another person."""
     mouth: Tensor
-    """(B, 7): the drawn mouth's shape."""
+    """(B, 7): the drawn mouth's shape; (B, 0) of filmed people."""
     sync: Tensor
     """(clips, 16, 80): what the lip-sync expert hears of each clip."""
 
@@ -187,7 +200,8 @@ class SwapRecipe:
         compiled: bool = False,
     ) -> None:
         loop.refuse_several()
-        self.settings, self.data, self.experts, self.until = checked(config), data, experts, until
+        self.settings = of_films(checked(config), data.folder) if data.filmed else checked(config)
+        self.data, self.experts, self.until = data, experts, until
         torch.manual_seed(config.seed)
         device = data.device
         self.config: dict[str, Any] = {k: v for k, v in asdict(config).items() if k != "images"}
@@ -209,13 +223,14 @@ class SwapRecipe:
         self.expert = self._expert("sync", "syncnet")
         self.judge = self._expert("identity", "arcface")
         try:  # below its floor it still tells the generator who is wanted, but gives no loss
-            extractor, _ = store.load(experts / "identity-a.safetensors", "arcface")
+            extractor, record = store.load(experts / "identity-a.safetensors", "arcface")
         except FileNotFoundError:
             raise InputError(
                 f"{experts}: has no identity-a.safetensors, expected the identity expert; "
                 "train it with: python -m edgetalk.train.experts identity"
             ) from None
         self.extractor = extractor.to(device, memory_format=torch.channels_last).requires_grad_(False)
+        self.terms = together(told.get("terms", {}) for told in ({"terms": data.terms}, self.before, record))
         self.looked = time.monotonic()
         self.vectors = torch.empty(0)
         self._look()
@@ -298,19 +313,25 @@ class SwapRecipe:
         away = torch.randint(c.far, FRAMES - c.far + 1, (c.singles + len(clips),), generator=rng)
         away = torch.cat([away[: c.singles], away[c.singles :].repeat_interleave(five)])
         person = torch.arange(c.singles + len(clips)) % 2 == 0
-        if c.alternate or not c.swaps:  # without truth a swap has no loss before the experts
-            person = torch.full_like(person, c.swaps and number % 2 == 1 and bool(c.truth or self.expertise))
+        if c.alternate or not c.swaps:
+            person = torch.full_like(person, c.swaps and number % 2 == 1)
+        if not (c.truth or self.expertise):  # without truth a swap has no loss before the experts
+            person = torch.zeros_like(person)
         swapped = torch.cat([person[: c.singles], person[c.singles :].repeat_interleave(five)])
         pick = torch.randint(self.stills.shape[1], (len(clip),), generator=rng)
         move = lambda t: t.to(data.device, non_blocking=True)  # noqa: E731
         clip, frame, away, swapped, pick = map(move, (clip, frame, away, swapped, pick))
-        who = torch.where(swapped, data["clip_meta"][clip, 1], data["clip_meta"][clip, 0])
-        own = data["clip_own"][clip, frame]
-        true = torch.where(swapped[:, None, None, None], data["clip_swap"][clip, frame], own)
+        own, shown = data["clip_own"][clip, frame], data["clip_meta"][clip, 0]
+        if data.filmed:  # the source is anybody else: people are numbered from 0 on
+            further = torch.randint(1, len(data.rows), (len(clip),), generator=rng)
+            source, true, mouth = (shown + move(further)) % len(data.rows), own, own.new_zeros(len(clip), 0)
+        else:
+            source, mouth = data["clip_meta"][clip, 1], data["clip_mouth"][clip, frame]
+            true = torch.where(swapped[:, None, None, None], data["clip_swap"][clip, frame], own)
+        who = torch.where(swapped, source, shown)
         return Batch(
             pictures(own), pictures(data["clip_own"][clip, (frame + away) % FRAMES]), pictures(true),
-            self.vectors[self.stills[who, pick]], louder(data["clip_mel"][clip, frame].float()), swapped,
-            data["clip_mouth"][clip, frame],
+            self.vectors[self.stills[who, pick]], louder(data["clip_mel"][clip, frame].float()), swapped, mouth,
             data["clip_sync"][move(clips), move(starts)].float(),
         )  # fmt: skip
 
@@ -364,8 +385,9 @@ class SwapRecipe:
         elif not bool(batch.swapped.all()):  # swapped frames have no truth: Eq. 5 without its first term
             losses["L_L1"] = pixel_loss(frames[~batch.swapped], batch.true[~batch.swapped], self.weight)
         if config.keep and made.share is not None and made.kept is not None:
-            own = (~batch.swapped)[:, None, None, None] & (self.network.seen > 0)
-            losses["keep"] = keep_loss(made.share, made.kept, batch.true, own)
+            own = (~batch.swapped if config.truth else torch.ones_like(batch.swapped))[:, None, None, None]
+            true = batch.true if config.truth else batch.target
+            losses["keep"] = keep_loss(made.share, made.kept, true, own & (self.network.seen > 0))
         if config.shape and made.heard is not None:
             with autocast(self.data.device):
                 read = self.mouth_head(made.heard.flatten(1))
@@ -449,6 +471,7 @@ class SwapRecipe:
             images=self.before.get("images", 0) + int(self.clock[1]),
             seconds=round(self.before.get("seconds", 0.0) + float(self.clock[0]), 1),
             clips=self.data.clips,
+            **({"terms": self.terms} if self.terms else {}),
         )
 
 
@@ -465,7 +488,7 @@ def train_generator(recipe: SwapRecipe, run: Path) -> int:
     return reached
 
 
-def footage(data: Path, speech: Path, clips: int) -> Swaps:
+def footage(data: Path, speech: Path | None, clips: int) -> Swaps:
     """Return the clips and stills of a folder in which drawing may go on, as soon as there are twice `clips`.
 
     After two minutes it takes what there is; InputError where that is nothing.
@@ -488,8 +511,8 @@ def generator_command(kind: type[SwapRecipe], preset: Config) -> tuple[Any, Any]
     """Return `configure` and `run` of a command that trains one generator on data and experts that are there."""
 
     def configure(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--data", type=Path, required=True, help="clips and stills: swap_data draw")
-        parser.add_argument("--speech", type=Path, required=True, help="sentences: swap_data speech")
+        parser.add_argument("--data", type=Path, required=True, help="clips and stills: swap_data draw, or filmed")
+        parser.add_argument("--speech", type=Path, help="sentences of a drawn set: swap_data speech")
         parser.add_argument("--experts", type=Path, required=True, help="folder of identity-a and sync-a")
         parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the run; the same command resumes")
         parser.add_argument("--begun", type=Path, help="checkpoint to begin with, of the same width")

@@ -4,6 +4,8 @@ Every number stands beside its ceiling (the truth measured by the same judge), i
 shuffled sound. Protocols: `paper`, the target's own sound and the current frame as reference; `new`, another sentence
 and the clip's first frame as reference, the honest one. The source is one still. Identity-b, sync-b and the landmark
 network judge; what ends in _a was measured by the experts trained against. `edgetalk score wavsyncswap` is the command.
+Of filmed people nobody knows the truth: what is measured against it is left out, and named (LEFT_OUT). Their landmarks
+are those of the face mesh, in protocol `paper` alone: with its own sound, a mouth should be where the target's is.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgetalk.errors import InputError
+from edgetalk.errors import BackendError, InputError
 
 from .expert_recipe import autocast, pictures
 from .identity_expert import embed
@@ -29,6 +31,7 @@ from .picture import write_picture
 from .scores.measures import MOUTH, frechet, landmark_error, pearson, psnr, ssim
 from .scores.sharpness import cpbd
 from .swap_data import FRAMES, LOOKS, POSES, SIZE, Swaps
+from .swap_mesh import MeshReader
 from .sync_expert import sync_offsets, sync_vectors
 
 BARS = {"psnr": 25.0, "ssim": 0.82, "retrieval_share": 0.8, "nearest_target": 0.05, "gap_r": 0.65, "gap_ratio": 0.5,
@@ -37,6 +40,11 @@ BARS = {"psnr": 25.0, "ssim": 0.82, "retrieval_share": 0.8, "nearest_target": 0.
 GPU_BARS = {"psnr": 26.5, "ssim": 0.86, "retrieval_share": 0.9, "nearest_target": 0.03, "gap_r": 0.75,
             "gap_ratio": 0.65, "colour": 3.0, "offset_within_1": 0.95}  # fmt: skip
 """What is asked of one trained on a GPU."""
+LEFT_OUT = dict.fromkeys(
+    ("psnr", "ssim", "colour", "sharp", "gap_r", "gap_ratio"),
+    "filmed people have no picture of the swap to compare with",
+)
+"""What is not measured on filmed people, and why; nor is there a row `truth`, nor are there bars."""
 EVERY = 5
 """Pictures and identities are measured on every fifth frame, lips and sync on all."""
 
@@ -60,11 +68,16 @@ def sharpness(frames: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Truth:
-    """What a method should have made, whether it swaps faces or not: uint8 clips, their landmarks and their sound."""
+    """What a method should have made, whether it swaps faces or not: uint8 clips, their landmarks and their sound.
+
+    Of filmed people `clips` are unknown; `real` clips are what pictures should look like as a whole (FID).
+    """
 
     sync: Tensor
-    clips: Tensor
-    landmarks: Tensor
+    clips: Tensor | None
+    landmarks: Tensor | None
+    """(C, FRAMES, 106, 2), fractions of the picture."""
+    real: Tensor
 
 
 @dataclass
@@ -74,6 +87,8 @@ class Judge:
     test: Swaps
     experts: Path
     inception: Callable[[Tensor], Tensor] | None = None
+    mesh: Callable[[Tensor], Tensor] | None = None
+    """Landmarks (C, F, 106, 2) of uint8 clips of filmed people, NaN where no face is seen."""
     both: bool = False
     """Measure with the experts that were trained against, too, where there are others."""
     identities: dict[str, Any] = field(default_factory=dict)
@@ -100,7 +115,10 @@ class Judge:
         place = {person: i for i, person in enumerate(people)}
         self.target = np.array([place[p] for p in meta[:, 0]])
         self.source = np.array([place[p] for p in meta[:, 1]])
-        self.source_still = torch.tensor([test.rows[p][0] for p in meta[:, 1]], device=device)
+        if test.filmed:  # first frames of other clips
+            self.sources = test["clip_source"]
+        else:
+            self.sources = test["still_frames"][torch.tensor([test.rows[p][0] for p in meta[:, 1]], device=device)]
 
     def _gallery(self, network: Any) -> Tensor:
         vectors = embed(network, self.test["still_frames"]).view(-1, LOOKS, POSES, network.config.identity)
@@ -124,9 +142,14 @@ class Judge:
         some = made[:, ::EVERY]
         luma = (some.float() @ torch.tensor([0.299, 0.587, 0.114], device=made.device)).flatten(0, 1).cpu().numpy()
         out = {"cpbd": float(np.nanmean([cpbd(frame, 32) for frame in luma]))}
-        out |= self._pictures(some, truth.clips[:, 1::EVERY])
+        if self.inception:
+            out["fid"] = self._fid(some, truth.real[:, 1::EVERY])
+        if truth.clips is not None:
+            out |= self._pictures(some, truth.clips[:, 1::EVERY])
         out |= self._who(some)
-        if self.landmarker is not None:
+        if self.mesh is not None and truth.clips is None and truth.landmarks is not None:
+            out |= moved(self.mesh(made), truth.landmarks[:, 1:])
+        if self.landmarker is not None and truth.clips is not None and truth.landmarks is not None:
             out |= self._lips(made, truth.clips[:, 1:], truth.landmarks[:, 1:].float())
         for name, network in self.syncs.items():
             face, audio = sync_vectors(network, made, truth.sync[:, 1:])
@@ -139,7 +162,6 @@ class Judge:
     def _pictures(self, made: Tensor, truth: Tensor) -> dict[str, float]:
         mask = face_mask(made.device)
         rows: dict[str, list[Tensor]] = {"psnr": [], "ssim": [], "colour": [], "sharp": []}
-        clouds: list[list[Tensor]] = [[], []]
         for one, other in zip(made, truth, strict=True):
             a, b = pictures(one), pictures(other)
             rows["psnr"].append(psnr(a, b).clamp(max=60))
@@ -147,13 +169,15 @@ class Judge:
             mean = [(x * mask).sum((2, 3)) / mask.sum() for x in (a, b)]
             rows["colour"].append(255 * (mean[0] - mean[1]).abs().mean(1))
             rows["sharp"].append(sharpness(a) / sharpness(b))
-            if self.inception:
-                for cloud, frames in zip(clouds, (one, other), strict=True):
-                    cloud.append(self.inception(frames.permute(0, 3, 1, 2)).float().cpu())
-        out = {name: float(torch.cat(values).mean()) for name, values in rows.items()}
-        if self.inception:
-            out["fid"] = frechet(*(torch.cat(cloud).numpy() for cloud in clouds))
-        return out
+        return {name: float(torch.cat(values).mean()) for name, values in rows.items()}
+
+    def _fid(self, made: Tensor, real: Tensor) -> float:
+        assert self.inception is not None
+        clouds = [
+            torch.cat([self.inception(clip.permute(0, 3, 1, 2)).float().cpu() for clip in clips]).numpy()
+            for clips in (made, real)
+        ]
+        return frechet(*clouds)
 
     def _who(self, made: Tensor) -> dict[str, float]:
         out = {}
@@ -182,6 +206,15 @@ class Judge:
             "lmd": float(landmark_error(found, marks).mean()),
             "lmd_m": float(landmark_error(found, marks, MOUTH).mean()),
         }  # fmt: skip
+
+
+def moved(made: Tensor, true: Tensor) -> dict[str, float]:
+    """Return LMD and LMD-m of landmarks (C, F, 106, 2) over the frames in which both show a face, and their share."""
+    both = torch.isfinite(made).all(3).all(2) & torch.isfinite(true).all(3).all(2)
+    if not bool(both.any()):
+        return {"seen": 0.0}
+    errors = {"lmd": landmark_error(made[both], true[both]), "lmd_m": landmark_error(made[both], true[both], MOUTH)}
+    return {"seen": float(both.float().mean())} | {name: float(error.mean()) for name, error in errors.items()}
 
 
 def by_clip(frame_maker: Callable[..., Tensor]) -> Method:
@@ -216,19 +249,27 @@ def methods(ours: Any, wav2lip: Any = None, simswap: Any = None) -> dict[str, Me
 
 
 def score(compared: dict[str, Method], judge: Judge, extractor: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return measures and made clips, each by protocol and method; `truth` is the ceiling and `target` the floor."""
+    """Return measures and made clips, each by protocol and method; `truth` is the ceiling and `target` the floor.
+
+    Of filmed people there is no `truth`, and `target` is the ground truth of the paper's Tables 1 and 2.
+    """
     from tqdm import tqdm
 
     test = judge.test
-    own, swap, other = test["clip_own"], test["clip_swap"], test["clip_other"]
-    identity = embed(extractor, test["still_frames"][judge.source_still])
+    own, sync, other_sync = test["clip_own"], test["clip_sync"], test["clip_other_sync"]
+    identity = embed(extractor, judge.sources)
     first = own[:, :1].expand_as(own)
-    wanted = {
-        "paper": Truth(test["clip_sync"], swap, test["clip_swap_landmarks"]),
-        "new": Truth(test["clip_other_sync"], other, test["clip_other_landmarks"]),
-    }
-    made: dict[str, dict[str, Tensor]] = {"paper": {"truth": swap, "target": own},
-                                          "new": {"truth": other, "target": own}}  # fmt: skip
+    made: dict[str, dict[str, Tensor]] = {"paper": {"target": own}, "new": {"target": own}}
+    if test.filmed:
+        marks = judge.mesh(own) if judge.mesh else None
+        wanted = {"paper": Truth(sync, None, marks, own), "new": Truth(other_sync, None, None, own)}
+    else:
+        swap, other = test["clip_swap"], test["clip_other"]
+        wanted = {
+            "paper": Truth(sync, swap, test["clip_swap_landmarks"], swap),
+            "new": Truth(other_sync, other, test["clip_other_landmarks"], other),
+        }
+        made = {"paper": {"truth": swap, **made["paper"]}, "new": {"truth": other, **made["new"]}}
     for name, method in tqdm(compared.items(), desc="pictures", unit="method"):
         made["paper"][name] = method(own, own, identity, test["clip_mel"])
         if name != "simswap":  # which does not hear
@@ -282,8 +323,7 @@ def sheets(folder: Path, judge: Judge, made: dict[str, Any], clips: int = 8) -> 
 
     Fig. 2 keeps the target's sound, as the paper does; Fig. 3 has a new sentence.
     """
-    test = judge.test
-    source = test["still_frames"][judge.source_still]
+    source = judge.sources
     rows = torch.linspace(0, len(source) - 1, min(clips, len(source))).long()
     single = {"source": source[rows]} | {name: c[rows, FRAMES // 2] for name, c in made["paper"].items()}
     write_sheet(folder / "wavsyncswap.jpg", single, 2)
@@ -297,7 +337,7 @@ def report(
     checkpoint: Path,
     experts: Path,
     data: Path,
-    speech: Path,
+    speech: Path | None,
     out: Path,
     *,
     wav2lip: Path | None = None,
@@ -306,6 +346,7 @@ def report(
     limit: int | None = None,
     inception: Callable[[Tensor], Tensor] | None = None,
     both: bool = False,
+    face_models: Path | None = None,
 ) -> dict[str, Any]:
     """Score a checkpoint, and the baselines whose checkpoints are given; write the sheets into `out`."""
     began = time.monotonic()
@@ -318,13 +359,22 @@ def report(
             budgets[family] = {key: record[key] for key in ("images", "seconds", "clips", "training") if key in record}
             budgets[family]["parameters"] = sum(p.numel() for p in network.parameters())
     extractor, _ = store.load(identity or experts / "identity-a.safetensors", "arcface")
-    judge = Judge(Swaps(data, speech, device, "test", limit=limit), experts, inception, both)
+    test, left_out = Swaps(data, speech, device, "test", limit=limit), {}
+    mesh = None
+    if test.filmed:
+        left_out |= LEFT_OUT
+        try:
+            mesh = MeshReader(face_models)
+        except BackendError as reason:
+            left_out |= dict.fromkeys(("lmd", "lmd_m"), str(reason))
+    judge = Judge(test, experts, inception, mesh, both)
     compared = methods(*(networks.get(f) for f in ("wavsyncswap", "wav2lip", "simswap")))
     scores, made = score(compared, judge, extractor.to(device))
     sheets(out, judge, made)
     told = {}
     for path in sorted(experts.glob("*-[ab].safetensors")):
         told[path.stem] = store.load(path, "arcface" if path.name.startswith("identity") else "syncnet")[1]
-    return {"verdict": verdict(scores), "verdict_gpu": verdict(scores, GPU_BARS), "clips": judge.test.clips,
+    bars = {} if test.filmed else {"verdict": verdict(scores), "verdict_gpu": verdict(scores, GPU_BARS)}
+    return {**bars, "left_out": left_out, "clips": test.clips,
             "scores": scores, "budgets": budgets, "experts": told,
             "seconds": round(time.monotonic() - began, 1)}  # fmt: skip

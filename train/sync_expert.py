@@ -75,7 +75,8 @@ class SyncRecipe(ExpertRecipe):
     Each window is of either rendering, so that no voice belongs to a face. Two linear heads, which are thrown away,
     read the drawn mouth's shape off both vectors: it is what sound and picture have in common. The first part of the
     time is theirs alone, then the pairs are compared, and last pictures and sound are varied: so each gets started.
-    An expert that has `begun` elsewhere, with colours for instance, goes on with everything at once.
+    An expert that has `begun` elsewhere, with colours for instance, goes on with everything at once. Filmed mouths have
+    no known shape: of films pairs are compared from the start.
     """
 
     family = "syncnet"
@@ -97,8 +98,9 @@ class SyncRecipe(ExpertRecipe):
         network = syncnet.SyncNet(width, grey)
         if begun is not None:
             network.load_state_dict(begun.state_dict())
-        self.depth, shapes = scaled(512, width), syncnet.FRAMES * data["clip_mouth"].shape[-1]
-        heads = torch.nn.ModuleList(torch.nn.Linear(self.depth, shapes) for _ in range(2))
+        self.depth = scaled(512, width)
+        shapes = 0 if data.filmed else syncnet.FRAMES * data["clip_mouth"].shape[-1]
+        heads = torch.nn.ModuleList(torch.nn.Linear(self.depth, shapes) for _ in range(2 if shapes else 0))
         for head in heads:
             torch.nn.init.zeros_(head.weight)
         told = {"width": width, "grey": grey}
@@ -116,13 +118,15 @@ class SyncRecipe(ExpertRecipe):
         mel = louder(data["clip_sync"][index, starts].float(), varied)
         with autocast(device):
             face, audio = self.network.face(frames), self.network.audio(mel)
+        cosine = face @ audio.T
+        named = {"pairs": sync_loss(cosine, index), "contrast": contrast_loss(cosine, index)}
+        if data.filmed:
+            return named["pairs"] + named["contrast"], named
         span = starts[:, None] + torch.arange(syncnet.FRAMES, device=device)
         mouth = data["clip_mouth"][index[:, None], span].flatten(1)
         read = [F.smooth_l1_loss(head(x * self.depth**0.5), mouth, beta=0.1)
                 for head, x in zip(self.head, (face, audio), strict=True)]  # fmt: skip
-        cosine = face @ audio.T
-        named = {"pairs": sync_loss(cosine, index), "contrast": contrast_loss(cosine, index),
-                 "mouth_seen": read[0], "mouth_heard": read[1]}  # fmt: skip
+        named |= {"mouth_seen": read[0], "mouth_heard": read[1]}
         return paired * (named["pairs"] + named["contrast"]) + 10 * (read[0] + read[1]), named
 
     def _seen(self, clips: Tensor, starts: Tensor, varied: float) -> Tensor:
@@ -130,7 +134,9 @@ class SyncRecipe(ExpertRecipe):
         data, device = self.data, self.data.device
         swapped, mirrored = torch.rand(2, len(clips), 1, 1, 1, 1, device=device)
         swapped, mirrored = swapped < 0.5, mirrored < 0.5 * varied
-        frames = torch.where(swapped, five(data["clip_swap"], clips, starts), five(data["clip_own"], clips, starts))
+        frames = five(data["clip_own"], clips, starts)
+        if not data.filmed:
+            frames = torch.where(swapped, five(data["clip_swap"], clips, starts), frames)
         frames = torch.where(mirrored, frames.flip(-1), frames)
         frames = F.pad(frames.flatten(1, 2), (3, 3, 3, 3), mode="replicate")
         dy, dx = torch.randint(3 - round(3 * varied), 4 + round(3 * varied), (2,)).tolist()
@@ -141,8 +147,8 @@ class SyncRecipe(ExpertRecipe):
         """Write, of some clips and their swaps, a picture and which of its windows the expert takes for in sync."""
         columns = []
         self.network.eval()
-        for name in ("clip_own", "clip_swap"):
-            frames = self.data[name][:SHOWN]
+        for name in self.data.renderings:
+            frames = self.data[f"clip_{name}"][:SHOWN]
             face, audio = sync_vectors(self.network, frames, self.data["clip_sync"][:SHOWN])
             cosine = (255 * (face @ audio.transpose(1, 2)).clamp(0, 1)).round().byte().cpu().numpy()
             matrix = np.kron(cosine, np.ones((SCALE, SCALE), np.uint8)).reshape(-1, SCALE * cosine.shape[2])
@@ -187,8 +193,8 @@ def sync_offsets(face: Tensor, audio: Tensor, reach: int = 15) -> dict[str, np.n
 def score_sync(network: syncnet.SyncNet, test: Swaps) -> dict[str, float]:
     """Judge windows and clips of unseen people and sentences: right at threshold ½, and the clip's offset."""
     found: dict[str, list] = {"positive": [], "negative": [], "offset": [], "confidence": []}
-    for name in ("clip_own", "clip_swap"):
-        face, audio = sync_vectors(network, test[name], test["clip_sync"])
+    for name in test.renderings:
+        face, audio = sync_vectors(network, test[f"clip_{name}"], test["clip_sync"])
         cosine = (face @ audio.transpose(1, 2)).cpu().numpy()  # (C, W, W)
         away = np.abs(np.subtract.outer(range(cosine.shape[1]), range(cosine.shape[1])))
         found["positive"].append(cosine[:, away == 0].ravel())

@@ -1,9 +1,10 @@
-"""`edgetalk train wavsyncswap`: everything from drawn clips to a scored WavSyncSwap.
+"""`edgetalk train wavsyncswap`: everything from drawn clips, or filmed ones, to a scored WavSyncSwap.
 
 The command does everything within `--minutes`: draws clips and stills from a file of synthesised speech, trains two
 pairs of experts on them, one to train against and one to judge, trains the generator while drawing goes on, and scores
-it. Each part is a process with a time box and a log; a part that fails leaves the others alone, and what is done
-already is not done again. How the generator learns is in swap_recipe.py.
+it. Filmed people (`--data` without `--speech`) are there already, and nothing tells a landmark judge of them. Each part
+is a process with a time box and a log; a part that fails leaves the others alone, and what is done already is not done
+again. How the generator learns is in swap_recipe.py.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from edgetalk.errors import BackendError
 
 from . import program
 from .options import add_fields
-from .swap_data import read_speech
-from .swap_recipe import PRESETS, Config, SwapRecipe, chosen, generator_command
+from .swap_data import Swaps
+from .swap_recipe import PRESETS, Config, SwapRecipe, chosen, generator_command, of_films
 
 LOOK = 30.0
 """Seconds between two looks into the log of a part that is waited for."""
@@ -81,10 +82,11 @@ class Part:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of `edgetalk train wavsyncswap`."""
-    parser.add_argument("--speech", type=Path, required=True,
-                        help="sentences written by: python -m edgetalk.train.swap_data speech")  # fmt: skip
+    parser.add_argument("--speech", type=Path,
+                        help="sentences to draw clips of, written by: python -m edgetalk.train.swap_data speech; "
+                             "without it --data holds filmed people")  # fmt: skip
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the run; the same command resumes it")
-    parser.add_argument("--data", type=Path, help="folder of the drawn clips (default: OUT/data)")
+    parser.add_argument("--data", type=Path, help="folder of the clips (default, where they are drawn: OUT/data)")
     parser.add_argument("--minutes", type=float, default=480.0, help="time for everything, scores included")
     parser.add_argument("--draw", type=float, default=0.4, help="share of the time in which clips are drawn")
     parser.add_argument("--experts", type=float, default=0.12, help="share of the time for one identity expert")
@@ -99,18 +101,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Draw, train experts and generator, and score: OUT/wavsyncswap.safetensors, OUT/experts, OUT/scores.
 
-    Raises BackendError, when all is over, where a part failed.
+    Raises BackendError, when all is over, where a part failed, and InputError where the data cannot be trained on so.
     """
-    read_speech(args.speech)  # refuses now what every part would fail with
     began, total = time.monotonic(), args.minutes * 60
     config = chosen(args, PRESETS[args.preset])
     out, data, experts = args.out, args.data or args.out / "data", args.out / "experts"
+    filmed = args.speech is None
+    Swaps(data, args.speech, "cpu", clips=False, stills=False)  # refuses now what every part would fail with
+    config = of_films(config, data) if filmed else config
     experts.mkdir(parents=True, exist_ok=True)
     here = "edgetalk.train."
-    common = ("--data", data, "--speech", args.speech)
-    drawing = Part("draw", out, here + "swap_data", "draw", "-o", data, "--speech", args.speech,
-                   "--seconds", args.draw * total, "--people", args.people, "--test-clips", args.test_clips,
-                   "--valid-clips", max(1, args.test_clips // 2), "--workers", args.workers, made=data)  # fmt: skip
+    common = ("--data", data) if filmed else ("--data", data, "--speech", args.speech)
+    drawing = None if filmed else Part(
+        "draw", out, here + "swap_data", "draw", "-o", data, "--speech", args.speech, "--seconds", args.draw * total,
+        "--people", args.people, "--test-clips", args.test_clips, "--valid-clips", max(1, args.test_clips // 2),
+        "--workers", args.workers, made=data)  # fmt: skip
     patience, stretch = 0.3 * total, args.experts * total
 
     def expert(name: str, kind: str, seed: int, seconds: float, *more: object) -> Part | None:
@@ -129,7 +134,8 @@ def run(args: argparse.Namespace) -> None:
     if first and not first.wait(began + patience + stretch + 60):
         failed.append(first)
     later.append(expert("identity-b", "identity", 2, stretch, "--width", 0.3125, "--size", 96, *people))
-    later.append(expert("landmarks", "landmarks", 1, stretch, *clips))
+    if not filmed:
+        later.append(expert("landmarks", "landmarks", 1, stretch, *clips))
     scoring = max(args.score * total, 20)
     until = time.time() + end - scoring - time.monotonic() - max(8, 0.02 * total)  # for the last save
     settings = out / "config.json"
@@ -154,10 +160,11 @@ def main(arguments: list[str] | None = None) -> None:
     """Train the generator alone; its schedule is a JSON file of Config's fields, or the options."""
     parser = argparse.ArgumentParser(prog="python -m edgetalk.train.wavsyncswap", description=main.__doc__)
     parser.add_argument("--settings", type=Path, help="JSON of all fields, as `edgetalk train wavsyncswap` writes it")
+    parser.add_argument("--preset", choices=sorted(PRESETS), default="default")
     configure, _ = generator_command(SwapRecipe, PRESETS["default"])
     configure(parser)
     args = parser.parse_args(arguments)
-    preset = PRESETS["default"]
+    preset = PRESETS[args.preset]
     if args.settings:
         told = json.loads(args.settings.read_text())
         preset = Config(**told | {name: tuple(told[name]) for name in ("skips", "hidden")})

@@ -19,7 +19,7 @@ ROWS = {"truth": "truth", "target": "target unchanged", "wav2lip": "Wav2Lip", "s
 TABLES = {
     "Table 1": {"lse_d_b": "LSE-D ↓", "lse_c_b": "LSE-C ↑", "lmd": "LMD px ↓", "lmd_m": "LMD-m px ↓"},
     "Table 2": {"fid": "FID ↓", "cpbd": "CPBD ↑", "retrieval_b": "ID-Retrieve ↑"},
-    "swap truth": {"psnr": "PSNR ↑", "ssim": "SSIM ↑", "colour": "colour error ↓",
+    "beyond the paper": {"psnr": "PSNR ↑", "ssim": "SSIM ↑", "colour": "colour error ↓",
                    "nearest_target_b": "nearest=target ↓", "gap_r": "gap r ↑", "gap_ratio": "gap amplitude",
                    "offset_within_1_b": "offset ±1 ↑", "sharp": "sharpness"},
 }  # fmt: skip
@@ -29,13 +29,15 @@ TABLES = {
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="written by: edgetalk train wavsyncswap")
     parser.add_argument("--experts", type=Path, required=True, help="folder of the experts that judge")
-    parser.add_argument("--data", type=Path, required=True, help="folder with drawn test clips (swap_data draw)")
-    parser.add_argument("--speech", type=Path, required=True, help="the sentences they were drawn from")
+    parser.add_argument("--data", type=Path, required=True, help="folder with test clips (swap_data draw, or filmed)")
+    parser.add_argument("--speech", type=Path, help="the sentences that drawn ones were drawn from")
     parser.add_argument("--identity", type=Path, help="extractor (default: identity-a.safetensors of the experts)")
     parser.add_argument("--wav2lip", type=Path, metavar="FILE", help="written by: edgetalk train wav2lip")
     parser.add_argument("--simswap", type=Path, metavar="FILE", help="written by: edgetalk train simswap")
     parser.add_argument("--limit", type=int, metavar="N", help="score N clips instead of all")
     parser.add_argument("--both", action="store_true", help="also by the experts that were trained against")
+    parser.add_argument("--face-models", type=Path, metavar="FOLDER",
+                        help="networks that find faces, for LMD of filmed people (default: the user's)")  # fmt: skip
     parser.add_argument("--fid", type=Path, metavar="FILE", help="Inception's weights, for FID")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the tables")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER", help="for the JSON and the sheets")
@@ -55,7 +57,8 @@ def run(args: argparse.Namespace) -> None:
         missing["fid"] = str(reason)
     made = report(args.checkpoint, args.experts, args.data, args.speech, args.out, wav2lip=args.wav2lip,
                   simswap=args.simswap, identity=args.identity, limit=args.limit, inception=inception,
-                  both=args.both)  # fmt: skip
+                  both=args.both, face_models=args.face_models)  # fmt: skip
+    missing |= made.pop("left_out")
     made = {"family": "wavsyncswap", "command": command(), "not_computed": missing, **made}
     write_json(args.out / "wavsyncswap.json", made)
     print(json.dumps(plain(made), indent=1) if args.json else "\n\n".join(tables(made)))
@@ -74,6 +77,9 @@ def tables(report: dict[str, Any]) -> list[str]:
                     lines.append(label.ljust(32) + "".join(cell.rjust(17) for cell in cells))
             out.append("\n".join(lines))
     asked = [f"{name}: {v['got']} (asked: {v['asked']}) {'reached' if v['reached'] else 'NOT reached'}"
-             for name, v in report["verdict"].items()]  # fmt: skip
-    missing = [f"{name}: not computed: {reason}" for name, reason in report["not_computed"].items()]
+             for name, v in report.get("verdict", {}).items()]  # fmt: skip
+    reasons: dict[str, list[str]] = {}
+    for name, reason in report["not_computed"].items():
+        reasons.setdefault(reason, []).append(name)
+    missing = [f"{', '.join(names)}: not computed: {reason}" for reason, names in reasons.items()]
     return [*out, "\n".join([*asked, *missing, f"{report['clips']} clips, {report['seconds']} s"])]
