@@ -1,11 +1,12 @@
-"""How far the bundled step is from what this machine's arithmetic allows, layer group by layer group.
+"""How far the bundled step is from what this machine's arithmetic allows, by groups of layers and layer by layer.
 
     python -m bench.roofline                 measure, print the table, write it and its plot to docs/performance.md
     python -m bench.roofline --print         measure and print alone
     python -m bench.roofline --engine FILE   another .xml, beside the .onnx that it was built from
 
 The floor of a layer is its multiply-adds over the rate that a large convolution of the same precision reaches in the
-same library here, so what a rewrite adds in multiply-adds counts as loss. Multiply-adds are those of the f32 .onnx.
+same library here, so what a rewrite adds in multiply-adds counts as loss. Multiply-adds are those of the f32 .onnx; in
+the table by layers small products that OpenVINO runs as one with others are missing.
 The largest tensors of a step lie in the last level of cache, for which the bandwidth is given; norms, shuffles and
 what else only moves data have no floor of their own. Times are OpenVINO's own, per layer, medians over the turns of
 the quickest of ROUNDS rounds.
@@ -16,7 +17,7 @@ from __future__ import annotations
 import argparse
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,28 @@ GROUPS = {
 }
 """Group to what begins the names of its layers; the first that fits counts."""
 PRECISIONS = ("int8", "bf16", "f32")
+PRODUCTS = ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "FullyConnected", "MatMul")
+MERGED = {
+    "/predictors/First": r"/controllers\.\d+/(weight|bias)/\1\.0/",
+    "/predictors/Second": r"/controllers\.\d+/(weight|bias)/\1\.2/",
+}
+"""What ends the name of a layer that a rewrite has made of several, to what begins theirs."""
 SIDE, CHANNELS = 64, 512  # of the convolution that tells the peak: 9.7 G multiply-adds
 TURNS, WARM_UP, ROUNDS = 60, 10, 5
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer that has multiply-adds, as OpenVINO runs it."""
+
+    name: str
+    precision: str
+    macs: int
+    ms: float
+
+    def floor(self, peak: dict[str, float]) -> float:
+        """ms at the peak of its precision, which is given in multiply-adds per second."""
+        return 1e3 * self.macs / peak[self.precision]
 
 
 @dataclass
@@ -61,6 +82,7 @@ class Group:
     """ms in layers that have multiply-adds."""
     others: float = 0.0
     """ms in all else."""
+    layers: list[Layer] = field(default_factory=list)
 
     def floor(self, peak: dict[str, float]) -> float:
         """ms at the peaks, which are given in multiply-adds per second."""
@@ -91,6 +113,14 @@ def multiply_adds(model: onnx.ModelProto) -> dict[str, int]:
             inner = shapes[node.input[0]][0 if turned else -1]
             counts[node.name] = int(np.prod(shapes[node.output[0]]) * inner)
     return counts
+
+
+def counted(name: str, counts: dict[str, int]) -> int:
+    """Return the multiply-adds of a layer by the name that OpenVINO gives it, 0 where the f32 graph has none such."""
+    for end, begin in MERGED.items():
+        if name.removesuffix("/WithoutBiases").endswith(end):
+            return sum(count for node, count in counts.items() if re.match(begin, node))
+    return counts.get(name.removesuffix("/WithoutBiases"), 0)
 
 
 def _times(model: ov.Model, precision: str, threads: int, turns: int) -> list[tuple[str, str, str, float]]:
@@ -152,7 +182,8 @@ def measure(engine: Path, threads: int, turns: int = TURNS) -> list[Group]:
     model = ov.Core().read_model(engine)
     metadata = Metadata.from_json(str(model.get_rt_info(["framework", "edgetalk"]).astype(str)), engine.name)
     counts: dict[str, int] = {}
-    for name, count in multiply_adds(onnx.load(engine.with_suffix(".onnx"))).items():
+    nodes = multiply_adds(onnx.load(engine.with_suffix(".onnx")))
+    for name, count in nodes.items():
         group = group_of(name)
         if group is None:
             raise ValueError(f"{name} belongs to no group")
@@ -162,8 +193,10 @@ def measure(engine: Path, threads: int, turns: int = TURNS) -> list[Group]:
     current = next(iter(groups))
     for name, kind, implementation, ms in _times(model, metadata.precision, threads, turns):
         current = group_of(name) or current  # what OpenVINO has named itself follows what it belongs to
-        if kind in ("Convolution", "GroupConvolution", "ConvolutionBackpropData", "FullyConnected", "MatMul"):
-            precision = implementation.rsplit("_", 1)[-1].lower().replace("i8", "int8")
+        precision = implementation.rsplit("_", 1)[-1].lower().replace("i8", "int8")
+        if macs := counted(name, nodes):
+            groups[current].layers.append(Layer(name.removesuffix("/WithoutBiases"), precision, macs, ms))
+        if kind in PRODUCTS:
             precise.setdefault(current, {}).setdefault(precision, 0.0)
             precise[current][precision] += ms
             groups[current].convolutions += ms
@@ -202,8 +235,27 @@ def markdown(groups: list[Group], peaks: dict[str, float], bytes_per_second: dic
         f"| {whole.name} | {sum(whole.macs.values()) / 1e6:.0f} | {', '.join(whole.macs)} | {floor:.2f} "
         f"| {whole.convolutions:.2f} | {whole.convolutions / floor:.2f} | {whole.others:.2f} |"
     )
-    lines += ["", f"Layers together {total:.2f} ms: **{total / floor:.2f} × the floor of {floor:.2f} ms**."]
-    return "\n".join(lines) + "\n"
+    lines += ["", f"Layers together {total:.2f} ms: **{total / floor:.2f} × the floor of {floor:.2f} ms**.", ""]
+    return "\n".join([*lines, *by_layer(groups, peaks)]) + "\n"
+
+
+def by_layer(groups: list[Group], peaks: dict[str, float]) -> list[str]:
+    """Return the lines of a table that unfolds: every layer that has multiply-adds in the f32 graph."""
+    lines = [
+        "<details><summary>Layer by layer</summary>",
+        "",
+        "| layer | multiply-adds, M | precision | floor, ms | measured, ms | ratio |",
+        "|---|---|---|---|---|---|",
+    ]
+    for group in groups:
+        lines += [f"| **{group.name}** | | | | | |"] if group.layers else []
+        for layer in group.layers:
+            floor = layer.floor(peaks)
+            lines.append(
+                f"| `{layer.name}` | {layer.macs / 1e6:.2f} | {layer.precision} | {floor:.3f} | {layer.ms:.3f} "
+                f"| {layer.ms / floor:.2f} |"
+            )
+    return [*lines, "", "</details>"]
 
 
 def plot(groups: list[Group], peaks: dict[str, float], path: Path) -> None:

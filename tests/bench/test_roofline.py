@@ -72,3 +72,12 @@ def test_command_writes_table_and_plot(roofline, exported, tmp_path, monkeypatch
     # eight convolutions of 152 channels on 16 × 16, and nothing is done in no time
     assert sum(residual.macs.values()) == 8 * 152 * 152 * 9 * 16 * 16
     assert residual.convolutions > 0 and set(residual.macs) <= {"bf16", "f32"}
+    # layer by layer: all eight, and together what their group took
+    assert [layer.macs for layer in residual.layers] == [152 * 152 * 9 * 16 * 16] * 8
+    assert sum(layer.ms for layer in residual.layers) == pytest.approx(residual.convolutions)
+    predicted = next(group for group in made["groups"] if group.name.startswith("predicted"))
+    assert sum(layer.macs for layer in predicted.layers) == sum(predicted.macs.values())  # merged by a rewrite
+    layer = residual.layers[0]
+    rate = made["peaks"][layer.precision]
+    assert f"| `{layer.name}` | {layer.macs / 1e6:.2f} | {layer.precision} | {1e3 * layer.macs / rate:.3f} |" in text
+    assert text.count("<details>") == text.count("</details>") == 1
