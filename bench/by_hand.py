@@ -87,7 +87,7 @@ def measure(size: int, threads: int, turns: int, folder: Path) -> dict[str, Any]
     bundled = size == 256
     whole, exact = folder / "whole.onnx", (MODELS if bundled else folder) / "amnet.onnx"
     int8 = exact.with_suffix(".xml")
-    with_feeds = {"feeds": folder / "feeds.npz", "threads": threads}
+    with_feeds: dict[str, Any] = {"feeds": folder / "feeds.npz", "threads": threads}
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / f"inductor-{threads}")  # it compiles as on the first day
     contestants: dict[str, tuple[str, dict[str, Any], float]] = {
         "eager": ("eager", {"checkpoint": CHECKPOINT}, megabytes(CHECKPOINT)),

@@ -12,17 +12,21 @@ where an aim has to be reached, times and sizes are held on an idle machine alon
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
 import sys
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from edgetalk import Session, benchmark
+from edgetalk.avatar import Avatar
 from edgetalk.backends import cores
 from edgetalk.preprocess import windows
 from edgetalk.session import MODELS
@@ -30,6 +34,20 @@ from edgetalk.session import MODELS
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent))  # bench is no installed package
 from bench.aims import AIMS  # noqa: E402
+from bench.fixtures import (  # noqa: E402
+    Aim,
+    Control,
+    Feeds,
+    Hold,
+    Image,
+    Judge,
+    Open,
+    Ratios,
+    Report,
+    Rounds,
+    Run,
+    Values,
+)
 from bench.machine import Others  # noqa: E402
 
 SLACK = 0.9  # a ratio below this part of the baseline's fails
@@ -57,7 +75,7 @@ def device_name() -> str:
 BASELINES = HERE / "baselines" / device_name()
 
 
-def pytest_addoption(parser):
+def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("edgetalk")
     group.addoption("--models", type=Path, default=MODELS, help="folder with amnet.onnx, amnet.xml …")
     group.addoption("--checkpoint", type=Path, default=HERE.parent / "train/checkpoints/amnet.safetensors")
@@ -69,7 +87,7 @@ def pytest_addoption(parser):
     group.addoption("--base", metavar="REVISION", help="build that this checkout must not be slower than")
 
 
-def pytest_configure(config):
+def pytest_configure(config: pytest.Config) -> None:
     config.stash[RATIOS] = {}
     config.stash[GOT] = {}
     config.stash[OTHERS] = Others()
@@ -77,7 +95,7 @@ def pytest_configure(config):
     config.stash[PICTURES] = []
 
 
-def pytest_benchmark_update_machine_info(config, machine_info):
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
     import openvino
 
     governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
@@ -88,7 +106,7 @@ def pytest_benchmark_update_machine_info(config, machine_info):
     )
 
 
-def pytest_terminal_summary(terminalreporter, config):
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     ratios, others = config.stash[RATIOS], config.stash[OTHERS].share()
     if others > IDLE and not config.option.benchmark_disable:
         terminalreporter.section("busy machine")
@@ -128,7 +146,7 @@ def known_ratios() -> dict[str, float]:
     return json.loads(file.read_text()) if file.exists() else {}
 
 
-def save(option, ratios: dict[str, float]) -> None:
+def save(option: argparse.Namespace, ratios: dict[str, float]) -> None:
     """Make ratios part of this device's baseline, where --save-ratios was given."""
     if option.save_ratios and not option.benchmark_disable:
         BASELINES.mkdir(parents=True, exist_ok=True)
@@ -137,7 +155,7 @@ def save(option, ratios: dict[str, float]) -> None:
 
 
 @pytest.fixture
-def hold_ratios(request):
+def hold_ratios(request: pytest.FixtureRequest) -> Ratios:
     """Return a function that prints ratios, and saves them as the baseline or holds them against it."""
     option = request.config.option
 
@@ -155,7 +173,7 @@ def hold_ratios(request):
 
 
 @pytest.fixture
-def hold(request):
+def hold(request: pytest.FixtureRequest) -> Hold:
     """Return a function that tells a figure, and holds it against its limit where the machine was idle."""
     config, others = request.config, Others()
 
@@ -168,7 +186,7 @@ def hold(request):
 
 
 @pytest.fixture
-def aim(request):
+def aim(request: pytest.FixtureRequest) -> Aim:
     """Return a function that tells what was measured of an aim by its name: as reached or NOT, at the end.
 
     With `held` it must be reached: a ratio always, a time or a size where the machine was idle.
@@ -185,7 +203,7 @@ def aim(request):
 
 
 @pytest.fixture
-def report_ratio(request):
+def report_ratio(request: pytest.FixtureRequest) -> Report:
     """Return a function that prints a ratio, and saves it where --save-ratios was given."""
 
     def report(name: str, ratio: float) -> None:
@@ -196,29 +214,29 @@ def report_ratio(request):
 
 
 @pytest.fixture(scope="session")
-def rounds(request):
+def rounds(request: pytest.FixtureRequest) -> Rounds:
     """Return how often to measure: `rounds(200)` is 200, or 3 with --benchmark-disable."""
     few = request.config.option.benchmark_disable
     return lambda count: min(count, 3) if few else count
 
 
 @pytest.fixture(scope="session")
-def models(request) -> Path:
-    folder = request.config.option.models
+def models(request: pytest.FixtureRequest) -> Path:
+    folder: Path = request.config.option.models
     if not (folder / "amnet.onnx").is_file():
         pytest.skip(f"there is no amnet.onnx in {folder}; export and build a model first")
     return folder
 
 
 @pytest.fixture(scope="session")
-def threads(request) -> int:
-    return request.config.option.threads
+def threads(request: pytest.FixtureRequest) -> int:
+    return int(request.config.option.threads)
 
 
 @pytest.fixture(scope="session")
-def opened(models, threads):
+def opened(models: Path, threads: int) -> Iterator[Open]:
     """Return a function that opens an engine, once for the whole run."""
-    sessions = {}
+    sessions: dict[Path, Session] = {}
 
     def open_once(engine: Path) -> Session:
         if engine not in sessions:
@@ -231,12 +249,12 @@ def opened(models, threads):
 
 
 @pytest.fixture(scope="session")
-def pcm():
+def pcm() -> Values:
     return benchmark.sentence(10.0)
 
 
 @pytest.fixture(scope="session")
-def bf16(models, tmp_path_factory):
+def bf16(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bf16 engine, which nobody ships, built now."""
     from edgetalk.engines import build
 
@@ -246,23 +264,23 @@ def bf16(models, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def controls(models, opened, pcm):
+def controls(models: Path, opened: Open, pcm: Values) -> list[Control]:
     """What step takes for FRAMES frames: a list of (mel, pose, blink)."""
     session = opened(models / "amnet.onnx")
     return list(benchmark.controls(session, pcm))[START : START + FRAMES]
 
 
 @pytest.fixture(scope="session")
-def avatar(models, opened):
+def avatar(models: Path, opened: Open) -> Avatar:
     return opened(models / "amnet.onnx").avatar
 
 
 @pytest.fixture(scope="session")
-def onnx_run(models):
+def onnx_run(models: Path) -> Run:
     """Return a function that runs an f32 ONNX file in ONNX Runtime, the reference that shares no code with us."""
     import onnxruntime
 
-    def run(name, feeds):
+    def run(name: str, feeds: Sequence[Feeds]) -> list[Feeds]:
         options = onnxruntime.SessionOptions()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # nothing may run on while we time
         session = onnxruntime.InferenceSession(models / name, options, providers=["CPUExecutionProvider"])
@@ -273,7 +291,7 @@ def onnx_run(models):
 
 
 @pytest.fixture(scope="session")
-def expected(onnx_run, avatar, controls):
+def expected(onnx_run: Run, avatar: Avatar, controls: list[Control]) -> tuple[Any, ...]:
     """Reference frames uint8 (FRAMES, S, S, 3) and landmarks float32 (FRAMES, 106, 2) of `controls`."""
     features = onnx_run("amnet-source.onnx", [{"source": avatar.source[None]}])[0]
     feeds = [{**features, "mel": mel[None], "pose": pose[None], "blink": blink[None]} for mel, pose, blink in controls]
@@ -282,11 +300,11 @@ def expected(onnx_run, avatar, controls):
 
 
 @pytest.fixture(scope="session")
-def judge(request, expected):
+def judge(request: pytest.FixtureRequest, expected: tuple[Any, ...]) -> Judge:
     """Return a function that tells what frames of `controls` keep, and holds it against the gate of their precision."""
     from edgetalk.engines import gate
 
-    def check(name, frames, precision):
+    def check(name: str, frames: Sequence[Image], precision: str) -> None:
         figures = gate.compare(expected[0], np.stack(frames), expected[1])
         kept = f"SSIM {figures['ssim']:.4f}, {figures['psnr']:.1f} dB, {figures['mouth_psnr']:.1f} dB at the mouth"
         request.config.stash[PICTURES].append(f"{name:<24} {kept}")
@@ -296,10 +314,10 @@ def judge(request, expected):
 
 
 @pytest.fixture(scope="session")
-def fps(models, opened) -> Fraction:
+def fps(models: Path, opened: Open) -> Fraction:
     return opened(models / "amnet.onnx").fps
 
 
 @pytest.fixture(scope="session")
-def whole_windows(pcm, models, opened, fps):
-    return list(windows(pcm, opened(models / "amnet.onnx").metadata.audio, fps))
+def whole_windows(pcm: Values, models: Path, opened: Open, fps: Fraction) -> list[Values]:
+    return list(windows(pcm, opened(models / "amnet.onnx").front_end(), fps))

@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +36,7 @@ PAUSE = 0.005  # seconds: worker threads of the one before go to sleep
 
 def probes(count: int, seed: int = 0) -> dict[str, Architecture]:
     """Return the released network, the lite one and `count` of the search space by name, as many from each family."""
-    families: dict[tuple, list[Architecture]] = defaultdict(list)
+    families: dict[tuple[Any, ...], list[Architecture]] = defaultdict(list)
     for architecture in candidates():
         families[family_of(architecture)].append(architecture)
     draw = random.Random(seed)

@@ -22,6 +22,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,11 +107,11 @@ def in_openvino(
     from edgetalk.backends import open_engine
 
     build(network, inputs, stem, kinds)
-    made = {}
+    made: dict[str, Contestant] = {}
     for precision in kinds:
         engine = open_engine(stem.with_name(f"{stem.name}-{precision}.xml"), precision=precision, threads=threads)
         taken = {name: value.numpy() for name, value in inputs.items() if name in engine.inputs}
-        made[precision] = lambda engine=engine, taken=taken: engine.run(taken)
+        made[precision] = partial(engine.run, taken)
     return made
 
 

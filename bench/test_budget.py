@@ -3,9 +3,13 @@
 These are milliseconds and megabytes, so they are told always, and held where the machine was idle.
 """
 
+from fractions import Fraction
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from bench.fixtures import Aim, Hold, Open, Rounds, Values
 from bench.worker import Worker
 from edgetalk import benchmark as works
 
@@ -13,11 +17,11 @@ PROCESSES = 5
 
 
 @pytest.fixture
-def engine(models):
+def engine(models: Path) -> Path:
     return next(models / name for name in ("amnet.xml", "amnet.onnx") if (models / name).is_file())
 
 
-def test_a_session_opens_in_half_a_second(engine, threads, rounds, aim):
+def test_a_session_opens_in_half_a_second(engine: Path, threads: int, rounds: Rounds, aim: Aim) -> None:
     """In a new process, with the import of OpenVINO."""
     seconds = []
     for _ in range(rounds(PROCESSES)):
@@ -26,18 +30,18 @@ def test_a_session_opens_in_half_a_second(engine, threads, rounds, aim):
     aim("open", 1e3 * float(np.median(seconds)), held=True)
 
 
-def test_memory_of_talk(engine, threads, rounds, aim, tmp_path):
+def test_memory_of_talk(engine: Path, threads: int, rounds: Rounds, aim: Aim, tmp_path: Path) -> None:
     with Worker("talk", engine=engine, threads=threads, seconds=rounds(10), out=tmp_path / "a") as worker:
         aim("memory", worker.peak() / 1e6, held=True)
 
 
-def test_mel_of_a_frame(models, opened, pcm, fps, rounds, aim):
-    spec = opened(models / "amnet.onnx").metadata.audio
+def test_mel_of_a_frame(models: Path, opened: Open, pcm: Values, fps: Fraction, rounds: Rounds, aim: Aim) -> None:
+    spec = opened(models / "amnet.onnx").front_end()
     seconds = works.sample(works.mel_work(pcm, spec, fps), rounds(200))
     aim("mel", 1e3 * float(np.median(seconds)), held=True)
 
 
-def test_first_frame_of_a_stream(engine, threads, rounds, hold):
+def test_first_frame_of_a_stream(engine: Path, threads: int, rounds: Rounds, hold: Hold) -> None:
     """From the sound that it takes; within the time that a frame is shown, and twice that in a new process."""
     first, later = [], []
     for _ in range(rounds(PROCESSES)):

@@ -11,11 +11,13 @@ import dataclasses
 import threading
 import time
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from bench.fixtures import Image, Ratios, Rounds, Values
 from edgetalk import benchmark as works
 from edgetalk.dubbing import STAGES, dub
 from edgetalk.face import read_track, write_track
@@ -30,7 +32,7 @@ SKIPS = (64, 48, 32)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """target.mp4 of 1280x720, its track, and int8 engines of wavsyncswap."""
     import cv2
 
@@ -49,7 +51,7 @@ def folder(tmp_path_factory):
             whole[top : top + SIDE, left : left + SIDE] = cv2.resize(
                 picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA
             )
-            writer.write(whole)
+            writer.write(whole.astype(np.uint8, copy=False))
     faces, scale = read_track(folder / "scene/target.track.npz"), SIDE / scene.size[0]
     moved = [f and dataclasses.replace(f, points=(f.points * scale + PLACE).astype(np.float32)) for f in faces]
     write_track(folder / "target.track.npz", moved, scene.fps)
@@ -76,17 +78,18 @@ def folder(tmp_path_factory):
     return folder
 
 
-def cut_out(stage, folder):
+def cut_out(stage: Stage, folder: Path) -> list[Image]:
     """Return the crop of every frame."""
     faces = read_track(folder / "target.track.npz")
     pictures = zip(Reader(folder / "target.mp4").planes(), faces, strict=True)
-    return [crop(planes, stage.matrix(face.points), stage.size) for planes, face in pictures]
+    cuts = [crop(planes, stage.matrix(face.points), stage.size) for planes, face in pictures if face is not None]
+    return [cut for cut in cuts if cut is not None]
 
 
-def network_rate(stages, crops, mel, runs):
+def network_rate(stages: list[Stage], crops: list[Image], mel: Values, runs: int) -> float:
     """Frames per second of source graph and step alone, as many at a time as there are stages."""
 
-    def work(stage):
+    def work(stage: Stage) -> None:
         for i in range(runs // len(stages)):
             stage.paint(crops[i % len(crops)], mel, crops[0])
 
@@ -99,9 +102,12 @@ def network_rate(stages, crops, mel, runs):
     return runs // len(stages) * len(stages) / (time.perf_counter() - started)
 
 
-def test_delivered_rate_at_720p(folder, threads, rounds, hold_ratios, capsys):
+def test_delivered_rate_at_720p(
+    folder: Path, threads: int, rounds: Rounds, hold_ratios: Ratios, capsys: pytest.CaptureFixture[str]
+) -> None:
     engine, pcm, mel = folder / "wavsyncswap.xml", works.sentence(SECONDS), np.zeros((16, 80), np.float32)
-    alone, delivered, last = {1: [], 2: []}, [], None
+    alone: dict[int, list[float]] = {1: [], 2: []}
+    delivered: list[float] = []
     ways = {n: [Stage(engine, threads=threads, streams=n) for _ in range(n)] for n in alone}
     identity = np.full((1, 512), 512**-0.5, np.float32)
     for stage in (*ways[1], *ways[2]):
@@ -116,8 +122,8 @@ def test_delivered_rate_at_720p(folder, threads, rounds, hold_ratios, capsys):
     best = max(np.median(rates) for rates in alone.values())
     with capsys.disabled():
         means = ", ".join(f"{name} {1000 * np.sum(getattr(last, name)) / last.frames:.1f}" for name in STAGES)
-        ways = " and ".join(f"{np.median(rates):.1f}" for rates in alone.values())
-        print(f"\n{ways} frames/s by the network, {np.median(delivered):.1f} delivered; ms per frame: {means}")
+        told = " and ".join(f"{np.median(rates):.1f}" for rates in alone.values())
+        print(f"\n{told} frames/s by the network, {np.median(delivered):.1f} delivered; ms per frame: {means}")
     hold_ratios({"dub at 720p: delivered of the network's rate": float(np.median(delivered) / best)})
     done = Reader(folder / "out.mp4")
     assert (done.size, done.fps, last.frames, last.painted) == (SIZE, Fraction(25), 100, 100)

@@ -1,10 +1,14 @@
 """Sound in, a film out: every stage overlapped, as `edgetalk talk` does it, beside the step alone; and the encoder."""
 
 import itertools
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from bench.fixtures import Aim, Benchmark, Control, Open, Report, Rounds
 from edgetalk import Session, video
 from edgetalk import benchmark as works
 from edgetalk.motion import Idle
@@ -14,18 +18,27 @@ SECONDS = 2.0
 TURNS = 7
 
 
-def shipped(models):
+def shipped(models: Path) -> Path:
     """The engine that a bare name opens."""
     return next(models / name for name in ("amnet.xml", "amnet.onnx") if (models / name).is_file())
 
 
 @pytest.fixture
-def film(models, threads):
+def film(models: Path, threads: int) -> Iterator[Session]:
     with Session(shipped(models), avatar=models / "amnet.avatar", threads=threads, streams=streams(threads)) as session:
         yield session
 
 
-def test_a_film_is_delivered_at_the_rate_of_the_step(models, opened, film, fps, tmp_path, rounds, report_ratio, aim):
+def test_a_film_is_delivered_at_the_rate_of_the_step(
+    models: Path,
+    opened: Open,
+    film: Session,
+    fps: Fraction,
+    tmp_path: Path,
+    rounds: Rounds,
+    report_ratio: Report,
+    aim: Aim,
+) -> None:
     session = opened(shipped(models))
     step, pcm = works.step_work(session, works.sentence(4.0)), works.sentence(rounds(8))
     ratios = []
@@ -36,7 +49,9 @@ def test_a_film_is_delivered_at_the_rate_of_the_step(models, opened, film, fps, 
     aim("film", float(np.median(ratios)), held=True)
 
 
-def test_end_to_end(benchmark, models, opened, film, fps, tmp_path, rounds):
+def test_end_to_end(
+    benchmark: Benchmark, models: Path, opened: Open, film: Session, fps: Fraction, tmp_path: Path, rounds: Rounds
+) -> None:
     session = opened(shipped(models))
     pcm = works.sentence(SECONDS)
     timings = benchmark.pedantic(
@@ -53,7 +68,16 @@ def test_end_to_end(benchmark, models, opened, film, fps, tmp_path, rounds):
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "webm"])
-def test_encode(benchmark, suffix, models, opened, controls, fps, tmp_path, rounds):
+def test_encode(
+    benchmark: Benchmark,
+    suffix: str,
+    models: Path,
+    opened: Open,
+    controls: list[Control],
+    fps: Fraction,
+    tmp_path: Path,
+    rounds: Rounds,
+) -> None:
     session = opened(shipped(models))
     frames = [session.step(*control) for control in controls]
     count = itertools.count(1)

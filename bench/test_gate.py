@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from bench.duel import LIMIT, duel
+from bench.fixtures import Report
 from bench.worker import ROOT, Worker
 
 PLANTED = 0.1
@@ -25,17 +26,24 @@ NAME = "step against the reference work, in time"
 
 
 @pytest.fixture
-def engine(models):
+def engine(models: Path) -> Path:
     return next(models / name for name in ("amnet.xml", "amnet.onnx") if (models / name).is_file())
 
 
 @pytest.fixture
-def fast(request):
+def fast(request: pytest.FixtureRequest) -> dict[str, int]:
     """Return keywords of duel that make one short look of it where benches are only tested."""
     return {"frames": 1, "pairs": 1} if request.config.option.benchmark_disable else {}
 
 
-def test_the_step_is_as_fast_as_the_baseline(engine, threads, fast, request, baseline, report_ratio):
+def test_the_step_is_as_fast_as_the_baseline(
+    engine: Path,
+    threads: int,
+    fast: dict[str, int],
+    request: pytest.FixtureRequest,
+    baseline: dict[str, float],
+    report_ratio: Report,
+) -> None:
     with Worker("reference", threads=threads) as reference, Worker("step", engine=engine, threads=threads) as step:
         known = baseline.get(NAME)
         verdict = duel(reference.block, step.block, known or 1.0, **fast)
@@ -45,7 +53,9 @@ def test_the_step_is_as_fast_as_the_baseline(engine, threads, fast, request, bas
     assert not verdict.slower, f"the step takes {verdict} the baseline's time, up to {LIMIT} would pass"
 
 
-def test_the_step_is_as_fast_as_another_build(request, engine, threads, fast, tmp_path):
+def test_the_step_is_as_fast_as_another_build(
+    request: pytest.FixtureRequest, engine: Path, threads: int, fast: dict[str, int], tmp_path: Path
+) -> None:
     base = request.config.option.base
     if base is None:
         pytest.skip("no --base REVISION was given to compare with")
@@ -63,7 +73,7 @@ def test_the_step_is_as_fast_as_another_build(request, engine, threads, fast, tm
     assert not verdict.slower
 
 
-def test_a_planted_tenth_is_caught(engine, threads, fast):
+def test_a_planted_tenth_is_caught(engine: Path, threads: int, fast: dict[str, int]) -> None:
     with (
         Worker("step", engine=engine, threads=threads) as before,
         Worker("step", engine=engine, threads=threads, slower=PLANTED) as now,
@@ -73,7 +83,7 @@ def test_a_planted_tenth_is_caught(engine, threads, fast):
     assert fast or verdict.slower, f"a slowdown by {PLANTED:.0%} was taken for noise: {verdict}"
 
 
-def test_the_same_code_passes_every_time(engine, threads, fast):
+def test_the_same_code_passes_every_time(engine: Path, threads: int, fast: dict[str, int]) -> None:
     verdicts = []
     for _ in range(1 if fast else REPEATS):
         with (

@@ -1,13 +1,25 @@
 """The audio front end as it runs live, frame by frame, and for a whole sound at once."""
 
+from fractions import Fraction
+from pathlib import Path
+
 import numpy as np
 
+from bench.fixtures import Benchmark, Open, Rounds, Values
 from edgetalk import benchmark as works
 from edgetalk import mel
 
 
-def test_mel_of_one_frame(benchmark, models, opened, pcm, fps, whole_windows, rounds):
-    spec = opened(models / "amnet.onnx").metadata.audio
+def test_mel_of_one_frame(
+    benchmark: Benchmark,
+    models: Path,
+    opened: Open,
+    pcm: Values,
+    fps: Fraction,
+    whole_windows: list[Values],
+    rounds: Rounds,
+) -> None:
+    spec = opened(models / "amnet.onnx").front_end()
     work = works.mel_work(pcm, spec, fps)
     benchmark.pedantic(work, rounds=rounds(200), warmup_rounds=rounds(20))
     work = works.mel_work(pcm, spec, fps)
@@ -16,7 +28,7 @@ def test_mel_of_one_frame(benchmark, models, opened, pcm, fps, whole_windows, ro
         assert np.array_equal(work(), window)
 
 
-def test_mel_of_ten_seconds(benchmark, models, opened, pcm, rounds):
-    spec = opened(models / "amnet.onnx").metadata.audio
+def test_mel_of_ten_seconds(benchmark: Benchmark, models: Path, opened: Open, pcm: Values, rounds: Rounds) -> None:
+    spec = opened(models / "amnet.onnx").front_end()
     made = benchmark.pedantic(mel.log_mel, (pcm, spec), rounds=rounds(50), warmup_rounds=rounds(3))
     assert made.shape == (len(pcm) // spec.hop + 1, spec.features) and np.ptp(made) > 4

@@ -10,11 +10,18 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from bench.fixtures import Aim, Control, Feeds, Image, Judge, Open, Ratios, Rounds, Values
+from edgetalk import Session
 from edgetalk import benchmark as works
+from edgetalk.avatar import Avatar
 from edgetalk.backends import open_engine
 
 TURNS = 12
@@ -22,8 +29,12 @@ BLOCK = 5  # frames of a turn that count
 PAUSE = 0.01  # seconds: worker threads of the one before go to sleep and do not eat into the next one's turn
 
 
+Step = Callable[..., Any]
+"""What makes a frame of mel, pose and blink."""
+
+
 @pytest.fixture(scope="module")
-def eager(request, avatar, threads):
+def eager(request: pytest.FixtureRequest, avatar: Avatar, threads: int) -> Step:
     """PyTorch as the checkpoint's user would run it: a picture and controls in, an uint8 frame out."""
     checkpoint = request.config.option.checkpoint
     if not checkpoint.is_file():
@@ -36,7 +47,7 @@ def eager(request, avatar, threads):
     torch.set_num_threads(threads)
     source = torch.from_numpy(avatar.source.copy())[None].permute(0, 3, 1, 2).float() / 127.5 - 1
 
-    def step(mel, pose, blink):
+    def step(mel: Values, pose: Values, blink: Values) -> Image:
         with torch.inference_mode():
             image, _ = network(source, *(torch.from_numpy(value)[None] for value in (mel, pose, blink)))
             return ((image.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()[0]
@@ -45,7 +56,9 @@ def eager(request, avatar, threads):
 
 
 @pytest.fixture(scope="module")
-def whole(request, avatar, threads, eager, tmp_path_factory):
+def whole(
+    request: pytest.FixtureRequest, avatar: Avatar, threads: int, eager: Step, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Step]:
     """OpenVINO f32 of the whole network in one graph."""
     from edgetalk.export import to_onnx
 
@@ -53,8 +66,8 @@ def whole(request, avatar, threads, eager, tmp_path_factory):
     to_onnx(request.config.option.checkpoint, path, whole=True, size=len(avatar.source))
     engine = open_engine(path, precision="f32", threads=threads)
 
-    def step(mel, pose, blink):
-        feeds = {"source": avatar.source[None], "mel": mel[None], "pose": pose[None], "blink": blink[None]}
+    def step(mel: Values, pose: Values, blink: Values) -> Image:
+        feeds: Feeds = {"source": avatar.source[None], "mel": mel[None], "pose": pose[None], "blink": blink[None]}
         return engine.run(feeds)["frame"][0]
 
     yield step
@@ -62,7 +75,9 @@ def whole(request, avatar, threads, eager, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def folded(request, models, opened, tmp_path_factory):
+def folded(
+    request: pytest.FixtureRequest, models: Path, opened: Open, tmp_path_factory: pytest.TempPathFactory
+) -> Session:
     """The int8 step of the bundled face, built with --fold-statistics."""
     from edgetalk.engines import build
 
@@ -76,20 +91,41 @@ def folded(request, models, opened, tmp_path_factory):
     return opened(path)
 
 
-def test_ratios(models, opened, eager, whole, folded, controls, judge, rounds, hold_ratios, aim):
+def test_ratios(
+    models: Path,
+    opened: Open,
+    eager: Step,
+    whole: Step,
+    folded: Session,
+    controls: list[Control],
+    judge: Judge,
+    rounds: Rounds,
+    hold_ratios: Ratios,
+    aim: Aim,
+) -> None:
     shipped = opened(models / "amnet.xml" if (models / "amnet.xml").is_file() else models / "amnet.onnx")
     exact = opened(models / "amnet.onnx")
     precision = shipped.metadata.precision
-    contestants = {"eager": eager, "whole": whole, "f32": exact.step, "shipped": shipped.step, "folded": folded.step}
-    seconds = {name: [] for name in contestants}
+    contestants: dict[str, Step] = {
+        "eager": eager,
+        "whole": whole,
+        "f32": exact.step,
+        "shipped": shipped.step,
+        "folded": folded.step,
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
     feeds = itertools.cycle(controls)
+
+    def one(step: Step) -> None:
+        step(*next(feeds))
+
     for _ in range(rounds(TURNS)):
         for name, step in contestants.items():
             time.sleep(PAUSE)
-            block = works.sample(lambda step=step: step(*next(feeds)), rounds(BLOCK), warm_up=1)
+            block = works.sample(partial(one, step), rounds(BLOCK), warm_up=1)
             seconds[name].append(float(np.median(block)))
 
-    def times(slow, fast):
+    def times(slow: str, fast: str) -> float:
         """The median over turns: both times of a turn were taken within the same tenths of a second."""
         return float(np.median(np.divide(seconds[slow], seconds[fast])))
 

@@ -1,13 +1,19 @@
 """What a new face costs, once: the source graph."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from bench.fixtures import Benchmark, Rounds, Run
+from edgetalk.avatar import Avatar
 from edgetalk.backends import open_engine
 
 
 @pytest.mark.parametrize("name", ["amnet-source.onnx", "amnet-source.xml"])
-def test_source(benchmark, name, models, avatar, onnx_run, threads, rounds):
+def test_source(
+    benchmark: Benchmark, name: str, models: Path, avatar: Avatar, onnx_run: Run, threads: int, rounds: Rounds
+) -> None:
     if not (models / name).is_file():
         pytest.skip(f"there is no {name} in {models}")
     feeds = {"source": avatar.source[None]}

@@ -1,14 +1,26 @@
 """One frame of each precision of which there is an engine, and of bf16."""
 
 import itertools
+from pathlib import Path
 
 import pytest
+
+from bench.fixtures import Benchmark, Control, Judge, Open, Rounds
 
 PRECISIONS = {"f32": "amnet.onnx", "int8": "amnet.xml", "fp16": "amnet.plan", "bf16": None}
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_step(benchmark, precision, request, models, opened, controls, judge, rounds):
+def test_step(
+    benchmark: Benchmark,
+    precision: str,
+    request: pytest.FixtureRequest,
+    models: Path,
+    opened: Open,
+    controls: list[Control],
+    judge: Judge,
+    rounds: Rounds,
+) -> None:
     name = PRECISIONS[precision]
     engine = request.getfixturevalue("bf16") if name is None else models / name
     if not engine.is_file():

@@ -11,12 +11,16 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Callable
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from bench.fixtures import Aim, Benchmark, Feeds, Image, Report, Rounds, Values
 from edgetalk import Session
 from edgetalk.avatar import Avatar, Film, halved
 from edgetalk.backends import open_engine
@@ -29,8 +33,11 @@ FRAMES = 8  # of the film
 SKIPS = (64, 48, 32)
 WIDTHS = (1.0, 0.4375)
 
+Network = Callable[[Values], Any]
+"""What makes a frame of a mel window."""
 
-def soft(count, seed):
+
+def soft(count: int, seed: int) -> Image:
     """Pictures (count, 96, 96, 3) without hard edges."""
     import cv2
 
@@ -39,7 +46,7 @@ def soft(count, seed):
     return np.stack([np.clip(p / p.std() * 50 + 128, 0, 255).astype(np.uint8) for p in noise])
 
 
-def drive(count):
+def drive(count: int) -> Feeds:
     """What the graphs take: target, reference, identity, mel."""
     random = np.random.default_rng(1)
     vectors = random.normal(size=(count, 512)).astype(np.float32)
@@ -52,7 +59,7 @@ def drive(count):
 
 
 @pytest.fixture(scope="module", params=WIDTHS, ids=lambda width: f"width-{width}")
-def models(request, tmp_path_factory):
+def models(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
     """Folder with the network's ONNX files, its int8 engines, and the width."""
     from edgetalk.engines import build
     from edgetalk.export import to_onnx
@@ -69,14 +76,15 @@ def models(request, tmp_path_factory):
     store.save(folder / "identity.safetensors", "arcface", arcface.ArcFace(small).eval(), small)
     for name, whole in (("wavsyncswap", False), ("whole", True)):
         to_onnx(folder / "wavsyncswap.safetensors", folder / f"{name}.onnx", family="wavsyncswap", whole=whole)
-    np.savez(folder / "calibration.npz", **drive(5))
+    samples: dict[str, Any] = drive(5)
+    np.savez(folder / "calibration.npz", **samples)
     calibration = folder / "calibration.npz"
     build(folder / "wavsyncswap.onnx", folder / "wavsyncswap.xml", precision="int8", calibration=calibration)
     return folder, request.param
 
 
 @pytest.fixture(scope="module")
-def film(models):
+def film(models: tuple[Path, float]) -> Avatar:
     """An avatar of FRAMES frames, by the f32 source graph."""
     folder, _ = models
     given = drive(FRAMES)
@@ -90,8 +98,8 @@ def film(models):
     )
     source, made = open_engine(folder / "wavsyncswap-source.onnx"), []
     for i in range(FRAMES):
-        feeds = {"target": shot.target[i : i + 1], "reference": shot.reference[i : i + 1], "identity": shot.identity}
-        made.append(halved(source.run(feeds), "source"))
+        pictures: Feeds = {"target": shot.target[i : i + 1], "reference": shot.reference[i : i + 1]}
+        made.append(halved(source.run(pictures | {"identity": shot.identity}), "source"))
     features = {name: np.concatenate([one[name] for one in made]) for name in made[0]}
     step = open_engine(folder / "wavsyncswap.onnx")
     weights = Metadata.from_json(step.metadata, "wavsyncswap.onnx").source
@@ -99,7 +107,7 @@ def film(models):
 
 
 @pytest.fixture(scope="module")
-def eager(models, film, threads):
+def eager(models: tuple[Path, float], film: Avatar, threads: int) -> tuple[Network, Network]:
     """In PyTorch, fp32: the cascade at 96, always of full width, and this network whole."""
     from bench.systems import Cascade
     from edgetalk.train.networks import simswap, store, wav2lip
@@ -109,21 +117,22 @@ def eager(models, film, threads):
     network, _ = store.load(folder / "wavsyncswap.safetensors", "wavsyncswap")
     cascade = Cascade(wav2lip.Wav2Lip().eval(), simswap.SimSwap().eval(), 96).eval()
     shot = film.film
+    assert shot is not None
     pictures = [torch.from_numpy(p[:1].copy()).permute(0, 3, 1, 2) / 255 for p in (shot.target, shot.reference)]
     vector = torch.from_numpy(shot.identity)
 
-    def by_cascade(mel):
+    def by_cascade(mel: Values) -> Any:
         with torch.inference_mode():
             return cascade(pictures[0], torch.from_numpy(mel)[None], vector)
 
-    def by_network(mel):
+    def by_network(mel: Values) -> Any:
         with torch.inference_mode():
             return network(*pictures, vector, torch.from_numpy(mel)[None])
 
     return by_cascade, by_network
 
 
-def test_step(benchmark, models, film, threads, rounds):
+def test_step(benchmark: Benchmark, models: tuple[Path, float], film: Avatar, threads: int, rounds: Rounds) -> None:
     folder, _ = models
     with Session(folder / "wavsyncswap.xml", avatar=film, threads=threads) as session:
         heard = itertools.cycle(drive(20)["mel"])
@@ -131,7 +140,15 @@ def test_step(benchmark, models, film, threads, rounds):
         benchmark.pedantic(lambda: session.step(next(heard)), rounds=rounds(200), warmup_rounds=rounds(20))
 
 
-def test_ratios(models, film, eager, threads, rounds, report_ratio, aim):
+def test_ratios(
+    models: tuple[Path, float],
+    film: Avatar,
+    eager: tuple[Network, Network],
+    threads: int,
+    rounds: Rounds,
+    report_ratio: Report,
+    aim: Aim,
+) -> None:
     folder, width = models
     by_cascade, by_network = eager
     whole = open_engine(folder / "whole.onnx", precision="f32", threads=threads)
@@ -140,12 +157,13 @@ def test_ratios(models, film, eager, threads, rounds, report_ratio, aim):
     exact = Session(folder / "wavsyncswap.onnx", avatar=film, threads=threads)
     small = Session(folder / "wavsyncswap.xml", avatar=film, threads=threads)
     shot = film.film
-    pictures = {"target": shot.target[:1], "reference": shot.reference[:1], "identity": shot.identity}
+    assert shot is not None
+    pictures: Feeds = {"target": shot.target[:1], "reference": shot.reference[:1], "identity": shot.identity}
 
-    def unprepared(mel):
+    def unprepared(mel: Values) -> Image:
         return step.run(source.run(pictures) | {"mel": mel[None]})["frame"][0]
 
-    contestants = {
+    contestants: dict[str, Network] = {
         "cascade": by_cascade,
         "eager": by_network,
         "whole": lambda mel: whole.run(pictures | {"mel": mel[None]})["frame"][0],
@@ -154,7 +172,7 @@ def test_ratios(models, film, eager, threads, rounds, report_ratio, aim):
         "int8": small.step,
     }
     heard = drive(20)["mel"]
-    seconds = {name: [] for name in contestants}
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(rounds(TURNS) + WARM_UP):
         for name, work in contestants.items():
             for again in (False, True):  # the first frame of a turn finds another one's data in the caches
@@ -164,7 +182,7 @@ def test_ratios(models, film, eager, threads, rounds, report_ratio, aim):
                 if again and turn >= WARM_UP:
                     seconds[name].append(time.perf_counter() - start)
 
-    def times(slow, fast):
+    def times(slow: str, fast: str) -> float:
         """The median over turns: both times of a turn were taken within the same tenths of a second."""
         return float(np.median(np.divide(seconds[slow], seconds[fast])))
 
@@ -191,7 +209,9 @@ def test_ratios(models, film, eager, threads, rounds, report_ratio, aim):
         session.close()
 
 
-def test_a_whole_pipeline_is_as_much_faster_as_in_the_paper(threads, rounds, aim, tmp_path):
+def test_a_whole_pipeline_is_as_much_faster_as_in_the_paper(
+    threads: int, rounds: Rounds, aim: Aim, tmp_path: Path
+) -> None:
     """bench/dubs.py in short: in PyTorch, where both are whole networks, and with our engines."""
     from bench import dubs
 
@@ -199,7 +219,9 @@ def test_a_whole_pipeline_is_as_much_faster_as_in_the_paper(threads, rounds, aim
     dubs.scene(tmp_path, seconds)
     runs = dubs.clips(tmp_path, seconds, threads, dubs.engines(tmp_path))
     cascade, ours = dubs.PIPELINES
-    taken = {key: [] for key in itertools.product(dubs.PIPELINES, ("eager", "int8"))}
+    taken: dict[tuple[str, str], list[float]] = {
+        key: [] for key in itertools.product(dubs.PIPELINES, ("eager", "int8"))
+    }
     for _ in range(rounds(3)):
         for key, factors in taken.items():
             factors.append(runs[key]())

@@ -39,7 +39,7 @@ class Block(nn.Module):
 class Generator(nn.Sequential):
     """(B, 3, 256, 256) to the same in [-1, 1]."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         def down(cin: int, cout: int) -> list[nn.Module]:
             return normed(nn.Conv2d(cin, cout, 3, 2, 1, bias=False), cout)
 

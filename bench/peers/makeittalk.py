@@ -8,6 +8,8 @@ decoder that nothing calls; it is counted, and here for that reason.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -45,7 +47,7 @@ def stage(convolution: nn.Module, channels: int, norm: bool) -> nn.Sequential:
 class Picture(nn.Module):
     """U-Net of six halvings: drawing, picture and one channel of sound, (B, 7, 256, 256), to (B, 3, 256, 256)."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         widths = (64, 128, 256, 512, 512, 512)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
@@ -76,7 +78,7 @@ def perceptron(*sizes: int, norm: bool = False) -> nn.Sequential:
 class Content(nn.Module):
     """What is said: a prior perceptron and three LSTM layers over 18 frames of 80 values, then the landmarks."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.prior = perceptron(80, 256, 161, norm=True)
         self.hear = nn.LSTM(161, 256, 3, batch_first=True)
@@ -90,9 +92,11 @@ class Content(nn.Module):
 class Speaker(nn.Module):
     """Who says it: LSTM, speaker embedding, and a transformer over the frames."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        kind = dict(d_model=64, nhead=2, dim_feedforward=2048, dropout=0.0, batch_first=True, norm_first=True)
+        kind: dict[str, Any] = dict(
+            d_model=64, nhead=2, dim_feedforward=2048, dropout=0.0, batch_first=True, norm_first=True
+        )
         self.hear = nn.LSTM(80, 256, 3, batch_first=True)
         self.voice = perceptron(256, 256, 128, 128)
         self.embed = nn.Linear(256 + 128 + 128, 64)
@@ -116,7 +120,7 @@ class Speaker(nn.Module):
 class MakeItTalk(nn.Module):
     """One frame: displaced landmarks (1, 204) and the picture (1, 3, 256, 256); the drawing between is given."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.content, self.speaker, self.picture = Content(), Speaker(), Picture()
 

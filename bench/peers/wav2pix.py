@@ -18,7 +18,7 @@ SAMPLES = 16000
 class Wav2Pix(nn.Module):
     """sound (B, 16000) to a picture (B, 3, 128, 128) in [-1, 1]."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         heard = (1, 16, 32, 128, 256, 512, 1024)
         self.hear = nn.ModuleList(
