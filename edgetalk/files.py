@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
@@ -30,20 +31,61 @@ def plain(path: str | os.PathLike[str]) -> str:
     return os.path.abspath(path)
 
 
+def claim(path: str | os.PathLike[str]) -> tuple[Path, IO[bytes]]:
+    """Return NAME.part, empty, and what keeps other processes from writing it until it is closed.
+
+    What a killed process has left is taken over. Raises BlockingIOError where another writes the file now, and OSError
+    where it cannot be written.
+    """
+    target = Path(path)
+    part = target.with_name(target.name + ".part")
+    while True:
+        held = part.open("ab")
+        try:
+            _lock(held)
+            if os.path.samestat(os.fstat(held.fileno()), os.stat(part)):
+                held.truncate(0)
+                return part, held
+        except BlockingIOError:
+            held.close()
+            told = "Another process is writing it; wait, or name another file"
+            raise BlockingIOError(errno.EAGAIN, told, str(target)) from None
+        except FileNotFoundError:
+            pass
+        held.close()  # meanwhile its writer has given it its name, or removed it
+
+
+def _lock(file: IO[bytes]) -> None:
+    """Lock a file until it is closed; raises BlockingIOError where somebody has."""
+    try:
+        import fcntl
+    except ImportError:  # Windows lets nobody rename what another has open
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:  # a file system without locks
+        pass
+
+
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield NAME.part, to be written; it gets the name NAME when the block ends, and vanishes when it raises.
 
+    Raises as `claim`.
+
     >>> with replacing("report.json") as part:
     ...     part.write_text("{}")
     """
-    target = Path(path)
-    part = target.with_name(target.name + ".part")
-    try:
-        yield part
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
+    part, held = claim(path)
+    with held:
+        try:
+            yield part
+            os.replace(part, path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
 
 
 @contextlib.contextmanager

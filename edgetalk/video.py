@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from . import __version__
 from .clock import SAMPLE_RATE, first_sample
 from .errors import InputError
-from .files import plain
+from .files import claim, plain
 from .planes import BT709, FULL, LIMITED, even
 
 if TYPE_CHECKING:
@@ -123,8 +123,7 @@ class Writer:
         self.fps = fps
         self.frames = 0
         self._failed: Exception | None = None
-        self._part = self.path.with_name(self.path.name + ".part")
-        self._part.write_bytes(b"")  # FFmpeg opens it at the first frame: too late to hear that it cannot
+        self._part, self._held = claim(path)  # FFmpeg opens it at the first frame: too late to hear that it cannot
         self._converter = av.video.reformatter.VideoReformatter()  # one for all: making one costs as much as encoding
         self._output = av.open(plain(self._part), "w", format=kind.format, options=dict(kind.muxer))
         try:
@@ -224,6 +223,7 @@ class Writer:
                 self._output.mux(self._audio.encode(None))
             self._output.close()
             os.replace(self._part, self.path)
+            self._held.close()
         except BaseException:
             self._discard()
             raise
@@ -232,6 +232,7 @@ class Writer:
         with contextlib.suppress(Exception):  # a file without a frame cannot be finished, and need not be
             self._output.close()
         self._part.unlink(missing_ok=True)
+        self._held.close()
 
     def __enter__(self) -> Writer:
         return self

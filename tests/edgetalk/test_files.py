@@ -1,5 +1,7 @@
 """Files that appear whole or not at all."""
 
+import subprocess
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -26,6 +28,39 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path):
         part.write_text("half")
         raise KeyboardInterrupt
     assert path.read_text() == "old" and [file.name for file in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_two_processes_do_not_write_one_file(tmp_path):
+    """One of them is told, and what the other writes is whole; a process that was killed stands in nobody's way."""
+    path = tmp_path / "report.json"
+    code = (
+        "import sys, time\nfrom edgetalk.files import replacing\n"
+        "with replacing(sys.argv[1]) as part:\n"
+        "    part.write_text('theirs')\n    print(flush=True)\n    time.sleep(60)\n"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE)
+    assert other.stdout.readline()
+    with pytest.raises(BlockingIOError, match="Another process is writing it.*report.json'"), replacing(path):
+        pytest.fail("both write")
+    assert path.with_name("report.json.part").read_text() == "theirs"
+    other.kill()
+    other.communicate()
+    with replacing(path) as part:
+        part.write_text("ours")
+    assert path.read_text() == "ours" and [file.name for file in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_two_films_do_not_take_one_name(tmp_path):
+    frame = np.full((64, 96, 3), 90, np.uint8)
+    with video.Writer(tmp_path / "a.mp4", (96, 64), Fraction(25)) as writer:
+        writer.write(frame)
+        with pytest.raises(BlockingIOError):
+            video.Writer(tmp_path / "a.mp4", (96, 64), Fraction(25))
+        writer.write(frame)
+    assert len(list(video.frames(tmp_path / "a.mp4"))) == 2
+    with video.Writer(tmp_path / "a.mp4", (96, 64), Fraction(25)) as writer:
+        writer.write(frame)
+    assert len(list(video.frames(tmp_path / "a.mp4"))) == 1
 
 
 def test_a_colon_in_a_name_is_no_protocol(tmp_path, monkeypatch):
