@@ -45,6 +45,8 @@ def read(path: str | os.PathLike[str]) -> Array:
     say how long they are (Ogg, raw AAC, MP3 without a Xing header, pipes) end where they end.
     """
     path = Path(path)
+    if path.is_fifo():  # /dev/stdin too
+        raise InputError(f"{path} is a pipe, which cannot be read from its start again; write the sound to a file")
     with open(path, "rb") as file:  # the system's own words for: no such file, a folder, no permission
         head = file.read(3)
     if not head:

@@ -86,6 +86,12 @@ def test_channels_that_cancel_each_other_out_leave_the_loudest(tmp_path, name):
         assert_is_tone(pcm * np.sign(pcm[2005] * np.float32(tone(16000)[2005])), tolerance=0.05)
 
 
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.wav")
+    with pytest.raises(InputError, match="a.wav is a pipe, .*; write the sound to a file"):
+        audio.read(tmp_path / "a.wav")
+
+
 def test_channels_that_do_not_are_averaged(tmp_path):
     """Of different sound, of one alone, and silence; six channels of a film whose speech is in the middle."""
     left, right, nothing = tone(16000), tone(16000, hz=300), np.zeros(16000)
