@@ -19,8 +19,7 @@ import json
 import math
 import os
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +28,7 @@ import numpy as np
 from edgetalk.errors import InputError
 
 from . import program
+from .pools import pool
 
 ROWS: dict[str, dict[str, Any]] = {
     "content": {"geometry": 0.0, "adversarial": 0.0},
@@ -219,8 +219,8 @@ def main(arguments: list[str] | None = None) -> None:
     jobs = [job for job in jobs if not kept(job, data.name, int((~data.train).sum()), record)]
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // args.parallel)))
     failed = 0
-    with ProcessPoolExecutor(max(1, min(args.parallel, len(jobs))), get_context("spawn")) as pool:
-        waiting = {pool.submit(train_row, job): job for job in jobs}
+    with pool(max(1, min(args.parallel, len(jobs)))) as processes:
+        waiting = {processes.submit(train_row, job): job for job in jobs}
         for done in as_completed(waiting):
             name, minutes = waiting[done].name, (time.time() - began) / 60
             if error := done.exception():

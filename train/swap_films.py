@@ -10,9 +10,7 @@ swap_split.py.
 from __future__ import annotations
 
 import json
-import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -33,6 +31,7 @@ from edgetalk.targets import Faces
 from . import films
 from .filmed import Terms
 from .films import Person
+from .pools import pool
 from .swap_data import FPS, FRAMES, LOOKS, POSES, RECORD, SIZE, SPEC, SYNC_SPEC, read_record
 from .swap_split import divided, pairs
 
@@ -296,16 +295,14 @@ def _work(work: Callable[..., Any], jobs: Sequence[tuple], workers: int, label: 
                 done.append(work(*job))
                 bar.update()
             return done
-        pool = ProcessPoolExecutor(min(workers, len(jobs)), multiprocessing.get_context("spawn"))
         try:
-            for future in [pool.submit(work, *job) for job in jobs]:
-                done.append(future.result())
-                bar.update()
+            with pool(min(workers, len(jobs))) as processes:
+                for future in [processes.submit(work, *job) for job in jobs]:
+                    done.append(future.result())
+                    bar.update()
         except BrokenProcessPool:
             raise BackendError(
                 f"{label}: a process ended before its work was done, perhaps for want of memory; give the same command "
                 "again with fewer --workers"
             ) from None
-        finally:
-            pool.shutdown(cancel_futures=True)
     return done
