@@ -2,9 +2,9 @@
 
 Every row is one training at 64×64 with the same frames, images and schedule, and differs from "all" only in what its
 name says; every row has the same seeds. Several rows train at once, each in a process of its own. A row writes
-OUT/NAME-SEED.json with its scores when it is done; the same command trains what is missing, and refuses rows of another
-schedule, data set or judge. OUT/ablations.json collects them all, `edgetalk.train.results` makes the tables of it;
-OUT/ablations.jpg shows what each row draws.
+OUT/NAME-SEED.json with its scores when it is done. OUT/ablations.json collects them all, `edgetalk.train.results` makes
+the tables of it; OUT/ablations.jpg shows what each row draws. The same command trains what neither of the two has, and
+refuses rows of another schedule, data set or judge.
 
 Table III takes loss terms away. Table IV changes the Geometric Controller: AdaIN normalises the cell's output
 before scale and shift; GC k = 1 (the released arrangement, our default) does not; GC k = 3 predicts 3×3 kernels as
@@ -71,6 +71,14 @@ def schedule(job: Job) -> Any:
     return Config(size=SIZE, seed=job.seed, **{**job.changes, **ROWS[job.row]})
 
 
+def finished(out: Path) -> dict[str, dict[str, Any]]:
+    """Return the reports of a folder's rows by name: those that were collected before, and those of single files."""
+    collected = out / "ablations.json"
+    reports = json.loads(collected.read_text())["rows"] if collected.exists() else []
+    reports += [json.loads(path.read_text()) for path in sorted(out.glob("*-[0-9]*.json"))]
+    return {f"{report['row']}-{report['seed']}": report for report in reports}
+
+
 def kept(job: Job, data: str, frames: int, judge: dict[str, Any]) -> bool:
     """Say whether a row is there already; InputError where what is there cannot stand in one table with the others.
 
@@ -78,16 +86,16 @@ def kept(job: Job, data: str, frames: int, judge: dict[str, Any]) -> bool:
     """
     from edgetalk.train.amnet import described
 
-    path = job.out / f"{job.name}.json"
-    if not path.exists():
+    found, wanted = finished(job.out).get(job.name), described(schedule(job), data)
+    if found is None:
         return False
-    found, wanted = json.loads(path.read_text()), described(schedule(job), data)
     wanted |= {"held-out frames": frames, "judge": judge}
     before = found["config"] | {"held-out frames": found["frames"], "judge": found["judge"]}
     wanted = json.loads(json.dumps(wanted))
     changed = [f"{k} {before.get(k)} → {v}" if k != "judge" else k for k, v in wanted.items() if before.get(k) != v]
     if changed:
-        raise InputError(f"{path} is of another training ({', '.join(changed[:4])}); choose another folder with -o")
+        told = ", ".join(changed[:4])
+        raise InputError(f"{job.out}: row {job.name} is of another training ({told}); choose another folder with -o")
     return True
 
 
@@ -153,17 +161,17 @@ def _footage(data: Path, versions: int, device: str) -> Any:
 
 
 def collect(out: Path, data: Path, device: str) -> None:
-    """Write OUT/ablations.json from the rows' files, and OUT/ablations.jpg from the pictures of the first seed."""
+    """Write OUT/ablations.json of all rows, and OUT/ablations.jpg where the pictures of each row's first seed lie."""
     import cv2
 
     from edgetalk.train import sheets
     from edgetalk.train.commands.score import command, write_json
     from edgetalk.train.picture import write_picture
 
-    reports = [json.loads(path.read_text()) for path in sorted(out.glob("*-[0-9]*.json"))]
-    write_json(out / "ablations.json", {"command": command(), "rows": reports})
-    found = {name: out / f"{name}-0.png" for name in ROWS if (out / f"{name}-0.png").exists()}
-    if found:
+    reports = finished(out)
+    write_json(out / "ablations.json", {"command": command(), "rows": [reports[name] for name in sorted(reports)]})
+    found = {name: out / f"{name}-0.png" for name in ROWS if f"{name}-0" in reports}
+    if found and all(path.exists() for path in found.values()):
         examples = sheets.drives(_footage(data, 1, device))
         rows = [[d.source for d in examples], [d.frame for d in examples]]
         for path in found.values():

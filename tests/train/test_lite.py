@@ -389,16 +389,21 @@ def test_ablated_rows_of_another_training_are_refused(footage, tmp_path, monkeyp
     assert not ablations.kept(job, "drawn", 2, record)
     recipe = AMNetRecipe(ablations.schedule(job), footage)
     config = recipe.config
-    (tmp_path / "all-0.json").write_text(json.dumps({"config": config, "frames": 2, "judge": record}))
+    report = {"row": "all", "seed": 0, "config": config, "frames": 2, "judge": record}
+    (tmp_path / "all-0.json").write_text(json.dumps(report))
     assert ablations.kept(job, "drawn", 2, record)
     command = ["--data", str(tmp_path), "-o", str(tmp_path), "--rows", "all", "--seeds", "1", "--batch", "2"]
-    with pytest.raises(InputError, match=r"all-0.json is of another training \(images 9 → 8\); choose another folder"):
+    with pytest.raises(InputError, match=r"row all-0 is of another training \(images 9 → 8\); choose another folder"):
         ablations.main([*command, "--images", "8"])
     data.name, data.train = "others", np.arange(6) < 3
     with pytest.raises(InputError, match=r"\(data drawn → others, held-out frames 2 → 3\)"):
         ablations.main([*command, "--images", "9"])
     with pytest.raises(InputError, match=r"\(judge\)"):
         ablations.kept(job, "drawn", 2, {"another": 1})
+    (tmp_path / "all-0.json").unlink()
+    assert not ablations.kept(job, "drawn", 2, record)
+    (tmp_path / "ablations.json").write_text(json.dumps({"rows": [report]}))
+    assert ablations.kept(job, "drawn", 2, record)
     narrow = job._replace(changes=job.changes | {"width": 0.5})
     smaller = AMNetRecipe(ablations.schedule(narrow), footage)
     assert parameters(smaller.critic) < 0.3 * parameters(recipe.critic)
