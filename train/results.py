@@ -301,6 +301,12 @@ def ablation(report: Report | None, names: Sequence[str], paper: Mapping[str, tu
         f"{config['size']}×{config['size']}, {channels}, {config['images']:,} images per row, batch {config['batch']}, "
         f"{seeds} seeds: mean ± deviation (difference to the full model; none where it is within the deviation)."
     )
+    best = max(float(np.mean(columns["lip_r"])) for columns in found.values() if "lip_r" in columns)
+    if best < 0.2:
+        note += (
+            f" **The lips of no row follow the sound yet** (lip r {best:.2f} at best), for which so few images do not "
+            "suffice: what is compared is pictures, pose and eyes."
+        )
     return "\n\n".join([note, table(head, rows), made_by(report["command"])])
 
 

@@ -100,8 +100,8 @@ def test_mouth_sheet_has_a_true_and_a_generated_row_per_person(footage):
     assert sheet.shape == (4 * 36, 110 + 7 * 36, 3)
 
 
-def ablated(row, seed, ssim):
-    figures = {"ssim": ssim, "psnr": 20.0, "lip_r": 0.5, "ale_px": 2.0}
+def ablated(row, seed, ssim, lip_r=0.5):
+    figures = {"ssim": ssim, "psnr": 20.0, "lip_r": lip_r, "ale_px": 2.0}
     config = {"size": 64, "width": 0.5, "images": 60000, "batch": 16}
     return {"row": row, "seed": seed, "config": config, "mean": figures, "all": {"judge_frechet": 1.0}}
 
@@ -126,5 +126,10 @@ def test_differences_within_the_deviation_are_called_none(tmp_path):
     assert f"0.8100 ± {deviation:.4f}" in page
     assert "0.8150 ± 0.0071 (none)" in page and "0.7100 ± 0.0141 (-0.1000)" in page
     assert page.count("\nthe command\n") == 3
+    assert "follow the sound yet" not in page
+    (tmp_path / "ablations.json").write_text(
+        json.dumps({"command": "the command", "rows": [ablated("all", 0, 0.8, 0.04), ablated("k3", 0, 0.8, -0.1)]})
+    )
+    assert "The lips of no row follow the sound yet** (lip r 0.04 at best)" in results.document(tmp_path, "results")
     assert "64×64, 0.5 of the channels in Reenactor and discriminator, 60,000 images per row" in page
     assert "Table I: not made yet" in page and "| L_C | not made yet" in page
