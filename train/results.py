@@ -294,12 +294,13 @@ def ablation(report: Report | None, names: Sequence[str], paper: Mapping[str, tu
     else:
         rows = [row[:-1] for row in rows]
     config = report["rows"][0]["config"]
-    seeds = max(len(v) for columns in found.values() for v in columns.values())
+    counts = [len(values) for columns in found.values() for values in columns.values()]
+    seeds = f"{max(counts)} seeds" + (", one where no deviation stands" if min(counts) == 1 < max(counts) else "")
     width = config.get("width", 1.0)
     channels = "all channels" if width == 1 else f"{width:g} of the channels in Reenactor and discriminator"
     note = (
         f"{config['size']}×{config['size']}, {channels}, {config['images']:,} images per row, batch {config['batch']}, "
-        f"{seeds} seeds: mean ± deviation (difference to the full model; none where it is within the deviation)."
+        f"{seeds}: mean ± deviation (difference to the full model; none where it is within the deviation)."
     )
     best = max(float(np.mean(columns["lip_r"])) for columns in found.values() if "lip_r" in columns)
     if best < 0.2:

@@ -126,10 +126,17 @@ def test_differences_within_the_deviation_are_called_none(tmp_path):
     assert f"0.8100 ± {deviation:.4f}" in page
     assert "0.8150 ± 0.0071 (none)" in page and "0.7100 ± 0.0141 (-0.1000)" in page
     assert page.count("\nthe command\n") == 3
-    assert "follow the sound yet" not in page
+    assert "follow the sound yet" not in page and "2 seeds: mean" in page
     (tmp_path / "ablations.json").write_text(
-        json.dumps({"command": "the command", "rows": [ablated("all", 0, 0.8, 0.04), ablated("k3", 0, 0.8, -0.1)]})
+        json.dumps(
+            {
+                "command": "the command",
+                "rows": [ablated("all", 0, 0.8, 0.04), ablated("all", 1, 0.8, 0.04), ablated("k3", 0, 0.8, -0.1)],
+            }
+        )
     )
-    assert "The lips of no row follow the sound yet** (lip r 0.04 at best)" in results.document(tmp_path, "results")
+    page = results.document(tmp_path, "results")
+    assert "The lips of no row follow the sound yet** (lip r 0.04 at best)" in page
+    assert "2 seeds, one where no deviation stands: mean" in page
     assert "64×64, 0.5 of the channels in Reenactor and discriminator, 60,000 images per row" in page
     assert "Table I: not made yet" in page and "| L_C | not made yet" in page
