@@ -37,7 +37,6 @@ from edgetalk.dubbing import dub
 from edgetalk.export.exporter import to_onnx
 from edgetalk.export.graph import Graph
 from edgetalk.face import read_track
-from edgetalk.files import replacing
 from edgetalk.metadata import Metadata
 from edgetalk.overlap import Job, overlap
 from edgetalk.planes import blend
@@ -49,7 +48,7 @@ from edgetalk.session import Session
 from edgetalk.video import Writer
 
 from .machine import Others, processor
-from .page import PAGE, put
+from .page import PAGE, put, write_json
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results" / "dubs.json"
@@ -238,26 +237,19 @@ def measure(seconds: float, repeats: int, threads: int, out: Path = RESULTS, pre
             others = Others()
             taken.append(runs[name, column]())
             kept["others"] = max(kept["others"], others.share())
-            write(part, kept)
+            write_json(part, kept)
             print(f"{turn + 1}/{repeats} {name}, {COLUMNS[column]}: {taken[-1]:.3f}", file=sys.stderr, flush=True)
     rows = {
         name: {column: mean_and_deviation(taken[:repeats]) for column, taken in row.items()}
         for name, row in kept["rows"].items()
     }
     told = asked | {"date": time.strftime("%Y-%m-%d"), "repeats": repeats, "others": round(kept["others"], 2)}
-    write(out, told | {"rows": rows})
+    write_json(out, told | {"rows": rows})
     part.unlink()
 
 
 def mean_and_deviation(taken: list[float]) -> list[float]:
     return [round(float(np.mean(taken)), 5), round(float(np.std(taken, ddof=1)), 5) if len(taken) > 1 else 0.0]
-
-
-def write(path: Path, result: dict[str, Any]) -> None:
-    """Write a JSON file; it is whole at any moment."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as part:
-        part.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
 
 
 def markdown(result: dict[str, Any]) -> str:

@@ -16,10 +16,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import json
 import random
 import shutil
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,13 +34,12 @@ from edgetalk.engines.concat import quantize_early
 from edgetalk.engines.onnx_file import Feeds, Runner, read, set_metadata
 from edgetalk.engines.openvino import write as write_engine
 from edgetalk.engines.rewrite import AFTER, BEFORE
-from edgetalk.files import replacing
 from edgetalk.metadata import Metadata
 from edgetalk.session import MODELS
 
 from .duel import FEWEST, Block, times
 from .machine import Others, processor
-from .page import PAGE, put
+from .page import PAGE, publish
 from .worker import Worker
 
 ROOT = Path(__file__).parents[1]
@@ -205,16 +202,12 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     if args.turns < FEWEST:
         parser.error(f"--turns: got {args.turns}, expected at least {FEWEST}, fewer have no interval")
-    if not args.page:
-        with tempfile.TemporaryDirectory(prefix="edgetalk-") as temporary:
-            folder = args.prepared or Path(temporary)
-            result = measure(args.models, args.calibration, args.threads, args.turns, folder)
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(args.out) as part:
-            part.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    text = markdown(json.loads(args.out.read_text()))
-    print(text)
-    put(text, "bench.gains", args.write)
+    publish(
+        args,
+        "bench.gains",
+        lambda folder: measure(args.models, args.calibration, args.threads, args.turns, folder),
+        markdown,
+    )
 
 
 if __name__ == "__main__":

@@ -1,12 +1,43 @@
-"""Puts what was measured into a page of docs/, between the two marks of its bench."""
+"""Keeps what was measured as JSON, and puts it into a page of docs/, between the two marks of its bench."""
 
 from __future__ import annotations
 
+import argparse
+import json
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from edgetalk.files import replacing
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+
+
+def write_json(path: Path, result: dict[str, Any]) -> None:
+    """Write a JSON file; it is whole at any moment."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as part:
+        part.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+
+
+def publish(
+    args: argparse.Namespace,
+    bench: str,
+    measure: Callable[[Path], dict[str, Any]],
+    markdown: Callable[[dict[str, Any]], str],
+) -> None:
+    """Measure, with engines in --prepared or a passing folder, into --out; print that and put it into the page --write.
+
+    With --page nothing is measured: the page is of what --out holds.
+    """
+    if not args.page:
+        with tempfile.TemporaryDirectory(prefix="edgetalk-") as temporary:
+            result = measure(args.prepared or Path(temporary))
+        write_json(args.out, result)
+    text = markdown(json.loads(args.out.read_text()))
+    print(text)
+    put(text, bench, args.write)
 
 
 def put(text: str, bench: str, page: Path = PAGE) -> None:

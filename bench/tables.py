@@ -34,7 +34,7 @@ from edgetalk.backends import cores
 from edgetalk.files import replacing
 
 from .machine import Others, processor
-from .page import PAGE, put
+from .page import PAGE, put, write_json
 from .systems import Inputs, System, all_systems, outputs
 
 ROOT = Path(__file__).parents[1]
@@ -228,11 +228,9 @@ def measure(
 
 def save(result: dict[str, Any], folder: Path = RESULTS) -> Path:
     """Write a result in place of the one that this device had."""
-    folder.mkdir(parents=True, exist_ok=True)
     name = re.sub(r"[^a-z0-9]+", "-", result["device"].lower()).strip("-")
     path = folder / f"{name}.json"
-    with replacing(path) as part:
-        part.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    write_json(path, result)
     return path
 
 

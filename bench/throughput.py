@@ -13,9 +13,7 @@ end together, and that it has to wait for its last frame's sound is not in it.
 from __future__ import annotations
 
 import argparse
-import json
 import random
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,12 +28,11 @@ from edgetalk.engines.calibration import load, split
 from edgetalk.engines.onnx_file import Feeds, Runner, read
 from edgetalk.engines.openvino import write as write_engine
 from edgetalk.export import to_onnx
-from edgetalk.files import replacing
 from edgetalk.session import MODELS
 
 from .duel import FEWEST, times
 from .machine import Others, processor
-from .page import PAGE, put
+from .page import PAGE, publish
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results" / "throughput.json"
@@ -203,15 +200,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     if args.turns < FEWEST:
         parser.error(f"--turns: got {args.turns}, expected at least {FEWEST}, fewer have no interval")
-    if not args.page:
-        with tempfile.TemporaryDirectory(prefix="edgetalk-") as temporary:
-            result = measure(args.threads, args.turns, args.prepared or Path(temporary))
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(args.out) as part:
-            part.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    text = markdown(json.loads(args.out.read_text()))
-    print(text)
-    put(text, "bench.throughput", args.write)
+    publish(args, "bench.throughput", lambda folder: measure(args.threads, args.turns, folder), markdown)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from .errors import InputError, ModelError
 
 USES = ("any", "commercial")
 """What a caller may state: nothing in particular, or commercial use."""
+ALLOWED = ("any", "non-commercial")
+"""What a model or a face may be used for."""
 
 
 class Terms(Protocol):

@@ -9,8 +9,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from edgetalk.consent import ALLOWED
+
 from .dynamic_conv import FORMS
-from .exporter import FAMILIES, USES, to_onnx
+from .exporter import FAMILIES, to_onnx
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="licence of the weights (default: that of the published ones, where it is known)",
     )
     parser.add_argument(
-        "--use", choices=USES, help="what the weights may be used for (default: as published; any for one's own)"
+        "--use", choices=ALLOWED, help="what the weights may be used for (default: as published; any for one's own)"
     )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from edgetalk.avatar import Avatar, save
+from edgetalk.consent import ALLOWED
 from edgetalk.errors import InputError
 from edgetalk.files import together
 from edgetalk.metadata import Metadata
@@ -28,7 +29,6 @@ from .published import Licence
 
 FAMILIES = ("amnet", "wavsyncswap", "wav2lip", "simswap", "arcface", "syncnet")
 """Each a module in this folder, imported when asked for."""
-USES = ("any", "non-commercial")
 
 
 def to_onnx(
@@ -73,8 +73,8 @@ def to_onnx(
         raise InputError(f"dynamic_conv: got {dynamic_conv!r}, expected one of {', '.join(FORMS)}")
     if out.suffix != ".onnx":
         raise InputError(f"out: got {out.name!r}, expected a name that ends in .onnx")
-    if use is not None and use not in USES:
-        raise InputError(f"use: got {use!r}, expected one of {', '.join(USES)}")
+    if use is not None and use not in ALLOWED:
+        raise InputError(f"use: got {use!r}, expected one of {', '.join(ALLOWED)}")
     if batch is None:
         batch = 0 if dynamic_conv == "shift" else 1
     if batch < 0 or (batch == 0 and dynamic_conv == "conv"):

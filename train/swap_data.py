@@ -24,6 +24,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from edgetalk.consent import ALLOWED
 from edgetalk.errors import BackendError, InputError
 from edgetalk.files import replacing
 from edgetalk.mel import RANGE, windows
@@ -512,9 +513,7 @@ def main(arguments=None) -> None:
         "--consent", required=True, metavar="NOTE", help="who agreed, and when, that face and voice are trained on"
     )
     filmed.add_argument("--licence", default="", help="licence of the films, which the weights will be under, too")
-    filmed.add_argument(
-        "--use", choices=("any", "non-commercial"), default="any", help="what weights of these films may be used for"
-    )
+    filmed.add_argument("--use", choices=ALLOWED, default="any", help="what weights of these films may be used for")
     filmed.add_argument("--seed", type=int, default=0, help="another seed, other people in the test")
     filmed.add_argument("--clips", type=int, help="of a person at most, evenly spread (default: all)")
     filmed.add_argument("--face-models", type=Path, metavar="FOLDER", help="of the two networks that find faces")

@@ -15,6 +15,7 @@ import errno
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgetalk.consent import ALLOWED
 from edgetalk.errors import InputError
 from edgetalk.face import picked
 
@@ -55,9 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, help="the .avatar file; the picture's or video's name by default")
     parser.add_argument("--licence", default="", help="licence of the face, kept in the file")
     parser.add_argument("--consent", default="", help="who agreed, and when, that this face is animated")
-    parser.add_argument(
-        "--use", choices=("any", "non-commercial"), default="any", help="what the face may be used for (default: any)"
-    )
+    parser.add_argument("--use", choices=ALLOWED, default="any", help="what the face may be used for (default: any)")
     parser.add_argument("--name", default="", help="the person's name")
     parser.add_argument("--device", default="auto", help="of the engines: CPU, GPU, cuda:0 … (default: auto)")
     parser.add_argument("--threads", type=int, help="CPU threads of the engines (default: their own choice)")

@@ -10,9 +10,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from edgetalk.consent import ALLOWED
 from edgetalk.errors import InputError
-
-USES = ("any", "non-commercial")
 
 FILMED = """A film is one person, who is called as the file without its ending. In a folder every film is one person,
 and every folder with films is one, who is called as that folder. The face is tracked (edgetalk fetch face), cropped
@@ -76,7 +75,7 @@ def _configure_filmed(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--licence", default="", help="licence of the films, which the weights will be under, too")
     parser.add_argument(
-        "--use", choices=USES, default="any", help="what weights of these films may be used for (default: any)"
+        "--use", choices=ALLOWED, default="any", help="what weights of these films may be used for (default: any)"
     )
     parser.add_argument(
         "--face",
