@@ -42,9 +42,11 @@ def claim(path: str | os.PathLike[str]) -> tuple[Path, IO[bytes]]:
     while True:
         held = part.open("ab")
         try:
-            _lock(held)
+            locked = _lock(held)
             if os.path.samestat(os.fstat(held.fileno()), os.stat(part)):
                 held.truncate(0)
+                if not locked:
+                    held.close()  # Windows renames no file that is open
                 return part, held
         except BlockingIOError:
             held.close()
@@ -55,18 +57,19 @@ def claim(path: str | os.PathLike[str]) -> tuple[Path, IO[bytes]]:
         held.close()  # meanwhile its writer has given it its name, or removed it
 
 
-def _lock(file: IO[bytes]) -> None:
-    """Lock a file until it is closed; raises BlockingIOError where somebody has."""
+def _lock(file: IO[bytes]) -> bool:
+    """Lock a file until it is closed; False where the system cannot. Raises BlockingIOError where somebody has."""
     try:
         import fcntl
-    except ImportError:  # Windows lets nobody rename what another has open
-        return
+    except ImportError:
+        return False
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise
     except OSError:  # a file system without locks
         pass
+    return True
 
 
 @contextlib.contextmanager

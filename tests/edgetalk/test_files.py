@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgetalk import audio, video
-from edgetalk.files import replacing
+from edgetalk.files import claim, replacing
 from edgetalk.reader import Reader
 
 
@@ -34,7 +34,7 @@ def test_two_processes_do_not_write_one_file(tmp_path):
     """One of them is told, and what the other writes is whole; a process that was killed stands in nobody's way."""
     path = tmp_path / "report.json"
     code = (
-        "import sys, time\nfrom edgetalk.files import replacing\n"
+        "import sys, time\nfrom edgetalk.files import claim, replacing\n"
         "with replacing(sys.argv[1]) as part:\n"
         "    part.write_text('theirs')\n    print(flush=True)\n    time.sleep(60)\n"
     )
@@ -48,6 +48,15 @@ def test_two_processes_do_not_write_one_file(tmp_path):
     with replacing(path) as part:
         part.write_text("ours")
     assert path.read_text() == "ours" and [file.name for file in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_nothing_stays_open_where_files_cannot_be_locked(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows, which renames no file that is open
+    part, held = claim(tmp_path / "report.json")
+    assert held.closed and part.exists()
+    with replacing(tmp_path / "report.json") as part:
+        part.write_text("whole")
+    assert (tmp_path / "report.json").read_text() == "whole"
 
 
 def test_two_films_do_not_take_one_name(tmp_path):
