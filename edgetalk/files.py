@@ -82,7 +82,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     ...     part.write_text("{}")
     """
     part, held = claim(path)
-    with held:
+    with contextlib.closing(held):
         try:
             yield part
             os.replace(part, path)
