@@ -11,7 +11,7 @@ from typing import Any
 from .networks.simswap import SimSwap
 from .swap_recipe import Batch, Config, Made, SwapRecipe, generator_command
 
-PRESET = Config(skips=(), hidden=(), matte=False, clips=0, sync=0.0, mouth=1.0, shape=0.0)
+PRESET = Config(skips=(), hidden=(), matte=False, clips=0, sync=0.0, structure=0.0, mouth=1.0, shape=0.0)
 
 
 class SimSwapRecipe(SwapRecipe):

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .scores.measures import ssim
+
 
 def weighted_sum(losses: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
     """Eq. 5: the sum of λ times loss over the names that both have, a scalar; a constant where there is none."""
@@ -36,6 +38,15 @@ def weak_feature_loss(made: list[list[Tensor]], true: list[list[Tensor]], start:
 def pixel_loss(made: Tensor, true: Tensor, weight: Tensor) -> Tensor:
     """Eq. 6 with a weight per pixel of mean 1, over pictures (B, 3, S, S)."""
     return ((made.float() - true).abs() * weight).mean()
+
+
+def structure_loss(made: Tensor, true: Tensor) -> Tensor:
+    """One minus the structural similarity (scores.measures.ssim) of pictures (B, 3, S, S), its mean.
+
+    L1 blurs what it cannot place; this one asks for local contrast, too (Zhao et al., Loss Functions for Image
+    Restoration with Neural Networks, 2017).
+    """
+    return (1 - ssim(made.float(), true)).mean()
 
 
 def critic_loss(made: list[list[Tensor]], true: list[list[Tensor]]) -> Tensor:

@@ -41,6 +41,7 @@ from .swap_losses import (
     keep_loss,
     mouth_weight,
     pixel_loss,
+    structure_loss,
     sync_loss,
     weak_feature_loss,
     weighted_sum,
@@ -76,6 +77,8 @@ class Config:
     """Whole steps of one kind, same identity and swapped in turn (§2.4), instead of half and half."""
     pixel: float = 10.0
     """λ_1."""
+    structure: float = 2.0
+    """Weight of one minus the structural similarity, where L_L1 is."""
     identity: float = 0.5
     """λ_i."""
     sync: float = 0.3
@@ -109,8 +112,8 @@ PRESETS = {
     "default": Config(),
     # λs were never published; these come from a short search at width ¼. SimSwap's (10, 10, 1) failed.
     "paper": Config(skips=(), hidden=(), matte=False, singles=0, clips=32, truth=False, alternate=True, identity=1.5,
-                    sync=0.3, feature=4.0, adversarial=0.3, log_sync=True, mouth=1.0, shape=0.0, warm=0.0,
-                    adversary_from=0.0, far=0),
+                    sync=0.3, feature=4.0, adversarial=0.3, log_sync=True, structure=0.0, mouth=1.0, shape=0.0,
+                    warm=0.0, adversary_from=0.0, far=0),
 }  # fmt: skip
 
 
@@ -119,7 +122,8 @@ def checked(config: Config) -> Config:
     anything, layers = math.inf, 4  # layers of a PatchGAN in front of its map of scores
     bounds = {"images": (1, anything), "singles": (0, anything), "clips": (0, anything), "far": (0, FRAMES // 2),
               "feature_start": (1, layers), "warm": (0, 1), "adversary_from": (0, 1), "average": (0, 1)}  # fmt: skip
-    bounds |= {name: (0, anything) for name in ("keep", "shape", "pixel", "identity", "sync", "feature", "adversarial")}
+    weights = ("keep", "shape", "pixel", "structure", "identity", "sync", "feature", "adversarial")
+    bounds |= {name: (0, anything) for name in weights}
     why = {"far": f", half of a clip's {FRAMES} frames at most", "feature_start": ", a layer of the discriminator"}
     for name, (least, most) in bounds.items():
         if not least <= (got := getattr(config, name)) <= most:
@@ -201,7 +205,7 @@ class SwapRecipe:
     ) -> None:
         loop.refuse_several()
         self.settings = of_films(checked(config), data.folder) if data.filmed else checked(config)
-        self.data, self.experts, self.until = data, experts, until
+        self.data, self.experts, self.until, self.compiled = data, experts, until, compiled
         torch.manual_seed(config.seed)
         device = data.device
         self.config: dict[str, Any] = {k: v for k, v in asdict(config).items() if k != "images"}
@@ -211,6 +215,8 @@ class SwapRecipe:
         self.before = store.take_over(self.network, begun, self.family) if begun else {}
         self._make: Any = torch.compile(self.make, dynamic=False) if compiled else self.make
         self.critic = Discriminator(round(96 * config.width)).to(device, memory_format=torch.channels_last)
+        if compiled:
+            self.critic.compile(dynamic=False)
         self.average = loop.Average(self.network, config.average)
         fused = device.startswith("cuda")
         self.mouth_head = torch.nn.Linear(scaled(512, config.width), len(AXES)).to(device)  # thrown away in the end
@@ -261,6 +267,8 @@ class SwapRecipe:
         if not good_enough(kind, record["scores"]):
             print(f"{path}: held-out {record['scores']}, below the floor: not trained against", flush=True)
             return None
+        if self.compiled:
+            network.compile(dynamic=False)
         return network.to(self.data.device, memory_format=torch.channels_last).requires_grad_(False)
 
     def _look(self) -> None:
@@ -294,9 +302,9 @@ class SwapRecipe:
         return min(max((progress - begin) / 0.05, 0.0), 1.0) if begin else 1.0
 
     def lambdas(self, progress: float, expertise: float) -> dict[str, float]:
-        """Return what each loss weighs in Eq. 5 by its name, ramped in; "keep" and "shape" are ours."""
+        """Return what each loss weighs in Eq. 5 by its name, ramped in; "structure", "keep" and "shape" are ours."""
         c, adversity = self.settings, self.adversity(progress)
-        return {"L_L1": c.pixel, "keep": c.keep, "shape": c.shape,
+        return {"L_L1": c.pixel, "structure": c.structure, "keep": c.keep, "shape": c.shape,
                 "L_Adv": adversity * c.adversarial, "L_wFM": adversity * c.feature,
                 "L_Id": expertise * c.identity, "L_Sync": expertise * c.sync}  # fmt: skip
 
@@ -378,12 +386,14 @@ class SwapRecipe:
                 group["lr"] = peak * rate
 
     def _compare(self, made: Made, batch: Batch, losses: dict[str, Tensor]) -> None:
-        """Add L_L1 and what Eq. 5 lacks, the matte's and the mouth's losses, to `losses`."""
-        config, frames = self.settings, made.frames
-        if config.truth:
-            losses["L_L1"] = pixel_loss(frames, batch.true, self.weight)
-        elif not bool(batch.swapped.all()):  # swapped frames have no truth: Eq. 5 without its first term
-            losses["L_L1"] = pixel_loss(frames[~batch.swapped], batch.true[~batch.swapped], self.weight)
+        """Add L_L1 and what Eq. 5 lacks, the losses of structure, matte and mouth, to `losses`."""
+        config, frames, true = self.settings, made.frames, batch.true
+        if not config.truth:  # swapped frames have none: Eq. 5 without its first term
+            frames, true = frames[~batch.swapped], true[~batch.swapped]
+        if len(frames):
+            losses["L_L1"] = pixel_loss(frames, true, self.weight)
+            if config.structure:
+                losses["structure"] = structure_loss(frames, true)
         if config.keep and made.share is not None and made.kept is not None:
             own = (~batch.swapped if config.truth else torch.ones_like(batch.swapped))[:, None, None, None]
             true = batch.true if config.truth else batch.target
@@ -483,7 +493,7 @@ def write_sheet(path: Path, columns: list[Tensor]) -> None:
 
 def train_generator(recipe: SwapRecipe, run: Path) -> int:
     """Train, or go on, in the folder `run`; return the steps taken in all."""
-    reached = loop.train(recipe, run, save_every=60, sheet_every=45)
+    reached = loop.train(recipe, run, save_every=120, sheet_every=300)
     print(f"{recipe.family}: {reached} steps, {int(recipe.clock[1])} images, {recipe.data.clips} clips", flush=True)
     return reached
 
@@ -516,7 +526,7 @@ def generator_command(kind: type[SwapRecipe], preset: Config) -> tuple[Any, Any]
         parser.add_argument("--experts", type=Path, required=True, help="folder of identity-a and sync-a")
         parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the run; the same command resumes")
         parser.add_argument("--begun", type=Path, help="checkpoint to begin with, of the same width")
-        parser.add_argument("--compile", action="store_true", help="compile the network first: a minute, then faster")
+        parser.add_argument("--compile", action="store_true", help="compile first, two minutes; then faster")
         parser.add_argument("--until", type=float, help="end at this time (seconds since 1970), not after --images")
         add_fields(parser, Config, without=["skips", "hidden"], preset=True)
 

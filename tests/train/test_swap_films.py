@@ -320,7 +320,7 @@ def test_preset_default_says_what_it_would_need(filmed, judged, tmp_path):
             start()
     assert not (tmp_path / "run").exists()
     recipe = tiny(filmed, judged, truth=False, shape=0.0)
-    assert set(recipe.step(0)) == {"D", "L_L1", "keep", "L_Id", "L_Sync", "L_wFM", "L_Adv"}
+    assert set(recipe.step(0)) == {"D", "L_L1", "structure", "keep", "L_Id", "L_Sync", "L_wFM", "L_Adv"}
     batch = recipe.draw(1)
     made = recipe.make(recipe.network, batch)
     losses = {}
@@ -330,7 +330,7 @@ def test_preset_default_says_what_it_would_need(filmed, judged, tmp_path):
     assert 0 < own.sum() < len(own)
     torch.testing.assert_close(losses["L_L1"], wanted, rtol=1e-4, atol=0)
     warm = tiny(filmed, judged, truth=False, shape=0.0, warm=0.5)
-    assert not warm.draw(0).swapped.any() and set(warm.step(0)) == {"D", "L_L1", "keep", "L_wFM", "L_Adv"}
+    assert not warm.draw(0).swapped.any() and set(warm.step(0)) == {"D", "L_L1", "structure", "keep", "L_wFM", "L_Adv"}
 
 
 def test_the_baselines_are_trained_on_films_and_keep_their_terms(filmed, judged, tmp_path):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 MOUTH = slice(86, 106)
 """Landmarks of the mouth."""
@@ -18,20 +17,26 @@ GROUPS = {"contour": slice(0, 33), "brows": slice(33, 51), "nose": slice(51, 66)
 RADIUS, SIGMA = 5, 1.5
 
 
+def _window(size: int, like: Tensor) -> Tensor:
+    """Return the Gaussian window at each of its places on a line of `size` pixels, (size − 10, size)."""
+    offsets = torch.arange(-RADIUS, RADIUS + 1, dtype=like.dtype, device=like.device)
+    window = torch.exp(-0.5 * (offsets / SIGMA) ** 2)
+    places = like.new_zeros(size - 2 * RADIUS, size)
+    for place, row in enumerate(places):
+        row[place : place + len(window)] = window / window.sum()
+    return places
+
+
 def ssim_map(a: Tensor, b: Tensor) -> Tensor:
     """Structural similarity (Wang et al. 2004: 11×11 Gaussian window, σ 1.5) per pixel, mean of the channels.
 
     (B, H − 10, W − 10): pixels whose window lies within the picture. The mean over them equals
     skimage.metrics.structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False).
     """
-    offsets = torch.arange(-RADIUS, RADIUS + 1, dtype=a.dtype, device=a.device)
-    window = torch.exp(-0.5 * (offsets / SIGMA) ** 2)
-    window = window / window.sum()
+    down, across = _window(a.shape[-2], a), _window(a.shape[-1], a)
 
     def blurred(x: Tensor) -> Tensor:
-        flat = x.flatten(0, 1)[:, None]
-        flat = F.conv2d(F.conv2d(flat, window.view(1, 1, -1, 1)), window.view(1, 1, 1, -1))
-        return flat.view(*x.shape[:2], *flat.shape[-2:])
+        return down @ x.contiguous() @ across.T  # an order faster than convolutions of one channel, forth and back
 
     mean_a, mean_b = blurred(a), blurred(b)
     variance_a = blurred(a * a) - mean_a**2
