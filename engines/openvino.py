@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from edgetalk.backends import openvino as runtime
 from edgetalk.errors import BackendError
 
 from .rewrite import AFTER, rewritten
@@ -20,10 +21,9 @@ SMALL = 1024  # values; a smaller constant may be an epsilon or a bound, and is 
 def package() -> Any:
     """Return the openvino package; raises BackendError where it is missing."""
     try:
-        import openvino
+        return runtime.package()
     except ImportError as error:
         raise BackendError(f'building an .xml needs OpenVINO ({error}): pip install "edgetalk[openvino]"') from error
-    return openvino
 
 
 def version() -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import threading
 import weakref
 from pathlib import Path
@@ -139,12 +140,23 @@ class OpenVINO:
         self._request = self._network = None
 
 
+def package() -> Any:
+    """Return the openvino package; raises ImportError where it is missing.
+
+    At its import it would report to Google Analytics, in a process of its own, and write into the user's home.
+    """
+    # As if this were not installed: then openvino takes a stub that it brings.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
 def _package(path: Path) -> Any:
     try:
-        import openvino
+        return package()
     except ImportError as error:
         raise BackendError(f'{path.name} needs OpenVINO ({error}): pip install "edgetalk[openvino]"') from error
-    return openvino
 
 
 def _version(ov: Any) -> str:

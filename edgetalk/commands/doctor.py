@@ -106,13 +106,14 @@ def _meminfo() -> dict[str, int]:
 
 def _devices() -> list[str]:
     """Devices that OpenVINO sees, and NVIDIA's by their device nodes (no driver is asked)."""
+    from edgetalk.backends.openvino import package
+
     found = []
     try:
-        import openvino
+        core = package().Core()
     except ImportError:
         pass
     else:
-        core = openvino.Core()
         found += [f"{name} {core.get_property(name, 'FULL_DEVICE_NAME')} (OpenVINO)" for name in core.available_devices]
     nodes = sorted(Path("/dev").glob("nvidia[0-9]*")) + sorted(Path("/dev").glob("nvhost-gpu"))
     return found + [f"{node} (NVIDIA)" for node in nodes]

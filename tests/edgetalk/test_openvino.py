@@ -249,6 +249,25 @@ def test_without_the_package_the_pip_line_is_told(zoo, monkeypatch):
         open_engine(zoo.root / "f32/amnet.xml")
 
 
+REPORTS = """
+import sys
+sys.addaudithook(lambda event, _: event in ("os.fork", "socket.getaddrinfo") and print(event))
+from edgetalk.commands import doctor
+from edgetalk.backends import open_engine
+from edgetalk.engines.openvino import version
+doctor._devices(), version(), open_engine(sys.argv[1])"""
+
+
+def test_nobody_is_told_that_openvino_runs(zoo, tmp_path):
+    """Its Python package would tell Google Analytics from a forked process, and keep a number of ours in the home."""
+    quiet = {name: value for name, value in os.environ.items() if name not in ("CI", "GITHUB_ACTIONS", "TF_BUILD")}
+    command = [sys.executable, "-c", REPORTS, zoo.root / "f32/amnet.xml"]
+    environment = quiet | {"HOME": str(tmp_path), "LOCALAPPDATA": str(tmp_path)}
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert (told.returncode, told.stdout, told.stderr) == (0, "", "")
+    assert not {file.name for file in tmp_path.iterdir()} & {"intel", "Intel Corporation"}
+
+
 def test_shapes_that_stay_open_are_refused(zoo, tmp_path):
     import onnx
 
