@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +58,17 @@ def test_a_step_needs_neither_opencv_nor_media(zoo, tmp_path):
     loaded = loaded_after(code, tmp_path / "modules", zoo.root / "int8/amnet.xml")
     assert "openvino" in loaded
     assert not loaded & (HEAVY | OURS | {"cv2", "av", "soundfile", "soxr"})
+
+
+@pytest.mark.parametrize("package", ["edgetalk.export", "edgetalk.engines"])
+def test_nobody_is_told_that_onnx_runtime_runs(tmp_path, package):
+    """It would report to Microsoft, and keep a database and a number of the device in the home's cache."""
+    quiet = {
+        name: value for name, value in os.environ.items() if name not in ("XDG_CACHE_HOME", "ORT_DISABLE_TELEMETRY")
+    }
+    code = f"import {package}, onnxruntime"
+    subprocess.run([sys.executable, "-c", code], env=quiet | {"HOME": str(tmp_path)}, check=True, timeout=120)
+    assert not list(tmp_path.rglob("*onnxruntime*"))
 
 
 @pytest.mark.parametrize("path", sorted(Path(edgetalk.__file__).parent.rglob("*.py")), ids=lambda path: path.stem)
