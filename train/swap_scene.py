@@ -29,8 +29,11 @@ TAGS = {"comment": "Drawn by edgetalk: a person who does not exist"}
 
 
 def exact(landmarks: np.ndarray, pose: np.ndarray, blink: np.ndarray, size: int) -> Face:
-    """Return what a faultless tracker would say of landmarks (106, 2), fractions of a picture of `size` pixels."""
-    points = (landmarks * size).astype(np.float32)
+    """Return what a faultless tracker would say of landmarks (106, 2), fractions of a picture of `size` pixels.
+
+    Fractions count from the picture's corner, a Face's pixels from the centre of the first.
+    """
+    points = (landmarks * size - 0.5).astype(np.float32)
     outline, brows = points[CONTOUR], points[BROW_LEFT.start : BROW_RIGHT.stop]
     box = np.array([outline[:, 0].min(), brows[:, 1].min(), *outline.max(0)], np.float32)
     return Face(box, points[list(FIVE)], 1.0, None, np.asarray(pose, np.float32), np.asarray(blink, np.float32))

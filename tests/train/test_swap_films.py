@@ -54,7 +54,7 @@ def filmed(tmp_path_factory):
         path.parent.mkdir(parents=True, exist_ok=True)
         announcer = Announcer(CAST[name], SIDE)
         drawn = [announcer.draw(pose) for pose in POSES]
-        seen = [exact(announcer.landmarks(pose) - 0.5 / SIDE, pose.pose, pose.blink, SIDE) for pose in POSES]
+        seen = [exact(announcer.landmarks(pose), pose.pose, pose.blink, SIDE) for pose in POSES]
         with Writer(path, (SIDE, SIDE), Fraction(25), pcm(name), crf=8) as writer:
             for i in range(count):
                 writer.write(drawn[i % len(POSES)])

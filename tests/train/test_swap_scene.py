@@ -1,5 +1,6 @@
 """Crops as a tracker gives them, and the drawn scene to dub: film, track, portrait and sound fit together."""
 
+import copy
 import shutil
 
 import cv2
@@ -12,6 +13,8 @@ from edgetalk.preprocess import TEMPLATES, align, crop_matrix
 from edgetalk.train import crops, swap_data, swap_scene
 from edgetalk.train.announcers import CAST, Announcer, Controls
 from edgetalk.train.announcers.camera import FACE
+from edgetalk.train.announcers.features import features
+from edgetalk.train.announcers.head import at
 from edgetalk.video import frames
 
 TEMPLATE = TEMPLATES["wavsyncswap"]
@@ -62,6 +65,36 @@ def test_a_view_moves_everything_in_the_picture():
     drawn = announcer.draw(controls, view)
     assert np.abs(drawn[inside].astype(float) - warped[inside]).mean() < 4
     assert np.abs(drawn[inside].astype(float) - plain[inside]).mean() > 12
+
+
+def disc(announcer, place, radius=0.05):
+    """The announcer as nothing but a white disc, on black, that turns and moves as the face under `place` does."""
+    (x, y, z), ring = at(announcer.identity, [place]).rest[0], np.linspace(0, 2 * np.pi, 64, endpoint=False)
+    points = np.array([(x, y, z), *((x + radius * np.cos(t), y + radius * np.sin(t), z) for t in ring)])
+    first, count = len(announcer.rest), len(ring)
+    fan = [(first, first + 1 + i, first + 1 + (i + 1) % count) for i in range(count)]
+    alone = copy.copy(announcer)
+    alone.rest = np.concatenate([announcer.rest, points])
+    alone.rest_normals = np.concatenate([announcer.rest_normals, np.tile([0.0, 0.0, 1.0], (len(points), 1))])
+    white = np.array([0, 0, 0, 1, 1, 1, 0, 1], np.float32)
+    alone.material = np.concatenate([announcer.material, np.tile(white, (len(points), 1))])
+    alone.faces, alone.two_sided = np.array(fan, np.int32), np.ones(count, bool)
+    alone.backdrop = np.zeros_like(announcer.backdrop)
+    return alone
+
+
+@pytest.mark.parametrize("pose", [(0.0, 0.0, 0.0), (0.25, -0.1, 0.15)])
+def test_an_exact_track_has_points_where_they_are_drawn(pose):
+    announcer, controls = Announcer(CAST["dan"], 128, finer=4), Controls(pose=np.array(pose))
+    shown = features(announcer.identity, controls)
+    lips = shown.mouth.upper_outer
+    five = [*((eye.x, eye.y) for eye in shown.eyes), (0, -0.27), lips[0], lips[-1]]
+    seen = []
+    for place in five:
+        drawn = disc(announcer, place).draw(controls).astype(float).sum(-1)
+        seen.append([drawn.sum(0) @ np.arange(128) / drawn.sum(), drawn.sum(1) @ np.arange(128) / drawn.sum()])
+    face = swap_scene.exact(announcer.landmarks(controls), controls.pose, controls.blink, 128)
+    np.testing.assert_allclose(face.points, seen, atol=0.1)
 
 
 def test_a_scene_has_all_that_dubbing_needs(tmp_path, monkeypatch):

@@ -239,7 +239,7 @@ def test_announcers_are_found_where_they_are_drawn(cast):
             sights = seeing.all(picture)
             count += len(sights) == 1
             face = face_of(sights[0], Eyes(FPS))
-            truth = announcer.landmarks(controls)[POINTS] * 256
+            truth = announcer.landmarks(controls)[POINTS] * 256 - 0.5
             turned.append(np.degrees(face.pose - controls.pose))
             moved.append(np.hypot(*(face.points - truth).T) / np.hypot(*(truth[0] - truth[1])))
     seeing.close()
