@@ -12,8 +12,8 @@ ALLOWED = ("any", "non-commercial")
 """What a model or a face may be used for."""
 
 
-class Terms(Protocol):
-    """What a model's metadata and an avatar both say."""
+class Licensed(Protocol):
+    """A model's metadata, or an avatar."""
 
     @property
     def use(self) -> str: ...
@@ -27,11 +27,11 @@ def check_stated(use: str) -> None:
         raise InputError(f'use: got {use!r}, expected "any" or "commercial"')
 
 
-def check_use(terms: Terms, name: str, use: str) -> None:
+def check_use(used: Licensed, name: str, use: str) -> None:
     """Raise ModelError where the model or avatar `name` may not be used so, InputError where `use` is unknown."""
     check_stated(use)
-    if use == "commercial" and terms.use != "any":
+    if use == "commercial" and used.use != "any":
         raise ModelError(
-            f"{name} is for {terms.use} use (licence: {terms.licence or 'not stated'}), "
+            f"{name} is for {used.use} use (licence: {used.licence or 'not stated'}), "
             "and commercial use was asked for; take one without that limit"
         )

@@ -21,7 +21,6 @@ from edgetalk.errors import InputError
 
 from . import loop
 from .data import Footage
-from .dataset import together
 from .lite_student import Teacher, inherit, take_fuser
 from .losses import adversarial_loss, content_loss, discriminator_loss, geometry_loss, region_weight
 from .networks.amnet import VARIANTS, AMNet, Architecture
@@ -30,6 +29,7 @@ from .networks.checkpoint import load_checkpoint, read_architecture, save_checkp
 from .networks.patchgan import PatchGAN
 from .options import add_fields
 from .picture import write_picture
+from .terms import joined
 
 SMALLEST = 32
 """Side of the smallest picture that the discriminator still has a judgement of."""
@@ -157,7 +157,7 @@ class AMNetRecipe:
         self.steps = config.geometry_first + (10**9 if config.clock else config.steps)
         device = footage.device
         before = [load_checkpoint(path).training.get("terms", {}) for path in (config.start, config.teacher) if path]
-        self.terms = together([footage.terms, *before])
+        self.terms = joined([footage.terms, *before])
         self.network = AMNet(config.variant, (footage.spec.window, footage.spec.features), architecture)
         taught = config.teacher and config.teaching > 0
         self.teacher = Teacher(load_checkpoint(config.teacher), footage) if taught else None

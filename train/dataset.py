@@ -72,7 +72,7 @@ class Dataset:
     persons: tuple[str, ...]
     voices: tuple[str, ...]
     terms: Mapping[str, str]
-    """Of films: "consent", "licence" and "use"; empty for drawn persons."""
+    """Of films, as in terms.py; empty for drawn persons."""
     viseme: np.ndarray | None = None
     """float32 (N, 7), visemes.AXES; None where nobody knows what is spoken."""
 
@@ -137,19 +137,6 @@ def read_plan(path: Path) -> dict[str, Any]:
     if plan.get("format") != FORMAT:
         raise InputError(f"{path}: got format {plan.get('format')}, expected 1; make the set anew with this version")
     return plan
-
-
-def together(terms: Iterable[Mapping[str, str]]) -> dict[str, str]:
-    """Return the terms of what was made of several sets: all consents and licences, the narrowest use.
-
-    Those of drawn persons are empty, and so is the result where there are no others.
-    """
-    told = [one for one in terms if one]
-    if not told:
-        return {}
-    every = {key: "; ".join(dict.fromkeys(one[key] for one in told if one[key])) for key in ("consent", "licence")}
-    uses = [one["use"] for one in told]
-    return every | {"use": next((use for use in uses if use != "any"), "any")}
 
 
 def packed(landmarks: np.ndarray) -> np.ndarray:

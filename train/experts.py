@@ -20,13 +20,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import loop, program
-from .dataset import together
 from .expert_recipe import ExpertRecipe, pictures
 from .identity_expert import BATCH, IdentityRecipe, score_identity
 from .networks import arcface, store
 from .stretch import Stretch
 from .swap_data import LOOKS, POSES, Swaps
 from .sync_expert import CLIPS, SyncRecipe, score_sync
+from .terms import joined
 
 FLOORS = {"identity": {"auc": 0.97}, "sync": {"window_accuracy": 0.80, "offset_within_1": 0.95}}
 """Held-out scores below which no generator is trained against an expert."""
@@ -74,7 +74,7 @@ def begun_recipe(args: argparse.Namespace, data: Swaps, stretch: Stretch) -> Exp
     wait_for(data, lambda d: d.clips >= args.enough, args.patience)
     begun, told = store.load(args.begun, "syncnet") if args.begun else (None, {})
     recipe = SyncRecipe(data, stretch, args.seed, args.width, args.batch or CLIPS, args.grey, begun)
-    recipe.terms = together([data.terms, told.get("terms", {})])
+    recipe.terms = joined([data.terms, told.get("terms", {})])
     return recipe
 
 

@@ -32,6 +32,7 @@ from .dataset import CODECS, FORMAT, FPS, SAMPLES, Script, encode, load, packed,
 from .films import Person
 from .picture import write_picture
 from .takes import SHORTEST, Take, Track, divided, takes
+from .terms import Terms
 
 NAME = "filmed"
 BEYOND = 0.02
@@ -50,16 +51,6 @@ class Settings:
     codec: str = "h264"
     face: str = "largest"
     """Which face of a film, as edgetalk.face.Tracker takes it."""
-
-
-@dataclass(frozen=True)
-class Terms:
-    """What the filmed people agreed to; it goes into every checkpoint that is trained on them."""
-
-    consent: str
-    licence: str = ""
-    use: str = "any"
-    """"any" or "non-commercial"."""
 
 
 class _Job(NamedTuple):

@@ -520,8 +520,8 @@ def main(arguments=None) -> None:
     filmed.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
     args = parser.parse_args(arguments)
     if args.command == "filmed":
-        from .filmed import Terms
         from .swap_films import told, write
+        from .terms import Terms
 
         terms = Terms(args.consent, args.licence, args.use)
         record = write(args.films, args.o, terms, args.seed, args.clips, args.face_models, args.workers)

@@ -29,11 +29,11 @@ from edgetalk.reader import Reader
 from edgetalk.targets import Faces
 
 from . import films
-from .filmed import Terms
 from .films import Person
 from .pools import pool
 from .swap_data import FPS, FRAMES, LOOKS, POSES, RECORD, SIZE, SPEC, SYNC_SPEC, read_record
 from .swap_split import divided, pairs
+from .terms import Terms
 
 SPLITS = ("train", "valid", "test")
 NOBODY = -1

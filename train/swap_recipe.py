@@ -23,7 +23,6 @@ from edgetalk.errors import InputError
 
 from . import loop
 from .announcers.visemes import AXES
-from .dataset import together
 from .expert_recipe import autocast, pictures
 from .experts import good_enough, wait_for
 from .identity_expert import aligned, embed
@@ -47,6 +46,7 @@ from .swap_losses import (
     weighted_sum,
 )
 from .sync_expert import louder
+from .terms import joined
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ class SwapRecipe:
                 "train it with: python -m edgetalk.train.experts identity"
             ) from None
         self.extractor = extractor.to(device, memory_format=torch.channels_last).requires_grad_(False)
-        self.terms = together(told.get("terms", {}) for told in ({"terms": data.terms}, self.before, record))
+        self.terms = joined(told.get("terms", {}) for told in ({"terms": data.terms}, self.before, record))
         self.looked = time.monotonic()
         self.vectors = torch.empty(0)
         self._look()

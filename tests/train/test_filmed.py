@@ -26,8 +26,9 @@ from edgetalk.train.announcers.landmarks import lip_gap
 from edgetalk.train.announcers.plan import Plan, write_speech
 from edgetalk.train.announcers.visemes import SHAPES
 from edgetalk.train.data import Footage
-from edgetalk.train.dataset import TEST, TRAIN, describe, load, together
+from edgetalk.train.dataset import TEST, TRAIN, describe, load
 from edgetalk.train.networks.checkpoint import load_checkpoint
+from edgetalk.train.terms import Terms, joined
 from edgetalk.video import Writer
 
 DRAWN, LEFT, TOP, WIDTH, HEIGHT = 160, 30, 10, 224, 176  # where the drawn picture lies in the film
@@ -147,7 +148,7 @@ def films(people, tmp_path_factory):
     return folder, seen
 
 
-TERMS = filmed.Terms("ada and dan, on paper, 2026-11-01", "CC BY-NC 4.0", "non-commercial")
+TERMS = Terms("ada and dan, on paper, 2026-11-01", "CC BY-NC 4.0", "non-commercial")
 
 
 def make(films, folder, codec="raw", **options):
@@ -292,8 +293,8 @@ def test_it_is_trained_on_and_the_consent_goes_along(made, tmp_path):
 def test_terms_of_several_sets_are_the_narrowest():
     a = {"consent": "ada", "licence": "", "use": "any"}
     b = {"consent": "dan", "licence": "CC BY-NC 4.0", "use": "non-commercial"}
-    assert together([a, {}, b, a]) == {"consent": "ada; dan", "licence": "CC BY-NC 4.0", "use": "non-commercial"}
-    assert together([{}, a]) == a and together([{}]) == {}
+    assert joined([a, {}, b, a]) == {"consent": "ada; dan", "licence": "CC BY-NC 4.0", "use": "non-commercial"}
+    assert joined([{}, a]) == a and joined([{}]) == {}
 
 
 @pytest.mark.parametrize(

@@ -104,8 +104,9 @@ def run(args: argparse.Namespace) -> None:
 def _filmed(args: argparse.Namespace) -> None:
     from edgetalk.train import filmed
     from edgetalk.train.dataset import describe
+    from edgetalk.train.terms import Terms
 
-    terms = filmed.Terms(args.consent, args.licence, args.use)
+    terms = Terms(args.consent, args.licence, args.use)
     filmed.write(args.films, args.out, terms, filmed.Settings(args.size, args.codec, args.face), args.face_models)
     print(f"{describe(args.out)}; look at {args.out / 'sheet.jpg'}")
 
