@@ -22,10 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from edgetalk.files import replacing
-
 from .machine import processor
-from .page import PAGE, put
+from .page import add_options, put, write_json
 from .worker import Worker
 
 ROOT = Path(__file__).parents[1]
@@ -167,11 +165,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 128], help="default: 256 128")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="default: 1 2")
     parser.add_argument("--turns", type=int, default=15, help=f"of {BLOCK} frames each (default: 15)")
-    parser.add_argument("--prepared", type=Path, metavar="FOLDER", help="keep models there, and take those that are")
     parser.add_argument("--prepare", action="store_true", help="make the models in --prepared, and measure nothing")
-    parser.add_argument("--out", type=Path, default=RESULTS, metavar="FILE", help="default: docs/results/peers.json")
-    parser.add_argument("--write", type=Path, default=PAGE, metavar="PAGE", help="page with the bench's two marks")
-    parser.add_argument("--page", action="store_true", help="measure nothing, write the page alone")
+    add_options(parser, RESULTS)
     args = parser.parse_args(arguments)
     if args.prepare and not args.prepared:
         parser.error("--prepare: got no folder to make them in; add --prepared FOLDER")
@@ -188,9 +183,7 @@ def main(arguments: list[str] | None = None) -> None:
         if args.prepare:
             return
         result = {"device": processor(), "date": time.strftime("%Y-%m-%d"), "runs": runs}
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(args.out) as part:
-            part.write_text(json.dumps(result, indent=1) + "\n")
+        write_json(args.out, result)
     put(markdown(json.loads(args.out.read_text())), "bench.by_hand", args.write)
 
 

@@ -49,6 +49,7 @@ from bench.fixtures import (  # noqa: E402
     Values,
 )
 from bench.machine import Others  # noqa: E402
+from bench.page import write_json  # noqa: E402
 
 SLACK = 0.9  # a ratio below this part of the baseline's fails
 FRAMES = 20  # of the bundled sentence, from where it is loud: what works are timed on and judged by
@@ -149,9 +150,8 @@ def known_ratios() -> dict[str, float]:
 def save(option: argparse.Namespace, ratios: dict[str, float]) -> None:
     """Make ratios part of this device's baseline, where --save-ratios was given."""
     if option.save_ratios and not option.benchmark_disable:
-        BASELINES.mkdir(parents=True, exist_ok=True)
         held = known_ratios() | {name: round(ratio, 4) for name, ratio in ratios.items()}
-        (BASELINES / "ratios.json").write_text(json.dumps(held, indent=2) + "\n")
+        write_json(BASELINES / "ratios.json", held)
 
 
 @pytest.fixture

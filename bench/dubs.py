@@ -48,7 +48,7 @@ from edgetalk.session import Session
 from edgetalk.video import Writer
 
 from .machine import Others, processor
-from .page import PAGE, put, write_json
+from .page import add_options, put, write_json
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results" / "dubs.json"
@@ -280,10 +280,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="of each clip (default: 2; the paper: 10)")
     parser.add_argument("--repeats", type=int, default=5, help="clips of each (default: 5; the paper: 20)")
     parser.add_argument("--threads", type=int, default=cores(), help="default: every core")
-    parser.add_argument("--prepared", type=Path, metavar="FOLDER", help="keep engines there, and take those that are")
-    parser.add_argument("--out", type=Path, default=RESULTS, metavar="FILE", help="default: docs/results/dubs.json")
-    parser.add_argument("--write", type=Path, default=PAGE, metavar="PAGE", help="page with the bench's two marks")
-    parser.add_argument("--page", action="store_true", help="measure nothing, write the page alone")
+    add_options(parser, RESULTS)
     args = parser.parse_args(arguments)
     if not args.page:
         measure(args.seconds, args.repeats, args.threads, args.out, args.prepared)

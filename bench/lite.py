@@ -9,7 +9,6 @@ worth. `python -m bench.lite time FILE.xml …` times any engines in turns in th
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import tempfile
 import time
@@ -22,13 +21,13 @@ from typing import Any
 import numpy as np
 
 from edgetalk.backends import open_engine
-from edgetalk.files import replacing
 from edgetalk.metadata import AudioSpec
 from edgetalk.train.lite import candidates, family_of, name_of
 from edgetalk.train.lite_cost import KINDS, Costs, counts
 from edgetalk.train.networks.amnet import VARIANTS, Architecture
 
 from .machine import processor
+from .page import write_json
 
 TURNS, STEPS = 15, 6
 PAUSE = 0.005  # seconds: worker threads of the one before go to sleep
@@ -159,8 +158,7 @@ def main(arguments: list[str] | None = None) -> None:
                 build(architecture, folder, name)
         measured = in_turns({name: stepping(path, args.threads) for name, path in paths.items()})
     found = costs(architectures, measured, f"{processor()}, {args.threads} threads")
-    with replacing(args.out) as part:
-        part.write_text(json.dumps(asdict(found), indent=1) + "\n")
+    write_json(args.out, asdict(found))
     errors = []
     for name, (value, predicted) in found.measured.items():
         errors.append(predicted / value - 1)

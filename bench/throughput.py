@@ -32,7 +32,7 @@ from edgetalk.session import MODELS
 
 from .duel import FEWEST, times
 from .machine import Others, processor
-from .page import PAGE, publish
+from .page import add_options, publish
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results" / "throughput.json"
@@ -191,12 +191,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--threads", type=int, default=cores(), help="default: every core")
     parser.add_argument("--turns", type=int, default=TURNS)
-    parser.add_argument("--prepared", type=Path, metavar="FOLDER", help="keep engines there, and take those that are")
-    parser.add_argument(
-        "--out", type=Path, default=RESULTS, metavar="FILE", help="default: docs/results/throughput.json"
-    )
-    parser.add_argument("--write", type=Path, default=PAGE, metavar="PAGE", help="page with the bench's two marks")
-    parser.add_argument("--page", action="store_true", help="measure nothing, write the page alone")
+    add_options(parser, RESULTS)
     args = parser.parse_args(arguments)
     if args.turns < FEWEST:
         parser.error(f"--turns: got {args.turns}, expected at least {FEWEST}, fewer have no interval")
