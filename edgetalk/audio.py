@@ -122,7 +122,7 @@ def _with_soundfile(path: Path, mix: _Mix) -> tuple[Array, int] | None:
     import soundfile
 
     try:
-        file = soundfile.SoundFile(path)
+        file = soundfile.SoundFile(os.fsencode(path) if os.name == "posix" else path)
     except soundfile.LibsndfileError as error:
         if error.code == _MALFORMED:
             raise _truncated(path) from None

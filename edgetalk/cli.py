@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import os
 import signal
 import sys
@@ -93,10 +94,8 @@ def _ended_by_signals() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    name = arguments[0] if arguments else "--help"
+def _run(name: str, arguments: Sequence[str]) -> int:
+    """Do what the command `name` does with its arguments; return the exit status."""
     if name in ("-h", "--help"):
         print(usage())
         return 0
@@ -106,31 +105,58 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"edgetalk: no command {name!r}; one of: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    command = COMMANDS[name]
-    try:
-        import argparse  # here, where Ctrl-C is told in one line
+    import argparse  # here, where Ctrl-C is told in one line
 
-        module = importlib.import_module(command.module)
-        parser = argparse.ArgumentParser(
-            prog=f"edgetalk {name}",
-            description=module.__doc__ or command.help,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        module.configure(parser)
-        args = parser.parse_args(arguments[1:])
-        with warnings.catch_warnings(), _ended_by_signals():
-            warnings.showwarning = _one_line(name)
-            module.run(args)
+    command = COMMANDS[name]
+    module = importlib.import_module(command.module)
+    parser = argparse.ArgumentParser(
+        prog=f"edgetalk {name}",
+        description=module.__doc__ or command.help,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    module.configure(parser)
+    try:
+        args = parser.parse_args(arguments)
+    except SystemExit as stop:  # 0 after --help, 2 after wrong usage
+        return int(stop.code or 0)
+    with warnings.catch_warnings(), _ended_by_signals():
+        warnings.showwarning = _one_line(name)
+        module.run(args)
+    return 0
+
+
+def _flush() -> None:
+    """Write our output out here, where an error is told in one line, and not as Python ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_output()
+        raise
+
+
+def _drop_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    name, *arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name need not be of the terminal's letters
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        status = _run(name, arguments)
+        if sys.stdout is not None:
+            _flush()
+        return status
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
-        if not command.extra or missing == "edgetalk":
+        extra = COMMANDS[name].extra if name in COMMANDS else ""
+        if not extra or missing == "edgetalk":
             raise
-        print(f'edgetalk {name} needs {missing}: pip install "edgetalk[{command.extra}]"', file=sys.stderr)
+        print(f'edgetalk {name} needs {missing}: pip install "edgetalk[{extra}]"', file=sys.stderr)
         return 1
-    except SystemExit as stop:  # argparse: 0 after --help, 2 after wrong usage
-        return int(stop.code or 0)
     except BrokenPipeError:  # the reader of our output has gone, as `edgetalk doctor | head -1` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 0
     except (EdgetalkError, OSError) as error:
         print(f"edgetalk {name}: {' '.join(str(error).split())}", file=sys.stderr)
@@ -141,7 +167,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"edgetalk {name}: interrupted", file=sys.stderr)
         return 130
-    return 0
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import subprocess
 import sys
@@ -184,6 +185,40 @@ def test_what_is_not_installed_is_told_with_the_way_to_install_it(tmp_path, argu
     assert told.returncode == 1, told.stderr
     wanted = rf'edgetalk {arguments[0]} needs (torch|scipy): pip install "edgetalk\[train\]"\n'
     assert re.fullmatch(wanted, told.stderr)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["talk", "--help"], ["doctor", "amnet"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_nobody_takes(arguments, unbuffered):
+    """A reader that has gone is no error, a full disk is one line; neither leaves anything for Python's end to say."""
+    command = [sys.executable, "-m", "edgetalk.cli", *arguments]
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    reader, writer = os.pipe()
+    os.close(reader)
+    told = subprocess.run(command, env=environment, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (told.returncode, told.stderr) == (0, "")
+    if not os.path.exists("/dev/full"):
+        return
+    with open("/dev/full", "w") as full:
+        told = subprocess.run(command, env=environment, stdout=full, stderr=subprocess.PIPE, text=True)
+    if arguments != ["talk", "--help"] or not unbuffered:  # argparse keeps to itself what it could not write
+        assert told.returncode == 1 and told.stderr.startswith(f"edgetalk {arguments[0]}: [Errno ")
+        assert told.stderr.count("\n") == 1
+
+
+def test_letters_that_the_terminal_has_not(folder):
+    """Its encoding decides nothing: help with … in it, names of files that are no text at all."""
+    (folder / "a.wav").rename(folder / "caf\udce9.wav")
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+
+    def run(*arguments):
+        command = [sys.executable, "-m", "edgetalk.cli", *arguments]
+        return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
+
+    assert "a film \\u2026" in run("talk", "--help").stdout
+    told = run("talk", "amnet.xml", "--audio", "caf\udce9.wav", "-o", "\u6587\udce9.mp4")
+    assert (told.returncode, told.stderr) == (0, "") and told.stdout.startswith("\\u6587\\udce9.mp4: 6 frames")
 
 
 @pytest.mark.parametrize("module", ["argparse", "edgetalk.commands.talk", "numpy"])
