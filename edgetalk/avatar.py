@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .backends import Arrays, beside, open_engine, shared_device
-from .errors import InputError, ModelError
+from .errors import InputError, ModelError, word
 from .files import replacing, sha256
 from .metadata import Metadata
 from .preprocess import Picture, read_picture, square_crop
@@ -130,7 +130,7 @@ def load(path: str | os.PathLike[str]) -> Avatar:
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
-    again = "prepare it again: edgetalk avatar ENGINE PICTURE -o " + path.name
+    again = "prepare it again: edgetalk avatar ENGINE PICTURE -o " + word(path.name)
     with path.open("rb") as file:
         start = 8 + int.from_bytes(file.read(8), "little")
         try:
@@ -204,7 +204,7 @@ def make(
         if set(backend.inputs) != {"source"}:
             raise ModelError(
                 f"{found.name} takes {', '.join(backend.inputs)}, expected a source picture alone; prepare a film: "
-                f"edgetalk avatar {path.name} --video FILM --portrait PICTURE"
+                f"edgetalk avatar {word(path.name)} --video FILM --portrait PICTURE"
             )
         crop = square_crop(original, backend.inputs["source"].shape[1])
         results = backend.run({"source": crop[None]})

@@ -8,6 +8,9 @@
 Every message is one sentence: which thing, what came, what was expected, what to do about it.
 """
 
+import os
+import shlex
+
 
 class EdgetalkError(Exception):
     """Base of every error that edgetalk raises on purpose."""
@@ -23,3 +26,12 @@ class InputError(EdgetalkError, ValueError):
 
 class BackendError(EdgetalkError, RuntimeError):
     """Engine package, driver or device missing, or inference failed."""
+
+
+def word(name: str | os.PathLike[str]) -> str:
+    """Return a name as one word of a command that a message tells, quoted where a shell would not take it for one.
+
+    >>> print("edgetalk build", word("my amnet.onnx"))
+    edgetalk build 'my amnet.onnx'
+    """
+    return shlex.quote(os.fspath(name))

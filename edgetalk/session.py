@@ -26,7 +26,7 @@ from .avatar import Avatar, load, make
 from .backends import FALLBACKS, Arrays, beside, open_engine
 from .clock import frame_count, frame_rate
 from .consent import check_stated, check_use
-from .errors import BackendError, InputError, ModelError
+from .errors import BackendError, InputError, ModelError, word
 from .metadata import AudioSpec, Metadata
 from .preprocess import (
     PI,
@@ -154,7 +154,7 @@ class Session:
                         given, what = "avatar=", "--video FILM --portrait PICTURE"
                     raise ModelError(
                         f"{name} has no {avatar.name} beside it; pass {given}, "
-                        f"or prepare one: edgetalk avatar {name} {what} -o {avatar.name}"
+                        f"or prepare one: edgetalk avatar {word(name)} {what} -o {word(avatar.name)}"
                     )
             label = "the avatar" if isinstance(avatar, Avatar) else Path(avatar).name
             made = avatar if isinstance(avatar, Avatar) else load(avatar)
@@ -162,7 +162,7 @@ class Session:
             if made.family != self.metadata.family:
                 raise ModelError(
                     f"{label} is of {made.family} and {name} is {self.metadata.family}; "
-                    f"prepare one for it: edgetalk avatar {name}"
+                    f"prepare one for it: edgetalk avatar {word(name)}"
                 )
             if whole is not None:
                 made = dataclasses.replace(made, source=square_crop(made.source, whole.shape[1]))

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from edgetalk.clock import SAMPLE_RATE
-from edgetalk.errors import InputError
+from edgetalk.errors import InputError, word
 from edgetalk.files import replacing
 
 FORMAT = 1
@@ -183,8 +183,8 @@ def load(folder: Path | str) -> Dataset:
     folder = Path(folder)
     if not (folder / "labels.npz").exists():
         raise FileNotFoundError(
-            f"{folder}/labels.npz: no complete data set here; make it with `edgetalk data announcers -o {folder}`, "
-            "or of films with `edgetalk data filmed`"
+            f"{folder}/labels.npz: no complete data set here; make it with "
+            f"`edgetalk data announcers -o {word(folder)}`, or of films with `edgetalk data filmed`"
         )
     script = Script.read(folder / "speech.npz")
     with np.load(folder / "labels.npz") as file:

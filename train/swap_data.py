@@ -25,7 +25,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from edgetalk.consent import ALLOWED
-from edgetalk.errors import BackendError, InputError
+from edgetalk.errors import BackendError, InputError, word
 from edgetalk.files import replacing
 from edgetalk.mel import RANGE, windows
 from edgetalk.metadata import AudioSpec
@@ -453,7 +453,8 @@ class Swaps:
                 )
             raise InputError(
                 f"{self.folder}: got no file {self.split}-{kind}-*.npz, expected some that hold {field!r}; draw them "
-                f"with: python -m edgetalk.train.swap_data draw --speech {self.speech_file} -o {self.folder}"
+                f"with: python -m edgetalk.train.swap_data draw --speech {word(self.speech_file)} "
+                f"-o {word(self.folder)}"
             )
         return self.arrays[name][0]
 

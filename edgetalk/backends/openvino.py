@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetalk.errors import BackendError, InputError, ModelError
+from edgetalk.errors import BackendError, InputError, ModelError, word
 from edgetalk.halves import widen
 from edgetalk.metadata import Metadata
 
@@ -186,7 +186,7 @@ def _check_ir(path: Path) -> None:
     text = path.read_bytes().strip()
     if b"<net" not in text[:256]:
         what = "is empty" if not text else "is no OpenVINO model"
-        raise ModelError(f"{path.name} {what}; build one with: edgetalk build MODEL.onnx -o {path.name}")
+        raise ModelError(f"{path.name} {what}; build one with: edgetalk build MODEL.onnx -o {word(path.name)}")
     if not text.endswith(b"</net>"):
         raise ModelError(f"{path.name} is truncated at {len(text)} bytes; {_cure(path)}")
     if not path.with_suffix(".bin").is_file():

@@ -13,7 +13,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgetalk.errors import ModelError
+from edgetalk.errors import ModelError, word
 from edgetalk.metadata import TENSORRT_LIMIT, Metadata
 
 PRODUCTS = {b"ftrt": "TensorRT", b"vtrt": "TensorRT-RTX"}
@@ -51,14 +51,14 @@ class Plan:
     def rebuild(self, precision: str | None = None, capability: str | None = None) -> str:
         """Return the command that makes this plan anew: in another precision, or for one more device, where told."""
         precision, engine = precision or self.metadata.precision, self.metadata.engine
-        words = [build(self.path), f"--precision {precision}"]
-        words += ["--calibration FILE.npz"] if precision == "int8" else []
+        options = ["--precision", precision]
+        options += ["--calibration", "FILE.npz"] if precision == "int8" else []
         if self.product == "TensorRT-RTX":  # TensorRT builds for the device that it builds on
             devices = dict.fromkeys((*self.capabilities, *([capability] if capability else [])))
-            words.append(f"--compute-capability {','.join(devices)}")
-        words += [f"--hardware {engine['hardware']}"] if engine.get("hardware") else []
-        words += ["--version-compatible"] if engine.get("version_compatible") else []
-        return " ".join(words)
+            options += ["--compute-capability", ",".join(devices)]
+        options += ["--hardware", engine["hardware"]] if engine.get("hardware") else []
+        options += ["--version-compatible"] if engine.get("version_compatible") else []
+        return " ".join([build(self.path), *(word(str(option)) for option in options)])  # a file may say anything
 
     def fits_version(self, version: str) -> bool:
         """Return whether the plan's own product can read it in this version, such as "10.3.0"."""
@@ -126,7 +126,7 @@ def read(path: Path) -> Plan:
 
 def build(path: Path) -> str:
     """Return the command that builds a plan of this name, as far as that tells it."""
-    return f"edgetalk build {path.stem}.onnx -o {path.name}"
+    return f"edgetalk build {word(path.stem + '.onnx')} -o {word(path.name)}"
 
 
 def install(product: str) -> str:

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetalk.errors import BackendError, InputError, ModelError
+from edgetalk.errors import BackendError, InputError, ModelError, word
 
 from . import Arrays, TensorSpec, describe
 from . import plan as plans
@@ -117,7 +117,7 @@ def instead(path: Path) -> str:
     for other in (path.with_suffix(".xml"), path.with_suffix(".onnx")):
         if other.is_file():
             return f"{other.name} beside it runs on this CPU"
-    return f"for this CPU: edgetalk build {path.stem}.onnx -o {path.stem}.xml"
+    return f"for this CPU: edgetalk build {word(path.stem + '.onnx')} -o {word(path.stem + '.xml')}"
 
 
 class Lines:

@@ -16,6 +16,7 @@ import sys
 import warnings
 from pathlib import Path
 
+from edgetalk.errors import word
 from edgetalk.files import replacing
 
 from . import score_wavsyncswap
@@ -90,7 +91,8 @@ def _run_amnet(args: argparse.Namespace) -> None:
     if footage.terms and args.judge == JUDGE:
         warnings.warn(
             "the bundled landmark judge has seen drawn faces alone: what it reads off filmed ones is worth what stands "
-            f"at (judge); one of your own: python -m edgetalk.train.landmarks --data {args.data} -o judge.safetensors",
+            "at (judge); one of your own: "
+            f"python -m edgetalk.train.landmarks --data {word(args.data)} -o judge.safetensors",
             stacklevel=2,
         )
     report = score(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from edgetalk.errors import ModelError
+from edgetalk.errors import ModelError, word
 from edgetalk.files import replacing
 
 FORMAT = "1"
@@ -149,7 +149,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> tuple[Landmark
     if not path.is_file():
         raise FileNotFoundError(
             f"no landmark judge {path}; train it with: "
-            f"python -m edgetalk.train.landmarks --data DIR --seconds 60 -o {path}"
+            f"python -m edgetalk.train.landmarks --data DIR --seconds 60 -o {word(path)}"
         )
     network = LandmarkNet()
     try:
@@ -158,7 +158,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> tuple[Landmark
             if header.get("family") != "landmarks" or header.get("format") != FORMAT:
                 raise ModelError(
                     f"{path} is no landmark judge of format {FORMAT}; train one with: "
-                    f"python -m edgetalk.train.landmarks --data DIR --seconds 60 -o {path}"
+                    f"python -m edgetalk.train.landmarks --data DIR --seconds 60 -o {word(path)}"
                 )
             network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})
     except (SafetensorError, RuntimeError) as error:
