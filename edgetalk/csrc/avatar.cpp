@@ -5,6 +5,7 @@
 #include <iterator>
 
 #include "error.h"
+#include "file.h"
 #include "json.h"
 
 namespace et {
@@ -119,7 +120,7 @@ void Tensor::copy(int64_t index, void *out) const {
 }
 
 Avatar Avatar::parse(std::string_view file, const std::string &name) {
-    const std::string again = "; prepare it again: edgetalk avatar ENGINE PICTURE -o " + name;
+    const std::string again = "; prepare it again: edgetalk avatar ENGINE PICTURE -o " + word(name);
     Avatar avatar;
     Json header;
     try {

@@ -59,6 +59,14 @@ std::string with_suffix(const std::string &path, const std::string &suffix) {
     return path.substr(0, dot(path)) + suffix;
 }
 
+std::string word(const std::string &name) {
+    static constexpr char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./_-";
+    if (!name.empty() && name.find_first_not_of(plain) == name.npos) return name;
+    std::string quoted = "'";
+    for (const char letter : name) quoted += letter == '\'' ? "'\"'\"'" : std::string(1, letter);
+    return quoted + "'";
+}
+
 bool privileged() {
 #ifdef __linux__
     return getauxval(AT_SECURE) != 0;  // what secure_getenv asks, which not every C library has

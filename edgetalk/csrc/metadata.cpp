@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "error.h"
+#include "file.h"
 #include "json.h"
 
 namespace et {
@@ -196,7 +197,7 @@ std::string ir_metadata(std::string_view file, const std::string &name) {
     file = first == file.npos ? std::string_view() : file.substr(first, file.find_last_not_of(space) - first + 1);
     if (file.substr(0, 256).find("<net") == file.npos)
         fail_model(name + (file.empty() ? " is empty" : " is no OpenVINO model") +
-                   "; build one with: edgetalk build MODEL.onnx -o " + name);
+                   "; build one with: edgetalk build MODEL.onnx -o " + word(name));
     if (file.size() < 6 || file.substr(file.size() - 6) != "</net>")
         fail_model(name + " is truncated at " + std::to_string(size) + " bytes; copy it and its .bin again");
     const size_t at = file.rfind(key);

@@ -53,7 +53,7 @@ size_t object_length(std::string_view text) {
 
 // What builds a plan of this name, as far as that tells it.
 std::string build_command(const std::string &name) {
-    return "edgetalk build " + with_suffix(name, ".onnx") + " -o " + name;
+    return "edgetalk build " + word(with_suffix(name, ".onnx")) + " -o " + word(name);
 }
 
 // Our JSON string out of a plan's bytes, "" where there is none.
@@ -149,14 +149,16 @@ void Plan::check(const std::string &here, const std::string &capability, const s
 }
 
 std::string Plan::rebuild(const std::string &capability) const {
-    std::string command = build_command(name) + " --precision " + metadata.precision;
+    std::string command = build_command(name) + " --precision " + word(metadata.precision);
     if (metadata.precision == "int8") command += " --calibration FILE.npz";
     if (product == "TensorRT-RTX") {  // TensorRT builds for the device that it builds on
         std::vector<std::string> devices = metadata.capabilities;
         if (!capability.empty() && !fits_capability(metadata, capability)) devices.push_back(capability);
-        for (size_t k = 0; k < devices.size(); ++k) command += (k ? "," : " --compute-capability ") + devices[k];
+        std::string named;
+        for (const std::string &one : devices) named += (named.empty() ? "" : ",") + one;
+        command += " --compute-capability " + word(named);
     }
-    if (!metadata.hardware.empty()) command += " --hardware " + metadata.hardware;
+    if (!metadata.hardware.empty()) command += " --hardware " + word(metadata.hardware);
     return command + (metadata.version_compatible ? " --version-compatible" : "");
 }
 

@@ -263,11 +263,11 @@ void et_session::bind_avatar(const std::string &label) {
                    "export it without --whole");
     if (avatar.family != metadata.family)
         fail_model(label + " is of " + avatar.family + " and " + name + " is " + metadata.family +
-                   "; prepare one for it: edgetalk avatar " + name);
+                   "; prepare one for it: edgetalk avatar " + word(name));
     if (!whole && avatar.weights != metadata.source)
         fail_model(label + " was prepared with other weights than those of " + name +
-                   "; take the avatar of this model, or prepare it again: edgetalk avatar " + name + " PICTURE -o " +
-                   label);
+                   "; take the avatar of this model, or prepare it again: edgetalk avatar " + word(name) +
+                   " PICTURE -o " + word(label));
     avatar.source.shape.insert(avatar.source.shape.begin(), 1);
     avatar.features.emplace("source", avatar.source);
     for (auto &[key, port] : engine->inputs) {
@@ -363,8 +363,8 @@ et_status et_open(const char *engine, const char *avatar, const et_options *opti
         const std::string path = engine, beside = with_suffix(path, ".avatar");
         if (!avatar && is_file(path) && !is_file(beside))
             fail_model(name_of(path) + " has no " + name_of(beside) +
-                       " beside it; pass avatar, or prepare one: edgetalk avatar " + name_of(path) + " PICTURE -o " +
-                       name_of(beside));
+                       " beside it; pass avatar, or prepare one: edgetalk avatar " + word(name_of(path)) +
+                       " PICTURE -o " + word(name_of(beside)));
         *session = std::make_unique<et_session>(path, avatar ? avatar : beside, known(options)).release();
         return ET_OK;
     });

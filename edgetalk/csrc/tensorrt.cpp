@@ -133,8 +133,8 @@ std::string instead(const std::string &path) {
     for (const char *suffix : {".xml", ".onnx"})
         if (const std::string other = with_suffix(path, suffix); is_file(other))
             return name_of(other) + " beside it runs on this CPU";
-    const std::string name = name_of(path);
-    return "for this CPU: edgetalk build " + with_suffix(name, ".onnx") + " -o " + with_suffix(name, ".xml");
+    const std::string name = name_of(path), from = with_suffix(name, ".onnx"), to = with_suffix(name, ".xml");
+    return "for this CPU: edgetalk build " + word(from) + " -o " + word(to);
 }
 
 // Bytes of one number of this type.

@@ -45,6 +45,9 @@ static void files() {
     unlink("pipe.xml");
     CHECK(with_suffix("a.b/c", ".bin") == "a.b/c.bin" && with_suffix("./.xml", ".bin") == "./.xml.bin");
     CHECK(suffix_of("a.b/c.d.xml") == ".xml" && suffix_of("a.b/c").empty() && name_of("a/b.xml") == "b.xml");
+    CHECK(word("a-b_2.onnx") == "a-b_2.onnx" && word("my a.onnx") == "'my a.onnx'" && word("").size() == 2);
+    CHECK(word("it's $(x)") == "'it'\"'\"'s $(x)'");  // as Python's shlex.quote
+    CHECK(has(refusal([] { ir_metadata("junk", "my a.xml"); }), "edgetalk build MODEL.onnx -o 'my a.xml'"));
 }
 
 static void json() {
