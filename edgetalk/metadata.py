@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 from .errors import ModelError
 
 FORMAT = 1
 TENSORRT_LIMIT = 4096  # bytes that TensorRT keeps of a network's name
+# Types of the fields below -> what comes out of JSON for them.
+IN_JSON: dict[Any, Any] = {str: str, int: int, float: (int, float), dict: dict, tuple: list}
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ class Metadata:
     def from_json(cls, text: str | None, where: str) -> Metadata:
         """Read the string found in the file `where`.
 
-        Raises ModelError where it is missing, no JSON, or of a format newer than this edgetalk reads.
+        Raises ModelError where it is missing, damaged, or of a format newer than this edgetalk reads.
         """
         if not text:
             raise ModelError(f"{where} has no edgetalk metadata; export it with: edgetalk export")
@@ -123,12 +125,21 @@ class Metadata:
         fields = {k: v for k, v in fields.items() if k in known}
         try:
             if "audio" in fields:
-                fields["audio"] = AudioSpec(**fields["audio"])
-            if "persons" in fields:
-                fields["persons"] = tuple(fields["persons"])
-            metadata = cls(**fields)
+                fields["audio"] = audio = AudioSpec(**_typed(AudioSpec, fields["audio"]))
+                if min(audio.sample_rate, audio.n_fft, audio.hop, audio.n_mels, audio.window) < 1:
+                    raise ValueError(audio)
+            metadata = cls(**_typed(cls, fields))
             if metadata.rate <= 0:
                 raise ValueError(metadata.fps)
-            return metadata
+            return replace(metadata, persons=tuple(metadata.persons))
         except (TypeError, ValueError, ZeroDivisionError):
             raise ModelError(f"{where} has edgetalk metadata that is damaged; export it again") from None
+
+
+def _typed(kind: type, fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a dataclass that came out of JSON; raises TypeError where one is of another type."""
+    for name, hint in get_type_hints(kind).items():
+        wanted = IN_JSON.get(get_origin(hint) or hint)
+        if wanted is not None and name in fields and not isinstance(fields[name], wanted):
+            raise TypeError(name)
+    return fields

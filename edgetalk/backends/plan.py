@@ -88,7 +88,7 @@ class Plan:
                 f"{self.version}, {here}; rebuild it here: {self.rebuild(capability=capability)}"
             )
         cuda = self.metadata.engine.get("cuda")
-        if cuda and driver and numbers(driver)[0] < numbers(cuda)[0]:
+        if cuda and driver and numbers(driver)[:1] < numbers(str(cuda))[:1]:
             raise ModelError(
                 f"{self.path.name} was built with CUDA {cuda}, this driver supports up to {driver}; "
                 f"update the driver, or rebuild it here: {self.rebuild()}"
@@ -119,7 +119,8 @@ def read(path: Path) -> Plan:
     if not text:
         raise ModelError(f"{name} has no edgetalk metadata; build it with: {build(path)}")
     metadata = Metadata.from_json(text, name)
-    if not metadata.engine.get("compute_capability"):
+    built = metadata.engine.get("compute_capability")
+    if not (built and isinstance(built, list) and all(isinstance(one, str) for one in built)):
         raise ModelError(f"{name} does not say for which device it was built; rebuild it: {build(path)}")
     return Plan(path, product, ".".join(map(str, version)), text, metadata)
 

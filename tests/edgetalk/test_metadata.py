@@ -1,0 +1,64 @@
+"""What a model file says about itself: read as it was written, and refused in one sentence where it makes no sense."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+
+import pytest
+
+from edgetalk.backends import plan
+from edgetalk.errors import ModelError
+from edgetalk.metadata import AudioSpec, Metadata
+from edgetalk.session import MODELS
+
+
+@pytest.mark.parametrize("path", sorted(MODELS.glob("*.xml")), ids=lambda path: path.stem)
+def test_bundled_models_are_read_as_they_were_written(path):
+    written = json.loads(html.unescape(re.findall(r'<edgetalk value="([^"]*)"', path.read_text())[0]))
+    read = Metadata.from_json(json.dumps(written), path.name)
+    assert json.loads(read.to_json()) == written
+    assert read.audio is None or (read.audio.sample_rate, read.audio.window) in {(16000, 32), (16000, 16)}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"family": None},
+        {"fps": 25},
+        {"fps": "0"},
+        {"precision": 8},
+        {"persons": "ada"},
+        {"units": ["pose"]},
+        {"limits": 0.5},
+        {"engine": "OpenVINO"},
+        {"audio": []},
+        {"audio": {"hop": 0}},
+        {"audio": {"hop": "200"}},
+        {"audio": {"unheard": 1}},
+    ],
+    ids=json.dumps,
+)
+def test_metadata_that_makes_no_sense_is_refused(wrong):
+    with pytest.raises(ModelError, match="a.xml has edgetalk metadata that is damaged"):
+        Metadata.from_json(json.dumps({"format": 1, "family": "amnet"} | wrong), "a.xml")
+
+
+def test_whole_numbers_serve_as_real_ones():
+    text = json.dumps({"format": 1, "family": "amnet", "audio": {"fmin": 0, "offset": -23}})
+    assert Metadata.from_json(text, "a.xml").audio == AudioSpec(fmin=0.0, offset=-23.0)
+
+
+@pytest.mark.parametrize("built", ["8.9", [8.9], []])
+def test_a_plan_that_names_no_devices(tmp_path, built):
+    text = Metadata("amnet", engine={"compute_capability": built}).to_json()
+    path = tmp_path / "amnet.plan"
+    path.write_bytes(b"ftrt".ljust(64, b"\0") + text.encode())
+    with pytest.raises(ModelError, match="does not say for which device it was built"):
+        plan.read(path)
+
+
+def test_a_plan_whose_cuda_is_no_version(tmp_path):
+    read = Metadata("amnet", engine={"compute_capability": ["8.9"], "cuda": "newest"})
+    plan.Plan(tmp_path / "amnet.plan", "TensorRT", "10.3", "", read).check("10.3", "8.9", "12.6")
