@@ -53,11 +53,14 @@ def read(path: str | os.PathLike[str]) -> Array:
         raise InputError(f"{path} is empty (0 bytes); expected a sound file")
     # libsndfile leaves MP3 to libmpg123, which writes what it dislikes to stderr.
     mpeg = head == b"ID3" or (head[0] == 0xFF and head[1:] >= b"\xe0") or path.suffix.lower() == ".mp3"
+
+    def mixed(mix: _Mix) -> tuple[Array, int]:
+        return (None if mpeg else _with_soundfile(path, mix)) or _with_av(path, mix)
+
     mix = _Mix()
-    mono, rate = (None if mpeg else _with_soundfile(path, mix)) or _with_av(path, mix)
+    mono, rate = mixed(mix)
     if mix.cancelled():
-        mix = _Mix(mix.loudest)
-        mono, rate = (None if mpeg else _with_soundfile(path, mix)) or _with_av(path, mix)
+        mono, rate = mixed(_Mix(mix.loudest))
     if not len(mono):
         raise InputError(f"{path} is empty: its header is followed by no samples")
     if rate < MIN_RATE:

@@ -119,7 +119,7 @@ def crowd(sessions: list[Session], seconds: float, fps: Fraction, seed: int = 0)
 
     Raises what a session's stream raises.
     """
-    rng, pcm, taken = random.Random(seed), sentence(ROUND), []
+    rng, pcm, ready = random.Random(seed), sentence(ROUND), []
     rounds = max(1, round(seconds / ROUND))
     for _ in range(rounds):
         start = time.perf_counter() + START
@@ -131,8 +131,8 @@ def crowd(sessions: list[Session], seconds: float, fps: Fraction, seed: int = 0)
             caller.join()
             if caller.error is not None:
                 raise caller.error
-            taken += caller.frames
-    return taken
+            ready += caller.frames
+    return ready
 
 
 def slow_seconds(frames: list[Timed], late: float) -> tuple[int, float]:

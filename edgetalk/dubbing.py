@@ -167,7 +167,6 @@ class Inputs(NamedTuple):
 
 def _inputs(frames: Iterator[Target], pipeline: Pipeline, pcm: Array, film: Reader) -> Iterator[Inputs]:
     heard = [None if stage.audio is None else _heard(pcm, stage.audio, film.fps) for stage in pipeline.stages]
-
     looking = [stage for stage in pipeline.stages if "reference" in stage.takes]
 
     def crops(planes: Image, face: Face) -> list[Picture | None]:
@@ -180,7 +179,7 @@ def _inputs(frames: Iterator[Target], pipeline: Pipeline, pcm: Array, film: Read
     else:
         given = ((target, []) for target in frames)
     for target, references in given:
-        mels = [None if windows is None else next(windows) for windows in heard]
+        mels = [None if cuts is None else next(cuts) for cuts in heard]
         yield Inputs(target, mels, references or [None] * len(heard))
 
 

@@ -201,7 +201,3 @@ class Pipeline:
         """Repaint a face in place by every stage; `mels` and `references` hold one for each."""
         for stage, mel, reference in zip(self.stages, mels, references, strict=True):
             stage(planes, points, mel, reference)
-
-    def close(self) -> None:
-        for stage in self.stages:
-            stage.close()

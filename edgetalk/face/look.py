@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edgetalk.preprocess import Picture
 
 from .blazeface import BlazeFace, overlaps
-from .facemesh import FaceMesh, Place, angles, box_around, five_points, openness, place_around, rotation
+from .facemesh import EYES, FaceMesh, Place, angles, box_around, five_points, openness, place_around, rotation
 from .models import face_models
 from .track import Face
 
@@ -48,7 +48,7 @@ class Sight(NamedTuple):
 
     def place(self) -> Place:
         """Where this face will be looked for in the next frame."""
-        return place_around(self.points[:, :2], self.points[33, :2], self.points[263, :2])
+        return place_around(self.points[:, :2], self.points[EYES[0][0], :2], self.points[EYES[1][1], :2])
 
 
 class Eyes:
