@@ -204,7 +204,7 @@ def make(
         if set(backend.inputs) != {"source"}:
             raise ModelError(
                 f"{found.name} takes {', '.join(backend.inputs)}, expected a source picture alone; prepare a film: "
-                f"edgetalk avatar {word(path.name)} --video FILM --portrait PICTURE"
+                "edgetalk avatar ENGINE --video FILM --portrait PICTURE"
             )
         crop = square_crop(original, backend.inputs["source"].shape[1])
         results = backend.run({"source": crop[None]})

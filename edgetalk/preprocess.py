@@ -96,7 +96,7 @@ def _cure_pcm(pcm: ArrayLike, array: NDArray[Any]) -> str:
         mono, array = 'np.frombuffer(pcm, "int16")', np.empty(0, np.int16)
     elif array.ndim == 2:
         mono += f".mean({int(array.shape[0] > array.shape[1])})"
-    if array.ndim not in (1, 2) or array.dtype.kind not in "fi":
+    if array.ndim not in (1, 2) or array.dtype.kind not in "fi" or array.dtype == np.int64:
         return "pass 16 kHz mono float32 in [-1, 1]"
     if array.dtype.kind == "i":
         mono = f"({mono} / {-np.iinfo(array.dtype).min})"

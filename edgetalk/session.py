@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
@@ -81,6 +82,7 @@ class Session:
         self.streams = streams
         """How many steps the engine does side by side."""
         self._closed = False
+        self._alone = threading.Lock()
         self._reopen = functools.partial(open_engine, self._path, device=device, threads=threads, streams=streams)
         self._backend = self._reopen()
         try:
@@ -149,12 +151,12 @@ class Session:
             if avatar is None:
                 avatar = self._path.with_suffix(".avatar")
                 if not avatar.is_file():
-                    given, what = "avatar= or source=", "PICTURE"
+                    what = "PICTURE"
                     if "pose" not in self.inputs:  # somebody else has to move the head
-                        given, what = "avatar=", "--video FILM --portrait PICTURE"
+                        what = "--video FILM --portrait PICTURE"
                     raise ModelError(
-                        f"{name} has no {avatar.name} beside it; pass {given}, "
-                        f"or prepare one: edgetalk avatar {word(name)} {what} -o {word(avatar.name)}"
+                        f"{name} has no {avatar.name} beside it; pass one as avatar= or --avatar, "
+                        f"made by: edgetalk avatar {_called(self._path)} {what} -o {word(avatar.name)}"
                     )
             label = "the avatar" if isinstance(avatar, Avatar) else Path(avatar).name
             made = avatar if isinstance(avatar, Avatar) else load(avatar)
@@ -162,7 +164,7 @@ class Session:
             if made.family != self.metadata.family:
                 raise ModelError(
                     f"{label} is of {made.family} and {name} is {self.metadata.family}; "
-                    f"prepare one for it: edgetalk avatar {word(name)}"
+                    f"prepare one for it: edgetalk avatar {_called(self._path)}"
                 )
             if whole is not None:
                 made = dataclasses.replace(made, source=square_crop(made.source, whole.shape[1]))
@@ -222,7 +224,7 @@ class Session:
         `mel` is float32 (T, F), the window of sound that belongs to the frame. `pose` is float32 (3,): yaw, pitch,
         roll in radians. `blink` is float32 (2,): the subject's left and right eye, 0 open to 1 closed. Networks
         that take no pose and blink are called with mel alone. Raises InputError, or BackendError where inference
-        fails or the session is closed.
+        fails, another thread is in a step, or the session is closed.
         """
         self._check_open()
         feeds: Arrays = {}
@@ -236,6 +238,18 @@ class Session:
                 feeds[name] = array[None]
                 if name in self._ranges:
                     check_range(name, array, *self._ranges[name])
+        if not self._alone.acquire(blocking=False):  # two would write into the same arrays
+            raise BackendError(
+                f"the session of {self._path.name} was asked for a step while another thread is in one; "
+                "give each thread its own: session.twin()"
+            )
+        try:
+            return self._run(feeds)
+        finally:
+            self._alone.release()
+
+    def _run(self, feeds: Arrays) -> Frame:
+        """Return the frame of checked feeds and of the avatar's turn."""
         if self._frames > 1 or not self._fed:
             k = _ping_pong(self.at, self._frames)
             feeds |= {key: values[k : k + 1] if len(values) > 1 else values for key, values in self._features.items()}
@@ -357,7 +371,7 @@ class Session:
         self._check_open()
         other = object.__new__(type(self))
         other.__dict__ |= self.__dict__
-        other._backend = self._reopen()
+        other._backend, other._alone = self._reopen(), threading.Lock()
         other.at, other._fed, other.landmarks = 0, False, None
         return other
 
@@ -397,6 +411,11 @@ def find_engine(engine: str | os.PathLike[str]) -> Path:
     raise FileNotFoundError(
         f"no bundled model is called {path.name}; bundled here: {names}; or pass the path of an engine"
     )
+
+
+def _called(engine: Path) -> str:
+    """What a command that a message tells calls an engine: a bundled one by its bare name, which works everywhere."""
+    return engine.stem if engine.parent == MODELS else word(engine.name)
 
 
 def _ping_pong(step: int, frames: int) -> int:

@@ -272,7 +272,7 @@ def test_avatars_of_other_families_are_refused(given, avatar, zoo):
         Session(zoo.root / "onnx/amnet.onnx", avatar=avatar)
     with pytest.raises(ModelError, match="wavsyncswap.xml has no wavsyncswap.avatar beside it; .* --video FILM"):
         Session(given / "wavsyncswap.xml")
-    with pytest.raises(ModelError, match="expected a source picture alone; prepare a film: edgetalk avatar wavs"):
+    with pytest.raises(ModelError, match="expected a source picture alone; prepare a film: edgetalk avatar ENGINE"):
         Session(given / "wavsyncswap.xml", source=zoo.face(96))
 
 

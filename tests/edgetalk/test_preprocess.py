@@ -160,6 +160,7 @@ def test_ranges():
     "pcm, cure",
     [
         (np.zeros(9, np.int16), r'use \(pcm / 32768\).astype\("float32"\)'),
+        ([0, -32768], r"got int64 .* pass 16 kHz mono float32 in \[-1, 1\]"),
         (np.zeros(9), r'use pcm.astype\("float32"\)'),
         (np.zeros(9, np.uint8), "pass 16 kHz mono float32"),
         (None, "pass 16 kHz mono float32"),

@@ -379,6 +379,26 @@ def test_a_face_that_a_model_of_few_persons_cannot_know_gets_a_warning(zoo, tmp_
         Session(path, avatar=dataclasses.replace(own, name="bea"))
 
 
+def test_a_thread_that_comes_into_the_step_of_another_is_told_so(zoo, controls, monkeypatch):
+    """Both would write into the arrays of one request, and a frame might show half of each."""
+    with Session(zoo.root / "f32/amnet.xml") as session, session.twin() as twin:
+        run, told = session._backend.run, []
+
+        def meanwhile(feeds):
+            for other in (session, twin):
+                try:
+                    other.step(*controls)
+                except BackendError as error:
+                    told.append(str(error))
+            return run(feeds)
+
+        monkeypatch.setattr(session._backend, "run", meanwhile)
+        frame = session.step(*controls)
+        assert len(told) == 1 and told[0].startswith("the session of amnet.xml was asked for a step while another")
+        monkeypatch.setattr(session._backend, "run", run)
+        assert np.array_equal(session.step(*controls), frame)
+
+
 def test_avatar_and_source_exclude_each_other(zoo, engine):
     with pytest.raises(InputError, match="avatar and source were both given"):
         Session(engine, avatar=engine.with_suffix(".avatar"), source=zoo.face(64))
@@ -386,9 +406,10 @@ def test_avatar_and_source_exclude_each_other(zoo, engine):
 
 def test_without_an_avatar_the_way_out_is_told(engine):
     engine.with_suffix(".avatar").unlink()
-    with pytest.raises(
-        ModelError, match="amnet.xml has no amnet.avatar beside it; pass avatar= or source=, or prepare"
-    ):
+    told = (
+        "amnet.xml has no amnet.avatar beside it; pass one as avatar= or --avatar, made by: edgetalk avatar amnet.xml "
+    )
+    with pytest.raises(ModelError, match=told + "PICTURE -o amnet.avatar$"):
         Session(engine)
     with pytest.raises(FileNotFoundError):
         Session(engine, avatar="nobody.avatar")
