@@ -154,7 +154,7 @@ def numbers(version: str) -> tuple[int, ...]:
     """Return a version to compare with: "10.3.0.26" -> (10, 3, 0, 26); what is no number ends it."""
     parts = []
     for part in version.split("."):
-        if not part.isdigit():
+        if not part.isdecimal():
             break
         parts.append(int(part))
     return tuple(parts)

@@ -107,7 +107,7 @@ def load_package(product: str, name: str) -> types.ModuleType:
 def device_index(device: str) -> int:
     """Return the number in "cuda:1"; "auto" and "cuda" mean the first GPU."""
     kind, _, index = device.lower().partition(":")
-    if device != "auto" and (kind != "cuda" or not (index.isdigit() or not index)):
+    if device != "auto" and (kind != "cuda" or not (index.isdecimal() or not index)):
         raise BackendError(f'device "{device}" cannot run a plan, NVIDIA GPUs can; use "auto", "cuda" or "cuda:0"')
     return int(index or 0)
 

@@ -59,6 +59,7 @@ def test_a_plan_that_names_no_devices(tmp_path, built):
         plan.read(path)
 
 
-def test_a_plan_whose_cuda_is_no_version(tmp_path):
-    read = Metadata("amnet", engine={"compute_capability": ["8.9"], "cuda": "newest"})
+@pytest.mark.parametrize("cuda", ["newest", "²", 12])
+def test_a_plan_whose_cuda_is_no_version(tmp_path, cuda):
+    read = Metadata("amnet", engine={"compute_capability": ["8.9"], "cuda": cuda})
     plan.Plan(tmp_path / "amnet.plan", "TensorRT", "10.3", "", read).check("10.3", "8.9", "12.6")

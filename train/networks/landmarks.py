@@ -146,20 +146,15 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> tuple[Landmark
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
+    command = f"python -m edgetalk.train.landmarks --data DIR --seconds 60 -o {word(path)}"
     if not path.is_file():
-        raise FileNotFoundError(
-            f"no landmark judge {path}; train it with: "
-            f"python -m edgetalk.train.landmarks --data DIR --seconds 60 -o {word(path)}"
-        )
+        raise FileNotFoundError(f"no landmark judge {path}; train it with: {command}")
     network = LandmarkNet()
     try:
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}
             if header.get("family") != "landmarks" or header.get("format") != FORMAT:
-                raise ModelError(
-                    f"{path} is no landmark judge of format {FORMAT}; train one with: "
-                    f"python -m edgetalk.train.landmarks --data DIR --seconds 60 -o {word(path)}"
-                )
+                raise ModelError(f"{path} is no landmark judge of format {FORMAT}; train one with: {command}")
             network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})
     except (SafetensorError, RuntimeError) as error:
         raise ModelError(f"{path} is a damaged landmark judge; train it again ({error})") from None
