@@ -26,8 +26,8 @@ from .metadata import Metadata
 from .preprocess import Picture, read_picture, square_crop
 
 FORMAT = 1
-FILM = ("target", "matrices", "at", "identity")
-"""Arrays of a Film, by the same names in the file."""
+FILM = {"target": 4, "matrices": 3, "at": 1, "identity": 2}
+"""Arrays of a Film, by the same names in the file, and how many axes each has."""
 DTYPES = {"U8": np.uint8, "F16": np.float16, "F32": np.float32}
 APART = 8
 """Frames between a frame of a film and its reference, where the film allows; as in training."""
@@ -158,12 +158,24 @@ def load(path: str | os.PathLike[str]) -> Avatar:
         film = _film(header["film"], {key: tensors.pop(key) for key in FILM}) if "film" in header else None
     except KeyError as error:
         raise ModelError(f"{path.name} is no avatar: it lacks {error}; {again}") from None
-    if source.dtype != np.uint8 or source.ndim != 3 or source.shape != (len(source), len(source), 3):
-        raise ModelError(f"{path.name} is no avatar: its picture is {source.dtype} {source.shape}; {again}")
-    lengths = {len(values) for values in (*tensors.values(), *((film.target, film.matrices) if film else ()))}
-    if len(lengths) > 1:
-        raise ModelError(f"{path.name} is no avatar: it has {min(lengths)} and {max(lengths)} frames; {again}")
+    if misfit := _misfit(source, tensors, film):
+        raise ModelError(f"{path.name} is no avatar: {misfit}; {again}")
     return Avatar(source, tensors, boxes, use=header.get("use", "any"), film=film, **fields)
+
+
+def _misfit(source: NDArray[Any], features: dict[str, NDArray[Any]], film: Film | None) -> str:
+    """Say what of the arrays of a file no avatar has, "" where nothing is wrong."""
+    if source.dtype != np.uint8 or source.ndim != 3 or source.shape != (len(source), len(source), 3):
+        return f"its picture is {source.dtype} {source.shape}"
+    axes = [(key, values, max(1, values.ndim)) for key, values in features.items()]
+    axes += [(key, getattr(film, key), count) for key, count in FILM.items()] if film else []
+    for key, values, count in axes:
+        if values.ndim != count:
+            return f"its {key} has shape {values.shape}"
+    lengths = {len(values) for key, values, _ in axes if key != "identity"}
+    if len(lengths) > 1:
+        return f"it has {min(lengths)} and {max(lengths)} frames"
+    return "it has no frames" if lengths == {0} else ""
 
 
 def _film(told: str, arrays: dict[str, NDArray[Any]]) -> Film:

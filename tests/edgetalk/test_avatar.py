@@ -81,6 +81,14 @@ def _picture(path):
     avatars.save(dataclasses.replace(loaded, source=loaded.source[:, :30]), path)
 
 
+def _features(shape):
+    def damage(path):
+        loaded = avatars.load(path)
+        avatars.save(dataclasses.replace(loaded, features={"appearance": np.zeros(shape, np.float16)}), path)
+
+    return damage
+
+
 def _other(path):
     path.write_bytes(safetensors.numpy.save({"weight": np.zeros(3, np.float32)}))
 
@@ -93,6 +101,8 @@ def _other(path):
         (lambda path: path.write_bytes(b""), "truncated or no avatar"),
         (lambda path: path.write_text("a text, not an avatar at all"), "truncated or no avatar"),
         (_picture, r"is no avatar: its picture is uint8 \(32, 30, 3\)"),
+        (_features(()), r"is no avatar: its appearance has shape \(\)"),
+        (_features((0, 8)), "is no avatar: it has no frames"),
         (_other, "is no avatar: it lacks 'family'"),
         (_newer, "is an avatar of format 2, this edgetalk reads up to 1; upgrade it"),
     ],

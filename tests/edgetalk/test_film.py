@@ -406,13 +406,17 @@ def test_command_line(given, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda film: {"film": dataclasses.replace(film, matrices=film.matrices[:3])}, "has 3 and 12 frames"),
-        (lambda film: {"features": {"face": np.zeros((2, 12, 12, 8), np.float16)}}, "has 2 and 12 frames"),
+        (lambda film: {"film": dataclasses.replace(film, matrices=film.matrices[:3])}, "it has 3 and 12 frames"),
+        (lambda film: {"features": {"face": np.zeros((2, 12, 12, 8), np.float16)}}, "it has 2 and 12 frames"),
+        (
+            lambda film: {"film": dataclasses.replace(film, target=film.target[0])},
+            r"its target has shape \(96, 96, 3\)",
+        ),
     ],
 )
 def test_films_that_do_not_hold_together_are_refused(avatar, tmp_path, change, message):
     avatars.save(dataclasses.replace(avatar, **change(avatar.film)), tmp_path / "x.avatar")
-    with pytest.raises(ModelError, match=f"x.avatar is no avatar: it {message}; prepare it again"):
+    with pytest.raises(ModelError, match=f"x.avatar is no avatar: {message}; prepare it again"):
         avatars.load(tmp_path / "x.avatar")
 
 
