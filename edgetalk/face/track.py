@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgetalk.clock import frame_rate
 from edgetalk.errors import InputError
 from edgetalk.files import replacing
 
@@ -46,11 +47,12 @@ class Face:
     """float32 (2,): the subject's left and right eye, 0 open to 1 closed."""
 
 
-def write_track(path: str | os.PathLike[str], faces: Sequence[Face | None], fps: Fraction) -> None:
+def write_track(path: str | os.PathLike[str], faces: Sequence[Face | None], fps: int | float | str | Fraction) -> None:
     """Write one face, or None, for every frame of a film at `fps`; the file appears whole or not at all.
 
-    The mesh and the score are not kept.
+    The mesh and the score are not kept. Raises InputError where `fps` is no rate.
     """
+    rate = frame_rate(fps)
     arrays = {name: np.full((len(faces), *shape), np.nan, np.float32) for name, shape in TRACK.items()}
     for i, face in enumerate(faces):
         if face is not None:
@@ -58,7 +60,7 @@ def write_track(path: str | os.PathLike[str], faces: Sequence[Face | None], fps:
             for name, value in values.items():
                 arrays[name][i] = value
     with replacing(path) as part, part.open("wb") as file:
-        np.savez_compressed(file, fps=np.array([fps.numerator, fps.denominator]), **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(file, fps=np.array([rate.numerator, rate.denominator]), **arrays)  # type: ignore[arg-type]
 
 
 def read_track(path: str | os.PathLike[str]) -> list[Face | None]:

@@ -52,6 +52,16 @@ def test_a_track_comes_back_as_it_was_written(tmp_path):
         assert np.isnan(file["points"][1]).all() and file["fps"].tolist() == [30000, 1001]
 
 
+@pytest.mark.parametrize(
+    "fps, rate", [(25, Fraction(25)), (29.97, Fraction(2997, 100)), ("30000/1001", Fraction(30000, 1001))]
+)
+def test_a_track_takes_a_rate_as_everything_does(tmp_path, fps, rate):
+    write_track(tmp_path / "a.track.npz", [None], fps)
+    assert track_rate(tmp_path / "a.track.npz") == rate
+    with pytest.raises(InputError, match="fps: got 0, expected a number from 1"):
+        write_track(tmp_path / "a.track.npz", [None], 0)
+
+
 def test_an_empty_track_is_one(tmp_path):
     write_track(tmp_path / "a.track.npz", [], Fraction(25))
     assert read_track(tmp_path / "a.track.npz") == []
