@@ -8,6 +8,7 @@ faces or threads open several: sessions of one file that ask for the same share 
 from __future__ import annotations
 
 import dataclasses
+import errno
 import functools
 import os
 import threading
@@ -399,6 +400,9 @@ def find_engine(engine: str | os.PathLike[str]) -> Path:
     """
     path = Path(engine)
     if path.suffix or os.path.dirname(engine):
+        if not path.exists() and any((MODELS / f"{path.stem}{suffix}").is_file() for suffix in FALLBACKS):
+            told = f"No such engine; the bundled model is called by its bare name, {path.stem}"
+            raise FileNotFoundError(errno.ENOENT, told, str(path))
         return path
     for suffix in FALLBACKS:  # int8 for the CPU, then f32
         bundled = MODELS / f"{path.name}{suffix}"

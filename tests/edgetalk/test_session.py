@@ -338,8 +338,10 @@ def test_a_bare_name_means_a_bundled_model(zoo, tmp_path, monkeypatch):
         Session("./amnet")
     with pytest.raises(FileNotFoundError, match="no bundled model is called anna; bundled here: amnet;"):
         Session("anna")
-    with pytest.raises(FileNotFoundError, match="No such engine"):
+    with pytest.raises(FileNotFoundError, match="No such engine; the bundled model is called by its bare name, amnet:"):
         Session("amnet.xml")  # a path, in this folder
+    with pytest.raises(FileNotFoundError, match="No such engine: 'anna.xml'"):
+        Session("anna.xml")
 
 
 # --- whose face
