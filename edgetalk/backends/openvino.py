@@ -71,7 +71,7 @@ class Network:
         if threads is not None:
             config["INFERENCE_NUM_THREADS"] = threads
         if cache := os.environ.get("EDGETALK_CACHE"):
-            config["CACHE_DIR"] = cache
+            config["CACHE_DIR"] = _folder(cache)
         try:
             _fix_batch(model)
             self.compiled = core.compile_model(model, target, config)
@@ -283,6 +283,16 @@ def _specs(ports: Any) -> dict[str, TensorSpec]:
         )
         for port in ports
     }
+
+
+def _folder(cache: str) -> str:
+    """Return the folder that EDGETALK_CACHE names, which is made where it is missing."""
+    try:
+        os.makedirs(cache, exist_ok=True)
+    except OSError as error:
+        told = f"EDGETALK_CACHE: got {cache}, which cannot be made a folder ({error.strerror})"
+        raise BackendError(f"{told}; name one that can be written, or unset it") from error
+    return cache
 
 
 def _aligned(spec: TensorSpec) -> NDArray[Any]:

@@ -268,6 +268,18 @@ def test_nobody_is_told_that_openvino_runs(zoo, tmp_path):
     assert not {file.name for file in tmp_path.iterdir()} & {"intel", "Intel Corporation"}
 
 
+def test_a_cache_that_cannot_be_is_told_by_the_name_of_its_variable(zoo, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("EDGETALK_CACHE", str(tmp_path / "file/cache"))
+    with pytest.raises(
+        BackendError, match=r"^EDGETALK_CACHE: got .*file/cache, which cannot be made a folder \(Not a dir"
+    ):
+        open_engine(zoo.root / "f32/amnet.xml")
+    monkeypatch.setenv("EDGETALK_CACHE", str(tmp_path / "a/b"))
+    open_engine(zoo.root / "f32/amnet.xml").close()
+    assert list((tmp_path / "a/b").iterdir())
+
+
 def test_shapes_that_stay_open_are_refused(zoo, tmp_path):
     import onnx
 
