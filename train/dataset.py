@@ -15,9 +15,11 @@ yuv444p. Both of announcers hold more, see announcers/dataset.py. A set is compl
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +28,7 @@ import numpy as np
 
 from edgetalk.clock import SAMPLE_RATE
 from edgetalk.errors import InputError, word
-from edgetalk.files import replacing
+from edgetalk.files import plain, replacing
 
 FORMAT = 1
 FPS = 25
@@ -161,18 +163,43 @@ def encode(path: Path, pictures: Iterable[np.ndarray], size: int) -> None:
         container.mux(stream.encode())
 
 
+@contextlib.contextmanager
+def new_frames(folder: Path, count: int, size: int) -> Iterator[np.ndarray]:
+    """Give frames.npy, uint8 (count, size, size, 3), to be written; the file appears whole, at the block's end.
+
+    Its place on the disk is taken first: OSError where there is none, of which a mapped file would tell by a signal.
+    """
+    with replacing(folder / "frames.npy") as part:
+        frames = np.lib.format.open_memmap(part, "w+", np.uint8, (count, size, size, 3))
+        if hasattr(os, "posix_fallocate"):  # not on Windows
+            with part.open("r+b") as file:
+                try:
+                    os.posix_fallocate(file.fileno(), 0, part.stat().st_size)
+                except OSError as error:
+                    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                        raise OSError(error.errno, error.strerror, str(folder / "frames.npy")) from None
+        yield frames
+        frames.flush()
+
+
 def _decode(folder: Path, start: np.ndarray, size: int) -> None:
-    """clips/*.mp4 -> frames.npy, once."""
+    """clips/*.mp4 -> frames.npy, once. Raises InputError where a clip is damaged or of another length."""
     import av
 
-    part = folder / "frames.npy.part"
-    frames = np.lib.format.open_memmap(part, "w+", np.uint8, (int(start[-1]), size, size, 3))
-    for clip, first in enumerate(start[:-1]):
-        with av.open(str(folder / "clips" / f"{clip:05d}.mp4")) as container:
-            for i, frame in enumerate(container.decode(video=0)):
-                frames[first + i] = frame.to_ndarray(format="rgb24")
-    frames.flush()
-    os.replace(part, folder / "frames.npy")
+    with new_frames(folder, int(start[-1]), size) as frames:
+        for clip, (first, last) in enumerate(zip(start[:-1], start[1:], strict=True)):
+            path, count = folder / "clips" / f"{clip:05d}.mp4", 0
+            try:
+                with av.open(plain(path)) as container:
+                    for count, frame in enumerate(container.decode(video=0), 1):
+                        if count <= last - first:
+                            frames[first + count - 1] = frame.to_ndarray(format="rgb24")
+            except av.InvalidDataError:
+                count = 0
+            if count != last - first:
+                raise InputError(
+                    f"{path} is damaged: got {count} frames, expected {last - first}; copy the set again or make it"
+                )
 
 
 def load(folder: Path | str) -> Dataset:

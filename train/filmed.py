@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +27,7 @@ from edgetalk.reader import Reader
 from edgetalk.targets import Faces
 
 from . import films, mesh
-from .dataset import CODECS, FORMAT, FPS, SAMPLES, Script, encode, load, packed, read_plan
+from .dataset import CODECS, FORMAT, FPS, SAMPLES, Script, encode, load, new_frames, packed, read_plan
 from .films import Person
 from .picture import write_picture
 from .takes import SHORTEST, Take, Track, divided, takes
@@ -101,7 +100,13 @@ def _make(
     parts = folder / "filmed.parts"
     parts.mkdir(parents=True, exist_ok=True)
     _begin(folder, parts / "asked.json", asked)
-    jobs = [[_looked(p.name, film, parts, settings.face, models) for film in p.films] for p in persons]
+    heard = [_heard(p.films) for p in persons]
+    if bad := [str(error) for own in heard for error in own if isinstance(error, InputError)]:  # before hours of work
+        raise InputError(films.refusal(bad))
+    jobs = [
+        [_looked(p.name, film, pcm, parts, settings.face, models) for film, pcm in zip(p.films, own, strict=True)]
+        for p, own in zip(persons, heard, strict=True)
+    ]
     wanted = [_divided(person, own, settings.size, say) for person, own in zip(persons, jobs, strict=True)]
     _cut(folder, jobs, wanted, settings)
     _describe(folder, jobs, wanted, persons, asked)
@@ -131,10 +136,20 @@ def _begin(folder: Path, note: Path, asked: dict[str, Any]) -> None:
 # Looking.
 
 
-def _looked(person: str, path: Path, parts: Path, face: str, models: Path | None) -> _Job:
+def _heard(paths: Sequence[Path]) -> list[Any]:
+    """Return of each film its sound, or the InputError that tells why it cannot be used."""
+    found: list[Any] = []
+    for path in paths:
+        try:
+            found.append(films.sound(Reader(path)))
+        except InputError as error:  # others of the films may be bad, too
+            found.append(error)
+    return found
+
+
+def _looked(person: str, path: Path, pcm: np.ndarray, parts: Path, face: str, models: Path | None) -> _Job:
     """Return what is in a film; its track is among `parts`, or will be."""
     film = Reader(path)
-    pcm = films.sound(film)
     known = hashlib.sha256(json.dumps([person, path.name, path.stat().st_size, face]).encode())
     kept = parts / f"{known.hexdigest()[:16]}.npz"
     if not kept.exists():
@@ -203,30 +218,35 @@ def _divided(person: Person, jobs: Sequence[_Job], size: int, say: Say) -> list[
 
 def _cut(folder: Path, jobs: list[list[_Job]], wanted: list[list[Take]], settings: Settings) -> None:
     """Write the pictures of all takes; clips that are there already stay."""
+    size, start = settings.size, 0
+    if settings.codec == "raw":
+        with new_frames(folder, sum(len(take) for own in wanted for take in own), size) as frames:
+            for take, crops in _cropped(jobs, wanted, size):
+                for i, picture in enumerate(crops, start):
+                    frames[i] = picture
+                start += len(take)
+        return
+    (folder / "clips").mkdir(exist_ok=True)
+    for number, (_, crops) in enumerate(_cropped(jobs, wanted, size)):
+        clip = folder / "clips" / f"{number:05d}.mp4"
+        if not clip.exists():
+            encode(clip, crops, size)
+
+
+def _cropped(
+    jobs: list[list[_Job]], wanted: list[list[Take]], size: int
+) -> Iterator[tuple[Take, Iterator[np.ndarray]]]:
+    """Yield all takes in order, each with its pictures, which may be left unread."""
     from tqdm import tqdm
 
-    size, total = settings.size, sum(len(take) for own in wanted for take in own)
-    part, start, number = folder / "frames.npy.part", 0, 0
-    if settings.codec == "raw":
-        pictures = np.lib.format.open_memmap(part, "w+", np.uint8, (total, size, size, 3))
-    else:
-        (folder / "clips").mkdir(exist_ok=True)
+    total = sum(len(take) for own in wanted for take in own)
     with tqdm(total=total, desc="crops", unit="frame", mininterval=0.5) as bar:
         for own_jobs, own in zip(jobs, wanted, strict=True):
             for film, job in enumerate(own_jobs):
                 walk = enumerate(films.frames(Reader(job.path), None))
                 for take in (take for take in own if take.film == film):
-                    clip = folder / "clips" / f"{number:05d}.mp4"
-                    if settings.codec == "raw":
-                        for i, picture in enumerate(_crops(walk, take, size)):
-                            pictures[start + i] = picture
-                    elif not clip.exists():
-                        encode(clip, _crops(walk, take, size), size)
-                    start, number = start + len(take), number + 1
+                    yield take, _crops(walk, take, size)
                     bar.update(len(take))
-    if settings.codec == "raw":
-        pictures.flush()
-        os.replace(part, folder / "frames.npy")
 
 
 def _crops(walk: Iterator[tuple[int, films.Frame]], take: Take, size: int) -> Iterator[np.ndarray]:

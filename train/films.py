@@ -50,7 +50,7 @@ def people(paths: Sequence[Path]) -> list[Person]:
             found.append(Person(path.stem, (path,)))
             continue
         inside = [Person(film.stem, (film,)) for film in _films(path)]
-        inside += [Person(one.name, there) for one in sorted(path.iterdir()) if one.is_dir() and (there := _films(one))]
+        inside += [Person(one.name, there) for one in _seen(path) if one.is_dir() and (there := _films(one))]
         if not inside:
             raise InputError(
                 f"{path}: got a folder without a film, expected {', '.join(SUFFIXES)}, or a folder of them for each "
@@ -67,7 +67,18 @@ def people(paths: Sequence[Path]) -> list[Person]:
 
 
 def _films(folder: Path) -> tuple[Path, ...]:
-    return tuple(sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in SUFFIXES))
+    return tuple(path for path in _seen(folder) if path.is_file() and path.suffix.lower() in SUFFIXES)
+
+
+def _seen(folder: Path) -> list[Path]:
+    """Return what is in a folder, without what is hidden: beside FILM some systems leave a ._FILM that is none."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def refusal(bad: Sequence[str]) -> str:
+    """Return in one sentence why films cannot be used, of which each has its reason in `bad`."""
+    others = f", and {len(bad) - 1} other film{'s' if len(bad) > 2 else ''} cannot be used either"
+    return f"{bad[0]}{others if len(bad) > 1 else ''}; put that right or take it away, and give the same command again"
 
 
 class Frame(NamedTuple):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -29,6 +30,7 @@ from .networks.landmarks import INNER_LIP, SIDE, LandmarkNet, Measured, inner_op
 from .picture import write_picture
 from .scores.measures import GROUPS, MOUTH, landmark_error, pearson
 from .stretch import Stretch
+from .terms import joined
 
 if TYPE_CHECKING:
     from .dataset import Dataset
@@ -269,8 +271,9 @@ class LandmarkRecipe:
 
     shown = "pictures as the judge sees them in training: true landmarks green, measured ones red"
 
-    def __init__(self, faces: Faces, stretch: Stretch, seed: int = 0):
+    def __init__(self, faces: Faces, stretch: Stretch, seed: int = 0, terms: Mapping[str, str] | None = None):
         loop.refuse_several()
+        self.terms = terms or {}
         torch.manual_seed(seed)
         self.seed, self.stretch, self.faces = seed, stretch, faces
         self.device = faces.images.device
@@ -323,7 +326,8 @@ class LandmarkRecipe:
         """How the judge was trained."""
         seconds, steps = self.stretch.spent.tolist()
         device = torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"
-        return {"seconds": round(seconds, 1), "images": int(steps) * self.batch, "device": device}
+        terms = {"terms": dict(self.terms)} if self.terms else {}
+        return {"seconds": round(seconds, 1), "images": int(steps) * self.batch, "device": device, **terms}
 
     def tensors(self) -> dict[str, Tensor]:
         parts = {"network": self.network.state_dict(), "average": self.average.tensors()}
@@ -359,13 +363,14 @@ def train(
     out: Path,
     seed: int = 0,
     minutes: float | None = None,
+    terms: Mapping[str, str] | None = None,
 ) -> dict:
     """Train for the whole stretch, write the judge to `out`, and return its record with its own error.
 
-    `persons` names the held-out pictures' persons. Where `minutes` end before, the record is empty, and the same call
-    goes on. The run lies beside `out` (loop.run_beside).
+    `persons` names the held-out pictures' persons; `terms` are those of films, as in terms.py. Where `minutes` end
+    before, the record is empty, and the same call goes on. The run lies beside `out` (loop.run_beside).
     """
-    recipe = LandmarkRecipe(faces, stretch, seed)
+    recipe = LandmarkRecipe(faces, stretch, seed, terms)
     run = loop.run_beside(out)
     if loop.train(recipe, run, minutes=minutes, save_every=SAVE_EVERY) < recipe.steps:
         print(f"{run}: give the same command to go on", flush=True)
@@ -387,7 +392,9 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders of: edgetalk data announcers")
+    parser.add_argument(
+        "--data", type=Path, nargs="+", required=True, help="folders of: edgetalk data announcers, or filmed"
+    )
     parser.add_argument("--seconds", type=float, default=60.0, help="training time in all")
     parser.add_argument("--minutes", type=float, help="stop after so many minutes; call again to go on")
     parser.add_argument("-o", "--out", type=Path, required=True, help="the judge, a .safetensors file")
@@ -397,13 +404,15 @@ def main(arguments: list[str] | None = None) -> None:
     device = pick_device(args.device)
     parts: dict[bool, list[Faces]] = {False: [], True: []}
     persons: list[np.ndarray] = []
-    for data in map(load, args.data):
+    sets = [load(folder) for folder in args.data]
+    for data in sets:
         for held_out in parts:
             parts[held_out].append(faces_of(data, np.flatnonzero((data.split == 1) == held_out), device))
         persons.append(np.asarray([f"{data.name}/{n}" for n in data.persons])[data.person[data.split == 1]])
     both = [Faces(*map(torch.cat, zip(*parts[held_out], strict=True))) for held_out in (False, True)]
     stretch = Stretch(args.seconds, device=device)
-    if record := train(*both, np.concatenate(persons), stretch, args.out, args.seed, args.minutes):
+    terms = joined(data.terms for data in sets)
+    if record := train(*both, np.concatenate(persons), stretch, args.out, args.seed, args.minutes, terms):
         print(json.dumps({"judge": str(args.out), **record}, indent=1))
 
 

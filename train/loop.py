@@ -22,12 +22,17 @@ from torch import Tensor, nn
 from edgetalk.errors import InputError, ModelError
 from edgetalk.files import replacing
 
+from .terms import joined
+
 
 class Recipe(Protocol):
     """What a family of networks tells the loop."""
 
     config: Mapping[str, Any]
     """Plain values that name the run; a run resumes only under an equal configuration."""
+
+    terms: Mapping[str, str]
+    """What filmed people agreed to, as in terms.py, for the checkpoint; resuming adds what the run has learnt from."""
 
     @property
     def steps(self) -> int:
@@ -141,6 +146,7 @@ def _save(recipe: Recipe, run: Path, step: int) -> None:
                 f"{run}: {name} is not finite at step {step}, so it was not saved; lower the learning rate"
             )
     header = {"format": "1", "step": str(step), "config": json.dumps(dict(recipe.config), sort_keys=True)}
+    header["terms"] = json.dumps(dict(recipe.terms))
     with replacing(run / "state.safetensors") as part:
         save_file(tensors, part, header)
 
@@ -162,6 +168,7 @@ def _resume(recipe: Recipe, run: Path) -> int:
             with torch.no_grad():
                 for name, tensor in recipe.tensors().items():
                     tensor.copy_(file.get_tensor(name))
+            recipe.terms = joined([json.loads(header.get("terms", "{}")), recipe.terms])  # older runs have none
             return int(header["step"])
     except ModelError:  # a ValueError, but nothing that is damaged
         raise

@@ -1,4 +1,4 @@
-"""What `python -m edgetalk.train.NAME` does with an error: what `edgetalk` does, one line and exit status 1."""
+"""What `python -m edgetalk.train.NAME` does with an error or Ctrl-C: what `edgetalk` does, one line and a status."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ from edgetalk.errors import EdgetalkError
 
 
 def run(main: Callable[[], object]) -> None:
-    """Call `main`; end the program with status 1 and one line on stderr where it raises EdgetalkError or OSError."""
+    """Call `main`; end the program with one line on stderr where it is told to, or raises EdgetalkError or OSError.
+
+    The status is 1 after an error and 130 after Ctrl-C.
+    """
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    name = spec.name if spec else main.__module__
     try:
         main()
     except (EdgetalkError, OSError) as error:
-        spec = getattr(sys.modules["__main__"], "__spec__", None)
-        name = spec.name if spec else main.__module__
         sys.exit(f"python -m {name}: {' '.join(str(error).split())}")
+    except KeyboardInterrupt:
+        print(f"python -m {name}: interrupted", file=sys.stderr)
+        sys.exit(130)

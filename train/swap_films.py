@@ -240,8 +240,7 @@ def _look(persons: Sequence[Person], folder: Path, models: Path | None, workers:
     jobs = [(film, _track(folder, person, film), models) for person in persons for film in person.films]
     found = dict(zip((job[0] for job in jobs), _work(_looked, jobs, workers, "faces"), strict=True))
     if bad := [str(error) for error in found.values() if isinstance(error, InputError)]:
-        more = f", and {len(bad) - 1} other films cannot be used either" if len(bad) > 1 else ""
-        raise InputError(f"{bad[0]}{more}; take them away and give the same command again")
+        raise InputError(films.refusal(bad))
     return [
         [(number, start) for number, film in enumerate(person.films) for start in found[film]] for person in persons
     ]

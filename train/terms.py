@@ -25,6 +25,7 @@ def joined(terms: Iterable[Mapping[str, str]]) -> dict[str, str]:
     told = [one for one in terms if one]
     if not told:
         return {}
-    every = {key: "; ".join(dict.fromkeys(one[key] for one in told if one[key])) for key in ("consent", "licence")}
+    parts = {key: [part for one in told for part in one[key].split("; ") if part] for key in ("consent", "licence")}
+    every = {key: "; ".join(dict.fromkeys(own)) for key, own in parts.items()}  # what went on several times, once
     uses = [one["use"] for one in told]
     return every | {"use": next((use for use in uses if use != "any"), "any")}

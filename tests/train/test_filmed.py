@@ -5,6 +5,8 @@ a download; the real networks, where they were fetched, are held against the dra
 """
 
 import dataclasses
+import errno
+import os
 import re
 from fractions import Fraction
 
@@ -17,7 +19,7 @@ from edgetalk.cli import main
 from edgetalk.errors import BackendError, InputError
 from edgetalk.face import Face, face_models, write_track
 from edgetalk.reader import Reader
-from edgetalk.train import filmed, mesh
+from edgetalk.train import dataset, filmed, mesh
 from edgetalk.train.amnet import AMNetRecipe, Config
 from edgetalk.train.announcers import CAST, Announcer, motion
 from edgetalk.train.announcers import dataset as announcers
@@ -313,6 +315,38 @@ def test_films_that_cannot_be_used_are_told_in_one_line(people, faces, message, 
     Tracker.waiting = [seen if isinstance(faces, str) else faces]
     refused(["filmed", str(tmp_path / "film.mp4"), "--consent", "x", "-o", str(tmp_path / "set")], message, capfd)
     assert not (tmp_path / "set" / "labels.npz").exists()
+
+
+def test_all_films_are_opened_before_one_is_tracked(people, tmp_path, monkeypatch, capfd):
+    folder = tmp_path / "films"
+    people["ada"].film(folder / "ada.mp4", 40)
+    (folder / "dan.mp4").write_bytes((folder / "ada.mp4").read_bytes()[:9000])
+    (folder / "eli.mov").touch()
+    monkeypatch.setattr(edgetalk.targets, "Tracker", Tracker)
+    Tracker.waiting = []  # who tracks is told nothing, which raises
+    message = r"dan.mp4 is .*, and 1 other film cannot be used either; put that right or take it away"
+    refused(["filmed", str(folder), "--consent", "x", "-o", str(tmp_path / "set")], message, capfd)
+
+
+def test_a_full_disk_and_a_damaged_clip_are_told_and_leave_nothing(tmp_path, monkeypatch):
+    (tmp_path / "clips").mkdir()
+    pictures = np.random.default_rng(0).integers(0, 255, (3, 32, 32, 3), np.uint8)
+    dataset.encode(tmp_path / "clips" / "00000.mp4", pictures, 32)
+    for count in (2, 4):
+        with pytest.raises(InputError, match=f"00000.mp4 is damaged: got 3 frames, expected {count}"):
+            dataset._decode(tmp_path, np.array([0, count]), 32)
+    with dataset.new_frames(tmp_path, 300, 32):
+        part = (tmp_path / "frames.npy.part").stat()
+        assert not hasattr(os, "posix_fallocate") or part.st_blocks * 512 >= 300 * 32 * 32 * 3  # else a signal tells
+    (tmp_path / "frames.npy").unlink()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(OSError, match=r"No space left on device: '.*frames.npy'"):
+        dataset._decode(tmp_path, np.array([0, 3]), 32)
+    assert [path.name for path in tmp_path.iterdir()] == ["clips"]
 
 
 def refused(arguments, message, capfd):

@@ -11,7 +11,7 @@ from edgetalk.errors import InputError
 from edgetalk.face import Face, write_track
 from edgetalk.reader import Reader
 from edgetalk.targets import Faces
-from edgetalk.train.films import frames, sound
+from edgetalk.train.films import frames, people, sound
 from edgetalk.video import Writer
 
 SIZE = 48
@@ -45,6 +45,14 @@ def test_a_frame_shows_what_the_film_shows_at_its_middle(tmp_path, fps):
         assert (frame.face is None) == (index == 3) and frame.scene == 0
         if frame.face is not None:
             assert np.array_equal(frame.face.points, face(index).points)
+
+
+def test_what_is_hidden_is_no_film(tmp_path):
+    for name in ("ada.MP4", "._ada.mp4", "dan lane/1.mov", "dan lane/._1.mov", ".Trashes/old.mov", "notes.txt"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    assert people([tmp_path]) == [("ada", (tmp_path / "ada.MP4",)), ("dan lane", (tmp_path / "dan lane" / "1.mov",))]
 
 
 def test_a_cut_is_another_scene(tmp_path):

@@ -101,12 +101,13 @@ def test_the_file_keeps_the_judge_and_its_error(faces, tmp_path):
     train, held_out = faces
     persons = np.full(len(held_out.images), "ada")
     assert landmarks.train(train, held_out, persons, Stretch(steps=1), path, minutes=0) == {} and not path.exists()
-    record = landmarks.train(train, held_out, persons, Stretch(steps=1), path)
+    terms = {"consent": "ada, on paper", "licence": "", "use": "non-commercial"}
+    record = landmarks.train(train, held_out, persons, Stretch(steps=1), path, terms=terms)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["judge.run", "judge.safetensors"]
     page = (tmp_path / "judge.run" / "index.html").read_text()
     assert "landmarks: " in page and "data:image/jpeg" in page
     network, kept = load(path)
-    assert kept == record
+    assert kept == record and kept["terms"] == terms
     with torch.inference_mode():
         measured, features = network.measure(landmarks.clean(held_out.images))
     distance = landmarks.landmark_error(measured.landmarks, held_out.landmarks).mean()

@@ -232,7 +232,7 @@ def test_films_that_cannot_be_used_are_named(filmed, tmp_path):
     with Writer(films / "mute.mp4", (SIDE, SIDE), Fraction(25)) as writer:
         writer.write(np.zeros((SIDE, SIDE, 3), np.uint8))
     write_track(films / "ada.track.npz", [None] * LENGTHS["ada"], Fraction(25))
-    with pytest.raises(InputError, match="ada.mp4 shows no face of 64 pixels .*, and 1 other films .*; take them away"):
+    with pytest.raises(InputError, match="ada.mp4 shows no face of 64 pixels .*, and 1 other film .*or take it away"):
         swap_data.main(["filmed", str(films), "-o", str(tmp_path / "set"), "--workers", "1", *TERMS])
     assert not list((tmp_path / "set").iterdir())
 

@@ -78,6 +78,19 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path):
         torch.testing.assert_close(second.tensors()[name], tensor, atol=1e-6, rtol=1e-4)
 
 
+def test_what_a_run_has_learnt_from_stays_in_it_where_it_goes_on_with_others(tmp_path):
+    ada = {"consent": "ada; bea", "licence": "CC BY-NC 4.0", "use": "non-commercial"}
+    dan = {"consent": "dan", "licence": "", "use": "any"}
+    both = {"consent": "ada; bea; dan", "licence": "CC BY-NC 4.0", "use": "non-commercial"}
+    for terms, told in ((ada, ada), (dan, both), (dan, both), ({}, both)):
+        recipe = AMNetRecipe(SMALL, replace(footage(), terms=terms))
+        loop._resume(recipe, tmp_path)
+        assert recipe.terms == told
+        loop._save(recipe, tmp_path, 1)
+    recipe.checkpoint(tmp_path, 1)
+    assert load_checkpoint(tmp_path / "amnet.safetensors").training["terms"] == both
+
+
 PROCESS = """
 import sys, torch
 from dataclasses import replace
