@@ -51,12 +51,12 @@ class Session:
     """A talking face, ready to speak.
 
     `engine` is the path of an engine, or the bare name of a bundled model, of which edgetalk/models/NAME.xml is
-    taken or else NAME.onnx. `avatar` is an .avatar file or an Avatar, STEM.avatar beside the engine where none is
-    given; `source` instead prepares a picture, a square crop of an aligned face. `device` is "auto" or a device by
-    its engine's name; `use="commercial"` refuses models that may not be used so; `threads` is the number of CPU
-    threads, None for the engine's choice. `streams` is how many steps of different sessions on this engine the CPU
-    does side by side: 1 gives each step all threads, the least latency; 2 give more frames per second to films and
-    to many faces.
+    taken or else NAME.onnx. `avatar` is an .avatar file, the bare name of a bundled one or an Avatar; STEM.avatar
+    beside the engine where none is given. `source` instead prepares a picture, a square crop of an aligned face.
+    `device` is "auto" or a device by its engine's name; `use="commercial"` refuses models that may not be used so;
+    `threads` is the number of CPU threads, None for the engine's choice. `streams` is how many steps of different
+    sessions on this engine the CPU does side by side: 1 gives each step all threads, the least latency; 2 give more
+    frames per second to films and to many faces.
 
     Raises FileNotFoundError, ModelError, InputError or BackendError.
 
@@ -160,7 +160,7 @@ class Session:
                         f"made by: edgetalk avatar {_called(self._path)} {what} -o {word(avatar.name)}"
                     )
             label = "the avatar" if isinstance(avatar, Avatar) else Path(avatar).name
-            made = avatar if isinstance(avatar, Avatar) else load(avatar)
+            made = avatar if isinstance(avatar, Avatar) else load(_find_avatar(avatar))
             check_use(made, label, use)
             if made.family != self.metadata.family:
                 raise ModelError(
@@ -415,6 +415,18 @@ def find_engine(engine: str | os.PathLike[str]) -> Path:
     raise FileNotFoundError(
         f"no bundled model is called {path.name}; bundled here: {names}; or pass the path of an engine"
     )
+
+
+def _find_avatar(avatar: str | os.PathLike[str]) -> Path:
+    """Return the path of an avatar; a bare name, without folder and suffix, means a bundled face."""
+    path = Path(avatar)
+    if path.suffix or os.path.dirname(avatar):
+        return path
+    bundled = MODELS / f"{path.name}.avatar"
+    if bundled.is_file() or path.exists():
+        return bundled if bundled.is_file() else path
+    names = ", ".join(sorted(file.stem for file in MODELS.glob("*.avatar"))) or "none"
+    raise FileNotFoundError(f"no bundled avatar is called {path.name}; bundled here: {names}; or pass the path of one")
 
 
 def _called(engine: Path) -> str:

@@ -18,7 +18,9 @@ from edgetalk.session import Session
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("engine", help="amnet.xml, amnet.plan or amnet.onnx; a bare name is a bundled model")
-    parser.add_argument("--avatar", metavar="FILE", help="a prepared face (default: the one beside the engine)")
+    parser.add_argument(
+        "--avatar", metavar="FILE", help="a prepared face, or ada … finn (default: the one by the engine)"
+    )
     parser.add_argument("--seconds", type=float, default=10.0, help="of speech (default: 10)")
     live = parser.add_mutually_exclusive_group()
     live.add_argument("--sessions", type=int, metavar="N", help="hold N live faces on one engine")

@@ -16,7 +16,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("engine", help="amnet.xml, amnet.plan or amnet.onnx; a bare name is a bundled model")
     parser.add_argument("--audio", required=True, metavar="FILE", help="speech: wav, flac, mp3, a film …")
     face = parser.add_mutually_exclusive_group()
-    face.add_argument("--avatar", metavar="FILE", help="a prepared face (default: the one beside the engine)")
+    face.add_argument(
+        "--avatar", metavar="FILE", help="a prepared face, or ada … finn (default: the one by the engine)"
+    )
     face.add_argument("--source", metavar="PICTURE", help="a square crop of an aligned face, prepared now")
     parser.add_argument(
         "--motion",

@@ -344,6 +344,25 @@ def test_a_bare_name_means_a_bundled_model(zoo, tmp_path, monkeypatch):
         Session("anna.xml")
 
 
+def test_a_bare_name_means_a_bundled_face(zoo, engine, tmp_path, monkeypatch):
+    models, here = tmp_path / "models", tmp_path / "here"
+    for folder in (models, here):
+        folder.mkdir()
+    monkeypatch.setattr(edgetalk.session, "MODELS", models)
+    monkeypatch.chdir(here)
+    own = avatars.load(engine.with_suffix(".avatar"))
+    avatars.save(dataclasses.replace(own, name="zoe"), models / "zoe.avatar")
+    avatars.save(dataclasses.replace(own, name="mine"), here / "mine.avatar")
+    with Session(engine, avatar="zoe") as session:
+        assert session.avatar.name == "zoe"
+    with Session(engine, avatar="mine.avatar") as session:
+        assert session.avatar.name == "mine"
+    with pytest.raises(FileNotFoundError, match="no bundled avatar is called mine; bundled here: zoe; or pass"):
+        Session(engine, avatar="mine")
+    with pytest.raises(FileNotFoundError, match="No such file or directory: 'zoe.avatar'"):
+        Session(engine, avatar="zoe.avatar")
+
+
 # --- whose face
 
 
