@@ -22,15 +22,20 @@ class FaceModels(NamedTuple):
 
 
 def cache_folder() -> Path:
-    """Return where edgetalk keeps what it downloaded: EDGETALK_CACHE, or the user's cache on this platform."""
+    """Return where edgetalk keeps what it downloaded: EDGETALK_CACHE, or the user's cache on this platform.
+
+    Raises BackendError where the user has no home, as in some containers.
+    """
     if named := os.environ.get("EDGETALK_CACHE"):
         return Path(named)
-    home = Path.home()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData/Local") / "edgetalk" / "cache"
-    if sys.platform == "darwin":
-        return home / "Library/Caches/edgetalk"
-    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "edgetalk"
+    try:
+        if sys.platform == "win32":
+            return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local") / "edgetalk" / "cache"
+        if sys.platform == "darwin":
+            return Path.home() / "Library/Caches/edgetalk"
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgetalk"
+    except RuntimeError:
+        raise BackendError("this user has no home folder to keep a cache in; name a folder in EDGETALK_CACHE") from None
 
 
 def face_models(models: str | os.PathLike[str] | None = None) -> FaceModels:

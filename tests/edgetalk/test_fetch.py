@@ -5,6 +5,7 @@ import importlib.util
 import os
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -147,3 +148,19 @@ def test_the_cache_is_where_the_platform_has_it(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / "Local/edgetalk/cache"
     monkeypatch.setenv("EDGETALK_CACHE", str(tmp_path / "mine"))
     assert cache_folder() == tmp_path / "mine"
+
+
+def test_a_user_without_a_home_is_told_what_to_name(tmp_path, monkeypatch):
+    """As in a container with a user of any number, whom its /etc/passwd does not know."""
+
+    def nobody(cls):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", classmethod(nobody))
+    for name in ("EDGETALK_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(BackendError, match="^this user has no home folder .*; name a folder in EDGETALK_CACHE$"):
+        face_models()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert cache_folder() == tmp_path / "edgetalk"
