@@ -86,8 +86,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         try:
             yield part
             os.replace(part, path)
-        except BaseException:
+        except BaseException as error:
             part.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.filename is None:  # a full disk: which one is left to be guessed
+                error.filename = os.fspath(path)
             raise
 
 

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from edgetalk.errors import InputError, ModelError
-from edgetalk.files import replacing
 
+from .networks.tensors import write_tensors
 from .terms import joined
 
 
@@ -137,8 +137,6 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer, prefix: str) -> dict[str
 
 def _save(recipe: Recipe, run: Path, step: int) -> None:
     """Write the state of the run; ModelError where it is not finite, and what was saved before stays."""
-    from safetensors.torch import save_file
-
     tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in recipe.tensors().items()}
     for name, tensor in tensors.items():
         if not bool(tensor.isfinite().all()):
@@ -147,8 +145,7 @@ def _save(recipe: Recipe, run: Path, step: int) -> None:
             )
     header = {"format": "1", "step": str(step), "config": json.dumps(dict(recipe.config), sort_keys=True)}
     header["terms"] = json.dumps(dict(recipe.terms))
-    with replacing(run / "state.safetensors") as part:
-        save_file(tensors, part, header)
+    write_tensors(run / "state.safetensors", tensors, header)
 
 
 def _resume(recipe: Recipe, run: Path) -> int:

@@ -1,5 +1,7 @@
 """Files that appear whole or not at all."""
 
+import errno
+import os
 import subprocess
 import sys
 from fractions import Fraction
@@ -28,6 +30,11 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path):
         part.write_text("half")
         raise KeyboardInterrupt
     assert path.read_text() == "old" and [file.name for file in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_what_the_disk_has_no_room_for_is_named(tmp_path):
+    with pytest.raises(OSError, match="No space left on device: '.*kept.txt'"), replacing(tmp_path / "kept.txt"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_two_processes_do_not_write_one_file(tmp_path):

@@ -239,6 +239,18 @@ def test_weights_that_are_no_numbers_leave_what_was_saved_before(tmp_path):
     assert loop._resume(AMNetRecipe(SMALL, footage()), tmp_path) == 3
 
 
+def test_a_disk_that_takes_no_more_is_told_in_one_line(tmp_path):
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large: '.*state.safetensors'"):
+            loop._save(AMNetRecipe(SMALL, footage()), tmp_path, 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
+
+
 def test_checkpoint_round_trip_and_half_precision(tmp_path):
     from safetensors.torch import load_file, save_file
 

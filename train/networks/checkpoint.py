@@ -15,20 +15,18 @@ from typing import Any
 from torch import Tensor
 
 from edgetalk.errors import ModelError
-from edgetalk.files import replacing, sha256
+from edgetalk.files import sha256
 from edgetalk.metadata import AudioSpec
 
 from .amnet import VARIANTS, AMNet, Architecture
+from .tensors import write_tensors
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], **header: Any) -> None:
     """Write a checkpoint: tensors by name, and a header of JSON values (`format` 1 first)."""
-    from safetensors.torch import save_file
-
     path.parent.mkdir(parents=True, exist_ok=True)
     told = {"format": "1", **{name: json.dumps(value) for name, value in header.items()}}
-    with replacing(path) as part:
-        save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, part, told)
+    write_tensors(path, {name: t.detach().cpu().contiguous() for name, t in tensors.items()}, told)
 
 
 @dataclass(frozen=True)

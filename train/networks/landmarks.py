@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgetalk.errors import ModelError, word
-from edgetalk.files import replacing
+
+from .tensors import write_tensors
 
 FORMAT = "1"
 SIDE = 128
@@ -129,13 +130,10 @@ def stored(name: str, tensor: Tensor) -> Tensor:
 
 def save(path: str | Path, network: LandmarkNet, record: dict) -> None:
     """Write the judge, its weights in half precision, and how it was trained; whole or not at all."""
-    from safetensors.torch import save_file
-
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: stored(name, tensor).detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    with replacing(path) as part:
-        save_file(tensors, part, metadata={"format": FORMAT, "family": "landmarks", "record": json.dumps(record)})
+    write_tensors(path, tensors, {"format": FORMAT, "family": "landmarks", "record": json.dumps(record)})
 
 
 def load(path: str | Path, device: str | torch.device = "cpu") -> tuple[LandmarkNet, dict]:

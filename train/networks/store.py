@@ -14,9 +14,9 @@ import torch
 from torch import nn
 
 from edgetalk.errors import InputError, ModelError
-from edgetalk.files import replacing
 
 from . import arcface, simswap, syncnet, wav2lip, wavsyncswap
+from .tensors import write_tensors
 
 FORMAT = "1"
 BESIDE = ("identity.safetensors", "experts/identity-a.safetensors")
@@ -35,8 +35,6 @@ def _build(family: str, config: dict[str, Any]) -> nn.Module:
 
 def save(path: Path, family: str, network: nn.Module, config: Any, **record: Any) -> None:
     """Write `network` in half precision (batch norm's statistics stay whole); `record` goes into the header as JSON."""
-    from safetensors.torch import save_file
-
     if dataclasses.is_dataclass(config):
         config = dataclasses.asdict(config)
     tensors = {}
@@ -45,8 +43,7 @@ def save(path: Path, family: str, network: nn.Module, config: Any, **record: Any
         tensors[name] = tensor.detach().to("cpu", torch.float16 if half else tensor.dtype).contiguous()
     header = {"format": FORMAT, "family": family, "config": json.dumps(config),
               **{key: json.dumps(value) for key, value in record.items()}}  # fmt: skip
-    with replacing(path) as part:
-        save_file(tensors, part, header)
+    write_tensors(path, tensors, header)
 
 
 def load(path: Path, family: str) -> tuple[nn.Module, dict[str, Any]]:
