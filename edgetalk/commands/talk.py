@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from edgetalk import audio, video
 from edgetalk.clock import frame_count, frame_rate
+from edgetalk.consent import USES
 from edgetalk.progress import Progress
 from edgetalk.render import render, streams
 from edgetalk.session import Session
@@ -34,6 +35,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="another seed, another idle life (default: 0)")
     parser.add_argument("--fps", metavar="RATE", help="25 or 30000/1001 (default: the network's own rate)")
+    parser.add_argument(
+        "--use", choices=USES, default="any", help="commercial: refuse a model or a face that may not be used so"
+    )
     parser.add_argument("--crf", type=int, help="constant quality, less is better (default: 18 mp4, 30 webm)")
     parser.add_argument("--device", default="auto", help="CPU, GPU, cuda:0 … (default: auto)")
     parser.add_argument("--threads", type=int, help="CPU threads of the engine (default: its own choice)")
@@ -49,6 +53,7 @@ def run(args: argparse.Namespace) -> None:
         args.engine,
         avatar=args.avatar,
         source=args.source,
+        use=args.use,
         device=args.device,
         threads=args.threads,
         streams=streams(args.threads),

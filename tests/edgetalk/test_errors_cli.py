@@ -56,6 +56,13 @@ def foreign(folder: Path) -> None:
         file.unlink()
 
 
+def private(folder: Path) -> None:
+    """The same face, which is not for every use."""
+    own = avatars.load(folder / "amnet.avatar")
+    avatars.save(dataclasses.replace(own, use="non-commercial", licence="on paper"), folder / "new.avatar")
+    (folder / "new.avatar").replace(folder / "amnet.avatar")
+
+
 def wav(folder: Path, samples: np.ndarray, rate: int = 16000) -> None:
     soundfile.write(folder / "a.wav", samples.astype(np.float32), rate, subtype="FLOAT")
 
@@ -88,6 +95,11 @@ CASES = {
     "no avatar": (lambda f: (f / "amnet.avatar").unlink(), TALK, "amnet.xml has no amnet.avatar beside it"),
     "no such avatar": (lambda f: None, [*TALK, "--avatar", "bea.avatar"], "No such file or directory: 'bea.avatar'"),
     "avatar of other weights": (foreign, TALK, "amnet.avatar was prepared with other weights"),
+    "avatar of another use": (
+        private,
+        [*TALK, "--use", "commercial"],
+        "is for non-commercial use (licence: on paper)",
+    ),
     # pictures
     "png text": (lambda f: (f / "face.png").write_text("no picture"), FACE, "face.png is no whole picture"),
     "png cut": (lambda f: cut(f / "face.png"), AVATAR, "face.png is no whole picture"),
