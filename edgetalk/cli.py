@@ -6,20 +6,17 @@ OSError (one line on stderr), 2 wrong usage, 130 interrupted, 143 and 129 ended 
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import io
 import os
-import signal
 import sys
-import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from types import FrameType
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from . import __version__
 from .errors import EdgetalkError
+from .signals import Ended, ended_by_signals
 
 
 class Command(NamedTuple):
@@ -61,39 +58,6 @@ def _one_line(name: str) -> Callable[..., None]:
     return show
 
 
-class Ended(KeyboardInterrupt):
-    """A signal that ends services has come: what Ctrl-C would save is saved, what it would remove is removed."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.signal = signal.Signals(number)
-
-
-@contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Let the signals that end a service unwind the command as Ctrl-C does, so that it leaves no NAME.part behind."""
-
-    own = os.getpid()
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != own:  # a forked worker, whose owner says what there is to say
-            os._exit(128 + number)
-        raise Ended(number)
-
-    ours = []
-    if threading.current_thread() is threading.main_thread():  # no other may set them
-        there = (getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP"))  # Windows has one of the two
-        # What nohup, or a program that calls main, has set stays.
-        ours = [number for number in there if number and signal.getsignal(number) == signal.SIG_DFL]
-    for number in ours:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number in ours:
-            signal.signal(number, signal.SIG_DFL)
-
-
 def _run(name: str, arguments: Sequence[str]) -> int:
     """Do what the command `name` does with its arguments; return the exit status."""
     if name in ("-h", "--help"):
@@ -119,7 +83,7 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         args = parser.parse_args(arguments)
     except SystemExit as stop:  # 0 after --help, 2 after wrong usage
         return int(stop.code or 0)
-    with warnings.catch_warnings(), _ended_by_signals():
+    with warnings.catch_warnings(), ended_by_signals():
         warnings.showwarning = _one_line(name)
         module.run(args)
     return 0

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from edgetalk.errors import ModelError
+from edgetalk.train.networks import store
 
 Tensors = dict[str, Tensor]
 
@@ -54,6 +55,8 @@ def of_films(told: dict[str, str]) -> Licence | None:
     return Licence(licence or "as agreed with the filmed people", use) if licence or use != "any" else None
 
 
+OF_OURS = ("wav2lip", "simswap", "syncnet", "arcface")
+"""Families that are trained here, too, as baselines and experts; those files are none that others have published."""
 SIGNATURES = {
     "wav2lip": "face_encoder_blocks.0.0.conv_block.0.weight",
     "syncnet": "face_encoder.0.conv_block.0.weight",
@@ -116,6 +119,11 @@ def _read_safetensors(path: Path) -> Tensors:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    if (own := store.family(path)) in OF_OURS:
+        raise ModelError(
+            f"{path.name} holds {own!r} of edgetalk's own training, which sees other colours, crops and sound than "
+            "what is published under that name; compare it with: edgetalk score wavsyncswap, and export a wavsyncswap"
+        )
     try:
         return load_file(path)
     except SafetensorError as error:

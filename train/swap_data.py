@@ -328,7 +328,8 @@ def draw(
     taken = context.Value("l", 0)
     counts = {"train": people, "valid": 2 * valid_clips, "test": 2 * test_clips}
     arguments = (jobs, taken, folder, speech, counts, until, nice)
-    processes = [context.Process(target=_worker, args=arguments) for _ in range(workers)]
+    # Daemons, which end with what ends this process.
+    processes = [context.Process(target=_worker, args=arguments, daemon=True) for _ in range(workers)]
     for process in processes:
         process.start()
     for process in processes:

@@ -209,7 +209,7 @@ class SwapRecipe:
         torch.manual_seed(config.seed)
         device = data.device
         self.config: dict[str, Any] = {k: v for k, v in asdict(config).items() if k != "images"}
-        self.steps = 10**9  # bound by pictures or by the clock, and set in each step
+        self._steps: int | None = None  # of the whole schedule, as far as the last step could tell
         self.network_config = self.arrangement()
         self.network = self.build().to(device, memory_format=torch.channels_last)
         self.before = store.take_over(self.network, begun, self.family) if begun else {}
@@ -291,6 +291,13 @@ class SwapRecipe:
         return spent / max(spent + left, 1e-9)
 
     @property
+    def steps(self) -> int:
+        """Steps of the whole schedule; 0 where no step was taken yet and a run that is resumed is over."""
+        if self._steps is None:
+            return 10**9 if self.progress < 1 else 0
+        return self._steps
+
+    @property
     def expertise(self) -> float:
         """Share of the experts' losses that is in play."""
         warm = self.settings.warm
@@ -363,7 +370,7 @@ class SwapRecipe:
         torch.nn.utils.clip_grad_norm_(self.weights, 2.0)
         self.adam.step()
         self.average.update(number)
-        self.steps = self._end(number, progress, len(batch.target))
+        self._steps = self._end(number, progress, len(batch.target))
         return losses
 
     def _take_time(self) -> None:

@@ -57,20 +57,22 @@ class Part:
             if self.process.poll() is None and (line := self._last_line()) != shown:
                 print(f"{self.name}: {line}", flush=True)
                 shown = line
-        stopped = False
-        try:
-            status = self.process.wait(0.1)
-        except subprocess.TimeoutExpired:
-            stopped = True
+        stopped = self.process.poll() is None
+        self.close()
+        status = self.process.returncode
+        print(f"{self.name}: status {status} after {time.monotonic() - self.began:.0f} s", flush=True)
+        return status == 0 or (stopped and self.made is not None and self.made.exists())
+
+    def close(self) -> None:
+        """Stop it where it still runs, and wait until it has saved what it has."""
+        if self.process.poll() is None:
             self.process.terminate()
             try:
-                status = self.process.wait(GRACE)
+                self.process.wait(GRACE)
             except subprocess.TimeoutExpired:
                 self.process.kill()
-                status = self.process.wait()
-        print(f"{self.name}: status {status} after {time.monotonic() - self.began:.0f} s", flush=True)
+                self.process.wait()
         self.log.close()
-        return status == 0 or (stopped and self.made is not None and self.made.exists())
 
     def _last_line(self) -> str:
         """Return the log's last line with something in it; a progress bar rewrites its own with carriage returns."""
@@ -112,48 +114,53 @@ def run(args: argparse.Namespace) -> None:
     experts.mkdir(parents=True, exist_ok=True)
     here = "edgetalk.train."
     common = ("--data", data) if filmed else ("--data", data, "--speech", args.speech)
-    drawing = None if filmed else Part(
-        "draw", out, here + "swap_data", "draw", "-o", data, "--speech", args.speech, "--seconds", args.draw * total,
-        "--people", args.people, "--test-clips", args.test_clips, "--valid-clips", max(1, args.test_clips // 2),
-        "--workers", args.workers, made=data)  # fmt: skip
-    patience, stretch = 0.3 * total, args.experts * total
+    with contextlib.ExitStack() as opened:  # what ends the command ends its parts
 
-    def expert(name: str, kind: str, seed: int, seconds: float, *more: object) -> Part | None:
-        path = experts / f"{name}.safetensors"
-        if path.exists():
-            return None
-        return Part(name, out, here + "experts", kind, *common, "--seconds", seconds, "--seed", seed,
-                    "--patience", patience, "-o", path, *more)  # fmt: skip
+        def start(name: str, *arguments: object, made: Path | None = None) -> Part:
+            return opened.enter_context(contextlib.closing(Part(name, out, *arguments, made=made)))
 
-    people = ("--people", args.people, "--enough", args.people // 2)
-    clips = ("--enough", max(20, args.people // 8))
-    end, failed = began + total, []
-    first = expert("identity-a", "identity", 1, stretch, "--width", 0.375, *people)
-    later = [expert("sync-a", "sync", 1, 2.2 * stretch, "--width", 0.4375, "--grey", *clips),
-             expert("sync-b", "sync", 2, 2.2 * stretch, "--width", 0.3125, "--grey", *clips)]  # fmt: skip
-    if first and not first.wait(began + patience + stretch + 60):
-        failed.append(first)
-    later.append(expert("identity-b", "identity", 2, stretch, "--width", 0.3125, "--size", 96, *people))
-    if not filmed:
-        later.append(expert("landmarks", "landmarks", 1, stretch, *clips))
-    scoring = max(args.score * total, 20)
-    until = time.time() + end - scoring - time.monotonic() - max(8, 0.02 * total)  # for the last save
-    settings = out / "config.json"
-    settings.write_text(json.dumps(asdict(config)))
-    checkpoint, judged = out / "wavsyncswap.safetensors", out / "scores"
-    generator = Part("generator", out, here + "wavsyncswap", "--settings", settings, *common, "--experts", experts,
-                     "-o", out, "--until", until, made=checkpoint)  # fmt: skip
-    failed += [part for part in (generator, *later, drawing)
-               if part and not part.wait(end - scoring + (part is not generator))]  # fmt: skip
-    if checkpoint.exists():
-        score = Part("score", out, "edgetalk.cli", "score", "wavsyncswap", *common, "--experts", experts,
-                     "--checkpoint", checkpoint, "-o", judged)  # fmt: skip
-        failed += [] if score.wait(end) else [score]
-    if failed:
-        names, logs = (", ".join(map(str, told)) for told in zip(*((p.name, p.path) for p in failed), strict=True))
-        raise BackendError(f"{out}: {names} failed, expected all parts to end well; read {logs}, then give the same "
-                           "command again to go on")  # fmt: skip
-    print(f"{checkpoint}: see {judged / 'wavsyncswap.json'} and the pictures beside it")
+        drawing = None if filmed else start(
+            "draw", here + "swap_data", "draw", "-o", data, "--speech", args.speech, "--seconds", args.draw * total,
+            "--people", args.people, "--test-clips", args.test_clips, "--valid-clips", max(1, args.test_clips // 2),
+            "--workers", args.workers, made=data)  # fmt: skip
+        patience, stretch = 0.3 * total, args.experts * total
+
+        def expert(name: str, kind: str, seed: int, seconds: float, *more: object) -> Part | None:
+            path = experts / f"{name}.safetensors"
+            if path.exists():
+                return None
+            return start(name, here + "experts", kind, *common, "--seconds", seconds, "--seed", seed,
+                         "--patience", patience, "-o", path, *more)  # fmt: skip
+
+        people = ("--people", args.people, "--enough", args.people // 2)
+        clips = ("--enough", max(20, args.people // 8))
+        end, failed = began + total, []
+        first = expert("identity-a", "identity", 1, stretch, "--width", 0.375, *people)
+        later = [expert("sync-a", "sync", 1, 2.2 * stretch, "--width", 0.4375, "--grey", *clips),
+                 expert("sync-b", "sync", 2, 2.2 * stretch, "--width", 0.3125, "--grey", *clips)]  # fmt: skip
+        if first and not first.wait(began + patience + stretch + 60):
+            failed.append(first)
+        later.append(expert("identity-b", "identity", 2, stretch, "--width", 0.3125, "--size", 96, *people))
+        if not filmed:
+            later.append(expert("landmarks", "landmarks", 1, stretch, *clips))
+        scoring = max(args.score * total, 20)
+        until = time.time() + end - scoring - time.monotonic() - max(8, 0.02 * total)  # for the last save
+        settings = out / "config.json"
+        settings.write_text(json.dumps(asdict(config)))
+        checkpoint, judged = out / "wavsyncswap.safetensors", out / "scores"
+        generator = start("generator", here + "wavsyncswap", "--settings", settings, *common, "--experts", experts,
+                          "-o", out, "--until", until, made=checkpoint)  # fmt: skip
+        failed += [part for part in (generator, *later, drawing)
+                   if part and not part.wait(end - scoring + (part is not generator))]  # fmt: skip
+        if checkpoint.exists():
+            score = start("score", "edgetalk.cli", "score", "wavsyncswap", *common, "--experts", experts,
+                          "--checkpoint", checkpoint, "-o", judged)  # fmt: skip
+            failed += [] if score.wait(end) else [score]
+        if failed:
+            names, logs = (", ".join(map(str, told)) for told in zip(*((p.name, p.path) for p in failed), strict=True))
+            raise BackendError(f"{out}: {names} failed, expected all parts to end well; read {logs}, then give the "
+                               "same command again to go on")  # fmt: skip
+        print(f"{checkpoint}: see {judged / 'wavsyncswap.json'} and the pictures beside it")
 
 
 def main(arguments: list[str] | None = None) -> None:

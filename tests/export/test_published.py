@@ -9,8 +9,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 from edgetalk.cli import main
-from edgetalk.export import published
+from edgetalk.errors import ModelError
+from edgetalk.export import published, to_onnx
 from edgetalk.export.exporter import FAMILIES
+from edgetalk.train.networks import store
+from edgetalk.train.networks.simswap import SimSwap
+from edgetalk.train.networks.syncnet import SyncNet
+from edgetalk.train.networks.wav2lip import Wav2Lip
 
 from . import by_name
 
@@ -165,3 +170,13 @@ def test_a_safetensors_file_is_known_whatever_its_header_is_long(first, tmp_path
     for legacy in (False, True):
         torch.save({"a": torch.ones(2)}, path, _use_new_zipfile_serialization=not legacy)
         assert published.is_torch(path)
+
+
+@pytest.mark.parametrize(("family", "network"), [("wav2lip", Wav2Lip), ("simswap", SimSwap), ("syncnet", SyncNet)])
+def test_weights_of_our_own_training_are_not_taken_for_published_ones(tmp_path, family, network):
+    """They have the names of the published ones, but see RGB, other crops, and a Wav2Lip other windows of sound."""
+    path = tmp_path / f"{family}.safetensors"
+    store.save(path, family, network(0.125), {"width": 0.125})
+    with pytest.raises(ModelError, match=f"^{family}.safetensors holds '{family}' of edgetalk's own training"):
+        to_onnx(path, tmp_path / "made.onnx", family=family)
+    assert not list(tmp_path.glob("*.onnx"))

@@ -3,6 +3,7 @@
 import argparse
 import math
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -520,6 +521,13 @@ def test_a_part_that_runs_tells_the_last_line_of_its_log(tmp_path, monkeypatch, 
     assert told == ["draw: 50 %"] and last.startswith("draw: status 0 after ")
 
 
+def test_what_ends_the_command_ends_its_parts(tmp_path):
+    part = whole_command.Part("draw", tmp_path, "timeit", "-n1", "-r1", "import time; time.sleep(60)")
+    part.close()
+    part.close()
+    assert part.process.returncode == -signal.SIGTERM
+
+
 def test_a_part_that_fails_of_itself_has_failed(tmp_path):
     part = whole_command.Part("draw", tmp_path, "timeit", "-n1", "-r1", "1/0", made=tmp_path)
     assert not part.wait(time.monotonic() + 60) and "ZeroDivisionError" in part.path.read_text()
@@ -539,6 +547,9 @@ def test_the_whole_command_names_the_logs_of_what_failed(swaps, tmp_path, monkey
         def wait(self, until):
             return self.name not in failing
 
+        def close(self):
+            started.append(f"end of {self.name}")
+
     monkeypatch.setattr(whole_command, "Part", Part)
     parser = argparse.ArgumentParser()
     whole_command.configure(parser)
@@ -550,6 +561,7 @@ def test_the_whole_command_names_the_logs_of_what_failed(swaps, tmp_path, monkey
     else:
         whole_command.run(args)
     assert ("score" in started) == ("generator" not in failing)
+    assert {f"end of {name}" for name in started if " " not in name} <= set(started)
     with pytest.raises(SystemExit):
         parser.parse_args(["--speech", "s.npz", "-o", "run", "--images", "9"])  # the clock ends this one
     args.speech = tmp_path / "none.npz"
