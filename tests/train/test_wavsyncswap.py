@@ -495,6 +495,8 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(swaps, tmp_path):
     assert "step 3: target, reference, truth, generated" in (tmp_path / "straight" / "index.html").read_text()
     longer = tiny(swaps, "default", singles=2, images=48)
     assert loop.train(longer, tmp_path / "halves", show=lambda _: None) == 4
+    over = tiny(swaps, "default", singles=2, images=longer.settings.images)
+    assert loop.train(over, tmp_path / "halves", show=lambda _: None) == 4  # the same command again does nothing more
     with pytest.raises(ModelError, match="expected 'arcface'"):
         store.load(tmp_path / "straight" / "wavsyncswap.safetensors", "arcface")
 
