@@ -134,7 +134,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=2)
     commands = parser.add_subparsers(dest="command", required=True)
     measure = commands.add_parser("costs", help="measure and fit")
-    measure.add_argument("-o", "--out", type=Path, required=True)
+    measure.add_argument("-o", "--output", dest="out", type=Path, required=True)
     measure.add_argument("--networks", type=int, default=18, help="how many of the search space (default 18)")
     measure.add_argument("--built", type=Path, help="folder of the engines: built there, or found there")
     several = commands.add_parser("time", help="time engines in turns")

@@ -24,7 +24,9 @@ def write_json(path: Path, result: dict[str, Any]) -> None:
 def add_options(parser: argparse.ArgumentParser, out: Path) -> None:
     """Add the options that `publish` reads; `out` is where the bench keeps its figures."""
     parser.add_argument("--prepared", type=Path, metavar="FOLDER", help="keep what is built there, and use it")
-    parser.add_argument("--out", type=Path, default=out, metavar="FILE", help=f"default: docs/results/{out.name}")
+    parser.add_argument(
+        "--output", dest="out", type=Path, default=out, metavar="FILE", help=f"default: docs/results/{out.name}"
+    )
     parser.add_argument("--write", type=Path, default=PAGE, metavar="PAGE", help="page with the bench's two marks")
     parser.add_argument("--page", action="store_true", help="measure nothing, write the page alone")
 
@@ -35,9 +37,9 @@ def publish(
     measure: Callable[[Path], dict[str, Any]],
     markdown: Callable[[dict[str, Any]], str],
 ) -> None:
-    """Measure, with engines in --prepared or a passing folder, into --out; print that and put it into the page --write.
+    """Measure, with engines in --prepared or a passing folder, into --output, print that and put it into --write.
 
-    With --page nothing is measured: the page is of what --out holds.
+    With --page nothing is measured: the page is of what --output holds.
     """
     if not args.page:
         with tempfile.TemporaryDirectory(prefix="edgetalk-") as temporary:

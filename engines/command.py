@@ -18,7 +18,9 @@ TENSORRT = ("compute_capability", "workspace", "timing_cache", "hardware", "vers
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL.onnx", help="f32 file that edgetalk export wrote")
-    parser.add_argument("-o", "--out", required=True, type=Path, metavar="FILE", help="NAME.xml or NAME.plan to write")
+    parser.add_argument(
+        "-o", "--output", dest="out", required=True, type=Path, metavar="FILE", help="NAME.xml or NAME.plan to write"
+    )
     parser.add_argument("--precision", choices=PRECISIONS, default="f32", help="default: f32")
     parser.add_argument(
         "--calibration",

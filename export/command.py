@@ -24,7 +24,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="file to read: ours (.safetensors), or as its authors published it (.pth, .tar, .onnx)",
     )
-    parser.add_argument("-o", "--out", required=True, type=Path, metavar="FILE", help="NAME.onnx to write")
+    parser.add_argument(
+        "-o", "--output", dest="out", required=True, type=Path, metavar="FILE", help="NAME.onnx to write"
+    )
     parser.add_argument(
         "--dynamic-conv",
         choices=FORMS,

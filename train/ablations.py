@@ -187,7 +187,9 @@ def main(arguments: list[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--data", type=Path, required=True, help="folder written by: edgetalk data announcers")
-    parser.add_argument("-o", "--out", type=Path, required=True, help="folder for a JSON file per row and seed")
+    parser.add_argument(
+        "-o", "--output", dest="out", type=Path, required=True, help="folder for a JSON file per row and seed"
+    )
     parser.add_argument("--judge", type=Path, help="landmark judge (default: the bundled one)")
     parser.add_argument("--images", type=int, default=60_000, help="training pictures per row")
     parser.add_argument("--batch", type=int, default=16)

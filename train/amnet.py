@@ -320,7 +320,9 @@ class AMNetRecipe:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of `edgetalk train amnet`: one per field of Config, and where to read and write."""
     parser.add_argument("--data", type=Path, required=True, help="folder of: edgetalk data announcers, or filmed")
-    parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the run; the same command resumes it")
+    parser.add_argument(
+        "-o", "--output", dest="out", type=Path, required=True, help="folder of the run; the same command resumes it"
+    )
     parser.add_argument("--minutes", type=float, help="stop after so many minutes; call again to go on")
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
     parser.add_argument("--compile", action="store_true", help="compile the network first: minutes, then faster")

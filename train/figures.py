@@ -274,7 +274,7 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the pictures")
+    parser.add_argument("-o", "--output", dest="out", type=Path, required=True, help="folder for the pictures")
     args = parser.parse_args(arguments)
     args.out.mkdir(parents=True, exist_ok=True)
     amnet = load_checkpoint(CHECKPOINTS / "amnet.safetensors")

@@ -397,7 +397,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--seconds", type=float, default=60.0, help="training time in all")
     parser.add_argument("--minutes", type=float, help="stop after so many minutes; call again to go on")
-    parser.add_argument("-o", "--out", type=Path, required=True, help="the judge, a .safetensors file")
+    parser.add_argument("-o", "--output", dest="out", type=Path, required=True, help="the judge, a .safetensors file")
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)

@@ -211,7 +211,9 @@ def main(arguments: list[str] | None = None) -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     find = commands.add_parser("search", help="enumerate, predict, train the finalists shortly, report")
     find.add_argument("--data", type=Path, required=True, help="folder written by: edgetalk data announcers")
-    find.add_argument("-o", "--out", type=Path, required=True, help="folder of the report and the architectures")
+    find.add_argument(
+        "-o", "--output", dest="out", type=Path, required=True, help="folder of the report and the architectures"
+    )
     find.add_argument("--costs", type=Path, default=COSTS, help="written by: python -m bench.lite costs")
     find.add_argument("--budget", type=float, default=6.0, help="milliseconds of a step (default 6)")
     find.add_argument("--finalists", type=int, default=8, help="how many are tried out (default 8)")

@@ -420,7 +420,9 @@ def main(arguments: list[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", type=Path, help="folder with the JSON files and sheets")
-    parser.add_argument("-o", "--out", type=Path, required=True, help="the page, a .md file beside the folder")
+    parser.add_argument(
+        "-o", "--output", dest="out", type=Path, required=True, help="the page, a .md file beside the folder"
+    )
     args = parser.parse_args(arguments)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(args.out) as part:

@@ -318,7 +318,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--judge", type=Path, default=JUDGE, help="landmark judge (default: the bundled one)")
     parser.add_argument("--variants", nargs="*", default=[], metavar="NAME=FILE", help="checkpoints of variants.jpg")
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto; for checkpoints")
-    parser.add_argument("-o", "--out", type=Path, required=True, help="folder for the sheets")
+    parser.add_argument("-o", "--output", dest="out", type=Path, required=True, help="folder for the sheets")
     args = parser.parse_args(arguments)
     if args.checkpoint:
         render, size, spec = render_of_checkpoint(args.checkpoint, args.device)

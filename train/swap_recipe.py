@@ -531,7 +531,9 @@ def generator_command(kind: type[SwapRecipe], preset: Config) -> tuple[Any, Any]
         parser.add_argument("--data", type=Path, required=True, help="clips and stills: swap_data draw, or filmed")
         parser.add_argument("--speech", type=Path, help="sentences of a drawn set: swap_data speech")
         parser.add_argument("--experts", type=Path, required=True, help="folder of identity-a and sync-a")
-        parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the run; the same command resumes")
+        parser.add_argument(
+            "-o", "--output", dest="out", type=Path, required=True, help="folder of the run; the same command resumes"
+        )
         parser.add_argument("--begun", type=Path, help="checkpoint to begin with, of the same width")
         parser.add_argument("--compile", action="store_true", help="compile first, two minutes; then faster")
         parser.add_argument("--until", type=float, help="end at this time (seconds since 1970), not after --images")

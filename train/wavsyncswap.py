@@ -87,7 +87,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--speech", type=Path,
                         help="sentences to draw clips of, written by: python -m edgetalk.train.swap_data speech; "
                              "without it --data holds filmed people")  # fmt: skip
-    parser.add_argument("-o", "--out", type=Path, required=True, help="folder of the run; the same command resumes it")
+    parser.add_argument(
+        "-o", "--output", dest="out", type=Path, required=True, help="folder of the run; the same command resumes it"
+    )
     parser.add_argument("--data", type=Path, help="folder of the clips (default, where they are drawn: OUT/data)")
     parser.add_argument("--minutes", type=float, default=480.0, help="time for everything, scores included")
     parser.add_argument("--draw", type=float, default=0.4, help="share of the time in which clips are drawn")

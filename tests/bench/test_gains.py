@@ -102,7 +102,7 @@ def test_a_planted_loss_is_found(gains, model, samples, tmp_path, monkeypatch):
     (tmp_path / "amnet.avatar").write_bytes(b"face")
     page, out = tmp_path / "page.md", tmp_path / "gains.json"
     page.write_text("<!-- bench.gains begins -->\nold\n<!-- bench.gains ends -->\n")
-    given = ["--models", str(tmp_path), "--threads", "2", "--out", str(out), "--write", str(page)]
+    given = ["--models", str(tmp_path), "--threads", "2", "--output", str(out), "--write", str(page)]
     gains.main([*given, "--prepared", str(tmp_path / "kept")])
     text = page.read_text()
     assert "| `early_cast`: pixels made bytes before they are moved | 1.250 × (1." in text

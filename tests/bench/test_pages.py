@@ -43,7 +43,7 @@ def test_the_table_of_peers(tmp_path, page):
     ]
     (tmp_path / "peers.json").write_text(json.dumps({"device": "a board", "date": "2026-01-01", "runs": runs}))
     page.write_text("<!-- bench.by_hand begins -->\n<!-- bench.by_hand ends -->\n")
-    by_hand.main(["--page", "--out", str(tmp_path / "peers.json"), "--write", str(page)])
+    by_hand.main(["--page", "--output", str(tmp_path / "peers.json"), "--write", str(page)])
     text = page.read_text()
     assert "| 128², 1 thread | 256², 2 threads |" in text
     assert "| PyTorch eager, fp32 | 10.0 frames/s | 10.0 frames/s | 1.3 | 300 | 13.2 |" in text
@@ -62,7 +62,7 @@ def test_the_table_of_pipelines(tmp_path, page):
     told = {"device": "a board", "threads": 2, "date": "2026-01-01", "seconds": 2, "repeats": 5, "others": 0.01}
     (tmp_path / "dubs.json").write_text(json.dumps(told | {"rows": rows}))
     page.write_text("<!-- bench.dubs begins -->\n<!-- bench.dubs ends -->\n")
-    dubs.main(["--page", "--out", str(tmp_path / "dubs.json"), "--write", str(page)])
+    dubs.main(["--page", "--output", str(tmp_path / "dubs.json"), "--write", str(page)])
     text = page.read_text()
     heads, rules = text.splitlines()[2:4]
     assert heads.count("|") == rules.count("|") == 6 and "on a GPU |" not in heads

@@ -120,7 +120,7 @@ def test_page(tables, systems, tmp_path):
     page = tmp_path / "performance.md"
     begin, end = "<!-- bench.tables begins -->", "<!-- bench.tables ends -->"
     page.write_text(f"# Speed\n\n{begin}\nold\n{end}\n\nafter\n")
-    tables.main(["--page", "--out", str(tmp_path / "results"), "--write", str(page)])
+    tables.main(["--page", "--output", str(tmp_path / "results"), "--write", str(page)])
     text = page.read_text()
     assert text.startswith(f"# Speed\n\n{begin}\n") and text.endswith(f"{end}\n\nafter\n")
     assert "old" not in text
@@ -131,7 +131,7 @@ def test_page(tables, systems, tmp_path):
     assert (tmp_path / "tables.png").read_bytes().startswith(b"\x89PNG")
     assert not list(tmp_path.rglob("*.part"))
     before = page.read_text()
-    tables.main(["--page", "--out", str(tmp_path / "results"), "--write", str(page)])
+    tables.main(["--page", "--output", str(tmp_path / "results"), "--write", str(page)])
     assert page.read_text() == before
     assert json.loads(next((tmp_path / "results").glob("nvidia*")).read_text())["kind"] == "gpu"
 

@@ -88,7 +88,7 @@ def test_ways_take_turns_of_the_same_frames(throughput, tmp_path, monkeypatch):
     (tmp_path / "told.json").write_text(json.dumps(told | {"rows": rows}))
     page = tmp_path / "page.md"
     page.write_text("<!-- bench.throughput begins -->\n<!-- bench.throughput ends -->\n")
-    throughput.main(["--page", "--out", str(tmp_path / "told.json"), "--write", str(page)])
+    throughput.main(["--page", "--output", str(tmp_path / "told.json"), "--write", str(page)])
     text = page.read_text()
     assert "| one request | 50.0 | 1 | 10.0 | 10.0 | 0.9800 |" in text
     assert "| two requests | 62.5 | 1.250 × (1.250–1.250) | 8.0 | 8.0 | 0.9800 |" in text

@@ -23,7 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(required=True, metavar="KIND")
     announcers = kinds.add_parser("announcers", help="talking heads with exact labels")
     announcers.set_defaults(make=_announcers)
-    announcers.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
+    announcers.add_argument("-o", "--output", dest="out", type=Path, required=True, metavar="DIR")
     announcers.add_argument(
         "--set",
         choices=("announcers-6", "any", "wild", "calm"),
@@ -55,7 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="WavSyncSwap's identity extractor (default: beside the checkpoint)",
     )
-    calibration.add_argument("-o", "--out", type=Path, required=True, metavar="FILE.npz")
+    calibration.add_argument("-o", "--output", dest="out", type=Path, required=True, metavar="FILE.npz")
     calibration.add_argument(
         "--samples", type=int, default=60, help="how many, for AMNet a multiple of its persons (default 60)"
     )
@@ -65,7 +65,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def _configure_filmed(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(make=_filmed)
     parser.add_argument("films", nargs="+", type=Path, metavar="FILM_OR_FOLDER", help="films with sound")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("-o", "--output", dest="out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--size", type=int, default=256, help="width and height in pixels (default 256)")
     parser.add_argument(
         "--consent",

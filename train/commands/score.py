@@ -71,7 +71,7 @@ def _configure_amnet(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-detection", action="store_true", help="leave out dlib's detector (13 ms per frame)")
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
-    parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="also write the JSON to FILE")
+    parser.add_argument("-o", "--output", dest="out", type=Path, metavar="FILE", help="also write the JSON to FILE")
 
 
 def _run_amnet(args: argparse.Namespace) -> None:

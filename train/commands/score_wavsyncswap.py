@@ -40,7 +40,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
                         help="networks that find faces, for LMD of filmed people (default: the user's)")  # fmt: skip
     parser.add_argument("--fid", type=Path, metavar="FILE", help="Inception's weights, for FID")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the tables")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER", help="for the JSON and the sheets")
+    parser.add_argument(
+        "-o", "--output", dest="out", type=Path, required=True, metavar="FOLDER", help="for the JSON and the sheets"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
