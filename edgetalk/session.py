@@ -400,14 +400,15 @@ def find_engine(engine: str | os.PathLike[str]) -> Path:
     """
     path = Path(engine)
     if path.suffix or os.path.dirname(engine):
-        if not path.exists() and any((MODELS / f"{path.stem}{suffix}").is_file() for suffix in FALLBACKS):
+        bundled = path.suffix in FALLBACKS and any((MODELS / f"{path.stem}{kind}").is_file() for kind in FALLBACKS)
+        if bundled and not path.exists():
             told = f"No such engine; the bundled model is called by its bare name, {path.stem}"
             raise FileNotFoundError(errno.ENOENT, told, str(path))
         return path
     for suffix in FALLBACKS:  # int8 for the CPU, then f32
-        bundled = MODELS / f"{path.name}{suffix}"
-        if bundled.is_file():
-            return bundled
+        found = MODELS / f"{path.name}{suffix}"
+        if found.is_file():
+            return found
     if path.exists():
         return path
     there = sorted({file.stem for file in MODELS.glob("*") if file.suffix in FALLBACKS})
