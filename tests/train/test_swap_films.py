@@ -382,6 +382,9 @@ def test_the_whole_command_draws_nothing_for_films(filmed, tmp_path, monkeypatch
         def wait(self, until):
             return True
 
+        def close(self):
+            pass
+
     monkeypatch.setattr(whole_command, "Part", Part)
     parser = argparse.ArgumentParser()
     whole_command.configure(parser)
