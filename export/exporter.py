@@ -87,6 +87,11 @@ def to_onnx(
     export: Export = module.prepare(checkpoint, form=dynamic_conv, whole=whole, size=size, batch=batch or 2, **also)
     if source is not None and not any("source" in graph.inputs for graph in export.graphs):
         raise InputError(f"source: got {source}, {family} animates no picture; leave it out")
+    if every_avatar and out.stem in export.sources:
+        raise InputError(
+            f"out: got {out.name}, and the checkpoint knows a person {out.stem}, whose avatar would have the model's "
+            "name; give another one"
+        )
     name, picture = _picture(export, avatar, source)
     consent = export.consent if source is None else ""
     licence, use = _terms(export.terms, checkpoint.name, licence, use)

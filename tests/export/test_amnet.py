@@ -150,6 +150,8 @@ def test_terms_of_filmed_people_go_with_weights_and_faces(checkpoint, tmp_path):
         to_onnx(tmp_path / "filmed.safetensors", tmp_path / "amnet.onnx", use="any")
     to_onnx(tmp_path / "filmed.safetensors", tmp_path / "amnet.onnx", source=np.zeros((SIZE, SIZE, 3), np.uint8))
     assert avatar.load(tmp_path / "amnet.avatar").consent == ""  # somebody else's picture
+    with pytest.raises(InputError, match="knows a person dan, whose avatar would have the model's name"):
+        to_onnx(tmp_path / "filmed.safetensors", tmp_path / "dan.onnx", every_avatar=True)
 
 
 def test_same_checkpoint_same_bytes(checkpoint, exported, tmp_path):
