@@ -423,9 +423,9 @@ def _find_avatar(avatar: str | os.PathLike[str]) -> Path:
     path = Path(avatar)
     if path.suffix or os.path.dirname(avatar):
         return path
-    bundled = MODELS / f"{path.name}.avatar"
-    if bundled.is_file() or path.exists():
-        return bundled if bundled.is_file() else path
+    for found in (MODELS / f"{path.name}.avatar", path):
+        if found.exists():
+            return found
     names = ", ".join(sorted(file.stem for file in MODELS.glob("*.avatar"))) or "none"
     raise FileNotFoundError(f"no bundled avatar is called {path.name}; bundled here: {names}; or pass the path of one")
 
