@@ -14,9 +14,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from . import __version__
-from .errors import EdgetalkError
-from .signals import Ended, ended_by_signals
+from . import __version__, signals
 
 
 class Command(NamedTuple):
@@ -83,7 +81,7 @@ def _run(name: str, arguments: Sequence[str]) -> int:
         args = parser.parse_args(arguments)
     except SystemExit as stop:  # 0 after --help, 2 after wrong usage
         return int(stop.code or 0)
-    with warnings.catch_warnings(), ended_by_signals():
+    with warnings.catch_warnings(), signals.ended_by_signals():
         warnings.showwarning = _one_line(name)
         module.run(args)
     return 0
@@ -102,11 +100,8 @@ def _drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status."""
-    name, *arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name need not be of the terminal's letters
-        sys.stdout.reconfigure(errors="backslashreplace")
+def _done(name: str, arguments: Sequence[str]) -> int:
+    """Do what the command `name` does, and write out what it says; return the exit status."""
     try:
         status = _run(name, arguments)
         if sys.stdout is not None:
@@ -122,15 +117,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone, as `edgetalk doctor | head -1` does
         _drop_output()
         return 0
-    except (EdgetalkError, OSError) as error:
-        print(f"edgetalk {name}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1
-    except Ended as ended:
-        print(f"edgetalk {name}: ended by {ended.signal.name}", file=sys.stderr)
-        return 128 + ended.signal
-    except KeyboardInterrupt:
-        print(f"edgetalk {name}: interrupted", file=sys.stderr)
-        return 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    name, *arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name need not be of the terminal's letters
+        sys.stdout.reconfigure(errors="backslashreplace")
+    return signals.status(f"edgetalk {name}", lambda: _done(name, arguments))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
-"""What a program does when a service manager ends it: what it does after Ctrl-C."""
+"""How a program ends: with a line and a status after an error, and by a service manager's signal as by Ctrl-C."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
+
+from .errors import EdgetalkError
 
 
 class Ended(KeyboardInterrupt):
@@ -40,3 +43,20 @@ def ended_by_signals() -> Iterator[None]:
     finally:
         for number in ours:
             signal.signal(number, signal.SIG_DFL)
+
+
+def status(name: str, work: Callable[[], int]) -> int:
+    """Return the exit status of `work`, what it returns: 1 after an EdgetalkError or OSError, 130, 143 or 129 if ended.
+
+    Then one line on stderr says why; it begins with the program's `name`.
+    """
+    try:
+        return work()
+    except (EdgetalkError, OSError) as error:
+        told, ended = " ".join(str(error).split()), 1
+    except Ended as end:
+        told, ended = f"ended by {end.signal.name}", 128 + end.signal
+    except KeyboardInterrupt:
+        told, ended = "interrupted", 130
+    print(f"{name}: {told}", file=sys.stderr)
+    return ended
