@@ -41,7 +41,7 @@ DATA = {
     "announcers-6": ("the six announcers, heads that turn by up to 28°", "--frames 6000"),
     "calm": ("the same six, heads that turn as at a desk, up to 16°", "--set calm --frames 3000"),
     "wild": ("40 people, each in three outfits, surroundings and lights", "--set wild"),
-    "any": ("hundreds of people; the last eleventh of them is for tests alone", "--set any"),
+    "any": ("600 people; training sees 546 of them, the test the other 54 and every tenth of those", "--set any"),
 }
 """The sets that are scored: who is in them, and the options that draw them."""
 

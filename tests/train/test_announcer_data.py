@@ -88,10 +88,14 @@ def test_sets_have_the_sizes_that_were_asked_for():
         plan = Plan(name, SETS[name], 0)
         assert sum(lane.frames for lane in plan.lanes()) == SETS[name]
         assert len({person.identity for person in plan.persons()}) == len(plan.persons())
-    persons = [
-        {lane.person for lane in Plan("any", SETS["any"], 0).lanes() if lane.split == part} for part in (TRAIN, TEST)
-    ]
-    assert [len(part) for part in persons] == [600, 60] and not persons[0] & persons[1]
+
+
+def test_strangers_are_tested_beside_as_many_persons_of_the_training():
+    lanes = Plan("any", SETS["any"], 0).lanes()
+    trained, tested = ({lane.person for lane in lanes if lane.split == part} for part in (TRAIN, TEST))
+    assert len(trained) == 546 and len(trained | tested) == 600
+    assert len(tested - trained) == 54 and len(tested & trained) == 55
+    assert all(39 <= lane.frames <= 41 for lane in lanes)
 
 
 def test_same_seed_same_bytes_and_another_seed_others(folder, tmp_path):

@@ -10,9 +10,9 @@ speech.npz has, beyond what every set has:
 labels.npz: viseme float32 (N, 7) (visemes.AXES)
 
 Sets: "announcers-6" (six persons), "calm" (the same, heads turning little), "any" (many persons with about 40
-frames each, an eleventh of them only in the test split), "wild" (40 faces, each as three persons with different
-clothes, hair, background and light; every fourth in the test split as well). The test split says held-out sentences
-only, every fourth clip with the held-out voice.
+frames each; an eleventh of them in the test split alone, every tenth of the others in both), "wild" (40 faces, each
+as three persons with different clothes, hair, background and light; every fourth in the test split as well). The test
+split says held-out sentences only, every fourth clip with the held-out voice.
 """
 
 from __future__ import annotations

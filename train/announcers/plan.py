@@ -60,11 +60,11 @@ class Plan:
     seed: int
 
     def persons(self) -> list[Person]:
-        """By person number; in "any" the last eleventh is held out for tests."""
+        """By person number; in "any" the last eleventh is nobody that training sees."""
         if self.name in ("announcers-6", "calm"):
             return [Person(identity, STUDIO) for identity in CAST.values()]
         if self.name == "any":
-            return [Person(random_identity(10_000 + i), STUDIO) for i in range(max(self.frames // 40, 11))]
+            return [Person(random_identity(10_000 + i), STUDIO) for i in range(max(self.frames // 44, 11))]
         return [_outdoors(random_identity(50_000 + i // 3), i) for i in range(120)]
 
     def turn(self, motion_seed: int) -> float:
@@ -75,8 +75,11 @@ class Plan:
         """All lanes, training before test; their frames add up to `frames`."""
         count = len(self.persons())
         if self.name == "any":
-            first_test = count - count // 11
-            return [Lane(i, int(i >= first_test), n) for i, n in enumerate(_shared(self.frames, count)) if n]
+            unseen = count - count // 11
+            lanes = [(i, TRAIN if i < unseen else TEST) for i in range(count)]
+            # Every tenth person of the training says something in the test, too: what strangers are compared with.
+            lanes += [(i, TEST) for i in range(0, unseen, 10)]
+            return [Lane(*lane, n) for lane, n in zip(lanes, _shared(self.frames, len(lanes)), strict=True) if n]
         test = round(self.frames * TEST_SHARE)
         tested = range(0, count, 1 if self.name in ("announcers-6", "calm") else 4)
         lanes = [Lane(i, TRAIN, n) for i, n in enumerate(_shared(self.frames - test, count))]
