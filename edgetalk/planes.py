@@ -7,18 +7,22 @@ the two planes of colour, each H / 2 * W / 2 bytes. A matrix is 2x3, from the pi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .postprocess import place, spread, within
+from .postprocess import MARGIN, Part, place, spread, within
 from .preprocess import warp
 
 Image = NDArray[np.uint8]
 Matrix = NDArray[np.float64]
 
 BT709, LIMITED, FULL = 1, 1, 2  # FFmpeg's numbers; players assume the first two of our files
+
+BAND = 64  # rows
+ENOUGH = 8  # rows for a mean
 
 # ITU-R BT.709, item 3: R'G'B' of 0 … 255 to Y'CbCr in limited range, and back.
 _KR, _KB = 0.2126, 0.0722
@@ -64,11 +68,15 @@ def to_rgb(planes: Image) -> Image:
 def small(planes: Image, size: tuple[int, int]) -> Image:
     """Return planes as an RGB picture of another size (width, height), each pixel the mean of those that it covers.
 
-    uint8 (height, width, 3); much faster than to_rgb where it is much smaller.
+    uint8 (height, width, 3); much faster than to_rgb where it is much smaller: of more than ENOUGH rows that a pixel
+    covers only some are looked at.
     """
     import cv2
 
-    parts = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in split(planes)]
+    parts = [
+        cv2.resize(plane[:: max(1, len(plane) // (ENOUGH * size[1]))], size, interpolation=cv2.INTER_AREA)
+        for plane in split(planes)
+    ]
     return np.asarray(cv2.transform(np.dstack(parts), np.c_[TO_RGB, -TO_RGB @ OFFSET]))
 
 
@@ -88,7 +96,9 @@ def crop(planes: Image, matrix: Matrix, size: int) -> Image | None:
 
     cut = []
     for plane, at in zip(split(planes), (matrix, matrix @ SITED, matrix @ SITED), strict=True):
-        part = place(at, (size, size), plane.shape[::-1])
+        # Where the crop is a reduction, its own pixels are what its interpolation looks at.
+        margin = MARGIN * max(1.0, abs(float(np.linalg.det(at[:, :2]))) ** -0.5)
+        part = place(at, (size, size), plane.shape[::-1], margin)
         if part is None:
             return None
         cut.append(warp(plane[part], within(at, part), (size, size)))
@@ -106,15 +116,25 @@ def blend(planes: Image, colours: NDArray[np.float32], share: NDArray[np.float32
     top, bottom, left, right = max(0, rows[0] - 2), rows[-1] + 3, max(0, columns[0] - 2), columns[-1] + 3
     share, colours = share[top:bottom, left:right], colours[top:bottom, left:right]
     matrix = matrix - [[0, 0, left], [0, 0, top]]
-    yuv = (colours @ TO_YUV.T + share[..., None] * OFFSET).astype(np.float32)
+    yuv = cv2.transform(np.dstack([colours, share]), np.c_[TO_YUV, OFFSET].astype(np.float32))
     whole = split(planes)
     for at, channels in ((matrix, (0,)), (matrix @ SITED, (1, 2))):
         part = place(at, share.shape[::-1], whole[channels[0]].shape[::-1])
         if part is None:
             continue
-        inner, extent = within(at, part), whole[channels[0]][part].shape[::-1]
-        kept = 1 - spread(share, inner, extent)
-        for channel in channels:
-            region = whole[channel][part]
-            weighted = cv2.multiply(region, kept, dtype=cv2.CV_32F)
-            region[:] = cv2.add(weighted, spread(yuv[..., channel], inner, extent), dtype=cv2.CV_8U)
+        taken = spread(share, at)
+        added = {channel: spread(np.ascontiguousarray(yuv[..., channel]), at) for channel in channels}
+        for band in bands(part):
+            kept = taken(band)
+            np.subtract(1, kept, out=kept)
+            for channel in channels:
+                region = whole[channel][band]
+                weighted = cv2.multiply(region, kept, dtype=cv2.CV_32F)
+                cv2.add(weighted, added[channel](band), dst=region, dtype=cv2.CV_8U)
+
+
+def bands(part: Part) -> Iterator[Part]:
+    """Yield a part of a picture in bands of few rows, which stay in a core's cache while they are worked on."""
+    rows, columns = part
+    for top in range(rows.start, rows.stop, BAND):
+        yield slice(top, min(top + BAND, rows.stop)), columns

@@ -317,6 +317,8 @@ def warp(
     factor = int(1.0 / math.sqrt(abs(float(np.linalg.det(matrix[:, :2])))))
     if factor > 1:
         height, width = (max(1, side // factor) for side in picture.shape[:2])
+        # Whole multiples are averaged several times as fast; what is cut off is less than one small pixel.
+        picture = picture[: height * factor, : width * factor]
         sx, sy = picture.shape[1] / width, picture.shape[0] / height
         picture = np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA))
         # pixel x of the small picture covers sx pixels, the middle of which is sx * x + (sx - 1) / 2

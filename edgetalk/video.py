@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import __version__
+from .backends import cores
 from .clock import SAMPLE_RATE, first_sample
 from .errors import InputError
 from .files import claim, plain
@@ -55,10 +56,11 @@ class Container(NamedTuple):
     muxer: dict[str, str]
 
 
-# As small and as good as the preset veryfast in little more than half of its time: its tree of blocks is what pays.
-H264 = {"preset": "superfast", "x264-params": "mbtree=1:rc-lookahead=10"}
+# As small and as good as the preset veryfast in half of its time: its tree of blocks is what pays. It looks ahead no
+# further than it needs to, for which 17 is as good as is 18 with ten frames; B-frames stand where they stand.
+H264 = {"preset": "superfast", "x264-params": "mbtree=1:rc-lookahead=5:b-adapt=0"}
 CONTAINERS = {
-    ".mp4": Container("mp4", "libx264", "aac", 18, 51, H264, {"movflags": "+faststart"}),
+    ".mp4": Container("mp4", "libx264", "aac", 17, 51, H264, {"movflags": "+faststart"}),
     ".webm": Container(
         "webm", "libvpx-vp9", "libopus", 30, 63, {"deadline": "realtime", "cpu-used": "8", "row-mt": "1"}, {}
     ),
@@ -95,7 +97,7 @@ class Writer:
 
     size is (width, height) in pixels; these codecs keep pairs of pixels, so an odd width or height gets its last
     column or row twice. fps is exact: Fraction(30000, 1001) stays that. audio is (N,) float32 PCM at 16 kHz.
-    crf is the constant quality of H.264 (default 18) or VP9 (default 30), less is better. pixel_aspect is how wide a
+    crf is the constant quality of H.264 (default 17) or VP9 (default 30), less is better. pixel_aspect is how wide a
     pixel is to be shown, by its height; tags is what the file says of itself. Leaving the block by an exception,
     Ctrl-C included, removes what was written; so does leaving it without a frame.
 
@@ -147,6 +149,7 @@ class Writer:
         if kind.video == "libvpx-vp9":
             stream.bit_rate = 0  # else crf is only an upper bound of quality
         context = stream.codec_context
+        context.thread_count = max(1, cores() // 2)  # more would take turns with the network's
         context.colorspace = context.color_primaries = context.color_trc = BT709
         context.color_range = LIMITED
         return stream  # type: ignore[no-any-return]

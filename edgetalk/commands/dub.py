@@ -47,7 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "as the longer one, the last picture is held, the sound is followed by silence; trim: as long as the shorter",
     )
     parser.add_argument("--use", choices=USES, default="any", help="commercial: refuse models that may not be used so")
-    parser.add_argument("--crf", type=int, help="constant quality, less is better (default: 18 mp4, 30 webm)")
+    parser.add_argument("--crf", type=int, help="constant quality, less is better (default: 17 mp4, 30 webm)")
     parser.add_argument("--device", default="auto", help="CPU, GPU, cuda:0 … (default: auto)")
     parser.add_argument("--threads", type=int, help="CPU threads of the engines (default: their own choice)")
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="out.mp4 or out.webm")

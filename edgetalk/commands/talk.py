@@ -38,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--use", choices=USES, default="any", help="commercial: refuse a model or a face that may not be used so"
     )
-    parser.add_argument("--crf", type=int, help="constant quality, less is better (default: 18 mp4, 30 webm)")
+    parser.add_argument("--crf", type=int, help="constant quality, less is better (default: 17 mp4, 30 webm)")
     parser.add_argument("--device", default="auto", help="CPU, GPU, cuda:0 … (default: auto)")
     parser.add_argument("--threads", type=int, help="CPU threads of the engine (default: its own choice)")
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="out.mp4 or out.webm")

@@ -112,7 +112,8 @@ def test_the_mask_of_each_family_is_painted_and_nothing_else(tmp_path, engines, 
         around = (outside * crop).sum((0, 1)) / outside.sum()
         shifted = wanted + np.clip(around - wanted, -48, 48)  # colours are matched, by so much at most
         shown = square(family)
-        assert np.abs(painted[shown > 0.99] - shifted).max() <= 4, family
+        # FFmpeg's way from planes to RGB makes up to two levels darker, the film's own noise moves `around`.
+        assert np.abs(painted[shown > 0.99] - shifted).max() <= 5, family
         half = shown[..., None] * shifted + (1 - shown[..., None]) * frame
         assert np.abs(painted - half).mean() < 2, family
 
