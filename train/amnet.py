@@ -198,9 +198,15 @@ class AMNetRecipe:
         losses = self._geometry_step(number) if first else self._picture_step(number)
         if self.settings.clock and not first:
             self.elapsed += min(20.0, loop.agreed(time.monotonic() - start))  # compilation is not training
-            if self._progress(number) >= 1:
-                self.steps = number + 1
+            self.steps = self._end(number)
         return losses
+
+    def _end(self, number: int) -> int:
+        """Return the steps of the whole schedule as far as the clock can tell after step `number`."""
+        progress, before = self._progress(number), self.settings.geometry_first
+        if progress >= 1:
+            return number + 1
+        return max(number + 2, before + round((number + 1 - before) / max(progress, 1e-9)))
 
     def _geometry_step(self, number: int) -> dict[str, Tensor]:
         """Train φ on landmarks alone (Eq. 6)."""

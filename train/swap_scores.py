@@ -292,8 +292,9 @@ def verdict(scores: dict[str, Any], bars: dict[str, float] = BARS) -> dict[str, 
     out = {}
     for name, bar in bars.items():
         value, upper = got[name], name in ("nearest_target", "colour")
+        value = None if value is None else round(value, 4)  # as exact as the scores that it comes from
         reached = value is not None and (value <= bar if upper else value >= bar)
-        out[name] = {"got": None if value is None else round(value, 4), "asked": bar, "reached": bool(reached)}
+        out[name] = {"got": value, "asked": bar, "reached": bool(reached)}
     loose = shuffled.get("gap_r")
     out["gap_r_shuffled"] = {"got": loose, "asked": 0.15, "reached": loose is not None and loose <= 0.15}
     return out

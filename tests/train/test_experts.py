@@ -361,6 +361,14 @@ def test_an_expert_is_written_when_its_last_slice_is_over(drawn, tmp_path, capsy
         "arcface.safetensors", "index.html", "log.jsonl", "sheets", "state.safetensors"]  # fmt: skip
 
 
+def test_a_share_that_is_exactly_what_is_asked_is_reached():
+    # 80 and 100 of 104 clips, as scores are rounded
+    scores = {"ours": {"retrieval_b": 0.7692}, "truth": {"retrieval_b": 0.9615}, "shuffled": {}}
+    assert swap_scores.verdict({"new": scores})["retrieval_share"] == {"got": 0.8, "asked": 0.8, "reached": True}
+    scores["ours"]["retrieval_b"] = 0.7596  # 79
+    assert not swap_scores.verdict({"new": scores})["retrieval_share"]["reached"]
+
+
 def test_scores_stand_between_ceiling_and_floor(drawn, tmp_path, capsys):
     torch.set_num_threads(1)
     for name, config in (("identity-a", arcface.Config(0.125, (1, 1, 1, 1))), ("identity-b", arcface.Config(0.125))):

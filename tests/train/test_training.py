@@ -167,6 +167,14 @@ def test_a_schedule_by_the_clock_ends_with_the_clock(tmp_path, monkeypatch):
     )  # of the last step, three quarters through
 
 
+def test_a_schedule_by_the_clock_tells_its_end_from_the_steps_so_far(monkeypatch):
+    ticks = itertools.count(0.0, 0.25)
+    monkeypatch.setattr("edgetalk.train.amnet.time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    recipe = AMNetRecipe(replace(SMALL, clock=2 / 60), footage())  # two seconds, a quarter for every step
+    recipe.step(0)
+    assert recipe.steps == 8
+
+
 def test_train_writes_its_folder_and_stops_at_the_end(tmp_path):
     recipe = AMNetRecipe(SMALL, footage())
     told: list[str] = []
