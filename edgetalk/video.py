@@ -156,6 +156,8 @@ class Writer:
 
     def _add_audio(self, kind: Container) -> av.AudioStream:
         stream: Any = self._output.add_stream(kind.audio, rate=SAMPLE_RATE, layout="mono")
+        if kind.audio == "aac":
+            stream.options = {"aac_coder": "fast"}  # a third of the time; at this rate speech is no worse for it
         stream.bit_rate = AUDIO_BITS
         return stream  # type: ignore[no-any-return]
 
