@@ -92,7 +92,7 @@ def prepare(checkpoint: Path, *, form: str, whole: bool, size: int | None, batch
         units=units,
         limits=read.training.get("limits", {}),
         checkpoint=read.sha256,
-        persons=read.persons,
+        persons=() if read.training.get("people", 0) > len(read.persons) else read.persons,  # many: any face
     )
     generator = torch.Generator().manual_seed(0)
 

@@ -34,6 +34,9 @@ from .terms import joined
 SMALLEST = 32
 """Side of the smallest picture that the discriminator still has a judgement of."""
 
+KEPT = 60
+"""Persons at most whose pictures a checkpoint keeps, for avatars and calibration; one of more people takes any face."""
+
 
 @dataclass(frozen=True)
 class Config:
@@ -304,13 +307,20 @@ class AMNetRecipe:
         seen = max(0, step - self.settings.geometry_first) * self.settings.batch
         self.save_checkpoint(run / "amnet.safetensors", images_seen=seen)
 
+    def _trained(self) -> list[int]:
+        """Return the numbers of the persons that training sees."""
+        return sorted(set(self.footage.person[self.footage.train.to(self.footage.device)].tolist()))
+
     def save_checkpoint(self, path: Path, **told: Any) -> None:
         """Write the averaged weights in half precision, the persons' neutral pictures and what was trained."""
         limits = {"pose": [round(angle, 3) for angle in self.footage.pose.abs().amax(0).tolist()]}
         terms = {"terms": self.terms} if self.terms else {}
         tensors = {name: tensor.half() for name, tensor in self.average.tensors().items()}
-        for name, picture in zip(self.footage.persons, self.footage.neutral_pictures(), strict=True):
-            tensors[f"source.{name}"] = picture
+        pictures, trained = self.footage.neutral_pictures(), self._trained()
+        count = min(KEPT, len(trained))
+        kept = [trained[i * len(trained) // count] for i in range(count)]
+        for number in kept:
+            tensors[f"source.{self.footage.persons[number]}"] = pictures[number]
         save_checkpoint(
             path,
             tensors,
@@ -318,8 +328,8 @@ class AMNetRecipe:
             architecture=self.network.reenactor.architecture.plain(),
             size=self.settings.size,
             audio=asdict(self.footage.spec),
-            persons=list(self.footage.persons),
-            training=self.config | {"limits": limits} | terms | told,
+            persons=[self.footage.persons[number] for number in kept],
+            training=self.config | {"limits": limits, "people": len(trained)} | terms | told,
         )
 
 

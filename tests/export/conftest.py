@@ -20,7 +20,7 @@ def one_thread():
     torch.set_num_threads(1)
 
 
-def write_checkpoint(path, variant, size=SIZE):
+def write_checkpoint(path, variant, size=SIZE, people=2):
     torch.manual_seed(7)
     tensors = AMNet(variant).state_dict()
     for name, colour in (("ada", 40), ("dan", 200)):
@@ -32,7 +32,7 @@ def write_checkpoint(path, variant, size=SIZE):
         size=size,
         audio=asdict(AudioSpec()),
         persons=["ada", "dan"],
-        training={"limits": {"pose": [0.4, 0.2, 0.1]}},
+        training={"limits": {"pose": [0.4, 0.2, 0.1]}, "people": people},
     )
     return path
 

@@ -101,6 +101,11 @@ def test_metadata_says_what_the_graph_cannot(checkpoint, exported):
     assert step.source == hashlib.sha256((exported / "amnet-source.onnx").read_bytes()).hexdigest()
 
 
+def test_a_network_of_more_people_than_it_keeps_takes_any_face(tmp_path):
+    to_onnx(write_checkpoint(tmp_path / "any.safetensors", "amnet", people=500), tmp_path / "any.onnx")
+    assert metadata_of(tmp_path / "any.onnx").persons == ()
+
+
 def test_casts_come_first_and_last(exported):
     source, step = onnx.load(exported / "amnet-source.onnx"), onnx.load(exported / "amnet.onnx")
     readers = [n.op_type for n in source.graph.node if "source" in n.input]

@@ -175,6 +175,18 @@ def test_a_schedule_by_the_clock_tells_its_end_from_the_steps_so_far(monkeypatch
     assert recipe.steps == 8
 
 
+def test_a_checkpoint_keeps_the_pictures_of_few_trained_persons(tmp_path, monkeypatch):
+    recipe = AMNetRecipe(SMALL, footage())
+    trained = {recipe.footage.persons[n] for n in recipe.footage.person[recipe.footage.train].tolist()}
+    for most, kept in ((60, len(trained)), (2, 2)):
+        monkeypatch.setattr("edgetalk.train.amnet.KEPT", most)
+        recipe.save_checkpoint(tmp_path / "a.safetensors")
+        read = load_checkpoint(tmp_path / "a.safetensors")
+        assert (len(read.persons), read.training["people"]) == (kept, len(trained))
+        assert set(read.sources) == set(read.persons) <= trained
+    assert len(trained) > 2
+
+
 def test_train_writes_its_folder_and_stops_at_the_end(tmp_path):
     recipe = AMNetRecipe(SMALL, footage())
     told: list[str] = []

@@ -1,0 +1,37 @@
+"""The mean of two checkpoints: of every weight, and of nothing else."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from edgetalk.errors import ModelError
+from edgetalk.train import soup
+from edgetalk.train.networks import store, wavsyncswap
+
+
+def generator(path, seed, images, width=0.125):
+    torch.manual_seed(seed)
+    config = wavsyncswap.Config(width=width)
+    network = wavsyncswap.WavSyncSwap(config)
+    store.save(path, "wavsyncswap", network, config, images=images, clips=3)
+    return store.load(path, "wavsyncswap")[0].state_dict()
+
+
+def test_every_weight_is_the_mean_and_the_record_that_of_more_pictures(tmp_path):
+    one, other = generator(tmp_path / "a", 1, 10), generator(tmp_path / "b", 2, 30)
+    soup.mix(tmp_path / "b", tmp_path / "a", tmp_path / "c")
+    mixed, record = store.load(tmp_path / "c", "wavsyncswap")
+    for name, tensor in mixed.state_dict().items():
+        wanted = (one[name] + other[name]) / 2 if tensor.is_floating_point() else one[name]
+        assert torch.allclose(tensor, wanted, atol=2e-3), name
+    assert (record["images"], record["clips"], sorted(record["mean_of"])) == (30, 3, [10, 30])
+
+
+def test_other_arrangements_are_refused(tmp_path):
+    generator(tmp_path / "a", 1, 10), generator(tmp_path / "b", 2, 30, width=0.25)
+    with pytest.raises(ModelError, match="arranged differently"):
+        soup.mix(tmp_path / "a", tmp_path / "b", tmp_path / "c")
+    with pytest.raises(FileNotFoundError):
+        soup.mix(tmp_path / "a", tmp_path / "none", tmp_path / "c")
+    assert not (tmp_path / "c").exists()
