@@ -236,7 +236,7 @@ def any_face(report: Report | None) -> str:
         ratio = report["unknown"]["ale_px"] / report["known"]["ale_px"]
         parts.append(
             f"Landmark error on faces never seen: {ratio:.2f} times that on trained ones. The source picture of "
-            "somebody who has held-out clips alone is from these, which is easier; that of a trained face is from another."
+            "somebody who has held-out clips alone is of these, which is easier; that of a trained face is of another."
         )
     return "\n\n".join([*parts, made_by(report["command"])])
 
