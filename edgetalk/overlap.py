@@ -12,7 +12,14 @@ import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, NamedTuple
 
+from .backends import cores
+
 ROOM = 8  # items that may wait between two jobs: enough to ride out a key frame of the encoder, little memory
+
+
+def codec_threads() -> int:
+    """Return how many threads FFmpeg is to decode or encode in: more would take turns with those of the network."""
+    return max(1, cores() // 2)
 
 
 class Job(NamedTuple):

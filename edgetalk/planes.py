@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .postprocess import MARGIN, Part, place, spread, within
-from .preprocess import warp
+from .preprocess import reduction, warp
 
 Image = NDArray[np.uint8]
 Matrix = NDArray[np.float64]
@@ -97,8 +97,7 @@ def crop(planes: Image, matrix: Matrix, size: int) -> Image | None:
     cut = []
     for plane, at in zip(split(planes), (matrix, matrix @ SITED, matrix @ SITED), strict=True):
         # Where the crop is a reduction, its own pixels are what its interpolation looks at.
-        margin = MARGIN * max(1.0, abs(float(np.linalg.det(at[:, :2]))) ** -0.5)
-        part = place(at, (size, size), plane.shape[::-1], margin)
+        part = place(at, (size, size), plane.shape[::-1], MARGIN * max(1.0, reduction(at)))
         if part is None:
             return None
         cut.append(warp(plane[part], within(at, part), (size, size)))
@@ -116,14 +115,14 @@ def blend(planes: Image, colours: NDArray[np.float32], share: NDArray[np.float32
     top, bottom, left, right = max(0, rows[0] - 2), rows[-1] + 3, max(0, columns[0] - 2), columns[-1] + 3
     share, colours = share[top:bottom, left:right], colours[top:bottom, left:right]
     matrix = matrix - [[0, 0, left], [0, 0, top]]
-    yuv = cv2.transform(np.dstack([colours, share]), np.c_[TO_YUV, OFFSET].astype(np.float32))
+    yuv: Any = cv2.split(cv2.transform(np.dstack([colours, share]), np.c_[TO_YUV, OFFSET].astype(np.float32)))
     whole = split(planes)
     for at, channels in ((matrix, (0,)), (matrix @ SITED, (1, 2))):
         part = place(at, share.shape[::-1], whole[channels[0]].shape[::-1])
         if part is None:
             continue
         taken = spread(share, at)
-        added = {channel: spread(np.ascontiguousarray(yuv[..., channel]), at) for channel in channels}
+        added = {channel: spread(yuv[channel], at) for channel in channels}
         for band in bands(part):
             kept = taken(band)
             np.subtract(1, kept, out=kept)

@@ -304,6 +304,11 @@ def align(picture: Picture, matrix: NDArray[np.float64], size: int) -> Picture:
     return warp(picture, matrix, (size, size))
 
 
+def reduction(matrix: NDArray[np.float64]) -> float:
+    """Return how many pixels wide a picture is where the result of a matrix (2x3) has one."""
+    return 1.0 / math.sqrt(abs(float(np.linalg.det(matrix[:, :2]))))
+
+
 def warp(
     picture: NDArray[Any], matrix: NDArray[np.float64], extent: tuple[int, int], outside: float | None = None
 ) -> NDArray[Any]:
@@ -314,7 +319,7 @@ def warp(
     """
     import cv2
 
-    factor = int(1.0 / math.sqrt(abs(float(np.linalg.det(matrix[:, :2])))))
+    factor = int(reduction(matrix))
     if factor > 1:
         height, width = (max(1, side // factor) for side in picture.shape[:2])
         # Whole multiples are averaged several times as fast; what is cut off is less than one small pixel.

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .backends import cores
 from .clock import MAX_FPS
 from .errors import InputError
 from .files import plain
+from .overlap import codec_threads
 from .planes import BT709, FULL, LIMITED, even, of_rgb
 
 Image = NDArray[np.uint8]
@@ -210,7 +210,7 @@ class _Opened:
             raise InputError(f"{path} has no picture stream; expected a film")
         self._stream = streams[0]
         self._stream.thread_type = "AUTO"
-        self._stream.codec_context.thread_count = max(1, cores() // 2)  # what reads has other work for the rest
+        self._stream.codec_context.thread_count = codec_threads()
 
     def __enter__(self) -> tuple[Any, Any]:
         return self._film, self._stream

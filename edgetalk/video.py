@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import __version__
-from .backends import cores
 from .clock import SAMPLE_RATE, first_sample
 from .errors import InputError
 from .files import claim, plain
+from .overlap import codec_threads
 from .planes import BT709, FULL, LIMITED, even
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class Writer:
         if kind.video == "libvpx-vp9":
             stream.bit_rate = 0  # else crf is only an upper bound of quality
         context = stream.codec_context
-        context.thread_count = max(1, cores() // 2)  # more would take turns with the network's
+        context.thread_count = codec_threads()
         context.colorspace = context.color_primaries = context.color_trc = BT709
         context.color_range = LIMITED
         return stream  # type: ignore[no-any-return]

@@ -29,6 +29,7 @@ from .networks.checkpoint import load_checkpoint, read_architecture, save_checkp
 from .networks.patchgan import PatchGAN
 from .options import add_fields
 from .picture import write_picture
+from .stretch import steps_in_all
 from .terms import joined
 
 SMALLEST = 32
@@ -206,10 +207,8 @@ class AMNetRecipe:
 
     def _end(self, number: int) -> int:
         """Return the steps of the whole schedule as far as the clock can tell after step `number`."""
-        progress, before = self._progress(number), self.settings.geometry_first
-        if progress >= 1:
-            return number + 1
-        return max(number + 2, before + round((number + 1 - before) / max(progress, 1e-9)))
+        before = self.settings.geometry_first
+        return before + steps_in_all(number + 1 - before, self._progress(number))
 
     def _geometry_step(self, number: int) -> dict[str, Tensor]:
         """Train φ on landmarks alone (Eq. 6)."""
@@ -307,16 +306,12 @@ class AMNetRecipe:
         seen = max(0, step - self.settings.geometry_first) * self.settings.batch
         self.save_checkpoint(run / "amnet.safetensors", images_seen=seen)
 
-    def _trained(self) -> list[int]:
-        """Return the numbers of the persons that training sees."""
-        return sorted(set(self.footage.person[self.footage.train.to(self.footage.device)].tolist()))
-
     def save_checkpoint(self, path: Path, **told: Any) -> None:
         """Write the averaged weights in half precision, the persons' neutral pictures and what was trained."""
         limits = {"pose": [round(angle, 3) for angle in self.footage.pose.abs().amax(0).tolist()]}
         terms = {"terms": self.terms} if self.terms else {}
         tensors = {name: tensor.half() for name, tensor in self.average.tensors().items()}
-        pictures, trained = self.footage.neutral_pictures(), self._trained()
+        pictures, trained = self.footage.neutral_pictures(), self.footage.trained
         count = min(KEPT, len(trained))
         kept = [trained[i * len(trained) // count] for i in range(count)]
         for number in kept:

@@ -95,6 +95,11 @@ class Footage:
         self.neutral = self._most_neutral()
         self._rarity = self._rare_faces().cpu()
 
+    @property
+    def trained(self) -> list[int]:
+        """Numbers of the persons of whom there are training frames."""
+        return self._sizes.nonzero().flatten().tolist()
+
     @classmethod
     def load(
         cls,

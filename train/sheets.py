@@ -114,7 +114,7 @@ def drives(footage: Footage, count: int = 6) -> list[Drive]:
     """One held-out frame with an open mouth for each of `count` persons, those never trained on first."""
     found = []
     test = footage.test.to(footage.device)
-    trained = set(footage.person[footage.train.to(footage.device)].tolist())
+    trained = set(footage.trained)
     for number in sorted(footage.person[test].unique().tolist(), key=lambda n: (n in trained, n))[:count]:
         own = test[footage.person[test] == number]
         opening = inner_opening(footage.landmarks[own])

@@ -11,8 +11,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import torch
-
 from edgetalk.errors import ModelError
 
 from . import program
@@ -32,10 +30,9 @@ def mix(first: Path, second: Path, out: Path) -> None:
             f"{first} and {second} are arranged differently; give two runs of which one began with the other"
         )
     weights = one.state_dict()
-    with torch.no_grad():
-        for name, tensor in other.state_dict().items():
-            if tensor.is_floating_point():
-                weights[name].lerp_(tensor, 0.5)
+    for name, tensor in other.state_dict().items():
+        if tensor.is_floating_point():
+            weights[name].lerp_(tensor, 0.5)
     record = max(told, heard, key=lambda each: each["images"])
     config = record.pop("config")
     mean_of = [each["images"] for each in (told, heard)]

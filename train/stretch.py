@@ -7,6 +7,11 @@ import time
 import torch
 
 
+def steps_in_all(taken: int, progress: float) -> int:
+    """Return the steps of a schedule of which `progress` is over after so many: at least one more until it is over."""
+    return taken if progress >= 1 else max(taken + 1, round(taken / max(progress, 1e-9)))
+
+
 class Stretch:
     """So many `seconds` of training, or so many `steps` where these are given.
 
@@ -32,8 +37,7 @@ class Stretch:
         """Steps of the whole, as far as those that were taken can tell."""
         if self.wanted is not None:
             return self.wanted
-        taken, progress = int(self.spent[1]), self.progress
-        return taken if progress >= 1 else max(taken + 1, round(taken / max(progress, 1e-9)))
+        return steps_in_all(int(self.spent[1]), self.progress)
 
     def begin(self) -> None:
         """Begin a step; time since the end of the one before counts, but not that before the first of a slice."""

@@ -32,6 +32,7 @@ from .networks.wavsyncswap import Config as NetworkConfig
 from .networks.wavsyncswap import Discriminator, WavSyncSwap
 from .options import add_fields
 from .picture import write_picture
+from .stretch import steps_in_all
 from .swap_data import FRAMES, SIZE, Swaps
 from .swap_losses import (
     adversarial_loss,
@@ -449,8 +450,7 @@ class SwapRecipe:
         if self.until is None:
             left = self.settings.images - int(self.clock[1])
             return number + 1 - (-max(left, 0) // pictures)
-        over = time.time() > self.until
-        return number + 1 if over else max(number + 2, round((number + 1) / max(progress, 1e-6)))
+        return steps_in_all(number + 1, 1.0 if time.time() > self.until else progress)
 
     def tensors(self) -> dict[str, Tensor]:
         parts = {"network": self.network.state_dict(), "critic": self.critic.state_dict()}

@@ -284,7 +284,7 @@ def score(
         | {"held_out": n not in heard}
         for n in np.unique(voice).tolist()
     }
-    trained = {footage.persons[n] for n in set(footage.person[footage.train.to(footage.device)].tolist())}
+    trained = {footage.persons[n] for n in footage.trained}
     groups = {
         "known": [figures for name, figures in persons.items() if name in trained],
         "unknown": [figures for name, figures in persons.items() if name not in trained],
