@@ -235,8 +235,8 @@ def any_face(report: Report | None) -> str:
     if all(groups.values()):
         ratio = report["unknown"]["ale_px"] / report["known"]["ale_px"]
         parts.append(
-            f"Landmark error on faces never seen: {ratio:.2f} times that on trained ones. The source picture of "
-            "somebody who has held-out clips alone is of these, which is easier; that of a trained face is of another."
+            f"Landmark error on faces never seen: {ratio:.2f} times that on trained ones. Nobody's source picture is "
+            "of the clips that are scored."
         )
     return "\n\n".join([*parts, made_by(report["command"])])
 

@@ -50,6 +50,12 @@ def test_labels_belong_to_the_frames(folder):
         assert np.abs(announcer.draw(controls).astype(int) - data.frames[i]).max() <= 2
 
 
+def test_portraits_are_of_those_asked_for(folder):
+    pictures = dataset.portraits(folder, SIZE, {"dan", "nobody"})
+    assert list(pictures) == ["dan"]
+    assert np.array_equal(pictures["dan"], Announcer(CAST["dan"], SIZE).draw(Controls()))
+
+
 def test_clips_and_sound_fit(folder):
     data = load(folder)
     assert sum(clip.frames for clip in data.clips) == FRAMES

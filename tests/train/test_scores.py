@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from edgetalk import cli
 from edgetalk.errors import InputError
 from edgetalk.train import amnet
-from edgetalk.train.announcers import CAST, Announcer, Controls
+from edgetalk.train.announcers import CAST, Announcer, Controls, dataset
 from edgetalk.train.announcers.visemes import SHAPES
 from edgetalk.train.commands import score as score_command
 from edgetalk.train.data import Footage
@@ -242,6 +243,17 @@ def test_the_command_prints_a_table_and_writes_its_figures(trained, tmp_path, ca
     assert report["judge"]["error_on_true_frames"] == {"landmarks_px": 9.0} and len(report["checkpoint"]) == 64
     assert report["frames"] == 8 and report["size"] == report["compared_at"] == 64
     assert f"{report['mean']['ssim']:.4g}" in printed
+
+
+def test_drawn_people_without_a_kept_picture_are_shown_from_a_portrait(trained, footage, monkeypatch):
+    puppets = Mock(wraps=amnet_scores.Puppets)
+    monkeypatch.setattr(Footage, "load", lambda *args, **options: replace(footage, name="announcers-6"))
+    monkeypatch.setattr(dataset, "read_plan", lambda path: {"name": "announcers-6", "frames": 100, "seed": 0})
+    monkeypatch.setattr(amnet_scores, "Puppets", puppets)
+    assert cli.main([*trained, "--limit", "4", "--no-detection"]) == 0
+    sources = puppets.call_args.args[3]
+    assert sorted(sources) == ["ada", "dan"]
+    assert np.array_equal(sources["dan"].numpy(), Announcer(CAST["dan"], 64).draw(Controls()))
 
 
 @pytest.mark.parametrize("terms", [{}, {"consent": "ada, on paper"}])

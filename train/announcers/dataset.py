@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -149,6 +150,19 @@ def _draw(folder: Path, size: int, codec: str, workers: int) -> None:
     for path in paths:
         path.unlink()
     parts.rmdir()
+
+
+def portraits(folder: Path, size: int, names: Collection[str]) -> dict[str, np.ndarray]:
+    """Those of a set who are called so, facing the camera: uint8 (size, size, 3) RGB by name.
+
+    It is the picture that an avatar would be made of, and in no clip.
+    """
+    persons = as_plan(read_plan(folder / "speech.npz")).persons()
+    return {
+        person.identity.name: _announcer(*person, size).draw(Controls())
+        for person in persons
+        if person.identity.name in names
+    }
 
 
 def sample_clip(

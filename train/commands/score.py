@@ -14,12 +14,19 @@ import re
 import shlex
 import sys
 import warnings
+from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgetalk.errors import word
 from edgetalk.files import replacing
 
 from . import score_wavsyncswap
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from edgetalk.train.data import Footage
 
 JUDGE = Path(__file__).parent.parent / "checkpoints" / "landmarks.safetensors"
 
@@ -102,7 +109,7 @@ def _run_amnet(args: argparse.Namespace) -> None:
         size=checkpoint.size,
         limit=args.limit,
         extras=extras,
-        sources=checkpoint.sources,
+        sources={**_portraits(args.data, footage, checkpoint.sources), **checkpoint.sources},
     )
     report = {
         "family": "amnet",
@@ -116,6 +123,19 @@ def _run_amnet(args: argparse.Namespace) -> None:
     if args.out:
         write_json(args.out, report)
     print(json.dumps(plain(report), indent=1) if args.json else table(report))
+
+
+def _portraits(folder: Path, footage: Footage, kept: Collection[str]) -> dict[str, Tensor]:
+    """Source pictures of the drawn persons who are tested and of whom the checkpoint keeps none."""
+    import torch
+
+    from edgetalk.train.announcers.dataset import SETS, portraits
+
+    if footage.name not in SETS:
+        return {}
+    tested = {footage.persons[i] for i in footage.person[footage.test].unique().tolist()}
+    drawn = portraits(folder, footage.frames.shape[1], tested.difference(kept))
+    return {name: torch.from_numpy(picture) for name, picture in drawn.items()}
 
 
 def extras_of(lpips_path: Path | None, fid_path: Path | None, detection: bool, device):
