@@ -29,7 +29,9 @@ COMMANDS = {
     "dub": Command("edgetalk.commands.dub", "a film, a sound and perhaps a portrait in, the dubbed film out"),
     "avatar": Command("edgetalk.commands.avatar", "prepare a source face once, so that a step needs the engine alone"),
     "bench": Command("edgetalk.commands.bench", "milliseconds per stage, memory and real-time factor of an engine"),
-    "doctor": Command("edgetalk.commands.doctor", "what this machine can run, and whether an engine fits it"),
+    "doctor": Command(
+        "edgetalk.commands.doctor", "what this machine can run, whether an engine fits, what an avatar holds"
+    ),
     "fetch": Command("edgetalk.commands.fetch", "download the face-tracking networks into the user's cache"),
     "data": Command(
         "edgetalk.train.commands.data", "a data set of announcers or films, or calibration arrays", "train"

@@ -1,6 +1,6 @@
-"""Tell what this machine can run; with an engine, whether that engine fits it, before it is opened.
+"""Tell what this machine can run; with an engine, whether it fits; with an avatar, what it holds and may be used for.
 
-Exit status 1 where the engine cannot run here.
+Neither is opened for it. Exit status 1 where the engine cannot run here.
 """
 
 from __future__ import annotations
@@ -33,11 +33,16 @@ PACKAGES = {
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("engine", nargs="?", help="an .xml, .onnx or .plan file, or the name of a bundled model")
+    parser.add_argument("file", nargs="?", help="an .xml, .onnx, .plan or .avatar file, or the name of a bundled model")
 
 
 def run(args: argparse.Namespace) -> None:
-    lines = engine(args.engine) if args.engine else machine()
+    if args.file is None:
+        lines = machine()
+    elif args.file.endswith(".avatar"):
+        lines = avatar(Path(args.file))
+    else:
+        lines = engine(args.file)
     print("\n".join(lines))
 
 
@@ -74,6 +79,22 @@ def engine(name: str) -> list[str]:
         f"file          {path}, {_size(path) / 1e6:.1f} MB{room}",
         *lines,
         "fits          this machine can run it",
+    ]
+
+
+def avatar(path: Path) -> list[str]:
+    """What an avatar says of itself: whom and what it shows, for what network, and on what terms."""
+    from edgetalk.avatar import load
+
+    found = load(path)
+    size, frames, film = len(found.source), len(found.boxes), found.film
+    shown = f"{frames} frames of a film of {film.size[0]}×{film.size[1]}" if film else "a picture"
+    return [
+        f"file          {path}, {_size(path) / 1e6:.1f} MB",
+        f"shows         {found.name or 'nobody named'}, {shown}, {size}×{size}",
+        f"for           {found.family} with source weights {found.weights[:12]}",
+        f"terms         {found.use} use, {found.licence or 'licence not stated'}",
+        f"consent       {found.consent or 'not stated'}",
     ]
 
 

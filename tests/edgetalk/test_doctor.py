@@ -1,15 +1,17 @@
-"""doctor: what it says of this machine, and its exit status for engines that fit and that do not."""
+"""doctor: what it says of this machine and of avatars, and its exit status for engines that fit and that do not."""
 
 from __future__ import annotations
 
 import os
 import platform
 import sys
+from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
-from edgetalk import benchmark
+from edgetalk import avatar, benchmark, cli
 from edgetalk.commands import doctor
 
 
@@ -60,14 +62,42 @@ def test_an_engine_that_fits(zoo, edgetalk_cli, name):
         assert told in result.stdout
 
 
-def test_engines_that_do_not(zoo, edgetalk_cli, tmp_path):
+def test_an_avatar_tells_whom_it_shows_and_on_what_terms(tmp_path, capsys):
+    boxes = np.zeros((1, 4), np.float32)
+    picture = avatar.Avatar(np.zeros((8, 8, 3), np.uint8), {}, boxes, "amnet", "0123456789abcdef")
+    avatar.save(picture, tmp_path / "nobody.avatar")
+    shapes = [((5, 8, 8, 3), np.uint8), ((5, 2, 3), np.float32), ((5,), np.float32), ((1, 4), np.float32)]
+    film = replace(
+        picture,
+        boxes=boxes.repeat(5, 0),
+        film=avatar.Film(*(np.zeros(*shape) for shape in shapes), (640, 360), Fraction(30)),
+        name="ada",
+        licence="CC BY-NC 4.0",
+        use="non-commercial",
+        consent="ada, on paper",
+    )
+    avatar.save(film, tmp_path / "ada.avatar")
+    assert cli.main(["doctor", str(tmp_path / "nobody.avatar")]) == 0
+    told = capsys.readouterr().out
+    assert "nobody named, a picture, 8×8" in told and "any use, licence not stated" in told
+    assert "amnet with source weights 0123456789ab\n" in told and "consent       not stated" in told
+    assert cli.main(["doctor", str(tmp_path / "ada.avatar")]) == 0
+    told = capsys.readouterr().out
+    assert "ada, 5 frames of a film of 640×360, 8×8" in told and "non-commercial use, CC BY-NC 4.0" in told
+    assert "consent       ada, on paper" in told
+
+
+def test_files_that_cannot_be_used(zoo, edgetalk_cli, tmp_path):
     (tmp_path / "amnet.xml").write_bytes((zoo.root / "f32/amnet.xml").read_bytes())
     (tmp_path / "amnet.plan").write_bytes(np.random.default_rng(0).bytes(1000))
+    (tmp_path / "torn.avatar").write_bytes((zoo.root / "f32/amnet.xml").read_bytes()[:50])
     for name, told in (
         ("amnet.xml", "amnet.xml has no amnet.bin"),
         ("amnet.plan", "amnet.plan is no TensorRT plan"),
         ("none.xml", "none.xml"),
         ("amnet.bin", "amnet.bin is no engine that edgetalk knows"),
+        ("none.avatar", "none.avatar"),
+        ("torn.avatar", "torn.avatar is truncated or no avatar"),
     ):
         result = edgetalk_cli("doctor", tmp_path / name)
         assert result.returncode == 1 and result.stdout == ""

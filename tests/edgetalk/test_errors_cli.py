@@ -82,7 +82,7 @@ CASES = {
     "onnx cut": (lambda f: cut(f / "amnet.onnx", 0.9), ONNX, "amnet.onnx is truncated"),
     "onnx text": (lambda f: (f / "amnet.onnx").write_text("hello"), ONNX, "amnet.onnx is no ONNX model"),
     "no engine": (lambda f: (f / "amnet.xml").unlink(), TALK, "No such engine"),
-    "no such suffix": (lambda f: None, ["doctor", "amnet.avatar"], "amnet.avatar is no engine that edgetalk knows"),
+    "no such suffix": (lambda f: None, ["doctor", "amnet.bin"], "amnet.bin is no engine that edgetalk knows"),
     "no such name": (lambda f: None, ["doctor", "anna"], "no bundled model is called anna"),
     "no such device": (lambda f: None, [*TALK, "--device", "FPGA"], 'device "FPGA" is missing: OpenVINO sees'),
     "source as step": (lambda f: None, [TALK[0], "amnet-source.xml", *TALK[2:]], "amnet-source.xml makes appearance"),
