@@ -16,14 +16,12 @@ from edgetalk.files import replacing
 from edgetalk.mel import log_mel, windows
 
 from .announcers import speech
-from .announcers.announcer import Announcer
-from .announcers.camera import FACE
 from .announcers.features import Controls
 from .announcers.identity import dressed, random_identity
-from .announcers.motion import controls
 from .crops import tracked
 from .networks import store
-from .swap_data import CALM, FIRST, FPS, FRAMES, SIZE, SPEC, sentence
+from .swap_data import FIRST, FPS, FRAMES, SPEC
+from .swap_drawn import close_up, moves, sentence
 
 HELD_OUT = 5
 APART = 8  # frames between a frame and its reference, at least
@@ -65,14 +63,13 @@ def sample(number: int, size: int, seed: int) -> tuple[np.ndarray, np.ndarray, n
                       for p in rng.choice(100_000, 2, replace=False))  # fmt: skip
     voices = [name for name in speech.TRAINING_VOICES if speech.VOICES[name].tool == "flite"]
     said, heard = (speech.synthesize(sentence(rng), voices[rng.integers(len(voices))]) for _ in range(2))
-    moves = controls(said, float(FPS), seed=int(rng.integers(1 << 30)))[:FRAMES]
-    moves = [Controls(c.mouth, CALM * c.pose, c.blink) for c in moves]
-    shown = Announcer(target, size, FACE, finer=2)
-    views = tracked(np.stack([shown.landmarks(c) for c in moves]), rng)
-    at = int(rng.integers(len(moves)))
-    other = (at + int(rng.integers(APART, max(APART + 1, len(moves) - APART)))) % len(moves)
-    pictures = [shown.draw(moves[i], views[i]) for i in (at, other)]
-    sitter, still = Announcer(source, SIZE, FACE, finer=2), Controls()
+    motion = moves(said, seed=int(rng.integers(1 << 30)))[:FRAMES]
+    shown = close_up(target, size)
+    views = tracked(np.stack([shown.landmarks(c) for c in motion]), rng)
+    at = int(rng.integers(len(motion)))
+    other = (at + int(rng.integers(APART, max(APART + 1, len(motion) - APART)))) % len(motion)
+    pictures = [shown.draw(motion[i], views[i]) for i in (at, other)]
+    sitter, still = close_up(source), Controls()
     portrait = sitter.draw(still, tracked(sitter.landmarks(still)[None], rng)[0])
     count = max(1, int(len(heard.pcm) * FPS / speech.RATE))
     window = windows(log_mel(heard.pcm, SPEC), count, SPEC, FPS)[int(rng.integers(count))]

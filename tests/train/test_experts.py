@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from edgetalk import cli
-from edgetalk.errors import BackendError, InputError, ModelError
+from edgetalk.errors import EdgetalkError, InputError, ModelError
 from edgetalk.mel import log_mel, windows
 from edgetalk.train import (
     expert_recipe,
@@ -19,6 +19,7 @@ from edgetalk.train import (
     loop,
     results_wavsyncswap,
     swap_data,
+    swap_drawn,
     swap_recipe,
     swap_scores,
     sync_expert,
@@ -163,8 +164,8 @@ def drawn(tmp_path_factory):
         split=["train", "train", "test", "test"],
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(swap_data, "STILLS_PER_JOB", 4)
-        swap_data.draw(folder / "data", folder / "speech.npz", 600, 4, 1, 0, 1, 1, nice=0)
+        patch.setattr(swap_drawn, "STILLS_PER_JOB", 4)
+        swap_drawn.draw(folder / "data", folder / "speech.npz", 600, 4, 1, 0, 1, 1, nice=0)
     return folder
 
 
@@ -187,16 +188,28 @@ def test_what_was_not_drawn_is_named_with_what_draws_it(drawn, tmp_path):
 
 
 def test_drawing_says_that_a_process_failed(drawn, tmp_path, monkeypatch):
-    monkeypatch.setattr(swap_data, "_work", lambda *_: 1 / 0)
-    with pytest.raises(BackendError, match="1 of 1 drawing processes ended with status 1"):
-        swap_data.draw(tmp_path, drawn / "speech.npz", 600, 4, 1, 0, 1, 1, nice=0)
+    monkeypatch.setattr(swap_drawn, "_draw_clip", lambda *_: 1 / 0)
+    with pytest.raises(EdgetalkError, match="ZeroDivisionError in a worker: division by zero"):
+        swap_drawn.draw(tmp_path, drawn / "speech.npz", 600, 4, 1, 0, 1, 2, nice=0)
+
+
+def test_drawing_ends_with_its_time_and_goes_on(drawn, tmp_path, monkeypatch):
+    monkeypatch.setattr(swap_drawn, "STILLS_PER_JOB", 4)
+    swap_drawn.draw(tmp_path, drawn / "speech.npz", 0, 4, 1, 0, 1, 1, nice=0)
+    assert not list(tmp_path.iterdir())
+    for file in (drawn / "data").glob("*clip*"):
+        (tmp_path / file.name).write_bytes(b"there already")
+    swap_drawn.draw(tmp_path, drawn / "speech.npz", 600, 4, 1, 0, 1, 1, nice=0)
+    for file in (drawn / "data").iterdir():
+        kept = b"there already" if "clip" in file.name else file.read_bytes()
+        assert (tmp_path / file.name).read_bytes() == kept
 
 
 def test_too_few_sentences_are_refused(drawn, tmp_path):
     with pytest.raises(InputError, match="sentences: got 15 and 4 held out, expected 16 and 1"):
-        swap_data.write_speech(tmp_path / "speech.npz", 15, 4)
+        swap_drawn.write_speech(tmp_path / "speech.npz", 15, 4)
     with pytest.raises(InputError, match="got 0 sentences of 'valid' of 2 s or more, expected 1; write it with more"):
-        swap_data.draw(tmp_path, drawn / "speech.npz", 600, 4, 1, 1, 1, 1, nice=0)
+        swap_drawn.draw(tmp_path, drawn / "speech.npz", 600, 4, 1, 1, 1, 1, nice=0)
     (tmp_path / "half.npz").write_bytes((drawn / "speech.npz").read_bytes()[:3000])
     with pytest.raises(InputError, match="half.npz is no speech for swaps"):
         swap_data.read_speech(tmp_path / "half.npz")
