@@ -167,19 +167,29 @@ def encode(path: Path, pictures: Iterable[np.ndarray], size: int) -> None:
 def new_frames(folder: Path, count: int, size: int) -> Iterator[np.ndarray]:
     """Give frames.npy, uint8 (count, size, size, 3), to be written; the file appears whole, at the block's end.
 
-    Its place on the disk is taken first: OSError where there is none, of which a mapped file would tell by a signal.
+    Raises OSError where the disk has no place for it.
     """
     with replacing(folder / "frames.npy") as part:
-        frames = np.lib.format.open_memmap(part, "w+", np.uint8, (count, size, size, 3))
-        if hasattr(os, "posix_fallocate"):  # not on Windows
-            with part.open("r+b") as file:
-                try:
-                    os.posix_fallocate(file.fileno(), 0, part.stat().st_size)
-                except OSError as error:
-                    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                        raise OSError(error.errno, error.strerror, str(folder / "frames.npy")) from None
+        frames = mapped_frames(part, count, size)
         yield frames
         frames.flush()
+
+
+def mapped_frames(path: Path, count: int, size: int) -> np.ndarray:
+    """Make frames.npy.part, uint8 (count, size, size, 3), and return it, mapped.
+
+    Its place on the disk is taken first: OSError where there is none, of which a mapped file would tell by a signal.
+    """
+    frames = np.lib.format.open_memmap(path, "w+", np.uint8, (count, size, size, 3))
+    if hasattr(os, "posix_fallocate"):  # not on Windows
+        with path.open("r+b") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    path.unlink()
+                    raise OSError(error.errno, error.strerror, str(path.with_suffix(""))) from None
+    return frames
 
 
 def _decode(folder: Path, start: np.ndarray, size: int) -> None:

@@ -1,5 +1,6 @@
 """Data sets of announcers: what is promised holds in the files, and interruptions do no harm."""
 
+import errno
 import hashlib
 import json
 import os
@@ -48,6 +49,17 @@ def test_labels_belong_to_the_frames(folder):
         controls = Controls(data.viseme[i].astype(float), data.pose[i].astype(float), data.blink[i].astype(float))
         assert np.abs(announcer.landmarks(controls) - data.landmarks[i]).max() < 5e-5
         assert np.abs(announcer.draw(controls).astype(int) - data.frames[i]).max() <= 2
+
+
+def test_a_full_disk_is_told_before_anything_is_drawn(folder, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "speech.npz").write_bytes((folder / "speech.npz").read_bytes())
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(OSError, match=r"No space left on device: '.*frames.npy'"):
+        dataset.write(tmp_path, size=SIZE, codec="raw")
+    assert not list(tmp_path.glob("frames*"))
 
 
 def test_portraits_are_of_those_asked_for(folder):

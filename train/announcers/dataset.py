@@ -28,7 +28,7 @@ import numpy as np
 from edgetalk.backends import cores
 from edgetalk.errors import InputError
 from edgetalk.files import replacing
-from edgetalk.train.dataset import CODECS, FPS, Script, encode, packed, read_plan
+from edgetalk.train.dataset import CODECS, FPS, Script, encode, mapped_frames, packed, read_plan
 
 from . import motion, speech
 from .announcer import Announcer, Light
@@ -107,9 +107,8 @@ def _draw(folder: Path, size: int, codec: str, workers: int) -> None:
     paths = [parts / f"{i:05d}.npy" for i in range(len(start) - 1)]
     picture_path = folder / "frames.npy.part"
     if codec == "raw":
-        shape = (int(start[-1]), size, size, 3)
         if not picture_path.exists() or not any(parts.iterdir()):
-            np.lib.format.open_memmap(picture_path, "w+", np.uint8, shape)
+            mapped_frames(picture_path, int(start[-1]), size)
     else:
         (folder / "clips").mkdir(exist_ok=True)
 
