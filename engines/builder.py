@@ -28,14 +28,14 @@ from edgetalk.backends import open_engine
 from edgetalk.errors import InputError, ModelError
 from edgetalk.files import sha256, together
 from edgetalk.metadata import Metadata
-from edgetalk.preprocess import TEMPLATES
 
 from . import gate, openvino
 from .calibration import load, made_up, split
 from .concat import quantize_early
 from .fold import cheapest, fold, norms, statistics
-from .keep import MARGIN, check_margin, choose, tightest, write_report
-from .onnx_file import Feeds, Runner, read, set_metadata
+from .judge import Judge
+from .keep import MARGIN, Choice, check_margin, choose, tightest, write_report
+from .onnx_file import Feeds, Run, Runner, read, set_metadata
 from .precision import layers, to_fp16, to_int8
 from .rewrite import BEFORE, rewritten
 
@@ -50,7 +50,6 @@ AUTO = "auto"
 ROLES = ("identity", "source")
 """Graphs beside a step, written before it."""
 
-Run = Callable[[Feeds], Feeds]
 Progress = Callable[[str, int, int], None]
 """Called with what is going on, how many of its steps are done, and how many there are."""
 
@@ -95,45 +94,29 @@ def build(
         raise ModelError(f"{path.name} is in {metadata.precision} already; build from the f32 file that export wrote")
     parts = {role: _read_part(path, role, getattr(metadata, role)) for role in ROLES}
     source = parts["source"][0] if parts["source"] else None
-    graph, source_graph = Runner(step), source and Runner(source)
-    film = source_graph is not None and "target" in source_graph.inputs
-    avatar = path.with_suffix(".avatar")
-    learn: list[Feeds] = []
-    if calibration is None:
-        picture = load_avatar(avatar).source if avatar.is_file() else None
-        judge = made_up(MADE_UP, graph, source_graph, picture)
-    else:
-        learn, judge = split(load(calibration, graph, source_graph))
+    avatar = path.with_suffix(".avatar") if fold_statistics is None else Path(fold_statistics)
+    runner = Runner(step)
+    learn, held = _samples(runner, source, calibration, avatar)
     told: dict[str, Any] = {"samples": "made up" if calibration is None else "held out"}
     told |= {} if hold else {"floors": "not held to"}
-    plain = step
+    graphs = {"step": step} | ({"source": source} if source is not None and _of_film(source) else {})
     if fold_statistics is not None:
-        avatar = Path(fold_statistics)
-        learn, judge = (_with_face(samples, load_avatar(avatar), avatar.name) for samples in (learn, judge))
-        folded = cheapest(step, learn)
-        plain = fold(step, statistics(step, learn, folded), folded)
-        told["folded_statistics"] = f"{len(folded)} of {len(norms(step))} norms, for {avatar.name}"
-    wanted = [graph(feeds) for feeds in judge]
-    graphs = {"step": plain} | ({"source": source} if source is not None and film else {})
-    family = metadata.family
+        learn, held = (_with_face(samples, load_avatar(avatar), avatar.name) for samples in (learn, held))
+        graphs["step"], told["folded_statistics"] = _folded(step, learn, avatar.name)
+    judge = Judge(runner, held, metadata.family)
     if AUTO in keep:
         choice = choose(
             {role: _arranged(model, out.suffix) for role, model in graphs.items()},
             learn,
-            lambda run: _compare(wanted, run, judge, family),
+            judge,
             MARGIN if margin is None else margin,
             unsigned=out.suffix == ".xml",
             progress=progress,
         )
         if report is not None:
             write_report(choice, Path(report))
-        if hold and not choice.passed:
-            figure = tightest(choice.trail[-1], choice.margin)
-            floats = "bf16" if out.suffix == ".xml" else "fp16"
-            raise ModelError(
-                f"{out.name} in int8 has {figure} {choice.trail[-1][figure]} against f32 with half of its layers in "
-                f"float; build it in a higher precision: --precision {floats}"
-            )
+        if hold:
+            _check_choice(choice, out)
         kept = {role: choice.names(role) for role in graphs}
         told["kept"] = choice.reasons()
     else:
@@ -146,7 +129,7 @@ def build(
         options["progress"] = progress
 
     def judged(run: Run, on: str) -> dict[str, Any]:
-        figures = _compare(wanted, run, judge, family) | {"on": on, **told}
+        figures = judge(run) | {"on": on, **told}
         if hold:
             gate.check(figures, precision, out.name)
         return figures
@@ -157,7 +140,7 @@ def build(
                 described = dataclasses.replace(part[1], onnx=part[2], precision=precision if role in typed else "f32")
                 write(typed.get(role, part[0]), described, folder / f"{out.stem}-{role}{out.suffix}", None, options)
         whole = judged
-        if film:
+        if "source" in typed:
             before = _runs(typed["source"], folder / f"{out.stem}-source{out.suffix}")
 
             def whole(run: Run, on: str) -> dict[str, Any]:
@@ -168,6 +151,42 @@ def build(
         if avatar.is_file() and not (copy.exists() and copy.samefile(avatar)):
             shutil.copyfile(avatar, folder / copy.name)
     return metadata
+
+
+def _samples(
+    runner: Runner, source: onnx.ModelProto | None, calibration: str | os.PathLike[str] | None, avatar: Path
+) -> tuple[list[Feeds], list[Feeds]]:
+    """Return the samples to calibrate with, none without a calibration file, and those that judge."""
+    source_runner = source and Runner(source)
+    if calibration is not None:
+        return split(load(calibration, runner, source_runner))
+    picture = load_avatar(avatar).source if avatar.is_file() else None
+    return [], made_up(MADE_UP, runner, source_runner, picture)
+
+
+def _of_film(source: onnx.ModelProto) -> bool:
+    """Whether a source graph sees a film's frames, and not a picture."""
+    return "target" in {given.name for given in source.graph.input}
+
+
+def _folded(step: onnx.ModelProto, samples: list[Feeds], name: str) -> tuple[onnx.ModelProto, str]:
+    """Return the step with the usual statistics of the samples' face, and what to tell of it."""
+    chosen = cheapest(step, samples)
+    return fold(
+        step, statistics(step, samples, chosen), chosen
+    ), f"{len(chosen)} of {len(norms(step))} norms, for {name}"
+
+
+def _check_choice(choice: Choice, out: Path) -> None:
+    """Raise ModelError where half of all layers in float were not enough."""
+    if choice.passed:
+        return
+    figure = tightest(choice.trail[-1], choice.margin)
+    floats = "bf16" if out.suffix == ".xml" else "fp16"
+    raise ModelError(
+        f"{out.name} in int8 has {figure} {choice.trail[-1][figure]} against f32 with half of its layers in "
+        f"float; build it in a higher precision: --precision {floats}"
+    )
 
 
 def _with_face(samples: list[Feeds], avatar: Avatar, name: str) -> list[Feeds]:
@@ -273,45 +292,6 @@ def _read_part(path: Path, role: str, wanted: str) -> tuple[onnx.ModelProto, Met
     if sha256(part) != wanted:
         raise ModelError(f"{part.name} is not of the same export as {path.name}; copy all files that export wrote")
     return *read(part), wanted
-
-
-def _compare(wanted: list[Feeds], run: Run, samples: list[Feeds], family: str) -> dict[str, Any]:
-    """Return the gate's figures of what `run` makes of the samples, beside what the f32 graph made of them.
-
-    Where a graph makes no landmarks, the mouth is where the family's crops have it. Graphs without a frame make unit
-    vectors (of identity, of mouth and sound), which are compared instead.
-    """
-    made = [{name: value.copy() for name, value in run(feeds).items()} for feeds in samples]  # engines reuse them
-    outputs = list(wanted[0])
-    if "frame" not in outputs:
-        vectors = [
-            np.concatenate([result[name] for result in results for name in outputs]) for results in (wanted, made)
-        ]
-        return gate.compare_vectors(*vectors)
-    want, got = (np.concatenate([result["frame"] for result in results]) for results in (wanted, made))
-    if "landmarks" not in outputs:
-        figures = gate.compare(want, got)
-        if "mel" in samples[0] and family in TEMPLATES:
-            rows, columns = _mouth(TEMPLATES[family], want.shape[1])
-            error = (want.astype(np.float64) - got)[:, rows, columns]
-            figures["mouth_psnr"] = round(gate.psnr(float(np.square(error).mean())), 2)
-        return figures
-    points = [np.concatenate([result["landmarks"] for result in results]) for results in (wanted, made)]
-    figures = gate.compare(want, got, points[0])
-    figures["landmarks_error"] = round(float(np.abs(points[0] - points[1]).max()), 6)
-    return figures
-
-
-def _mouth(template: np.ndarray, size: int) -> tuple[slice, slice]:
-    """Return rows and columns around the mouth of a crop: twice as wide as between its corners, and as high as those.
-
-    `template` are the five points of a face in the crop, (5, 2) fractions.
-    """
-    left, right = template[3:] * size
-    centre, reach = (left + right) / 2, float(np.linalg.norm(right - left))
-    row, column = (int(round(v)) for v in centre[::-1])
-    high, wide = round(reach / 2), round(reach)
-    return slice(max(row - high, 0), row + high), slice(max(column - wide, 0), column + wide)
 
 
 def _write_openvino(

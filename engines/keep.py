@@ -21,7 +21,7 @@ from edgetalk.files import replacing
 
 from . import gate
 from .balance import balance
-from .onnx_file import Feeds, Runner
+from .onnx_file import Feeds, Run, Runner
 from .precision import layers, quantize, scales
 
 MARGIN = 0.002
@@ -29,7 +29,6 @@ MARGIN = 0.002
 ALL = "(all layers)"
 
 Figures = dict[str, Any]
-Run = Callable[[Feeds], Feeds]
 
 
 @dataclass(frozen=True)

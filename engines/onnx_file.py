@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,8 @@ from edgetalk.metadata import Metadata
 KEY = "edgetalk"
 
 Feeds = dict[str, np.ndarray]
+Run = Callable[[Feeds], Feeds]
+"""What makes a graph's outputs of its inputs."""
 
 
 def read(path: str | os.PathLike[str]) -> tuple[onnx.ModelProto, Metadata]:

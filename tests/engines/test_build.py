@@ -117,10 +117,10 @@ def test_kept_layers_are_left_out(exported, calibration, tmp_path, monkeypatch):
 
 def test_held_out_samples_are_not_calibrated_on(exported, calibration, tmp_path, monkeypatch):
     learnt, judged = [], []
-    real_int8, real_compare = builder.to_int8, builder._compare
+    real_int8, real_judge = builder.to_int8, builder.Judge
     monkeypatch.setattr(builder, "to_int8", lambda m, feeds, keep, **how: learnt.extend(feeds) or real_int8(m, feeds))
     monkeypatch.setattr(
-        builder, "_compare", lambda a, b, feeds, family: judged.extend(feeds) or real_compare(a, b, feeds, family)
+        builder, "Judge", lambda graph, feeds, family: judged.extend(feeds) or real_judge(graph, feeds, family)
     )
     build(exported / "amnet.onnx", tmp_path / "amnet.xml", precision="int8", calibration=calibration)
     mels = samples()["mel"]

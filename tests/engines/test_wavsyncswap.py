@@ -13,7 +13,7 @@ import pytest
 from edgetalk.backends import open_engine
 from edgetalk.backends import plan as plans
 from edgetalk.cli import main
-from edgetalk.engines import build, builder, gate
+from edgetalk.engines import build, builder, gate, judge
 from edgetalk.engines.concat import quantize_early
 from edgetalk.engines.onnx_file import Runner
 from edgetalk.engines.precision import to_int8
@@ -141,7 +141,7 @@ def test_a_damaged_source_fails_the_gate_of_the_step(exported, tmp_path, monkeyp
 def test_the_mouth_is_judged_where_the_crops_have_it():
     """Corners at rows and columns of the template; here at (30, 70) and (60, 72) of 100 pixels."""
     template = np.array([[0, 0], [0, 0], [0, 0], [0.30, 0.70], [0.60, 0.72]])
-    rows, columns = builder._mouth(template, 100)
+    rows, columns = judge.mouth(template, 100)
     assert (rows.start, rows.stop, columns.start, columns.stop) == (56, 86, 15, 75)
 
 
