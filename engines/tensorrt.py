@@ -66,22 +66,7 @@ def build_plan(
     trt, product = load_package()
     rtx = product == "TensorRT-RTX"
     gpu, capabilities = _target(trt, product, compute_capability)
-    if rtx and (hardware or version_compatible):
-        raise InputError(
-            "hardware and version_compatible: TensorRT-RTX has neither; name all devices instead: "
-            "--compute-capability 8.6,8.9,12.0"
-        )
-    if rtx and timing_cache:
-        raise InputError("timing_cache: TensorRT-RTX tries no kernels while it builds; leave it out")
-    levels = [name for name, member in HARDWARE.items() if hasattr(trt.HardwareCompatibilityLevel, member)]
-    if hardware not in (None, *levels):
-        here = f"{product} {trt.__version__} has {', '.join(levels)}"
-        raise InputError(f"hardware: got {hardware!r}, but {here}; take one of these, or build on the device itself")
-    if version_compatible and not hasattr(trt.BuilderFlag, "VERSION_COMPATIBLE"):
-        raise InputError(f"version_compatible: {product} {trt.__version__} has no such option; leave it out")
-    if workspace is not None and workspace < 1:
-        raise InputError(f"workspace: got {workspace} MiB, expected at least 1, or None for all that there is")
-
+    _check_options(trt, product, workspace, timing_cache, hardware, version_compatible)
     engine: dict[str, Any] = {"name": product, "version": trt.__version__, "compute_capability": capabilities}
     engine |= {"device": gpu.name} if gpu else {}
     engine |= {"cuda": cuda} if (cuda := toolkit(trt)) else {}
@@ -126,6 +111,33 @@ def build_plan(
         with replacing(timing_cache) as part:
             part.write_bytes(bytes(cache.serialize()))
     return plan
+
+
+def _check_options(
+    trt: Any,
+    product: str,
+    workspace: int | None,
+    timing_cache: str | os.PathLike[str] | None,
+    hardware: str | None,
+    version_compatible: bool,
+) -> None:
+    """Raise InputError for what this package does not offer."""
+    rtx = product == "TensorRT-RTX"
+    if rtx and (hardware or version_compatible):
+        raise InputError(
+            "hardware and version_compatible: TensorRT-RTX has neither; name all devices instead: "
+            "--compute-capability 8.6,8.9,12.0"
+        )
+    if rtx and timing_cache:
+        raise InputError("timing_cache: TensorRT-RTX tries no kernels while it builds; leave it out")
+    levels = [name for name, member in HARDWARE.items() if hasattr(trt.HardwareCompatibilityLevel, member)]
+    if hardware not in (None, *levels):
+        here = f"{product} {trt.__version__} has {', '.join(levels)}"
+        raise InputError(f"hardware: got {hardware!r}, but {here}; take one of these, or build on the device itself")
+    if version_compatible and not hasattr(trt.BuilderFlag, "VERSION_COMPATIBLE"):
+        raise InputError(f"version_compatible: {product} {trt.__version__} has no such option; leave it out")
+    if workspace is not None and workspace < 1:
+        raise InputError(f"workspace: got {workspace} MiB, expected at least 1, or None for all that there is")
 
 
 def load_package() -> tuple[Any, str]:

@@ -67,23 +67,12 @@ def to_onnx(
     torch (1 of 255 in a frame), and InputError.
     """
     checkpoint, out = Path(checkpoint), Path(out)
-    if family not in FAMILIES:
-        raise InputError(f"family: got {family!r}, expected one of {', '.join(FAMILIES)}")
-    if dynamic_conv not in FORMS:
-        raise InputError(f"dynamic_conv: got {dynamic_conv!r}, expected one of {', '.join(FORMS)}")
-    if out.suffix != ".onnx":
-        raise InputError(f"out: got {out.name!r}, expected a name that ends in .onnx")
-    if use is not None and use not in ALLOWED:
-        raise InputError(f"use: got {use!r}, expected one of {', '.join(ALLOWED)}")
     if batch is None:
         batch = 0 if dynamic_conv == "shift" else 1
-    if batch < 0 or (batch == 0 and dynamic_conv == "conv"):
-        raise InputError(f'batch: got {batch}, expected at least 1; for any batch use dynamic_conv="shift"')
+    _check_options(family, dynamic_conv, out, batch, identity, use)
     module = importlib.import_module(f".{family}", __package__)
-    # Two samples, where any number is to be allowed, keep the tracer from taking a batch of one for granted.
     also = {} if identity is None else {"identity": Path(identity)}
-    if also and family != "wavsyncswap":
-        raise InputError(f"identity: got {identity}, {family} has no identity extractor beside it; leave that out")
+    # Two samples, where any number is to be allowed, keep the tracer from taking a batch of one for granted.
     export: Export = module.prepare(checkpoint, form=dynamic_conv, whole=whole, size=size, batch=batch or 2, **also)
     if source is not None and not any("source" in graph.inputs for graph in export.graphs):
         raise InputError(f"source: got {source}, {family} animates no picture; leave it out")
@@ -111,6 +100,23 @@ def to_onnx(
                     save(_avatar(graph, data, metadata, person, own, export.consent), parts / f"{person}.avatar")
         names = sorted(part.name for part in parts.iterdir())
     return [out.with_name(name) for name in names]
+
+
+def _check_options(
+    family: str, dynamic_conv: str, out: Path, batch: int, identity: str | os.PathLike[str] | None, use: str | None
+) -> None:
+    if family not in FAMILIES:
+        raise InputError(f"family: got {family!r}, expected one of {', '.join(FAMILIES)}")
+    if dynamic_conv not in FORMS:
+        raise InputError(f"dynamic_conv: got {dynamic_conv!r}, expected one of {', '.join(FORMS)}")
+    if out.suffix != ".onnx":
+        raise InputError(f"out: got {out.name!r}, expected a name that ends in .onnx")
+    if use is not None and use not in ALLOWED:
+        raise InputError(f"use: got {use!r}, expected one of {', '.join(ALLOWED)}")
+    if batch < 0 or (batch == 0 and dynamic_conv == "conv"):
+        raise InputError(f'batch: got {batch}, expected at least 1; for any batch use dynamic_conv="shift"')
+    if identity is not None and family != "wavsyncswap":
+        raise InputError(f"identity: got {identity}, {family} has no identity extractor beside it; leave that out")
 
 
 def _terms(terms: Licence | None, name: str, licence: str, use: str | None) -> tuple[str, str]:
