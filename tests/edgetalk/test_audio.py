@@ -92,12 +92,25 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
         audio.read(tmp_path / "a.wav")
 
 
-def test_channels_that_do_not_are_averaged(tmp_path):
-    """Of different sound, of one alone, and silence; six channels of a film whose speech is in the middle."""
+@pytest.mark.parametrize("name", ["a.wav", "a.mka"])
+def test_channels_are_added_up_to_the_level_of_the_loudest(tmp_path, name):
+    """Alike, of different sound, of one alone, and silence; a film's six with speech in the middle and music beside."""
     left, right, nothing = tone(16000), tone(16000, hz=300), np.zeros(16000)
-    for channels in ([left, right], [left, nothing], [nothing, nothing], [nothing, nothing, left, *[nothing] * 3]):
+    half = right / 2  # a quarter of the energy
+    for channels, share in (
+        ([left, left], 2),
+        ([left, right], 2),
+        ([left, nothing], 1),
+        ([nothing, left], 1),
+        ([nothing, nothing], 1),
+        ([left, half], 1.25),
+        ([nothing, nothing, left, nothing, nothing, nothing], 1),
+        ([half, half, left, nothing, nothing, nothing], 1.5),
+    ):
         soundfile.write(tmp_path / "a.wav", np.stack(channels, 1), 16000, subtype="FLOAT")
-        np.testing.assert_allclose(audio.read(tmp_path / "a.wav"), np.mean(channels, 0), atol=1e-6)
+        if name == "a.mka":
+            rewrap(tmp_path / "a.wav", tmp_path / name)
+        np.testing.assert_allclose(audio.read(tmp_path / name), np.sum(channels, 0) / share, atol=1e-4)
 
 
 @pytest.mark.parametrize("suffix", ["ogg", "mp3"])
