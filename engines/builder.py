@@ -172,9 +172,8 @@ def _of_film(source: onnx.ModelProto) -> bool:
 def _folded(step: onnx.ModelProto, samples: list[Feeds], name: str) -> tuple[onnx.ModelProto, str]:
     """Return the step with the usual statistics of the samples' face, and what to tell of it."""
     chosen = cheapest(step, samples)
-    return fold(
-        step, statistics(step, samples, chosen), chosen
-    ), f"{len(chosen)} of {len(norms(step))} norms, for {name}"
+    folded = fold(step, statistics(step, samples, chosen), chosen)
+    return folded, f"{len(chosen)} of {len(norms(step))} norms, for {name}"
 
 
 def _check_choice(choice: Choice, out: Path) -> None:

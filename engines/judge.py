@@ -28,9 +28,8 @@ class Judge:
 
         Where a graph makes no landmarks, the mouth is where the family's crops have it.
         """
-        made = [
-            {name: value.copy() for name, value in run(feeds).items()} for feeds in self.samples
-        ]  # engines reuse them
+        # Engines write their outputs to the same memory each time.
+        made = [{name: value.copy() for name, value in run(feeds).items()} for feeds in self.samples]
         outputs = list(self.wanted[0])
         if "frame" not in outputs:
             wanted, got = (

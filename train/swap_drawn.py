@@ -227,19 +227,20 @@ def draw(
     jobs += [("clip", n, "train") for n in range(early)]
     jobs += [("clip", n, "test") for n in range(test_clips)] + [("clip", n, "valid") for n in range(valid_clips)]
     jobs += [("clip", n, "train") for n in range(early, clips)]
-    there = {path.name for path in folder.glob("*.npz")}
     counts = {"train": people, "valid": 2 * valid_clips, "test": 2 * test_clips}
-    named = [(f"{split}-{kind}-{number:05d}.npz", kind, number, split) for kind, number, split in jobs]
-    named = [job for job in named if job[0] not in there]
+
+    def path(kind: str, number: int, split: str) -> Path:
+        return folder / f"{split}-{kind}-{number:05d}.npz"
 
     def work(i: int) -> int:
         if time.time() > until:
             return 0
         os.nice(max(0, nice - os.nice(0)))
-        name, kind, number, split = named[i]
+        kind, number, split = jobs[i]
         made = _draw_stills(number, split) if kind == "still" else _draw_clip(number, split, speech, counts[split])
-        with replacing(folder / name) as part, part.open("wb") as file:
+        with replacing(path(kind, number, split)) as part, part.open("wb") as file:
             np.savez(file, **made)
         return 1
 
-    spread(work, range(len(named)), workers, "drawn", "file", len(named))
+    missing = [i for i, job in enumerate(jobs) if not path(*job).exists()]
+    spread(work, missing, workers, "drawn", "file", len(missing))

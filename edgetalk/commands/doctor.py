@@ -1,6 +1,6 @@
 """Tell what this machine can run; with an engine, whether it fits; with an avatar, what it holds and may be used for.
 
-Neither is opened for it. Exit status 1 where the engine cannot run here.
+The engine is not opened for it. Exit status 1 where it cannot run here.
 """
 
 from __future__ import annotations
