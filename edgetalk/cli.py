@@ -26,6 +26,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "demo": Command("edgetalk.commands.demo", "the bundled announcer speaks the bundled sentence into demo.mp4"),
     "talk": Command("edgetalk.commands.talk", "speech and a face in, a video with sound out"),
+    "live": Command("edgetalk.commands.live", "a page in the browser where a face says what you type or speak", "live"),
     "dub": Command("edgetalk.commands.dub", "a film, a sound and perhaps a portrait in, the dubbed film out"),
     "avatar": Command("edgetalk.commands.avatar", "prepare a source face once, so that a step needs the engine alone"),
     "bench": Command("edgetalk.commands.bench", "milliseconds per stage, memory and real-time factor of an engine"),

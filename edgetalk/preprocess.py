@@ -7,6 +7,7 @@ in pixels, the centre of the first pixel at (0, 0). Finding faces is not here.
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import zlib
@@ -116,12 +117,19 @@ class WindowStream:
         self._spec, self._fps = spec, fps
         self._mels = mel.MelStream(spec)
         self._heard = 0  # samples
-        self._next = 0  # video frame
+        self.next = 0
+        """The video frame whose window comes next."""
         self._first = min(0, self._start(0))  # the mel frame that _kept starts with
         self._kept = np.repeat(mel.silence(spec)[None], -self._first, 0)
 
     def _start(self, frame: int) -> int:
         return int(mel.window_starts(1, self._spec, self._fps, frame)[0])
+
+    def fork(self) -> WindowStream:
+        """Return a stream that has heard the same and may go on with another sound."""
+        other = copy.copy(self)  # arrays are replaced, never written into
+        other._mels = copy.copy(self._mels)
+        return other
 
     def push(self, pcm: Array) -> Iterator[Array]:
         """Take (N,) float32 PCM, N >= 0, and yield the windows that it completes, (T, F) float32 each."""
@@ -138,12 +146,12 @@ class WindowStream:
         yield from self._windows(total)
 
     def _windows(self, end: int) -> Iterator[Array]:
-        while self._next < end:
-            at = self._start(self._next) - self._first
+        while self.next < end:
+            at = self._start(self.next) - self._first
             if at + self._spec.window > len(self._kept):
                 break
             self._kept, self._first = self._kept[at:], self._first + at  # windows start ever later
-            self._next += 1
+            self.next += 1
             yield self._kept[: self._spec.window]
 
 

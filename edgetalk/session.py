@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -41,6 +41,9 @@ from .preprocess import (
     square_crop,
     windows,
 )
+
+if TYPE_CHECKING:
+    from .live import Live
 
 MODELS = Path(__file__).with_name("models")
 
@@ -311,6 +314,23 @@ class Session:
 
         return self._animate(cut(), self.motion(motion, seed, rate), rate)
 
+    def live(
+        self,
+        motion: str | os.PathLike[str] | motions.Motion = "idle",
+        seed: int = 0,
+        fps: int | float | str | Fraction | None = None,
+    ) -> Live:
+        """Return the face in real time, which speaks when something is said to it and idles meanwhile: see Live.
+
+        `motion`, `seed` and `fps` are as of `talk`. Raises as `stream`, and at once where the network can hear no live
+        sound.
+        """
+        from .live import Live
+
+        self._check_open()
+        rate = self._rate(fps)
+        return Live(self, self.motion(motion, seed, rate), rate)
+
     def motion(
         self,
         motion: str | os.PathLike[str] | motions.Motion,
@@ -336,16 +356,23 @@ class Session:
         )
 
     def _animate(self, cut: Iterable[NDArray[np.float32]], move: motions.Motion, rate: Fraction) -> Iterator[Frame]:
-        for i, given in enumerate(self.controls(cut, move)):
-            self.seek(i, rate)
-            yield self.step(*given)
+        for i, window in enumerate(cut):
+            yield self.moment(i, window, move, rate)
+
+    def moment(self, i: int, window: NDArray[np.float32], move: motions.Motion, rate: Fraction) -> Frame:
+        """Return frame number `i` of a film at `rate`, as `step` does, for its window of sound."""
+        self.seek(i, rate)
+        return self.step(*self._given(i, window, move))
 
     def controls(
         self, cut: Iterable[NDArray[np.float32]], move: motions.Motion
     ) -> Iterator[tuple[NDArray[np.float32], ...]]:
         """Yield what `step` takes for each window of sound: mel, and pose and blink where the network has them."""
         for i, window in enumerate(cut):
-            yield (window, *move.pose_blink(i)) if "pose" in self.inputs else (window,)
+            yield self._given(i, window, move)
+
+    def _given(self, i: int, window: NDArray[np.float32], move: motions.Motion) -> tuple[NDArray[np.float32], ...]:
+        return (window, *move.pose_blink(i)) if "pose" in self.inputs else (window,)
 
     def seek(self, frame: int, rate: Fraction) -> None:
         """Let the next step show the avatar at the middle of frame number `frame` of a film at `rate`.

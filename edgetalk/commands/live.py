@@ -1,0 +1,76 @@
+"""A page in the browser where a face lives: it says what you type, speak or open, idles, and stops when it is told to.
+
+The page is for this machine alone (http://127.0.0.1:8000). With --host 0.0.0.0 others on the network may open it too;
+nothing is encrypted then, and their browsers give no microphone to such a page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+from typing import TYPE_CHECKING
+
+from edgetalk.clock import frame_rate
+from edgetalk.consent import USES
+from edgetalk.errors import InputError
+from edgetalk.session import Session
+
+if TYPE_CHECKING:
+    from edgetalk.page import Page
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("engine", help="amnet.xml, amnet.plan or amnet.onnx; a bare name is a bundled model")
+    parser.add_argument(
+        "--avatar", metavar="FILE", help="a prepared face, or ada … finn (default: the one by the engine)"
+    )
+    parser.add_argument("--motion", default="idle", help="head and blinks: idle (default), still, or a film")
+    parser.add_argument("--seed", type=int, default=0, help="another seed, another idle life (default: 0)")
+    parser.add_argument("--fps", metavar="RATE", help="25 or 30000/1001 (default: the network's own rate)")
+    parser.add_argument("--faces", type=int, default=1, metavar="N", help="pages that may be open at once (default: 1)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1, this machine)")
+    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
+    parser.add_argument(
+        "--use", choices=USES, default="any", help="commercial: refuse a model or a face that may not be used so"
+    )
+    parser.add_argument("--device", default="auto", help="CPU, GPU, cuda:0 … (default: auto)")
+    parser.add_argument("--threads", type=int, help="CPU threads of the engine (default: its own choice)")
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.faces < 1:
+        raise InputError(f"faces: got {args.faces}, expected 1 or more")
+    if not 0 <= args.port <= 65535:
+        raise InputError(f"port: got {args.port}, expected 0 to 65535")
+    rate = frame_rate(args.fps) if args.fps else None
+    from edgetalk.page import HERE, Page
+
+    with Session(args.engine, avatar=args.avatar, use=args.use, device=args.device, threads=args.threads) as session:
+        life = session.motion(args.motion, args.seed, rate or session.fps)
+        page = Page(
+            session,
+            lambda one: one.live(life, fps=rate),
+            faces=args.faces,
+            names=HERE if args.host in HERE else (),
+        )
+        session.live(life, fps=rate).step()  # whatever is wrong with the engine is said before a page is open
+        asyncio.run(_serve(page, args.host, args.port))
+
+
+async def _serve(page: Page, host: str, port: int) -> None:
+    from aiohttp import web
+
+    runner = web.AppRunner(page.application(), shutdown_timeout=1)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            told = os.strerror(error.errno) if error.errno else str(error)
+            raise OSError(f"cannot listen at {host}, port {port}: {told}; give another --host or --port") from None
+        (address, chosen, *_), *_ = runner.addresses
+        print(f"http://{f'[{address}]' if ':' in address else address}:{chosen} (Ctrl-C ends it)", flush=True)
+        await asyncio.Event().wait()
+    finally:
+        await runner.cleanup()

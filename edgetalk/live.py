@@ -1,0 +1,161 @@
+"""A face in real time: it says what comes as it comes, idles meanwhile, and falls silent at once when it is told to.
+
+A picture and the sound that belongs to it leave together, so that they cannot part. Playing both is the caller's;
+`edgetalk live` does it in a browser (page/).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .clock import SAMPLE_RATE, first_sample
+from .errors import InputError
+from .motion import Motion
+from .preprocess import WindowStream, check_pcm
+
+if TYPE_CHECKING:
+    from .session import Frame, Session
+
+Array = NDArray[np.float32]
+
+PATIENCE = 2  # frame times that less sound than a frame lasts waits for more, before silence fills it up
+STALLED = 1.0  # seconds; what is later than that is not caught up with
+
+
+class _Heard(NamedTuple):
+    """Sound of one frame time that the front end has heard and nobody else yet."""
+
+    sound: Array
+    said: int
+    """How many of its samples were said; silence is the rest."""
+    before: WindowStream
+    """The front end before it heard this."""
+
+
+class Live:
+    """What `Session.live` returns: iterate it for pictures and sound in real time, and say to it what it shall say.
+
+    One thread iterates, or calls `step`; any thread may `say` and `hush`.
+
+    >>> live = session.live()
+    >>> live.say(pcm)
+    >>> for frame, sound in live:  # 25 times a second, until you leave the loop
+    ...     show(frame), play(sound)
+    """
+
+    def __init__(self, session: Session, move: Motion, rate: Fraction) -> None:
+        self._session, self._move, self.fps = session, move, rate
+        self._stream = WindowStream(session.front_end(), rate)
+        self._at = 0  # the frame that comes next
+        self._ahead: deque[_Heard] = deque()  # from that frame's on
+        self._windows: deque[Array] = deque()  # from that frame's on
+        self._lock = threading.Lock()  # over what is below
+        self._said: deque[Array] = deque()
+        self._waiting = 0  # samples in _said
+        self._waited = 0  # frame times that they were too few for a frame
+        self._hushed = False
+
+    @property
+    def left(self) -> float:
+        """Seconds of what was said that `step` has not returned yet."""
+        with self._lock:
+            heard = 0 if self._hushed else sum(each.said for each in self._ahead)
+            return (self._waiting + heard) / SAMPLE_RATE
+
+    def say(self, pcm: ArrayLike) -> None:
+        """Say a sound, or more of it, after all that was said before: 16 kHz mono float32, (N,), of any length.
+
+        It is heard as many frames later as the network looks ahead: 3 or 4. Raises InputError.
+        """
+        sound = check_pcm(pcm).copy()
+        with self._lock:
+            self._said.append(sound)
+            self._waiting += len(sound)
+
+    def hush(self) -> None:
+        """Forget what was said and is not heard yet; the next frame's sound fades out, and silence follows."""
+        with self._lock:
+            self._said.clear()
+            self._waiting, self._hushed = 0, True
+
+    def step(self, frames: int = 1) -> tuple[Frame, Array]:
+        """Return the picture that comes next, uint8 (H, W, 3) RGB, and the sound that is heard meanwhile, float32 (N,).
+
+        Of several `frames` it is the last picture and the sound of all. Raises what `Session.step` raises.
+        """
+        if frames < 1:
+            raise InputError(f"frames: got {frames}, expected 1 or more")
+        sounds = []
+        with self._lock:
+            for _ in range(frames):
+                window, sound = self._next()
+                sounds.append(sound)
+        frame = self._session.moment(self._at - 1, window, self._move, self.fps)
+        return frame, np.concatenate(sounds)
+
+    def __iter__(self) -> Iterator[tuple[Frame, Array]]:
+        """Yield what `step` returns, each when it is due; pictures that would come too late are left out, sound never.
+
+        After a stop of more than a second, such as one in the caller, nothing is left out: it goes on from there.
+        """
+        start, first = time.monotonic(), self._at
+        while True:
+            late = time.monotonic() - start - float((self._at - first) / self.fps)
+            if late > STALLED:
+                start, late = start + late, 0.0
+            time.sleep(max(0.0, -late))
+            yield self.step(1 + max(0, int(late * self.fps)))
+
+    def _next(self) -> tuple[Array, Array]:
+        """Return the window and the sound of the frame that comes next, which is then the last one's."""
+        if self._hushed:
+            self._fade()
+        while not self._windows:
+            self._hear(*self._take())
+        self._at += 1
+        return self._windows.popleft(), self._ahead.popleft().sound
+
+    def _take(self) -> tuple[Array, int]:
+        """Return the sound of the next frame time to be heard, and how many samples of it were said."""
+        frame = self._at + len(self._ahead)
+        sound = np.zeros(first_sample(frame + 1, self.fps) - first_sample(frame, self.fps), np.float32)
+        if self._waiting < len(sound) and self._waited < PATIENCE:
+            self._waited += self._waiting > 0
+            return sound, 0
+        self._waited = said = 0
+        while self._said and said < len(sound):
+            chunk = self._said.popleft()
+            taken = chunk[: len(sound) - said]
+            sound[said : said + len(taken)] = taken
+            said += len(taken)
+            if len(taken) < len(chunk):
+                self._said.appendleft(chunk[len(taken) :])
+        self._waiting -= said
+        return sound, said
+
+    def _hear(self, sound: Array, said: int) -> None:
+        self._ahead.append(_Heard(sound, said, self._stream.fork()))
+        number = self._stream.next
+        for window in self._stream.push(sound):
+            if number >= self._at:  # behind a hush those come again that were shown
+                self._windows.append(window)
+            number += 1
+
+    def _fade(self) -> None:
+        """Take back what was heard ahead; of the next frame's sound a fading rest stays, so that there is no click."""
+        self._hushed = False
+        if not self._ahead:
+            return
+        following = self._ahead[0]
+        self._stream = following.before
+        self._ahead.clear()
+        self._windows.clear()
+        self._hear(following.sound * np.linspace(1, 0, len(following.sound), dtype=np.float32), following.said)

@@ -1,0 +1,147 @@
+"""The live page: a browser shows a face and plays what it says; it gives a microphone, a sound file, or words.
+
+Each page that is open has a session of its own on the one engine, stepped in a thread. A message to the page is the
+sound of one frame time and its picture: the count of samples, uint32, so many int16 at 16 kHz, a JPEG, little-endian.
+From the page comes sound, int16 at 16 kHz, or text, which this machine's synthesiser says; empty text hushes the face.
+Nothing comes from or goes to any other place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Collection
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
+from numpy.typing import NDArray
+
+from edgetalk import speech
+from edgetalk.benchmark import SENTENCE
+from edgetalk.errors import EdgetalkError
+from edgetalk.live import Live
+from edgetalk.session import Session
+
+HERE = frozenset({"localhost", "127.0.0.1", "::1"})
+"""What a browser on this machine calls it."""
+FOLDER = Path(__file__).parent
+FILES = {"/": FOLDER / "page.html", "/page.js": FOLDER / "page.js", "/microphone.js": FOLDER / "microphone.js"}
+FILES["/sentence.flac"] = SENTENCE
+LARGEST = 1 << 20  # bytes of one message: half a minute of sound
+QUALITY = 90  # of a JPEG
+FULL = 32768  # scale of int16
+
+
+class Page:
+    """What a web server of one engine and its face answers, to `faces` pages at a time.
+
+    `live` begins the face of a session. `names` are the host names by which a browser may ask, empty for all: a site
+    that lets its own name mean this machine is refused, and so are pages of other sites.
+    """
+
+    def __init__(
+        self, session: Session, live: Callable[[Session], Live], *, faces: int = 1, names: Collection[str] = HERE
+    ) -> None:
+        self._session, self._live, self._names, self._free = session, live, names, faces
+        self._sockets: set[web.WebSocketResponse] = set()
+
+    def application(self) -> web.Application:
+        """Return what aiohttp serves."""
+        app = web.Application(middlewares=[self._guard])
+        for url, path in FILES.items():
+            app.router.add_get(url, partial(_file, path))
+        app.router.add_get("/face", self._face)
+        app.on_shutdown.append(self._end)
+        return app
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        here = urlsplit(f"//{request.host}")
+        if self._names and here.hostname not in self._names:
+            raise web.HTTPForbidden(text=f"Got host {here.hostname}, expected {', '.join(sorted(self._names))}.")
+        if "Origin" in request.headers and urlsplit(request.headers["Origin"]).netloc != here.netloc:
+            raise web.HTTPForbidden(text="A page of another site may not ask.")
+        answer: web.StreamResponse = await handler(request)
+        return answer
+
+    async def _end(self, app: web.Application) -> None:
+        for socket in list(self._sockets):
+            await socket.close(code=WSCloseCode.GOING_AWAY, message=b"edgetalk live has ended")
+
+    async def _face(self, request: web.Request) -> web.WebSocketResponse:
+        """Let a page have a face for as long as it is open."""
+        socket = web.WebSocketResponse(max_msg_size=LARGEST, heartbeat=10)
+        await socket.prepare(request)
+        if not self._free:
+            await socket.close(code=WSCloseCode.TRY_AGAIN_LATER, message=b"all faces are taken; see --faces")
+            return socket
+        self._free -= 1
+        self._sockets.add(socket)
+        try:
+            with self._session.twin() as session:
+                await _converse(self._live(session), session, socket)
+        finally:
+            self._free += 1
+            self._sockets.discard(socket)
+        return socket
+
+
+async def _file(path: Path, request: web.Request) -> web.FileResponse:
+    return web.FileResponse(path, headers={"Cache-Control": "no-cache"})
+
+
+async def _converse(live: Live, session: Session, socket: web.WebSocketResponse) -> None:
+    """Show a face to a page, and let it say what comes from there, until the page has gone."""
+    width, height = session.size
+    await socket.send_json({"width": width, "height": height, "fps": float(live.fps)})
+    gone = threading.Event()
+    showing = asyncio.create_task(asyncio.to_thread(_show, live, socket, asyncio.get_running_loop(), gone))
+    try:
+        async for came in socket:
+            try:
+                await _hear(live, came)
+            except EdgetalkError as error:
+                await socket.send_json({"error": str(error)})
+    finally:
+        gone.set()
+        await showing
+
+
+async def _hear(live: Live, came: WSMessage) -> None:
+    """Do what one message of a page asks for."""
+    if came.type == WSMsgType.BINARY:
+        live.say(np.frombuffer(came.data[: len(came.data) // 2 * 2], "<i2").astype(np.float32) / FULL)
+    elif came.type == WSMsgType.TEXT and came.data:
+        live.say(await asyncio.to_thread(speech.say, came.data))
+    elif came.type == WSMsgType.TEXT:
+        live.hush()
+
+
+def _show(live: Live, socket: web.WebSocketResponse, loop: asyncio.AbstractEventLoop, gone: threading.Event) -> None:
+    """Send pictures and sound as they are due until the page has `gone`; one that is slow is sent fewer pictures."""
+    try:
+        for frame, sound in live:
+            if gone.is_set():
+                return
+            asyncio.run_coroutine_threadsafe(socket.send_bytes(message(frame, sound)), loop).result()
+    except ConnectionError:  # it has just gone
+        pass
+    except EdgetalkError as error:
+        told = json.dumps({"error": str(error)})
+        asyncio.run_coroutine_threadsafe(socket.send_str(told), loop).result()
+        asyncio.run_coroutine_threadsafe(socket.close(code=WSCloseCode.INTERNAL_ERROR), loop).result()
+
+
+def message(frame: NDArray[np.uint8], sound: NDArray[np.float32]) -> bytes:
+    """Return a message to the page, from a picture, uint8 (H, W, 3) RGB, and its sound, float32 (N,) at 16 kHz."""
+    import cv2
+
+    bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
+    jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
+    samples = np.clip(np.rint(sound * FULL), -FULL, FULL - 1).astype("<i2").tobytes()
+    return len(sound).to_bytes(4, "little") + samples + jpeg

@@ -1,0 +1,147 @@
+// Shows the face and plays its sound, each picture when its sound is heard; see __init__.py for the messages.
+
+const RATE = 16000; // Hz, of sound in both directions
+const LEAD = 0.06; // seconds between a sound's arrival and its start, for those that the way delays
+const MOST = 0.3; // seconds; where more is waiting, since two clocks are never one, silence is left out
+const KEPT = 50; // pictures at most that wait to be drawn: a hidden page draws none
+
+const canvas = document.querySelector("canvas");
+const told = document.querySelector("#told");
+const microphone = document.querySelector("#microphone");
+const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/face`);
+socket.binaryType = "arraybuffer";
+
+let audio; // AudioContext, from the first click on: browsers let no page sound before
+let loudness; // its volume, 0 while the microphone is on: who speaks need not hear it again
+let next = 0; // when the next sound starts, on the clock of `audio`
+let recording; // MediaStream of the microphone
+let shown = 0; // pictures
+let begun; // performance.now() of the first one
+let problem = "";
+const due = []; // {at, picture}, in the order of time
+
+async function sounding() {
+  if (!audio) {
+    audio = new AudioContext({ sampleRate: RATE });
+    loudness = audio.createGain();
+    loudness.connect(audio.destination);
+  }
+  await audio.resume();
+  return audio;
+}
+
+// Plays samples after those before them; returns when they start, or 0 for at once where nothing may sound.
+function play(samples) {
+  if (audio?.state !== "running") return 0;
+  if (next < audio.currentTime) next = audio.currentTime + LEAD;
+  if (next > audio.currentTime + MOST && samples.every((sample) => sample === 0)) return next;
+  const sound = audio.createBuffer(1, samples.length, RATE);
+  sound.getChannelData(0).set(Float32Array.from(samples, (sample) => sample / 32768));
+  const source = audio.createBufferSource();
+  source.buffer = sound;
+  source.connect(loudness);
+  source.start(next);
+  next += sound.duration;
+  return next - sound.duration;
+}
+
+function draw() {
+  const now = audio ? audio.currentTime - (audio.outputLatency || 0) : 0;
+  let last;
+  while (due.length && due[0].at <= now) {
+    last?.picture.close();
+    last = due.shift();
+    shown += 1;
+  }
+  if (last) {
+    canvas.getContext("2d").drawImage(last.picture, 0, 0);
+    last.picture.close();
+  }
+  requestAnimationFrame(draw);
+}
+
+let decoded = Promise.resolve(); // keeps pictures in order
+function receive(data) {
+  const count = new DataView(data).getUint32(0, true);
+  const at = play(new Int16Array(data, 4, count));
+  const picture = createImageBitmap(new Blob([new Uint8Array(data, 4 + 2 * count)], { type: "image/jpeg" }));
+  decoded = decoded.then(async () => {
+    due.push({ at, picture: await picture });
+    if (due.length > KEPT) due.shift().picture.close();
+  });
+  begun ??= performance.now();
+}
+
+socket.onmessage = ({ data }) => {
+  if (typeof data !== "string") return receive(data);
+  const { width, height, error } = JSON.parse(data);
+  problem = error ?? "";
+  if (width) Object.assign(canvas, { width, height });
+};
+socket.onclose = ({ reason }) => {
+  problem = `${reason || problem || "the connection is closed"}; reload the page`;
+  recording?.getTracks().forEach((track) => track.stop());
+};
+
+// Sends 16 kHz samples, at most ten seconds in a message.
+function say(samples) {
+  const whole = Int16Array.from(samples, (sample) => Math.max(-32768, Math.min(32767, Math.round(sample * 32768))));
+  for (let at = 0; at < whole.length; at += 10 * RATE) socket.send(whole.slice(at, at + 10 * RATE));
+}
+
+async function sayFile(data) {
+  const sound = await (await sounding()).decodeAudioData(data); // at the context's rate, which is ours
+  const channels = Array.from({ length: sound.numberOfChannels }, (_, i) => sound.getChannelData(i));
+  say(channels[0].map((_, i) => channels.reduce((sum, channel) => sum + channel[i], 0) / channels.length));
+}
+
+async function listen() {
+  recording = await navigator.mediaDevices.getUserMedia({ audio: { echoCancellation: true, channelCount: 1 } });
+  const context = await sounding();
+  await context.audioWorklet.addModule("microphone.js");
+  const node = new AudioWorkletNode(context, "microphone", { numberOfOutputs: 0 });
+  node.port.onmessage = ({ data }) => recording && socket.readyState === WebSocket.OPEN && socket.send(data);
+  context.createMediaStreamSource(recording).connect(node);
+}
+
+function deaf() {
+  recording.getTracks().forEach((track) => track.stop());
+  recording = undefined;
+}
+
+function on(selector, event, act) {
+  document.querySelector(selector).addEventListener(event, async (happened) => {
+    happened.preventDefault();
+    problem = "";
+    try {
+      await act(happened.target);
+    } catch (error) {
+      problem = `${error.message || error.name}`;
+    }
+  });
+}
+
+on("form", "submit", async (form) => {
+  await sounding();
+  if (form.text.value) socket.send(form.text.value);
+  form.text.select();
+});
+on("#hush", "click", () => socket.send(""));
+on("#sentence", "click", async () => sayFile(await (await fetch("sentence.flac")).arrayBuffer()));
+on("#file", "change", async (input) => {
+  if (input.files[0]) await sayFile(await input.files[0].arrayBuffer());
+  input.value = "";
+});
+on("#microphone", "click", async () => {
+  await (recording ? deaf() : listen());
+  loudness.gain.value = recording ? 0 : 1;
+  microphone.setAttribute("aria-pressed", Boolean(recording));
+});
+
+setInterval(() => {
+  const seconds = (performance.now() - begun) / 1000;
+  const rate = begun ? `${(shown / seconds).toFixed(1)} pictures per second` : "connecting";
+  told.textContent = problem || `${rate}${audio ? "" : "; sound begins with the first click"}`;
+  [shown, begun] = [0, begun && performance.now()];
+}, 2000);
+requestAnimationFrame(draw);

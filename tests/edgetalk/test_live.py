@@ -1,0 +1,206 @@
+"""A face in real time: what it says and when, what it forgets when hushed, and how it keeps the time."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+import edgetalk.live
+from edgetalk import BackendError, InputError, Session
+from edgetalk.clock import first_sample
+
+AHEAD = 4  # frames at most that the network looks ahead
+
+
+def noise(samples: int, seed: int = 0) -> np.ndarray:
+    """Sound without a zero in it, which tells it from silence."""
+    rng = np.random.default_rng(seed)
+    return (rng.choice([-1, 1], samples) * rng.uniform(0.01, 0.5, samples)).astype(np.float32)
+
+
+def run(live, count: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """The frames and the sound of `count` steps."""
+    frames, sounds = zip(*(live.step() for _ in range(count)), strict=True)
+    return list(frames), np.concatenate(sounds)
+
+
+@pytest.fixture
+def session(zoo, tmp_path):
+    with Session(zoo.set("f32", tmp_path)) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("fps", ["25", "30000/1001"])
+def test_frames_are_those_of_a_film_of_what_was_heard(session, fps):
+    live = session.live(seed=3, fps=fps)
+    frames, sounds = [], []
+    for begin in range(0, 30, 10):
+        live.say(noise(5000, begin))
+        more, sound = run(live, 10)
+        frames += more
+        sounds.append(sound)
+    heard = np.concatenate(sounds)
+    assert len(heard) == first_sample(30, Fraction(fps)) and (heard != 0).sum() > 12000
+    film = list(session.talk(heard, seed=3, fps=fps))
+    sure = 30 - AHEAD  # what those behind hear ahead is not in the film
+    np.testing.assert_array_equal(frames[:sure], film[:sure])
+    assert np.abs(np.diff(np.array(film[:sure]).astype(int), axis=0)).mean() > 0.5
+
+
+def test_sound_of_any_pieces_is_heard_in_order_soon_and_whole(session):
+    rng, said, live = np.random.default_rng(1), noise(20000), session.live()
+    live.step()  # it has heard ahead: silence
+    cuts = np.sort(rng.integers(0, len(said), 40))
+    pieces = iter(np.split(said, cuts))
+    first = next(pieces)
+    live.say(first)
+    heard = [live.step()[1] for _ in range(AHEAD + edgetalk.live.PATIENCE)]
+    assert np.concatenate(heard).any()
+    for piece in pieces:
+        live.say(piece)
+        heard.append(live.step()[1])
+    left = live.left
+    while live.left:
+        heard.append(live.step()[1])
+    whole = np.concatenate(heard)
+    np.testing.assert_array_equal(whole[whole != 0], said)
+    assert 0 < left < 20000 / 16000
+    assert not run(live, AHEAD)[1].any()
+
+
+def test_a_piece_that_the_caller_writes_into_again_was_heard(session):
+    live, buffer = session.live(), noise(1600)
+    want = buffer.copy()
+    live.say(buffer)
+    buffer[:] = 0
+    _, heard = run(live, 10)
+    np.testing.assert_array_equal(heard[heard != 0], want)
+
+
+def test_hush_ends_within_a_frame_and_without_a_click(session):
+    live, said = session.live(), np.full(32000, 0.5, np.float32)
+    live.say(said)
+    run(live, 12)
+    live.hush()
+    assert live.left == 0
+    _, fading = live.step()
+    assert fading[0] == 0.5 and fading[-1] == 0 and (np.diff(fading) < 0).all()
+    assert not run(live, 20)[1].any()
+
+
+def test_the_face_after_a_hush_is_that_of_the_silence_that_follows(session):
+    live = session.live(seed=5)
+    live.say(noise(32000))
+    before, heard = run(live, 12)
+    live.hush()
+    after, silent = run(live, 20)
+    film = list(session.talk(np.concatenate([heard, silent]), seed=5))
+    sure = 32 - AHEAD
+    np.testing.assert_array_equal((before + after)[12:sure], film[12:sure])
+    np.testing.assert_array_equal(before[: 12 - AHEAD], film[: 12 - AHEAD])
+    assert any((a != b).any() for a, b in zip(before[12 - AHEAD :], film[12 - AHEAD : 12], strict=True))
+
+
+def test_what_is_said_after_a_hush_follows_it(session):
+    live, words = session.live(), noise(640 * 5, 9)
+    live.say(noise(32000))
+    run(live, 5)
+    live.hush()
+    live.say(words)
+    _, heard = run(live, 12)
+    heard = heard[640:]  # without what fades
+    np.testing.assert_array_equal(heard[heard != 0], words)
+
+
+def test_hush_before_anything_and_twice(session):
+    live = session.live()
+    live.hush()
+    live.hush()
+    assert not run(live, 3)[1].any()
+    live.say(noise(640))
+    assert (run(live, AHEAD + 1)[1] != 0).sum() == 640
+
+
+def test_several_frames_at_once_keep_the_last_picture_and_all_sound(session):
+    one, other = session.live(), session.live()
+    one.say(said := noise(16000))
+    other.say(said)
+    frames, sound = run(one, 9)
+    last, whole = other.step(9)
+    np.testing.assert_array_equal(last, frames[-1])
+    np.testing.assert_array_equal(whole, sound)
+    with pytest.raises(InputError, match="frames: got 0, expected 1 or more"):
+        one.step(0)
+
+
+class Clock:
+    """Time that passes only as it is slept, or spent."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        assert seconds >= 0
+        self.now += seconds
+
+
+def test_time_is_kept_whatever_a_caller_takes(session, monkeypatch):
+    clock, live = Clock(), session.live()
+    monkeypatch.setattr(edgetalk.live, "time", clock)
+    sounds, begun = [], clock.now
+    for (_, sound), spent in zip(live, itertools.chain([0.01, 0.0, 0.3, 0.039, 0.1], [0.02] * 20), strict=False):
+        # What leaves now was due by now, and not a frame ago.
+        late = clock.now - begun - sum(map(len, sounds)) / 16000
+        assert len(sound) // 640 == 1 + int(late * 25 + 1e-9)
+        sounds.append(sound)
+        clock.now += spent
+    assert [len(sound) // 640 for sound in sounds[:7]] == [1, 1, 1, 7, 1, 2, 1]
+
+
+def test_a_long_stop_is_not_caught_up_with(session, monkeypatch):
+    clock, live = Clock(), session.live()
+    monkeypatch.setattr(edgetalk.live, "time", clock)
+    live.say(said := noise(16000))
+    heard = []
+    for i, (_, sound) in zip(range(60), live, strict=False):
+        assert len(sound) == 640
+        heard.append(sound)
+        clock.now += 100.0 if i == 7 else 0.0
+    whole = np.concatenate(heard)
+    np.testing.assert_array_equal(whole[whole != 0], said)
+    assert clock.now == pytest.approx(100 + 59 / 25 + 100 - 1 / 25, abs=0.05)
+
+
+def test_another_thread_may_say_it(session):
+    live, said = session.live(), noise(48000)
+    speaker = threading.Thread(target=lambda: [live.say(piece) for piece in np.array_split(said, 200)])
+    speaker.start()
+    heard = [live.step()[1] for _ in range(20)]
+    speaker.join()
+    while live.left:
+        heard.append(live.step()[1])
+    whole = np.concatenate(heard)
+    np.testing.assert_array_equal(whole[whole != 0], said)
+
+
+def test_what_is_no_sound_is_refused_and_changes_nothing(session):
+    live = session.live()
+    with pytest.raises(InputError, match="pcm: got int16"):
+        live.say(np.zeros(640, np.int16))
+    assert live.left == 0
+
+
+def test_a_closed_session_lives_no_more(session):
+    live = session.live()
+    session.close()
+    with pytest.raises(BackendError, match="closed"):
+        live.step()
+    with pytest.raises(BackendError, match="closed"):
+        session.live()

@@ -1,0 +1,301 @@
+"""The live page: what its server says to whom, and the page itself in a browser where there is one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edgetalk import BackendError, InputError, Session, cli
+
+aiohttp = pytest.importorskip("aiohttp", reason="needs aiohttp: the live extra")
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@contextlib.asynccontextmanager
+async def serving(engine, **options):
+    """A client of a page of `engine`."""
+    from aiohttp.test_utils import TestClient, TestServer
+
+    from edgetalk.page import Page
+
+    with Session(engine) as session:
+        page = Page(session, lambda one: one.live(seed=2), **options)
+        async with TestClient(TestServer(page.application())) as client:
+            yield client
+
+
+async def receive(socket, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Sound, float64 (N,), and picture of `count` messages, read by other means than the page's."""
+    got = []
+    for _ in range(count):
+        data = await socket.receive_bytes(timeout=20)
+        samples = int.from_bytes(data[:4], "little")
+        sound = np.frombuffer(data, "<i2", samples, 4) / 32768
+        got.append((sound, cv2.imdecode(np.frombuffer(data, np.uint8, offset=4 + 2 * samples), cv2.IMREAD_COLOR)))
+    return got
+
+
+@pytest.fixture
+def engine(zoo, tmp_path):
+    return zoo.set("f32", tmp_path)
+
+
+def test_what_is_sent_to_the_page_comes_back_with_pictures(engine):
+    said = np.random.default_rng(0).integers(1, 2000, 8000).astype("<i2")
+
+    async def talk():
+        async with serving(engine) as client, client.ws_connect("/face") as socket:
+            assert await socket.receive_json() == {"width": 32, "height": 32, "fps": 25.0}
+            for piece in np.split(said, [1000, 1001, 5000]):
+                await socket.send_bytes(piece.tobytes())
+            return await receive(socket, 22)
+
+    got = asyncio.run(talk())
+    heard = np.concatenate([sound for sound, _ in got])
+    np.testing.assert_array_equal(heard[heard != 0][:7680], said[:7680] / 32768)
+    assert {picture.shape for _, picture in got} == {(32, 32, 3)}
+    assert all(len(sound) % 640 == 0 for sound, _ in got)
+    assert np.abs(got[0][1].astype(int) - got[-8][1]).mean() > 1
+
+
+def test_a_message_holds_the_picture_in_its_colours_and_sound_that_is_never_wrapped():
+    from edgetalk.page import message
+
+    y, x = np.mgrid[:64, :64]
+    frame = np.stack([4 * y, 4 * x, np.full_like(x, 30)], -1).astype(np.uint8)
+    data = message(frame, np.array([0, 0.5, 1.5, -1.5], np.float32))
+    assert np.frombuffer(data, "<i2", 4, 4).tolist() == [0, 16384, 32767, -32768]
+    shown = cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8, offset=12), 1), cv2.COLOR_BGR2RGB)
+    assert np.abs(shown.astype(int) - frame).mean() < 3
+
+
+def test_empty_text_hushes(engine):
+    async def talk():
+        async with serving(engine) as client, client.ws_connect("/face") as socket:
+            await socket.receive_json()
+            await socket.send_bytes(np.full(160000, 9000, "<i2").tobytes())
+            before = await receive(socket, 15)
+            await socket.send_str("")
+            return before, await receive(socket, 20)
+
+    before, after = asyncio.run(talk())
+    assert before[-1][0].min() > 0.2 and not after[-1][0].any()
+
+
+def test_text_is_spoken_and_what_cannot_be_is_told(engine, monkeypatch):
+    def say(text):
+        if text == "?":
+            raise InputError("text: got '?', expected words")
+        return np.full(6400, len(text) / 100, np.float32)
+
+    monkeypatch.setattr("edgetalk.speech.say", say)
+
+    async def talk():
+        async with serving(engine) as client, client.ws_connect("/face") as socket:
+            await socket.receive_json()
+            await socket.send_str("?")
+            await socket.send_str("a" * 25)
+            errors, sounds = [], []
+            while len(sounds) < 25:
+                came = await socket.receive(timeout=20)
+                if isinstance(came.data, str):
+                    errors.append(json.loads(came.data))
+                else:
+                    sounds.append(np.frombuffer(came.data, "<i2", 640, 4) / 32768)
+            return errors, np.concatenate(sounds)
+
+    errors, heard = asyncio.run(talk())
+    assert errors == [{"error": "text: got '?', expected words"}]
+    assert (heard == 0.25).sum() == 6400
+
+
+def test_faces_are_counted_and_come_back(engine):
+    async def talk():
+        async with serving(engine, faces=1) as client:
+            async with client.ws_connect("/face") as first:
+                await first.receive_json()
+                async with client.ws_connect("/face") as second:
+                    refused = await second.receive(timeout=20)
+                await receive(first, 1)
+            for _ in range(100):
+                async with client.ws_connect("/face") as third:
+                    came = await third.receive(timeout=20)
+                if came.type == aiohttp.WSMsgType.TEXT:
+                    return refused
+                await asyncio.sleep(0.05)
+
+    refused = asyncio.run(talk())
+    assert refused is not None and refused.data == 1013 and "--faces" in refused.extra
+
+
+@pytest.mark.parametrize(
+    "headers, status",
+    [
+        ({}, 200),
+        ({"Host": "localhost:8000", "Origin": "http://localhost:8000"}, 200),
+        ({"Host": "[::1]:8000"}, 200),
+        ({"Host": "rebound.example:8000"}, 403),
+        ({"Origin": "http://elsewhere.example"}, 403),
+        ({"Host": "localhost:8000", "Origin": "http://localhost:9000"}, 403),
+        ({"Origin": "null"}, 403),
+    ],
+)
+def test_other_sites_may_not_ask(engine, headers, status):
+    async def ask():
+        async with serving(engine) as client:
+            got = [(await client.get(path, headers=headers)).status for path in ("/", "/page.js", "/sentence.flac")]
+            try:
+                async with client.ws_connect("/face", headers=headers):
+                    got.append(200)
+            except aiohttp.WSServerHandshakeError as error:
+                got.append(error.status)
+            return got
+
+    assert asyncio.run(ask()) == [status] * 4
+
+
+def test_an_engine_that_fails_is_told_and_frees_the_face(engine, monkeypatch):
+    def fail(*args):
+        raise BackendError("the card fell off the bus")
+
+    async def talk():
+        async with serving(engine) as client:
+            with monkeypatch.context() as broken:
+                broken.setattr(Session, "moment", fail)
+                async with client.ws_connect("/face") as socket:
+                    await socket.receive_json()
+                    told, closed = await socket.receive_json(timeout=20), await socket.receive(timeout=20)
+            await asyncio.sleep(0.1)
+            async with client.ws_connect("/face") as socket:
+                await socket.receive_json()
+                await receive(socket, 1)
+            return told, closed
+
+    told, closed = asyncio.run(talk())
+    assert told == {"error": "the card fell off the bus"} and closed.data == 1011
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--faces", "0"], "faces: got 0, expected 1 or more"),
+        (["--port", "70000"], "port: got 70000, expected 0 to 65535"),
+        (["--fps", "0"], "fps: got 0"),
+        (
+            ["--host", "192.0.2.1"],
+            "cannot listen at 192.0.2.1, port 8000: Cannot assign requested address; give another",
+        ),
+    ],
+)
+def test_wrong_arguments_are_one_line(engine, capsys, arguments, message):
+    assert cli.main(["live", str(engine), *arguments]) == 1
+    told = capsys.readouterr().err
+    assert message in told and told.count("\n") == 1
+
+
+@contextlib.contextmanager
+def command(engine, *options):
+    """`edgetalk live` as a process, and the address that it tells."""
+    run = [sys.executable, "-m", "edgetalk.cli", "live", str(engine), "--port", "0", *options]
+    with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process, process.stdout.readline().split()[0]
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_while_a_page_is_open(engine, number, status):
+    async def open_page(url, process):
+        async with aiohttp.ClientSession() as client, client.ws_connect(f"{url}/face") as socket:
+            await socket.receive_json()
+            await receive(socket, 2)
+            process.send_signal(number)
+            while (came := await socket.receive(timeout=20)).type == aiohttp.WSMsgType.BINARY:
+                pass
+            return came
+
+    with command(engine) as (process, url):
+        came = asyncio.run(open_page(url, process))
+        assert process.wait(20) == status
+        assert process.stderr.read().count("\n") == 1
+    assert came.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED)
+
+
+@pytest.mark.skipif(BROWSER is None, reason="needs chromium on the PATH")
+def test_the_page_in_a_browser(engine, tmp_path):
+    """Pictures are drawn, a click brings sound, the face hears the microphone, and hush and errors arrive."""
+
+    async def browse(url):
+        options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0"]
+        options += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+        options += [f"--user-data-dir={tmp_path / 'browser'}", "about:blank"]
+        browser = await asyncio.create_subprocess_exec(BROWSER, *options, stderr=asyncio.subprocess.PIPE)
+        try:
+            while not (found := re.search(r"ws://([^/]+)/", (await browser.stderr.readline()).decode())):
+                assert browser.returncode is None
+            async with aiohttp.ClientSession() as client:
+                opened = await (await client.put(f"http://{found[1]}/json/new?{url}")).json()
+                async with client.ws_connect(opened["webSocketDebuggerUrl"], max_msg_size=0) as socket:
+                    await visit(socket)
+        finally:
+            browser.kill()
+            await browser.wait()
+
+    async def visit(socket):
+        number = 0
+
+        async def value(expression):
+            nonlocal number
+            number += 1
+            asked = {"expression": expression, "userGesture": True, "awaitPromise": True, "returnByValue": True}
+            await socket.send_json({"id": number, "method": "Runtime.evaluate", "params": asked})
+            while (came := await socket.receive_json(timeout=20)).get("id") != number:
+                pass
+            return came["result"]["result"].get("value")
+
+        async def comes(expression):
+            """Wait until the expression holds."""
+            end = time.monotonic() + 30
+            while not await value(expression):
+                assert time.monotonic() < end, (expression, await value("told?.textContent"))
+                await asyncio.sleep(0.05)
+
+        middle = "canvas.getContext('2d').getImageData(0, 0, 32, 32).data.join()"
+        await comes("document.readyState === 'complete' && typeof told === 'object' && canvas.width === 32")
+        await comes("shown > 0")
+        before = await value(middle)
+        await comes(f"{middle} !== '{before}'")
+        assert await value("audio === undefined")  # not before the visitor clicks
+        await value("document.querySelector('#sentence').click()")
+        await comes("audio?.state === 'running' && next > audio.currentTime && due.length > 0")
+        await value("document.querySelector('#hush').click()")
+        await value("document.querySelector('#microphone').click()")
+        await comes("microphone.getAttribute('aria-pressed') === 'true' && loudness.gain.value === 0")
+        await value("document.querySelector('#microphone').click()")
+        await comes("microphone.getAttribute('aria-pressed') === 'false' && loudness.gain.value === 1")
+        await value("document.querySelector('form').text.value = '?'; document.querySelector('form button').click()")
+        await comes("told.textContent.startsWith(\"text: got '?', expected words\")")
+        assert await value("socket.readyState === WebSocket.OPEN")
+
+    with command(engine) as (_, url):
+        asyncio.run(browse(url))
+
+
+def test_every_file_of_the_page_is_there():
+    from edgetalk.page import FILES
+
+    assert [path.name for path in FILES.values() if not Path(path).is_file()] == []
