@@ -162,8 +162,11 @@ class Session:
                         f"{name} has no {avatar.name} beside it; pass one as avatar= or --avatar, "
                         f"made by: edgetalk avatar {_called(self._path)} {what} -o {word(avatar.name)}"
                     )
-            label = "the avatar" if isinstance(avatar, Avatar) else Path(avatar).name
-            made = avatar if isinstance(avatar, Avatar) else load(_find_avatar(avatar))
+            if isinstance(avatar, Avatar):
+                made, label, bundled = avatar, "the avatar", False
+            else:
+                path = _find_avatar(avatar)
+                made, label, bundled = load(path), path.name, path.parent == MODELS
             check_use(made, label, use)
             if made.family != self.metadata.family:
                 raise ModelError(
@@ -174,6 +177,12 @@ class Session:
                 made = dataclasses.replace(made, source=square_crop(made.source, whole.shape[1]))
             elif "target" not in self._backend.inputs and made.weights != self.metadata.source:
                 made = self._prepare_again(made, label)
+                if not bundled:  # those are prepared for one of the bundled models and meant for all
+                    warnings.warn(
+                        f"{label} was prepared with other weights than those of {name} and has been prepared again "
+                        "for this session; keep that with: edgetalk avatar",
+                        stacklevel=4,
+                    )
         persons = self.metadata.persons
         if persons and made.name not in persons:
             warnings.warn(
@@ -193,13 +202,7 @@ class Session:
             )
         from .film import recompute  # seldom needed, and it brings the readers of films along
 
-        made = self._of_this_export(recompute(avatar, self._path, device=self._device, threads=self._threads))
-        warnings.warn(
-            f"{label} was prepared with other weights than those of {name} and has been prepared again for this "
-            "session; keep that with: edgetalk avatar",
-            stacklevel=5,
-        )
-        return made
+        return self._of_this_export(recompute(avatar, self._path, device=self._device, threads=self._threads))
 
     def _of_this_export(self, made: Avatar) -> Avatar:
         if made.weights != self.metadata.source:

@@ -31,8 +31,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def announcers() -> list[str]:
-    """Return the names of the bundled avatars beside the model's default one."""
-    return sorted(file.stem for file in session.MODELS.glob("*.avatar") if file.stem != MODEL)
+    """Return the names of the bundled avatars that are no model's default one."""
+    files = session.MODELS.glob("*.avatar")
+    return sorted(file.stem for file in files if not file.with_suffix(".xml").is_file())
 
 
 def run(args: argparse.Namespace) -> None:

@@ -44,6 +44,13 @@ def test_demo_writes_a_film_and_a_table(models, capsys):
     assert np.corrcoef(spoken[:90000], heard[:90000])[0, 1] > 0.9
 
 
+def test_a_second_model_is_no_announcer(models, capsys):
+    for file in list(models.glob("amnet.*")):
+        shutil.copy(file, file.with_stem("amnet-lite"))
+    assert cli.main(["demo", "--announcer", "amnet-lite"]) == 1
+    assert "announcer: got 'amnet-lite', expected one of bea\n" in capsys.readouterr().err
+
+
 def test_the_bundled_sentence():
     pcm = audio.read(benchmark.SENTENCE)
     assert 5 < len(pcm) / 16000 < 8 and 0.5 < np.abs(pcm).max() <= 1

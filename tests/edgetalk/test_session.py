@@ -478,6 +478,21 @@ def test_an_avatar_of_other_weights_is_prepared_again_or_refused(zoo, engine, co
         Session(engine)
 
 
+def test_a_bundled_face_is_prepared_for_every_bundled_model(zoo, tmp_path, monkeypatch, controls):
+    engine = zoo.set("f32", tmp_path / "models")
+    monkeypatch.setattr(edgetalk.session, "MODELS", engine.parent)
+    own = avatars.load(engine.with_suffix(".avatar"))
+    other = dataclasses.replace(own, weights="0" * 64, features={"appearance": own.features["appearance"] * 2})
+    avatars.save(other, engine.with_name("zoe.avatar"))
+    with Session("amnet") as session:
+        want = session.step(*controls)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        session = Session("amnet", avatar="zoe")
+    with session:
+        assert np.abs(session.step(*controls).astype(int) - want).max() <= 1
+
+
 def test_a_source_engine_of_another_export_is_refused(zoo, engine):
     other = zoo.write("source", engine.parent / "other.onnx", seed=1)
     zoo.ir(other, engine.with_name("amnet-source.xml"))
