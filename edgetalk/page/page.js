@@ -6,18 +6,18 @@ const MOST = 0.3; // seconds; where more is waiting, since two clocks are never 
 const KEPT = 50; // pictures at most that wait to be drawn: a hidden page draws none
 
 const canvas = document.querySelector("canvas");
-const told = document.querySelector("#told");
+const statusLine = document.querySelector("#status");
 const microphone = document.querySelector("#microphone");
-const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/face`);
-socket.binaryType = "arraybuffer";
 
+let socket; // WebSocket to the face
 let audio; // AudioContext, from the first click on: browsers let no page sound before
 let loudness; // its volume, 0 while the microphone is on: who speaks need not hear it again
 let next = 0; // when the next sound starts, on the clock of `audio`
 let recording; // MediaStream of the microphone
 let shown = 0; // pictures
 let begun; // performance.now() of the first one
-let problem = "";
+let problem = ""; // what the last thing that was asked for met
+let apart = "connecting"; // why there is no face, or nothing
 const due = []; // {at, picture}, in the order of time
 
 async function sounding() {
@@ -72,16 +72,23 @@ function receive(data) {
   begun ??= performance.now();
 }
 
-socket.onmessage = ({ data }) => {
-  if (typeof data !== "string") return receive(data);
+function told(data) {
   const { width, height, error } = JSON.parse(data);
-  problem = error ?? "";
   if (width) Object.assign(canvas, { width, height });
-};
-socket.onclose = ({ reason }) => {
-  problem = `${reason || problem || "the connection is closed"}; reload the page`;
-  recording?.getTracks().forEach((track) => track.stop());
-};
+  if (error) problem = error;
+  apart = "";
+}
+
+// Connects to the face, and again whenever the connection ends.
+function connect() {
+  socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/face`);
+  socket.binaryType = "arraybuffer";
+  socket.onmessage = ({ data }) => (typeof data === "string" ? told(data) : receive(data));
+  socket.onclose = ({ reason }) => {
+    apart = reason || "no connection";
+    setTimeout(connect, 1000);
+  };
+}
 
 // Sends 16 kHz samples, at most ten seconds in a message.
 function say(samples) {
@@ -111,24 +118,25 @@ function deaf() {
 
 function on(selector, event, act) {
   document.querySelector(selector).addEventListener(event, async (happened) => {
-    happened.preventDefault();
+    if (event === "submit") happened.preventDefault();
     problem = "";
     try {
-      await act(happened.target);
+      await act(happened);
     } catch (error) {
       problem = `${error.message || error.name}`;
     }
   });
 }
 
-on("form", "submit", async (form) => {
+on("form", "submit", async ({ target: form }) => {
   await sounding();
   if (form.text.value) socket.send(form.text.value);
   form.text.select();
 });
 on("#hush", "click", () => socket.send(""));
+on("html", "keydown", ({ key }) => key === "Escape" && socket.send(""));
 on("#sentence", "click", async () => sayFile(await (await fetch("sentence.flac")).arrayBuffer()));
-on("#file", "change", async (input) => {
+on("#file", "change", async ({ target: input }) => {
   if (input.files[0]) await sayFile(await input.files[0].arrayBuffer());
   input.value = "";
 });
@@ -140,8 +148,9 @@ on("#microphone", "click", async () => {
 
 setInterval(() => {
   const seconds = (performance.now() - begun) / 1000;
-  const rate = begun ? `${(shown / seconds).toFixed(1)} pictures per second` : "connecting";
-  told.textContent = problem || `${rate}${audio ? "" : "; sound begins with the first click"}`;
+  const rate = `${(shown / seconds || 0).toFixed(1)} pictures per second`;
+  statusLine.textContent = apart || problem || `${rate}${audio ? "" : "; sound begins with the first click"}`;
   [shown, begun] = [0, begun && performance.now()];
 }, 2000);
 requestAnimationFrame(draw);
+connect();

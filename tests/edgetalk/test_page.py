@@ -271,11 +271,11 @@ def test_the_page_in_a_browser(engine, tmp_path):
             """Wait until the expression holds."""
             end = time.monotonic() + 30
             while not await value(expression):
-                assert time.monotonic() < end, (expression, await value("told?.textContent"))
+                assert time.monotonic() < end, (expression, await value("statusLine?.textContent"))
                 await asyncio.sleep(0.05)
 
         middle = "canvas.getContext('2d').getImageData(0, 0, 32, 32).data.join()"
-        await comes("document.readyState === 'complete' && typeof told === 'object' && canvas.width === 32")
+        await comes("document.readyState === 'complete' && canvas.width === 32")
         await comes("shown > 0")
         before = await value(middle)
         await comes(f"{middle} !== '{before}'")
@@ -283,13 +283,16 @@ def test_the_page_in_a_browser(engine, tmp_path):
         await value("document.querySelector('#sentence').click()")
         await comes("audio?.state === 'running' && next > audio.currentTime && due.length > 0")
         await value("document.querySelector('#hush').click()")
+        await value("document.body.dispatchEvent(new KeyboardEvent('keydown', {key: 'Escape', bubbles: true}))")
         await value("document.querySelector('#microphone').click()")
         await comes("microphone.getAttribute('aria-pressed') === 'true' && loudness.gain.value === 0")
         await value("document.querySelector('#microphone').click()")
         await comes("microphone.getAttribute('aria-pressed') === 'false' && loudness.gain.value === 1")
         await value("document.querySelector('form').text.value = '?'; document.querySelector('form button').click()")
-        await comes("told.textContent.startsWith(\"text: got '?', expected words\")")
-        assert await value("socket.readyState === WebSocket.OPEN")
+        await comes("statusLine.textContent.startsWith(\"text: got '?', expected words\")")
+        await value("socket.close()")
+        await comes("apart === 'no connection'")
+        await comes("socket.readyState === WebSocket.OPEN && apart === ''")
 
     with command(engine) as (_, url):
         asyncio.run(browse(url))
