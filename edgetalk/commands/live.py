@@ -67,7 +67,7 @@ async def _serve(page: Page, host: str, port: int) -> None:
         try:
             await web.TCPSite(runner, host, port).start()
         except OSError as error:
-            told = os.strerror(error.errno) if error.errno else str(error)
+            told = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
             raise OSError(f"cannot listen at {host}, port {port}: {told}; give another --host or --port") from None
         (address, chosen, *_), *_ = runner.addresses
         print(f"http://{f'[{address}]' if ':' in address else address}:{chosen} (Ctrl-C ends it)", flush=True)

@@ -9,9 +9,10 @@ Nothing comes from or goes to any other place.
 from __future__ import annotations
 
 import asyncio
-import json
+import contextlib
 import threading
 from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,10 @@ HERE = frozenset({"localhost", "127.0.0.1", "::1"})
 FOLDER = Path(__file__).parent
 FILES = {"/": FOLDER / "page.html", "/page.js": FOLDER / "page.js", "/microphone.js": FOLDER / "microphone.js"}
 FILES["/sentence.flac"] = SENTENCE
-LARGEST = 1 << 20  # bytes of one message: half a minute of sound
+LARGEST = 1 << 20  # bytes, and one message has less: half a minute of sound
 QUALITY = 90  # of a JPEG
 FULL = 32768  # scale of int16
+LAST = 1.0  # seconds that a page has to take the last that it is sent
 
 
 class Page:
@@ -49,6 +51,7 @@ class Page:
     ) -> None:
         self._session, self._live, self._names, self._free = session, live, names, faces
         self._sockets: set[web.WebSocketResponse] = set()
+        self._threads = ThreadPoolExecutor(faces)  # of its own: in asyncio's few there is room for files and words
 
     def application(self) -> web.Application:
         """Return what aiohttp serves."""
@@ -61,21 +64,26 @@ class Page:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        here = urlsplit(f"//{request.host}")
+        try:
+            here, origin = urlsplit(f"//{request.host}"), urlsplit(request.headers.get("Origin", ""))
+        except ValueError:
+            raise web.HTTPBadRequest(text="Got a Host or an Origin that is no address.") from None
         if self._names and here.hostname not in self._names:
             raise web.HTTPForbidden(text=f"Got host {here.hostname}, expected {', '.join(sorted(self._names))}.")
-        if "Origin" in request.headers and urlsplit(request.headers["Origin"]).netloc != here.netloc:
+        if "Origin" in request.headers and origin.netloc != here.netloc:
             raise web.HTTPForbidden(text="A page of another site may not ask.")
         answer: web.StreamResponse = await handler(request)
         return answer
 
     async def _end(self, app: web.Application) -> None:
-        for socket in list(self._sockets):
-            await socket.close(code=WSCloseCode.GOING_AWAY, message=b"edgetalk live has ended")
+        told = b"edgetalk live has ended"
+        closing = [asyncio.create_task(one.close(code=WSCloseCode.GOING_AWAY, message=told)) for one in self._sockets]
+        if closing:
+            await asyncio.wait(closing, timeout=LAST)
 
     async def _face(self, request: web.Request) -> web.WebSocketResponse:
         """Let a page have a face for as long as it is open."""
-        socket = web.WebSocketResponse(max_msg_size=LARGEST, heartbeat=10)
+        socket = web.WebSocketResponse(max_msg_size=LARGEST, heartbeat=10, compress=False)  # a JPEG gets no smaller
         await socket.prepare(request)
         if not self._free:
             await socket.close(code=WSCloseCode.TRY_AGAIN_LATER, message=b"all faces are taken; see --faces")
@@ -84,32 +92,49 @@ class Page:
         self._sockets.add(socket)
         try:
             with self._session.twin() as session:
-                await _converse(self._live(session), session, socket)
+                await self._converse(self._live(session), session, socket, request.transport)
         finally:
             self._free += 1
             self._sockets.discard(socket)
         return socket
 
+    async def _converse(
+        self, live: Live, session: Session, socket: web.WebSocketResponse, way: asyncio.Transport | None
+    ) -> None:
+        """Show a face to a page, and let it say what comes from there, until the page has gone."""
+        width, height = session.size
+        await socket.send_json({"width": width, "height": height, "fps": float(live.fps)})
+        gone = threading.Event()
+        showing = asyncio.create_task(self._shown(live, socket, gone))
+        try:
+            async for came in socket:
+                try:
+                    await _hear(live, came)
+                except EdgetalkError as error:
+                    await socket.send_json({"error": str(error)})
+        finally:
+            gone.set()
+            await asyncio.wait([showing], timeout=LAST)
+            if way:
+                way.abort()  # or what is on its way to a page that reads no more would wait for ever
+            await showing
+
+    async def _shown(self, live: Live, socket: web.WebSocketResponse, gone: threading.Event) -> None:
+        """Show a face until the page has gone, and close the socket of one that cannot be shown."""
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._threads, _show, live, socket, loop, gone)
+        except ConnectionError:  # it has just gone
+            pass
+        except EdgetalkError as error:
+            with contextlib.suppress(ConnectionError):
+                await socket.send_json({"error": str(error)})
+        finally:
+            await socket.close(code=WSCloseCode.INTERNAL_ERROR)
+
 
 async def _file(path: Path, request: web.Request) -> web.FileResponse:
     return web.FileResponse(path, headers={"Cache-Control": "no-cache"})
-
-
-async def _converse(live: Live, session: Session, socket: web.WebSocketResponse) -> None:
-    """Show a face to a page, and let it say what comes from there, until the page has gone."""
-    width, height = session.size
-    await socket.send_json({"width": width, "height": height, "fps": float(live.fps)})
-    gone = threading.Event()
-    showing = asyncio.create_task(asyncio.to_thread(_show, live, socket, asyncio.get_running_loop(), gone))
-    try:
-        async for came in socket:
-            try:
-                await _hear(live, came)
-            except EdgetalkError as error:
-                await socket.send_json({"error": str(error)})
-    finally:
-        gone.set()
-        await showing
 
 
 async def _hear(live: Live, came: WSMessage) -> None:
@@ -124,17 +149,10 @@ async def _hear(live: Live, came: WSMessage) -> None:
 
 def _show(live: Live, socket: web.WebSocketResponse, loop: asyncio.AbstractEventLoop, gone: threading.Event) -> None:
     """Send pictures and sound as they are due until the page has `gone`; one that is slow is sent fewer pictures."""
-    try:
-        for frame, sound in live:
-            if gone.is_set():
-                return
-            asyncio.run_coroutine_threadsafe(socket.send_bytes(message(frame, sound)), loop).result()
-    except ConnectionError:  # it has just gone
-        pass
-    except EdgetalkError as error:
-        told = json.dumps({"error": str(error)})
-        asyncio.run_coroutine_threadsafe(socket.send_str(told), loop).result()
-        asyncio.run_coroutine_threadsafe(socket.close(code=WSCloseCode.INTERNAL_ERROR), loop).result()
+    for frame, sound in live:
+        if gone.is_set():
+            return
+        asyncio.run_coroutine_threadsafe(socket.send_bytes(message(frame, sound)), loop).result()
 
 
 def message(frame: NDArray[np.uint8], sound: NDArray[np.float32]) -> bytes:

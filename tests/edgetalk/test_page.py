@@ -8,9 +8,11 @@ import json
 import re
 import shutil
 import signal
+import socket as sockets
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -151,6 +153,8 @@ def test_faces_are_counted_and_come_back(engine):
         ({"Origin": "http://elsewhere.example"}, 403),
         ({"Host": "localhost:8000", "Origin": "http://localhost:9000"}, 403),
         ({"Origin": "null"}, 403),
+        ({"Host": "[::1"}, 400),
+        ({"Origin": "http://[::1"}, 400),
     ],
 )
 def test_other_sites_may_not_ask(engine, headers, status):
@@ -186,6 +190,106 @@ def test_an_engine_that_fails_is_told_and_frees_the_face(engine, monkeypatch):
 
     told, closed = asyncio.run(talk())
     assert told == {"error": "the card fell off the bus"} and closed.data == 1011
+
+
+def test_an_error_that_nobody_expects_ends_the_conversation(engine, monkeypatch, caplog):
+    def fail(*args):
+        raise ZeroDivisionError("nobody expects it")
+
+    monkeypatch.setattr(Session, "moment", fail)
+
+    async def talk():
+        async with serving(engine) as client, client.ws_connect("/face") as socket:
+            await socket.receive_json()
+            return await socket.receive(timeout=20)
+
+    assert asyncio.run(talk()).data == 1011
+    assert "nobody expects it" in caplog.text
+
+
+def test_many_pages_leave_threads_for_files_and_words(engine, monkeypatch):
+    """asyncio has few threads, of which a page that held one for good would leave too few."""
+    monkeypatch.setattr("edgetalk.speech.say", lambda text: np.full(6400, 0.25, np.float32))
+
+    async def talk():
+        with ThreadPoolExecutor(1) as only:
+            asyncio.get_running_loop().set_default_executor(only)
+            async with serving(engine, faces=2) as client, client.ws_connect("/face", compress=15) as one:
+                async with client.ws_connect("/face", compress=15) as other:
+                    for socket in (one, other):
+                        await socket.receive_json()
+                        await socket.send_str("words")
+                    heard = [np.concatenate([sound for sound, _ in await receive(each, 25)]) for each in (one, other)]
+                    file = await asyncio.wait_for(client.get("/page.js"), 20)
+                    return heard, file.status
+
+    heard, status = asyncio.run(talk())
+    assert [(sound == 0.25).sum() for sound in heard] == [6400, 6400] and status == 200
+
+
+@contextlib.asynccontextmanager
+async def deaf(engine):
+    """A server, and the Page of it, whose one face a client has that reads nothing of what comes."""
+    from aiohttp import web
+
+    from edgetalk.page import Page
+
+    with Session(engine) as session:
+        page = Page(session, lambda one: one.live())
+        runner = web.AppRunner(page.application(), shutdown_timeout=0.2)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        with sockets.create_connection(runner.addresses[0]) as client:
+            asked = "GET /face HTTP/1.1", "Host: 127.0.0.1", "Upgrade: websocket", "Connection: Upgrade"
+            asked += "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "", ""
+            client.sendall("\r\n".join(asked).encode())
+            yield runner, page
+
+
+def test_a_page_that_reads_no_more_loses_its_face(engine, monkeypatch):
+    from edgetalk import page as pages
+
+    real = pages.web.WebSocketResponse
+    monkeypatch.setattr(pages.web, "WebSocketResponse", lambda **options: real(**options | {"heartbeat": 0.6}))
+    monkeypatch.setattr(pages, "message", lambda frame, sound: bytes(1 << 22))
+    monkeypatch.setattr(pages, "LAST", 0.2)
+
+    async def wait():
+        async with deaf(engine) as (runner, page):
+            had = False
+            for _ in range(200):
+                had = had or not page._free
+                if had and page._free:
+                    break
+                await asyncio.sleep(0.05)
+            await runner.cleanup()
+            return had and page._free
+
+    assert asyncio.run(wait()) == 1
+
+
+def test_a_page_that_reads_no_more_does_not_keep_the_server_from_ending(engine, monkeypatch):
+    monkeypatch.setattr("edgetalk.page.message", lambda frame, sound: bytes(1 << 22))
+    monkeypatch.setattr("edgetalk.page.LAST", 0.2)
+
+    async def end():
+        async with deaf(engine) as (runner, page):
+            while page._free:
+                await asyncio.sleep(0.02)
+            await asyncio.sleep(0.3)  # now it has been sent more than fits on the way
+            await asyncio.wait_for(runner.cleanup(), 20)
+
+    asyncio.run(end())
+
+
+def test_a_host_without_an_address_is_one_line(engine, capsys, monkeypatch):
+    def unknown(*args, **options):
+        raise sockets.gaierror(sockets.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(sockets, "getaddrinfo", unknown)
+    assert cli.main(["live", str(engine), "--host", "nowhere.example"]) == 1
+    told = capsys.readouterr().err
+    assert "nowhere.example, port 8000: Name or service not known; give" in told and told.count("\n") == 1
 
 
 @pytest.mark.parametrize(
