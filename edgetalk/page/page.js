@@ -2,8 +2,8 @@
 
 const RATE = 16000; // Hz, of sound in both directions
 const LEAD = 0.06; // seconds between a sound's arrival and its start, for those that the way delays
-const MOST = 0.3; // seconds; where more is waiting, since two clocks are never one, silence is left out
-const KEPT = 50; // pictures at most that wait to be drawn: a hidden page draws none
+const MOST = 0.3; // seconds; where more is waiting, since two clocks are never one, what nobody hears is left out
+const KEPT = 50; // pictures that wait to be drawn: a hidden page draws none, and of more some are left out
 
 const canvas = document.querySelector("canvas");
 const statusLine = document.querySelector("#status");
@@ -13,7 +13,9 @@ let socket; // WebSocket to the face
 let audio; // AudioContext, from the first click on: browsers let no page sound before
 let loudness; // its volume, 0 while the microphone is on: who speaks need not hear it again
 let next = 0; // when the next sound starts, on the clock of `audio`
-let recording; // MediaStream of the microphone
+let ear; // AudioWorkletNode that hands the microphone's sound on
+let source; // of that sound, while the microphone is on
+let turning = false; // while it is being turned on or off
 let shown = 0; // pictures
 let begun; // performance.now() of the first one
 let problem = ""; // what the last thing that was asked for met
@@ -34,29 +36,25 @@ async function sounding() {
 function play(samples) {
   if (audio?.state !== "running") return 0;
   if (next < audio.currentTime) next = audio.currentTime + LEAD;
-  if (next > audio.currentTime + MOST && samples.every((sample) => sample === 0)) return next;
+  if (next > audio.currentTime + MOST && (source || samples.every((sample) => sample === 0))) return next;
   const sound = audio.createBuffer(1, samples.length, RATE);
   sound.getChannelData(0).set(Float32Array.from(samples, (sample) => sample / 32768));
-  const source = audio.createBufferSource();
-  source.buffer = sound;
-  source.connect(loudness);
-  source.start(next);
+  const player = audio.createBufferSource();
+  player.buffer = sound;
+  player.connect(loudness);
+  player.start(next);
   next += sound.duration;
   return next - sound.duration;
 }
 
 function draw() {
   const now = audio ? audio.currentTime - (audio.outputLatency || 0) : 0;
-  let last;
-  while (due.length && due[0].at <= now) {
-    last?.picture.close();
-    last = due.shift();
+  const past = due.splice(0, due.findLastIndex(({ at }) => at <= now) + 1);
+  if (past.length) {
+    canvas.getContext("2d").drawImage(past.at(-1).picture, 0, 0);
     shown += 1;
   }
-  if (last) {
-    canvas.getContext("2d").drawImage(last.picture, 0, 0);
-    last.picture.close();
-  }
+  past.forEach(({ picture }) => picture.close());
   requestAnimationFrame(draw);
 }
 
@@ -65,10 +63,11 @@ function receive(data) {
   const count = new DataView(data).getUint32(0, true);
   const at = play(new Int16Array(data, 4, count));
   const picture = createImageBitmap(new Blob([new Uint8Array(data, 4 + 2 * count)], { type: "image/jpeg" }));
-  decoded = decoded.then(async () => {
+  const show = async () => {
     due.push({ at, picture: await picture });
-    if (due.length > KEPT) due.shift().picture.close();
-  });
+    if (due.length > KEPT) due.splice(-2, 1)[0].picture.close(); // never the next one: it would freeze the face
+  };
+  decoded = decoded.then(show).catch(() => {}); // what is no picture is left out
   begun ??= performance.now();
 }
 
@@ -103,17 +102,30 @@ async function sayFile(data) {
 }
 
 async function listen() {
-  recording = await navigator.mediaDevices.getUserMedia({ audio: { echoCancellation: true, channelCount: 1 } });
-  const context = await sounding();
-  await context.audioWorklet.addModule("microphone.js");
-  const node = new AudioWorkletNode(context, "microphone", { numberOfOutputs: 0 });
-  node.port.onmessage = ({ data }) => recording && socket.readyState === WebSocket.OPEN && socket.send(data);
-  context.createMediaStreamSource(recording).connect(node);
+  const stream = await navigator.mediaDevices.getUserMedia({ audio: { echoCancellation: true, channelCount: 1 } });
+  try {
+    const context = await sounding();
+    if (!ear) {
+      await context.audioWorklet.addModule("microphone.js");
+      ear = new AudioWorkletNode(context, "microphone", { numberOfOutputs: 0 });
+      ear.port.onmessage = ({ data }) => source && socket.readyState === WebSocket.OPEN && socket.send(data);
+    }
+    source = context.createMediaStreamSource(stream);
+    source.connect(ear);
+  } catch (error) {
+    release(stream);
+    throw error;
+  }
 }
 
 function deaf() {
-  recording.getTracks().forEach((track) => track.stop());
-  recording = undefined;
+  source.disconnect();
+  release(source.mediaStream);
+  source = undefined;
+}
+
+function release(stream) {
+  stream.getTracks().forEach((track) => track.stop());
 }
 
 function on(selector, event, act) {
@@ -141,15 +153,23 @@ on("#file", "change", async ({ target: input }) => {
   input.value = "";
 });
 on("#microphone", "click", async () => {
-  await (recording ? deaf() : listen());
-  loudness.gain.value = recording ? 0 : 1;
-  microphone.setAttribute("aria-pressed", Boolean(recording));
+  if (turning) return;
+  turning = true;
+  try {
+    await (source ? deaf() : listen());
+  } finally {
+    turning = false;
+  }
+  loudness.gain.value = source ? 0 : 1;
+  microphone.setAttribute("aria-pressed", Boolean(source));
 });
 
 setInterval(() => {
   const seconds = (performance.now() - begun) / 1000;
   const rate = `${(shown / seconds || 0).toFixed(1)} pictures per second`;
-  statusLine.textContent = apart || problem || `${rate}${audio ? "" : "; sound begins with the first click"}`;
+  const trouble = [apart, problem].filter(Boolean).join(": ");
+  statusLine.setAttribute("aria-live", trouble ? "polite" : "off"); // nobody wants the rate read out
+  statusLine.textContent = trouble || `${rate}${audio ? "" : "; sound begins with the first click"}`;
   [shown, begun] = [0, begun && performance.now()];
 }, 2000);
 requestAnimationFrame(draw);
