@@ -73,9 +73,11 @@ class Live:
     def say(self, pcm: ArrayLike) -> None:
         """Say a sound, or more of it, after all that was said before: 16 kHz mono float32, (N,), of any length.
 
-        It is heard as many frames later as the network looks ahead: 3 or 4. Raises InputError.
+        It is heard after the frames that the network looks ahead, 2 or 3 of them at 25 per second. Raises InputError.
         """
         sound = check_pcm(pcm).copy()
+        if not len(sound):  # nothing to keep until something comes
+            return
         with self._lock:
             self._said.append(sound)
             self._waiting += len(sound)
@@ -83,6 +85,8 @@ class Live:
     def hush(self) -> None:
         """Forget what was said and is not heard yet; the next frame's sound fades out, and silence follows."""
         with self._lock:
+            if not self._ahead:  # at a slow rate the network looks less than a frame ahead
+                self._hear(*self._take())
             self._said.clear()
             self._waiting, self._hushed = 0, True
 
@@ -152,8 +156,6 @@ class Live:
     def _fade(self) -> None:
         """Take back what was heard ahead; of the next frame's sound a fading rest stays, so that there is no click."""
         self._hushed = False
-        if not self._ahead:
-            return
         following = self._ahead[0]
         self._stream = following.before
         self._ahead.clear()

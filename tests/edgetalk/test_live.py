@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import tracemalloc
 from fractions import Fraction
 
 import numpy as np
@@ -81,10 +82,11 @@ def test_a_piece_that_the_caller_writes_into_again_was_heard(session):
     np.testing.assert_array_equal(heard[heard != 0], want)
 
 
-def test_hush_ends_within_a_frame_and_without_a_click(session):
-    live, said = session.live(), np.full(32000, 0.5, np.float32)
+@pytest.mark.parametrize("fps", [2, 25, 240])
+def test_hush_ends_within_a_frame_and_without_a_click(session, fps):
+    live, said = session.live(fps=fps), np.full(12 * 16000, 0.5, np.float32)
     live.say(said)
-    run(live, 12)
+    run(live, fps)
     live.hush()
     assert live.left == 0
     _, fading = live.step()
@@ -188,6 +190,16 @@ def test_another_thread_may_say_it(session):
         heard.append(live.step()[1])
     whole = np.concatenate(heard)
     np.testing.assert_array_equal(whole[whole != 0], said)
+
+
+def test_pieces_without_a_sample_are_not_kept(session):
+    live = session.live()
+    tracemalloc.start()
+    for _ in range(2000):
+        live.say(np.empty(0, np.float32))
+    kept = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert kept < 50_000
 
 
 def test_what_is_no_sound_is_refused_and_changes_nothing(session):
