@@ -103,7 +103,7 @@ class Page:
     ) -> None:
         """Show a face to a page, and let it say what comes from there, until the page has gone."""
         width, height = session.size
-        await socket.send_json({"width": width, "height": height, "fps": float(live.fps)})
+        await _tell(socket, width=width, height=height, fps=float(live.fps))
         gone = threading.Event()
         showing = asyncio.create_task(self._shown(live, socket, gone))
         try:
@@ -111,7 +111,7 @@ class Page:
                 try:
                     await _hear(live, came)
                 except EdgetalkError as error:
-                    await socket.send_json({"error": str(error)})
+                    await _tell(socket, error=str(error))
         finally:
             gone.set()
             await asyncio.wait([showing], timeout=LAST)
@@ -127,14 +127,18 @@ class Page:
         except ConnectionError:  # it has just gone
             pass
         except EdgetalkError as error:
-            with contextlib.suppress(ConnectionError):
-                await socket.send_json({"error": str(error)})
+            await _tell(socket, error=str(error))
         finally:
             await socket.close(code=WSCloseCode.INTERNAL_ERROR)
 
 
 async def _file(path: Path, request: web.Request) -> web.FileResponse:
     return web.FileResponse(path, headers={"Cache-Control": "no-cache"})
+
+
+async def _tell(socket: web.WebSocketResponse, **what: Any) -> None:
+    with contextlib.suppress(ConnectionError):  # it has just gone
+        await socket.send_json(what)
 
 
 async def _hear(live: Live, came: WSMessage) -> None:

@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import socket as sockets
+import struct
 import subprocess
 import sys
 import time
@@ -229,7 +230,7 @@ def test_many_pages_leave_threads_for_files_and_words(engine, monkeypatch):
 
 @contextlib.asynccontextmanager
 async def deaf(engine):
-    """A server, and the Page of it, whose one face a client has that reads nothing of what comes."""
+    """A server, the Page of it, and the socket of a client that has its one face and reads nothing of what comes."""
     from aiohttp import web
 
     from edgetalk.page import Page
@@ -243,7 +244,9 @@ async def deaf(engine):
             asked = "GET /face HTTP/1.1", "Host: 127.0.0.1", "Upgrade: websocket", "Connection: Upgrade"
             asked += "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "", ""
             client.sendall("\r\n".join(asked).encode())
-            yield runner, page
+            while page._free:
+                await asyncio.sleep(0.02)
+            yield runner, page, client
 
 
 def test_a_page_that_reads_no_more_loses_its_face(engine, monkeypatch):
@@ -255,9 +258,7 @@ def test_a_page_that_reads_no_more_loses_its_face(engine, monkeypatch):
     monkeypatch.setattr(pages, "LAST", 0.2)
 
     async def wait():
-        async with deaf(engine) as (runner, page):
-            while page._free:
-                await asyncio.sleep(0.02)
+        async with deaf(engine) as (runner, page, _):
             for _ in range(200):
                 await asyncio.sleep(0.05)
                 if page._free:
@@ -274,13 +275,34 @@ def test_a_page_that_reads_no_more_does_not_keep_the_server_from_ending(engine, 
     monkeypatch.setattr("edgetalk.page.LAST", 0.2)
 
     async def end():
-        async with deaf(engine) as (runner, page):
-            while page._free:
-                await asyncio.sleep(0.02)
+        async with deaf(engine) as (runner, _, _):
             await asyncio.sleep(0.3)  # now it has been sent more than fits on the way
             await asyncio.wait_for(runner.cleanup(), 20)
 
     asyncio.run(end())
+
+
+def test_a_page_may_go_while_words_are_looked_for(engine, monkeypatch, caplog):
+    def say(text):
+        time.sleep(0.5)
+        raise InputError("text: got none that can be spoken")
+
+    monkeypatch.setattr("edgetalk.speech.say", say)
+
+    async def go():
+        async with deaf(engine) as (runner, page, client):
+            client.sendall(bytes([0x81, 0x82, 0, 0, 0, 0]) + b"hm")
+            await asyncio.sleep(0.2)
+            client.setsockopt(sockets.SOL_SOCKET, sockets.SO_LINGER, struct.pack("ii", 1, 0))  # as if it were killed
+            client.close()
+            for _ in range(100):
+                await asyncio.sleep(0.05)
+                if page._free:
+                    break
+            await runner.cleanup()
+
+    asyncio.run(go())
+    assert not caplog.text
 
 
 def test_a_host_without_an_address_is_one_line(engine, capsys, monkeypatch):
