@@ -133,7 +133,10 @@ class Page:
 
 
 async def _file(path: Path, request: web.Request) -> web.FileResponse:
-    return web.FileResponse(path, headers={"Cache-Control": "no-cache"})
+    # A page of another site may not show ours as a part of itself either, and lure clicks to it.
+    return web.FileResponse(
+        path, headers={"Cache-Control": "no-cache", "Content-Security-Policy": "frame-ancestors 'self'"}
+    )
 
 
 async def _tell(socket: web.WebSocketResponse, **what: Any) -> None:

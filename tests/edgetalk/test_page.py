@@ -469,6 +469,14 @@ def test_the_page_in_a_browser(engine, tmp_path):
         asyncio.run(browse(url))
 
 
+def test_another_site_may_not_frame_the_page(engine):
+    async def ask():
+        async with serving(engine) as client:
+            return (await client.get("/")).headers["Content-Security-Policy"]
+
+    assert asyncio.run(ask()) == "frame-ancestors 'self'"
+
+
 def test_every_file_of_the_page_is_there():
     from edgetalk.page import FILES
 
