@@ -23,6 +23,7 @@ from . import gate
 from .balance import balance
 from .onnx_file import Feeds, Run, Runner
 from .precision import layers, quantize, scales
+from .rounding import rounded
 
 MARGIN = 0.002
 """By which SSIM, or a cosine, has to lie above the gate's floor."""
@@ -112,11 +113,12 @@ def choose(
     """
     models = {role: balance(graph, samples, layers(graph)) for role, graph in graphs.items()}
     scale = {role: scales(model, samples, unsigned) for role, model in models.items()}
+    whole = {role: rounded(model, samples, layers(model), scale[role]) for role, model in models.items()}
     everything = [Layer(role, name) for role, graph in graphs.items() for name in layers(graph)]
 
     def figures(quantised: Sequence[Layer]) -> Figures:
         run = {
-            role: Runner(quantize(model, scale[role], [x.name for x in quantised if x.graph == role]))
+            role: Runner(quantize(model, scale[role], [x.name for x in quantised if x.graph == role], whole[role]))
             for role, model in models.items()
         }
         if "source" in run:

@@ -2,14 +2,15 @@
 
 int8 is written as symmetric signed Q/DQ, the one form that OpenVINO, TensorRT and ONNX Runtime all take: int8
 weights with a scale per output channel, one scale per activation, every zero point zero, biases left in float.
-What is never negative may be quantised without a sign, which gains a bit; TensorRT does not take that.
-Only Conv and ConvTranspose with constant weights are quantised; a predicted convolution stays in float.
+Weights are rounded in rounding.py. What is never negative may be quantised without a sign, which gains a bit; TensorRT
+does not take that. Only Conv and ConvTranspose with constant weights are quantised; a predicted convolution stays in
+float.
 Names, inputs, outputs and metadata of the graph stay as they were.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,9 +21,8 @@ from edgetalk.errors import InputError
 
 from .balance import balance
 from .onnx_file import Feeds, Runner, with_outputs
+from .rounding import nearest, rounded, steps
 
-Q_MAX = 127
-"""The range is -127 to 127, so that a value and its negative are equally far from zero."""
 BINS = 2048
 ERROR = 1.75
 """Squares give the range to rare large values, whose errors hide in edges, and a coarse step to all small ones, which
@@ -34,6 +34,11 @@ class Scale(NamedTuple):
 
     step: float
     dtype: type[np.signedinteger] | type[np.unsignedinteger] = np.int8
+
+    def applied(self, values: np.ndarray) -> np.ndarray:
+        """Return what is left of an activation, float32."""
+        limits = np.iinfo(self.dtype)
+        return np.clip(np.round(values / np.float32(self.step)), limits.min, limits.max) * np.float32(self.step)
 
 
 def layers(model: onnx.ModelProto) -> list[str]:
@@ -103,9 +108,10 @@ def to_int8(
         raise InputError("calibration: got no sample, expected at least one")
     model = balance(model, samples, chosen)
     scale = scales(model, samples, unsigned)
+    whole = rounded(model, samples, chosen, scale)
     if rest == "fp16":  # Q/DQ of 16-bit values came with opset 19
         model = version_converter.convert_version(to_fp16(model), 19)
-    return quantize(model, scale, chosen)
+    return quantize(model, scale, chosen, whole)
 
 
 def scales(model: onnx.ModelProto, samples: Sequence[Feeds], unsigned: bool = False) -> dict[str, Scale]:
@@ -146,8 +152,13 @@ def _best_scale(counts: np.ndarray, peak: float, dtype: type[np.signedinteger] |
     return Scale(float(np.float32(candidates[int(np.argmin(errors))])), dtype)
 
 
-def quantize(model: onnx.ModelProto, scale: dict[str, Scale], names: Collection[str]) -> onnx.ModelProto:
-    """Return the graph with Q/DQ around the layers `names`, activations scaled by `scale` (from `scales`)."""
+def quantize(
+    model: onnx.ModelProto, scale: dict[str, Scale], names: Collection[str], whole: Mapping[str, np.ndarray] = {}
+) -> onnx.ModelProto:
+    """Return the graph with Q/DQ around the layers `names`, activations scaled by `scale` (from `scales`).
+
+    Of weights that `whole` names it has the int8 values (from `rounded`), of others each is rounded by itself.
+    """
     result = onnx.ModelProto()
     result.CopyFrom(model)
     graph = result.graph
@@ -175,11 +186,12 @@ def quantize(model: onnx.ModelProto, scale: dict[str, Scale], names: Collection[
             if weight not in done:
                 done.add(weight)
                 axis = _output_axis(node)
-                whole, per_channel = _quantized(numpy_helper.to_array(weights[weight]), axis)
+                values = numpy_helper.to_array(weights[weight])
+                per_channel = steps(values, axis)
                 parts = [
-                    constant(f"{weight}/q", whole),
-                    constant(f"{weight}/scale", per_channel),
-                    constant(f"{weight}/zero", np.zeros(len(per_channel), np.int8)),
+                    constant(f"{weight}/q", whole.get(weight, nearest(values, per_channel))),
+                    constant(f"{weight}/scale", per_channel.ravel()),
+                    constant(f"{weight}/zero", np.zeros(per_channel.size, np.int8)),
                 ]
                 nodes.append(
                     helper.make_node("DequantizeLinear", parts, [f"{weight}/dq"], f"{weight}/Dequantize", axis=axis)
@@ -198,12 +210,3 @@ def quantize(model: onnx.ModelProto, scale: dict[str, Scale], names: Collection[
 
 def _output_axis(node: onnx.NodeProto) -> int:
     return 1 if node.op_type == "ConvTranspose" else 0
-
-
-def _quantized(weight: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return int8 weights and their scales, the scales in the dtype of the weights."""
-    others = tuple(i for i in range(weight.ndim) if i != axis)
-    peak = np.abs(weight.astype(np.float32)).max(axis=others, keepdims=True)
-    scale = np.where(peak > 0, peak / Q_MAX, 1.0).astype(weight.dtype)
-    whole = np.clip(np.round(weight / scale.astype(np.float32)), -Q_MAX, Q_MAX)
-    return whole.astype(np.int8), scale.ravel()

@@ -1,0 +1,101 @@
+"""Rounds the weights of convolutions so that what one weight loses the others make good.
+
+GPTQ (Frantar et al., GPTQ: accurate post-training quantization for generative pre-trained transformers, ICLR 2023,
+Algorithm 1): weights are rounded one input after the other, and what the output is wrong by is given to the inputs that
+are still to be rounded, by how alike they are on the samples. At 8 bits that leaves a tenth to a third of the squared
+error of plain rounding, and costs an engine nothing. Left out: transposed and grouped convolutions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from .onnx_file import Feeds, Runner, with_outputs
+
+if TYPE_CHECKING:
+    from .precision import Scale
+
+Q_MAX = 127
+"""The range is -127 to 127, so that a value and its negative are equally far from zero."""
+PLACES = 8
+"""Places of the maps that are looked at, by the weights of an output that they tell something about."""
+DAMPING = 0.01
+"""Of the mean square of an input, added to all: inputs that the samples never moved keep their weights."""
+
+
+def steps(weight: np.ndarray, axis: int) -> np.ndarray:
+    """Return the scale of each output channel, along `axis`, of a convolution's weights, in their dtype and axes."""
+    others = tuple(i for i in range(weight.ndim) if i != axis)
+    peak = np.abs(weight.astype(np.float32)).max(axis=others, keepdims=True)
+    return np.where(peak > 0, peak / Q_MAX, 1.0).astype(weight.dtype)
+
+
+def nearest(weight: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """Return int8 weights, each rounded by itself."""
+    return np.clip(np.round(weight / step.astype(np.float32)), -Q_MAX, Q_MAX).astype(np.int8)
+
+
+def rounded(
+    model: onnx.ModelProto, samples: Sequence[Feeds], names: Collection[str], scale: Mapping[str, Scale]
+) -> dict[str, np.ndarray]:
+    """Return int8 weights (C_out, C_in, k, k) of the Conv nodes `names`, by the names of the weights.
+
+    `samples` are feeds of the graph, which is in float; `scale` is how each of its activations will be quantised.
+    """
+    weights = {w.name: w for w in model.graph.initializer}
+    nodes = [n for n in model.graph.node if n.name in names and n.op_type == "Conv" and _of(n, "group", 1) == 1]
+    run = Runner(with_outputs(model, list(dict.fromkeys(n.input[0] for n in nodes))))
+    rng = np.random.default_rng(0)
+    products: dict[str, Any] = dict.fromkeys((n.name for n in nodes), 0.0)
+    for feeds in samples:
+        values = feeds | run(feeds)
+        for node in nodes:
+            seen = _columns(scale[node.input[0]].applied(values[node.input[0]]), node, weights[node.input[1]].dims[2:])
+            count = -(-PLACES * seen.shape[1] // len(samples))
+            if count < len(seen):
+                seen = seen[rng.choice(len(seen), count, replace=False)]
+            products[node.name] = products[node.name] + (seen.T @ seen).astype(np.float64)
+    found = {}
+    for node in nodes:
+        weight = numpy_helper.to_array(weights[node.input[1]])
+        flat, step = weight.reshape(len(weight), -1), steps(weight, 0).ravel()
+        found[node.input[1]] = gptq(flat, step, products[node.name]).reshape(weight.shape)
+    return found
+
+
+def gptq(weight: np.ndarray, step: np.ndarray, products: np.ndarray) -> np.ndarray:
+    """Return int8 numbers (O, K) which times `step` (O,) stand for `weight` (O, K).
+
+    `products` (K, K) are the sums over samples of the products of every two inputs.
+    """
+    damped = products + DAMPING * max(float(np.diag(products).mean()), 1e-12) * np.eye(len(products))
+    factor = np.linalg.cholesky(np.linalg.inv(damped)).T
+    left, whole = weight.astype(np.float64), np.empty(weight.shape, np.int8)
+    for k in range(weight.shape[1]):
+        whole[:, k] = nearest(left[:, k], step)
+        lost = (left[:, k] - whole[:, k] * step) / factor[k, k]
+        left[:, k + 1 :] -= lost[:, None] * factor[k, k + 1 :]
+    return whole
+
+
+def _columns(data: np.ndarray, node: onnx.NodeProto, kernel: Collection[int]) -> np.ndarray:
+    """Return what each output of a convolution is the weighted sum of: (places, C_in * k * k), of data (B, C, H, W)."""
+    top, left, bottom, right = _of(node, "pads", [0, 0, 0, 0])
+    down, across = _of(node, "strides", [1, 1])
+    dilated_down, dilated_across = _of(node, "dilations", [1, 1])
+    high, wide = kernel
+    padded = np.pad(data, ((0, 0), (0, 0), (top, bottom), (left, right)))
+    reach = ((high - 1) * dilated_down + 1, (wide - 1) * dilated_across + 1)
+    views = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=(2, 3))
+    views = views[:, :, ::down, ::across, ::dilated_down, ::dilated_across]
+    return views.transpose(0, 2, 3, 1, 4, 5).reshape(-1, data.shape[1] * high * wide)
+
+
+def _of(node: onnx.NodeProto, name: str, default: Any) -> Any:
+    """Return a node's attribute."""
+    return next((onnx.helper.get_attribute_value(a) for a in node.attribute if a.name == name), default)

@@ -1,0 +1,120 @@
+"""Weights that are rounded together: against the paper's update written naively, and by what it is for."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgetalk.engines.onnx_file import Runner
+from edgetalk.engines.precision import Scale, quantize, scales
+from edgetalk.engines.rounding import DAMPING, _columns, gptq, nearest, rounded, steps
+
+
+def alike(count: int, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Samples (count, size) of which neighbours are much alike, as the values of a map are."""
+    return np.cumsum(rng.normal(size=(count, size)), axis=1) / np.sqrt(np.arange(1, size + 1))
+
+
+def optimal_brain(weight: np.ndarray, step: float, products: np.ndarray) -> np.ndarray:
+    """GPTQ's Eq. 2 as it stands: what is left moves by -(w - q) / [H^-1]_kk times the column of its own H^-1."""
+    left, whole = weight.copy(), np.zeros_like(weight)
+    for k in range(len(weight)):
+        inverse = np.linalg.inv(products[k:, k:])
+        whole[k] = np.clip(np.round(left[k] / step), -127, 127)
+        left[k:] -= (left[k] - whole[k] * step) / inverse[0, 0] * inverse[:, 0]
+    return whole
+
+
+def test_it_is_the_update_of_the_paper():
+    rng = np.random.default_rng(0)
+    x, weight = alike(200, 12, rng), rng.normal(size=(5, 12))
+    products = x.T @ x
+    step = np.abs(weight).max(1) / 20  # coarse, so that much is handed on
+    damped = products + DAMPING * np.diag(products).mean() * np.eye(12)
+    want = [optimal_brain(row, s, damped) for row, s in zip(weight, step, strict=True)]
+    whole = gptq(weight, step, products)
+    np.testing.assert_array_equal(whole, want)
+    assert whole.dtype == np.int8 and (whole != nearest(weight, step[:, None])).mean() > 0.1
+
+
+def test_the_output_is_nearer_than_by_plain_rounding():
+    rng = np.random.default_rng(1)
+    x, weight = alike(500, 40, rng), rng.normal(size=(30, 40))
+    step = steps(weight, 0)
+    plain, ours = nearest(weight, step), gptq(weight, step.ravel(), x.T @ x)
+    errors = [np.square(x @ (whole * step - weight).T).sum() for whole in (plain, ours)]
+    assert errors[1] < 0.3 * errors[0]
+    assert np.abs(ours - weight / step).max() < 20
+
+
+def test_inputs_that_are_never_there_and_equal_ones_do_no_harm():
+    rng = np.random.default_rng(2)
+    x, weight = rng.normal(size=(100, 6)), rng.normal(size=(3, 6))
+    x[:, 2], x[:, 4] = 0, x[:, 3]
+    step = steps(weight, 0)
+    np.testing.assert_array_equal(gptq(weight, step.ravel(), 0 * x.T @ x), nearest(weight, step))
+    whole = gptq(weight, step.ravel(), x.T @ x)
+    np.testing.assert_array_equal(whole[:, 2], nearest(weight, step)[:, 2])
+    assert np.abs(x @ (whole * step - weight).T).max() < 0.2
+
+
+GEOMETRY = {"pads": [1, 2, 0, 1], "strides": [2, 1], "dilations": [1, 2]}
+
+
+def graph(**attributes):
+    """A convolution, a transposed and a grouped one on four channels."""
+    rng = np.random.default_rng(3)
+    weights = [
+        numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), name)
+        for name, shape in {"w": (6, 4, 2, 3), "t": (4, 3, 3, 3), "g": (4, 2, 3, 3)}.items()
+    ]
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], "plain", **attributes),
+        helper.make_node("ConvTranspose", ["x", "t"], ["b"], "transposed"),
+        helper.make_node("Conv", ["x", "g"], ["c"], "grouped", group=2),
+    ]
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, list("nchw")) for name in "abc"]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 12, 14])
+    made = helper.make_graph(nodes, "g", [x], outputs, weights)
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+def pictures(count: int) -> list[dict[str, np.ndarray]]:
+    rng = np.random.default_rng(4)
+    shared = np.cumsum(np.cumsum(rng.normal(size=(count, 1, 12, 14)), 2), 3) / 10
+    return [{"x": (one + 0.1 * rng.normal(size=(4, 12, 14))).astype(np.float32)[None]} for one in shared]
+
+
+@pytest.mark.parametrize("attributes", [{}, GEOMETRY], ids=["plain", "pads, strides, dilations"])
+def test_columns_are_what_the_convolution_sums(attributes):
+    model, (feeds,) = graph(**attributes), pictures(1)
+    weight = numpy_helper.to_array(model.graph.initializer[0])
+    want = Runner(model)(feeds)["a"]
+    got = _columns(feeds["x"], model.graph.node[0], weight.shape[2:]) @ weight.reshape(6, -1).T
+    np.testing.assert_allclose(got, want.transpose(0, 2, 3, 1).reshape(-1, 6), atol=1e-5)
+
+
+def test_a_quantised_graph_is_nearer_to_the_float_one():
+    model, samples = graph(), pictures(12)
+    names = ["plain", "transposed", "grouped"]
+    scale = scales(model, samples[:8])
+    whole = rounded(model, samples[:8], names, scale)
+    assert list(whole) == ["w"] and whole["w"].shape == (6, 4, 2, 3) and whole["w"].dtype == np.int8
+    fine = {"x": Scale(scale["x"].step / 64, np.int32)}  # what the weights alone cost
+
+    def error(given):
+        quantised, total = quantize(model, scale, ["plain"], given), 0.0
+        weights = {w.name: numpy_helper.to_array(w) for w in quantised.graph.initializer}
+        exact = onnx.ModelProto()
+        exact.CopyFrom(model)
+        exact.graph.initializer[0].CopyFrom(
+            numpy_helper.from_array(weights["w/q"] * weights["w/scale"].reshape(-1, 1, 1, 1), "w")
+        )
+        for feeds in samples[8:]:
+            total += np.square(Runner(exact)(feeds)["a"] - Runner(model)(feeds)["a"]).sum()
+        return total
+
+    assert error(whole) < 0.5 * error({})
+    np.testing.assert_allclose(fine["x"].applied(samples[0]["x"]), samples[0]["x"], atol=scale["x"].step / 64)
