@@ -68,16 +68,6 @@ def floors(groups: list[Any], peaks: dict[str, float]) -> Got:
             "residual": residual.convolutions / residual.floor(peaks)}  # fmt: skip
 
 
-def lite(args: argparse.Namespace, folder: Path) -> Got:
-    from edgetalk.train.networks.amnet import VARIANTS
-
-    from . import lite
-
-    step = lite.stepping(lite.build(VARIANTS["amnet-lite"], folder, "amnet-lite"), args.threads)
-    taken = lite.in_turns({"step": step, "eager": lite.eager(args.threads)})
-    return {"lite": taken["eager"] / taken["step"]}
-
-
 def curve(args: argparse.Namespace, folder: Path) -> Got:
     from . import curve
 
@@ -110,7 +100,7 @@ def tests(args: argparse.Namespace, folder: Path) -> Got:
 
 
 PARTS: dict[str, Callable[[argparse.Namespace, Path], Got]] = {
-    part.__name__: part for part in (by_hand, roofline, gains, throughput, lite, curve, tables, dubs, tests)
+    part.__name__: part for part in (by_hand, roofline, gains, throughput, curve, tables, dubs, tests)
 }
 
 

@@ -113,6 +113,9 @@ def test_ratios(
         "shipped": shipped.step,
         "folded": folded.step,
     }
+    lite = models / "amnet-lite.xml"
+    if lite.is_file():
+        contestants["lite"] = opened(lite).step
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     feeds = itertools.cycle(controls)
 
@@ -136,13 +139,13 @@ def test_ratios(
         f"bundled {precision} step against the f32 step": times("f32", "shipped"),
         "f32 step against OpenVINO f32, whole network": times("whole", "f32"),
     }
-    for name, pair in {
-        "eager": ("eager", "shipped"),
-        "openvino": ("whole", "shipped"),
-        "folded": ("eager", "folded"),
-    }.items():
+    aims = {"eager": ("eager", "shipped"), "openvino": ("whole", "shipped"), "folded": ("eager", "folded")}
+    if "lite" in contestants:
+        aims["lite"] = ("eager", "lite")
+        ratios["bundled AMNet-lite's step against PyTorch eager fp32, whole AMNet"] = times("eager", "lite")
+    for name, pair in aims.items():
         aim(name, times(*pair))
     kinds = {"eager": "f32", "whole": "f32", "f32": "f32", "shipped": precision, "folded": "int8"}
-    for name, step in contestants.items():
-        judge(name, [step(*control).copy() for control in controls], kinds[name])
+    for name, kind in kinds.items():  # AMNet-lite is another network, whose pictures are its own
+        judge(name, [contestants[name](*control).copy() for control in controls], kind)
     hold_ratios(ratios)

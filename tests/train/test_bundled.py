@@ -1,4 +1,4 @@
-"""The bundled model does what it is told, measured on its frames by the landmark judge, which never saw them made."""
+"""The bundled models do what they are told, measured on its frames by the landmark judge, which never saw them made."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ from edgetalk import audio, benchmark, motion, session
 from edgetalk.train.commands.score import JUDGE
 from edgetalk.train.networks.landmarks import inner_opening, load
 
-pytestmark = pytest.mark.skipif(
-    not (session.MODELS / "amnet.xml").is_file(), reason="this copy carries no bundled model: edgetalk/models/amnet.xml"
-)
 STILL, OPEN = np.zeros(3, np.float32), np.zeros(2, np.float32)
 
 
+@pytest.fixture(scope="module", params=["amnet", "amnet-lite"])
+def model(request):
+    if not (session.MODELS / f"{request.param}.xml").is_file():
+        pytest.skip(f"this copy carries no bundled model edgetalk/models/{request.param}.xml")
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def face():
-    with edgetalk.Session("amnet") as opened:
+def face(model):
+    with edgetalk.Session(model) as opened:
         yield opened
 
 
@@ -68,8 +72,9 @@ def test_silence_closes_the_mouth_and_speech_opens_it(face, judge):
     assert spoken.quantile(0.9) > 2 * quiet.item() and 256 * spoken.max() > 6.0
 
 
-def test_every_announcer_is_bundled_and_known(face):
+def test_every_announcer_is_bundled_and_known(model, face):
+    assert len(face.metadata.persons) == 6
     for name in face.metadata.persons:
-        with edgetalk.Session("amnet", avatar=session.MODELS / f"{name}.avatar") as other:
+        with edgetalk.Session(model, avatar=name) as other:
             assert other.avatar.name == name
             assert other.step(silence(other), STILL, OPEN).shape == (256, 256, 3)
