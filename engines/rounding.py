@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
 Q_MAX = 127
 """The range is -127 to 127, so that a value and its negative are equally far from zero."""
-PLACES = 8
-"""Places of the maps that are looked at, by the weights of an output that they tell something about."""
+PLACES, MOST = 8, 16384
+"""Places of the maps that are looked at: as many times the weights of an output, and the most of any."""
+BLOCK = 128
+"""Inputs after which the losses of all of them are handed on: many small updates would only move memory."""
 DAMPING = 0.01
 """Of the mean square of an input, added to all: inputs that the samples never moved keep their weights."""
 
@@ -56,7 +58,7 @@ def rounded(
         values = feeds | run(feeds)
         for node in nodes:
             seen = _columns(scale[node.input[0]].applied(values[node.input[0]]), node, weights[node.input[1]].dims[2:])
-            count = -(-PLACES * seen.shape[1] // len(samples))
+            count = -(-min(MOST, PLACES * seen.shape[1]) // len(samples))
             if count < len(seen):
                 seen = seen[rng.choice(len(seen), count, replace=False)]
             products[node.name] = products[node.name] + (seen.T @ seen).astype(np.float64)
@@ -76,10 +78,14 @@ def gptq(weight: np.ndarray, step: np.ndarray, products: np.ndarray) -> np.ndarr
     damped = products + DAMPING * max(float(np.diag(products).mean()), 1e-12) * np.eye(len(products))
     factor = np.linalg.cholesky(np.linalg.inv(damped)).T
     left, whole = weight.astype(np.float64), np.empty(weight.shape, np.int8)
-    for k in range(weight.shape[1]):
-        whole[:, k] = nearest(left[:, k], step)
-        lost = (left[:, k] - whole[:, k] * step) / factor[k, k]
-        left[:, k + 1 :] -= lost[:, None] * factor[k, k + 1 :]
+    for begin in range(0, weight.shape[1], BLOCK):
+        end = min(begin + BLOCK, weight.shape[1])
+        lost = np.empty((len(weight), end - begin))
+        for k in range(begin, end):
+            whole[:, k] = nearest(left[:, k], step)
+            lost[:, k - begin] = (left[:, k] - whole[:, k] * step) / factor[k, k]
+            left[:, k + 1 : end] -= np.outer(lost[:, k - begin], factor[k, k + 1 : end])
+        left[:, end:] -= lost @ factor[begin:end, end:]  # what lies behind the block gets all of its losses at once
     return whole
 
 

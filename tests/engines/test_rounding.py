@@ -7,6 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from edgetalk.engines import rounding
 from edgetalk.engines.onnx_file import Runner
 from edgetalk.engines.precision import Scale, quantize, scales
 from edgetalk.engines.rounding import DAMPING, _columns, gptq, nearest, rounded, steps
@@ -27,7 +28,9 @@ def optimal_brain(weight: np.ndarray, step: float, products: np.ndarray) -> np.n
     return whole
 
 
-def test_it_is_the_update_of_the_paper():
+@pytest.mark.parametrize("block", [1, 5, 128])
+def test_it_is_the_update_of_the_paper(monkeypatch, block):
+    monkeypatch.setattr(rounding, "BLOCK", block)
     rng = np.random.default_rng(0)
     x, weight = alike(200, 12, rng), rng.normal(size=(5, 12))
     products = x.T @ x
