@@ -122,7 +122,10 @@ def build(
     else:
         kept = {role: _kept(keep, graphs[role], graphs) for role in graphs}
         told |= {"kept": dict.fromkeys(keep, "asked for")} if keep else {}
-    typed = {role: typed_graph(model, precision, out.suffix, learn, kept[role]) for role, model in graphs.items()}
+    typed = {
+        role: typed_graph(model, precision, out.suffix, learn, kept[role], progress=progress)
+        for role, model in graphs.items()
+    }
     metadata = dataclasses.replace(metadata, precision=precision, onnx=sha256(path))
     write = _write_openvino if out.suffix == ".xml" else _write_tensorrt
     if out.suffix == ".plan" and progress is not None:
@@ -204,6 +207,7 @@ def typed_graph(
     samples: list[Feeds],
     keep: Collection[str],
     without: Collection[str] = (),
+    progress: Progress | None = None,
 ) -> onnx.ModelProto:
     """Return the graph in a precision, and in the form that engines of this suffix run fastest.
 
@@ -212,12 +216,12 @@ def typed_graph(
     if suffix == ".xml":
         model = _arranged(model, suffix, without)
         if precision == "int8":
-            quantised = to_int8(model, samples, keep, rest="f32", unsigned=True)
+            quantised = to_int8(model, samples, keep, rest="f32", unsigned=True, progress=progress)
             return rewritten(quantised, (quantize_early,), without)
         return model  # OpenVINO takes 16-bit arithmetic from the metadata
     if precision == "fp16":
         return to_fp16(model)
-    return to_int8(model, samples, keep, rest="fp16") if precision == "int8" else model
+    return to_int8(model, samples, keep, rest="fp16", progress=progress) if precision == "int8" else model
 
 
 def _arranged(model: onnx.ModelProto, suffix: str, without: Collection[str] = ()) -> onnx.ModelProto:

@@ -113,7 +113,7 @@ def choose(
     """
     models = {role: balance(graph, samples, layers(graph)) for role, graph in graphs.items()}
     scale = {role: scales(model, samples, unsigned) for role, model in models.items()}
-    whole = {role: rounded(model, samples, layers(model), scale[role]) for role, model in models.items()}
+    whole = {role: rounded(model, samples, layers(model), scale[role], progress) for role, model in models.items()}
     everything = [Layer(role, name) for role, graph in graphs.items() for name in layers(graph)]
 
     def figures(quantised: Sequence[Layer]) -> Figures:

@@ -10,7 +10,7 @@ Names, inputs, outputs and metadata of the graph stay as they were.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -90,14 +90,15 @@ def to_int8(
     keep: Collection[str] = (),
     rest: str = "f32",
     unsigned: bool = False,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> onnx.ModelProto:
     """Return the graph with all `layers` but those that `keep` names quantised to int8 as Q/DQ.
 
     A name in `keep` is that of one layer, or what the names of several begin with.
     `rest` is the precision of all else: "fp16" for engines that take it as it is written, "f32" for those that
     choose it themselves. The activations' scales are calibrated on `samples`, feeds of the graph's inputs;
-    `unsigned` gives those that are never negative 255 steps instead of 127, for OpenVINO alone. Raises InputError
-    where there are no samples, or where one of `keep` begins no layer's name.
+    `unsigned` gives those that are never negative 255 steps instead of 127, for OpenVINO alone; `progress` is as of
+    `rounded`. Raises InputError where there are no samples, or where one of `keep` begins no layer's name.
     """
     there = layers(model)
     for name in keep:
@@ -108,7 +109,7 @@ def to_int8(
         raise InputError("calibration: got no sample, expected at least one")
     model = balance(model, samples, chosen)
     scale = scales(model, samples, unsigned)
-    whole = rounded(model, samples, chosen, scale)
+    whole = rounded(model, samples, chosen, scale, progress)
     if rest == "fp16":  # Q/DQ of 16-bit values came with opset 19
         model = version_converter.convert_version(to_fp16(model), 19)
     return quantize(model, scale, chosen, whole)

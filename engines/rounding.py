@@ -8,7 +8,7 @@ error of plain rounding, and costs an engine nothing. Left out: transposed and g
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,18 +43,25 @@ def nearest(weight: np.ndarray, step: np.ndarray) -> np.ndarray:
 
 
 def rounded(
-    model: onnx.ModelProto, samples: Sequence[Feeds], names: Collection[str], scale: Mapping[str, Scale]
+    model: onnx.ModelProto,
+    samples: Sequence[Feeds],
+    names: Collection[str],
+    scale: Mapping[str, Scale],
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, np.ndarray]:
     """Return int8 weights (C_out, C_in, k, k) of the Conv nodes `names`, by the names of the weights.
 
     `samples` are feeds of the graph, which is in float; `scale` is how each of its activations will be quantised.
+    `progress` is called with what is going on, how many of its steps are done, and how many there are.
     """
     weights = {w.name: w for w in model.graph.initializer}
     nodes = [n for n in model.graph.node if n.name in names and n.op_type == "Conv" and _of(n, "group", 1) == 1]
     run = Runner(with_outputs(model, list(dict.fromkeys(n.input[0] for n in nodes))))
     rng = np.random.default_rng(0)
     products: dict[str, Any] = dict.fromkeys((n.name for n in nodes), 0.0)
-    for feeds in samples:
+    for number, feeds in enumerate(samples):
+        if progress:
+            progress("samples for rounding", number, len(samples))
         values = feeds | run(feeds)
         for node in nodes:
             seen = _columns(scale[node.input[0]].applied(values[node.input[0]]), node, weights[node.input[1]].dims[2:])
@@ -63,7 +70,9 @@ def rounded(
                 seen = seen[rng.choice(len(seen), count, replace=False)]
             products[node.name] = products[node.name] + (seen.T @ seen).astype(np.float64)
     found = {}
-    for node in nodes:
+    for number, node in enumerate(nodes):
+        if progress:
+            progress("weights rounded", number, len(nodes))
         weight = numpy_helper.to_array(weights[node.input[1]])
         flat, step = weight.reshape(len(weight), -1), steps(weight, 0).ravel()
         found[node.input[1]] = gptq(flat, step, products[node.name]).reshape(weight.shape)

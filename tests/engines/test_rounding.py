@@ -103,7 +103,9 @@ def test_a_quantised_graph_is_nearer_to_the_float_one():
     model, samples = graph(), pictures(12)
     names = ["plain", "transposed", "grouped"]
     scale = scales(model, samples[:8])
-    whole = rounded(model, samples[:8], names, scale)
+    told = []
+    whole = rounded(model, samples[:8], names, scale, lambda *step: told.append(step))
+    assert told == [("samples for rounding", i, 8) for i in range(8)] + [("weights rounded", 0, 1)]
     assert list(whole) == ["w"] and whole["w"].shape == (6, 4, 2, 3) and whole["w"].dtype == np.int8
     fine = {"x": Scale(scale["x"].step / 64, np.int32)}  # what the weights alone cost
 
