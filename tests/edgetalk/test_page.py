@@ -337,7 +337,8 @@ def test_wrong_arguments_are_one_line(engine, capsys, arguments, message):
 def command(engine, *options):
     """`edgetalk live` as a process, and the address that it tells."""
     run = [sys.executable, "-m", "edgetalk.cli", "live", str(engine), "--port", "0", *options]
-    with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731, a background job ignores it
+    with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed) as process:
         try:
             yield process, process.stdout.readline().split()[0]
         finally:
@@ -351,8 +352,10 @@ def test_a_signal_ends_it_while_a_page_is_open(engine, number, status):
             await socket.receive_json()
             await receive(socket, 2)
             process.send_signal(number)
-            while (came := await socket.receive(timeout=20)).type == aiohttp.WSMsgType.BINARY:
-                pass
+            for _ in range(500):  # 20 seconds of pictures
+                came = await socket.receive(timeout=20)
+                if came.type != aiohttp.WSMsgType.BINARY:
+                    break
             return came
 
     with command(engine) as (process, url):
