@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgetalk.engines import rounding
 from edgetalk.engines.onnx_file import Runner
 from edgetalk.engines.precision import Scale, quantize, scales
-from edgetalk.engines.rounding import DAMPING, _columns, gptq, nearest, rounded, steps
+from edgetalk.engines.rounding import DAMPING, columns, gptq, nearest, rounded, steps
 
 
 def alike(count: int, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -95,8 +95,12 @@ def test_columns_are_what_the_convolution_sums(attributes):
     model, (feeds,) = graph(**attributes), pictures(1)
     weight = numpy_helper.to_array(model.graph.initializer[0])
     want = Runner(model)(feeds)["a"]
-    got = _columns(feeds["x"], model.graph.node[0], weight.shape[2:]) @ weight.reshape(6, -1).T
-    np.testing.assert_allclose(got, want.transpose(0, 2, 3, 1).reshape(-1, 6), atol=1e-5)
+    want, rng = want.transpose(0, 2, 3, 1).reshape(-1, 6), np.random.default_rng(0)
+    got = columns(feeds["x"], model.graph.node[0], weight.shape[2:], len(want), rng) @ weight.reshape(6, -1).T
+    np.testing.assert_allclose(got, want, atol=1e-5)
+    some = columns(feeds["x"], model.graph.node[0], weight.shape[2:], 20, rng) @ weight.reshape(6, -1).T
+    found = [np.flatnonzero(np.abs(want - row).max(1) < 1e-4) for row in some]
+    assert all(len(places) for places in found) and len({places[0] for places in found}) == 20
 
 
 def test_a_quantised_graph_is_nearer_to_the_float_one():
