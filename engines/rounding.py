@@ -3,7 +3,8 @@
 GPTQ (Frantar et al., GPTQ: accurate post-training quantization for generative pre-trained transformers, ICLR 2023,
 Algorithm 1): weights are rounded one input after the other, and what the output is wrong by is given to the inputs that
 are still to be rounded, by how alike they are on the samples. At 8 bits that leaves a twentieth to a half of the
-squared error of plain rounding, and costs an engine nothing. Left out: transposed and grouped convolutions.
+squared error of plain rounding, and costs an engine nothing. Left out, and rounded plainly: transposed and grouped
+convolutions, and layers of more than LARGEST inputs.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ PLACES, MOST = 8, 16384
 """Places of the maps that are looked at: as many times the weights of an output, and the most of any."""
 BLOCK = 128
 """Inputs after which the losses of all of them are handed on: many small updates would only move memory."""
+LARGEST, MEMORY = 8192, 1 << 30
+"""Inputs of a layer that is rounded so, which takes a minute, and bytes of the products that are held at a time."""
 DAMPING = 0.01
 """Of the mean square of an input, added to all: inputs that the samples never moved keep their weights."""
 
@@ -55,7 +58,44 @@ def rounded(
     `progress` is called with what is going on, how many of its steps are done, and how many there are.
     """
     weights = {w.name: w for w in model.graph.initializer}
-    nodes = [n for n in model.graph.node if n.name in names and n.op_type == "Conv" and _of(n, "group", 1) == 1]
+    wanted = [n for n in model.graph.node if n.name in names and n.op_type == "Conv" and _of(n, "group", 1) == 1]
+    inputs = {n.name: int(np.prod(weights[n.input[1]].dims[1:])) for n in wanted}
+    nodes = [n for n in wanted if inputs[n.name] <= LARGEST]
+    found: dict[str, np.ndarray] = {}
+    for part in _parts(nodes, inputs):
+        products = _products(model, samples, part, scale, progress)
+        for node in part:
+            if progress:
+                progress("weights rounded", len(found), len(nodes))
+            weight = numpy_helper.to_array(weights[node.input[1]])
+            flat, step = weight.reshape(len(weight), -1), steps(weight, 0).ravel()
+            found[node.input[1]] = gptq(flat, step, products.pop(node.name)).reshape(weight.shape)
+    return found
+
+
+def _parts(nodes: Sequence[onnx.NodeProto], inputs: Mapping[str, int]) -> list[list[onnx.NodeProto]]:
+    """Return the nodes in groups whose products fit into MEMORY, one at least in each."""
+    parts: list[list[onnx.NodeProto]] = []
+    room = 0
+    for node in nodes:
+        size = 8 * inputs[node.name] ** 2
+        if size > room:
+            parts.append([])
+            room = MEMORY
+        parts[-1].append(node)
+        room -= size
+    return parts
+
+
+def _products(
+    model: onnx.ModelProto,
+    samples: Sequence[Feeds],
+    nodes: Sequence[onnx.NodeProto],
+    scale: Mapping[str, Scale],
+    progress: Callable[[str, int, int], None] | None,
+) -> dict[str, np.ndarray]:
+    """Return by the names of nodes the sums over samples of the products of every two inputs, (K, K)."""
+    shapes = {w.name: w.dims for w in model.graph.initializer}
     run = Runner(with_outputs(model, list(dict.fromkeys(n.input[0] for n in nodes))))
     rng = np.random.default_rng(0)
     products: dict[str, Any] = dict.fromkeys((n.name for n in nodes), 0.0)
@@ -65,18 +105,11 @@ def rounded(
         values = feeds | run(feeds)
         for node in nodes:
             data = scale[node.input[0]].applied(values[node.input[0]])
-            _, inputs, high, wide = weights[node.input[1]].dims
-            count = -(-min(MOST, PLACES * inputs * high * wide) // len(samples))
+            _, channels, high, wide = shapes[node.input[1]]
+            count = -(-min(MOST, PLACES * channels * high * wide) // len(samples))
             seen = columns(data, node, (high, wide), count, rng)
             products[node.name] = products[node.name] + (seen.T @ seen).astype(np.float64)
-    found = {}
-    for number, node in enumerate(nodes):
-        if progress:
-            progress("weights rounded", number, len(nodes))
-        weight = numpy_helper.to_array(weights[node.input[1]])
-        flat, step = weight.reshape(len(weight), -1), steps(weight, 0).ravel()
-        found[node.input[1]] = gptq(flat, step, products[node.name]).reshape(weight.shape)
-    return found
+    return products
 
 
 def gptq(weight: np.ndarray, step: np.ndarray, products: np.ndarray) -> np.ndarray:

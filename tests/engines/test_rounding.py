@@ -110,6 +110,7 @@ def test_a_quantised_graph_is_nearer_to_the_float_one():
     told = []
     whole = rounded(model, samples[:8], names, scale, lambda *step: told.append(step))
     assert told == [("samples for rounding", i, 8) for i in range(8)] + [("weights rounded", 0, 1)]
+    assert not rounding.rounded(model, samples[:1], [], scale)
     assert list(whole) == ["w"] and whole["w"].shape == (6, 4, 2, 3) and whole["w"].dtype == np.int8
     fine = {"x": Scale(scale["x"].step / 64, np.int32)}  # what the weights alone cost
 
@@ -127,3 +128,32 @@ def test_a_quantised_graph_is_nearer_to_the_float_one():
 
     assert error(whole) < 0.5 * error({})
     np.testing.assert_allclose(fine["x"].applied(samples[0]["x"]), samples[0]["x"], atol=scale["x"].step / 64)
+
+
+def chain(count: int) -> onnx.ModelProto:
+    """Convolutions of 36 inputs one behind the other."""
+    rng = np.random.default_rng(5)
+    weights = [
+        numpy_helper.from_array(rng.normal(size=(4, 4, 3, 3)).astype(np.float32) / 6, f"w{i}") for i in range(count)
+    ]
+    nodes = [helper.make_node("Conv", [f"x{i}", f"w{i}"], [f"x{i + 1}"], f"c{i}", pads=[1] * 4) for i in range(count)]
+    ends = [helper.make_tensor_value_info(f"x{i}", TensorProto.FLOAT, [1, 4, 12, 14]) for i in (0, count)]
+    made = helper.make_graph(nodes, "g", ends[:1], ends[1:], weights)
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+def test_little_memory_gives_the_same_in_parts_and_large_layers_are_left_out(monkeypatch):
+    model, names = chain(5), [f"c{i}" for i in range(5)]
+    samples = [{"x0": feeds["x"]} for feeds in pictures(2)]
+    scale = scales(model, samples)
+    monkeypatch.setattr(rounding, "PLACES", 1000)  # all of them, so that none is drawn by chance
+    told: list[tuple[str, int, int]] = []
+    whole = rounded(model, samples, names, scale, lambda *step: told.append(step))
+    assert list(whole) == [f"w{i}" for i in range(5)] and len(told) == 2 + 5
+    monkeypatch.setattr(rounding, "MEMORY", 2 * 8 * 36**2 + 1)
+    told.clear()
+    again = rounded(model, samples, names, scale, lambda *step: told.append(step))
+    assert [step for step in told if step[0] == "weights rounded"] == [("weights rounded", i, 5) for i in range(5)]
+    assert len(told) == 3 * 2 + 5 and all(np.array_equal(whole[name], again[name]) for name in whole)
+    monkeypatch.setattr(rounding, "LARGEST", 35)
+    assert rounded(model, samples, names, scale) == {}
