@@ -124,8 +124,8 @@ def test_int8_source_and_step_pass_the_gate_as_one(exported, int8, wanted):
 
 
 def test_a_damaged_source_fails_the_gate_of_the_step(exported, tmp_path, monkeypatch):
-    def damaged(model, *arguments):
-        typed = real(model, *arguments)
+    def damaged(model, *arguments, **options):
+        typed = real(model, *arguments, **options)
         if "target" in {i.name for i in model.graph.input}:
             weight = next(w for w in typed.graph.initializer if w.name.endswith("share.weight"))
             weight.raw_data = bytes(len(weight.raw_data))
