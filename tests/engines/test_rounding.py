@@ -112,7 +112,6 @@ def test_a_quantised_graph_is_nearer_to_the_float_one():
     assert told == [("samples for rounding", i, 8) for i in range(8)] + [("weights rounded", 0, 1)]
     assert not rounding.rounded(model, samples[:1], [], scale)
     assert list(whole) == ["w"] and whole["w"].shape == (6, 4, 2, 3) and whole["w"].dtype == np.int8
-    fine = {"x": Scale(scale["x"].step / 64, np.int32)}  # what the weights alone cost
 
     def error(given):
         quantised, total = quantize(model, scale, ["plain"], given), 0.0
@@ -127,7 +126,15 @@ def test_a_quantised_graph_is_nearer_to_the_float_one():
         return total
 
     assert error(whole) < 0.5 * error({})
-    np.testing.assert_allclose(fine["x"].applied(samples[0]["x"]), samples[0]["x"], atol=scale["x"].step / 64)
+
+
+def test_a_scale_leaves_of_an_activation_what_lies_on_its_steps_within_its_range():
+    values = np.array([-9.0, -0.26, -0.24, 0.0, 0.76, 200.0], np.float32)
+    assert Scale(0.5, np.int8).applied(values).tolist() == [-9.0, -0.5, 0.0, 0.0, 1.0, 63.5]
+    assert Scale(0.5, np.uint8).applied(values).tolist() == [0.0, 0.0, 0.0, 0.0, 1.0, 127.5]
+    (feeds,) = pictures(1)
+    fine = Scale(1e-4, np.int32)
+    np.testing.assert_allclose(fine.applied(feeds["x"]), feeds["x"], atol=1e-4)
 
 
 def chain(count: int) -> onnx.ModelProto:
