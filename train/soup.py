@@ -15,12 +15,13 @@ from edgetalk.errors import ModelError
 
 from . import program
 from .networks import store
+from .terms import joined
 
 FAMILY = "wavsyncswap"
 
 
 def mix(first: Path, second: Path, out: Path) -> None:
-    """Write the mean of two checkpoints' weights; the record is that of the one that saw more pictures.
+    """Write the mean of two checkpoints' weights; the record is of the one that saw more pictures, terms are of both.
 
     Raises ModelError where they are arranged differently, FileNotFoundError where one is missing.
     """
@@ -35,6 +36,8 @@ def mix(first: Path, second: Path, out: Path) -> None:
             weights[name].lerp_(tensor, 0.5)
     record = max(told, heard, key=lambda each: each["images"])
     config = record.pop("config")
+    if terms := joined(each.get("terms", {}) for each in (told, heard)):
+        record["terms"] = terms
     mean_of = [each["images"] for each in (told, heard)]
     store.save(out, FAMILY, one, config, **record, mean_of=mean_of)
 

@@ -10,11 +10,11 @@ from edgetalk.train import soup
 from edgetalk.train.networks import store, wavsyncswap
 
 
-def generator(path, seed, images, width=0.125):
+def generator(path, seed, images, width=0.125, **record):
     torch.manual_seed(seed)
     config = wavsyncswap.Config(width=width)
     network = wavsyncswap.WavSyncSwap(config)
-    store.save(path, "wavsyncswap", network, config, images=images, clips=3)
+    store.save(path, "wavsyncswap", network, config, images=images, clips=3, **record)
     return store.load(path, "wavsyncswap")[0].state_dict()
 
 
@@ -26,6 +26,20 @@ def test_every_weight_is_the_mean_and_the_record_that_of_more_pictures(tmp_path)
         wanted = (one[name] + other[name]) / 2 if tensor.is_floating_point() else one[name]
         assert torch.allclose(tensor, wanted, atol=2e-3), name
     assert (record["images"], record["clips"], sorted(record["mean_of"])) == (30, 3, [10, 30])
+
+
+def test_the_mean_keeps_what_the_people_of_both_agreed_to(tmp_path):
+    """Of two runs that went on from one, the shorter one on films."""
+    ada = {"consent": "ada", "licence": "CC BY-NC 4.0", "use": "non-commercial"}
+    dan = {"consent": "dan", "licence": "", "use": "any"}
+    both = {"consent": "ada; dan", "licence": "CC BY-NC 4.0", "use": "non-commercial"}
+    generator(tmp_path / "ada", 1, 10, terms=ada), generator(tmp_path / "dan", 2, 30, terms=dan)
+    generator(tmp_path / "drawn", 3, 20)
+    for one, other, wanted in (("ada", "drawn", ada), ("drawn", "ada", ada), ("ada", "dan", both)):
+        soup.mix(tmp_path / one, tmp_path / other, tmp_path / "c")
+        assert store.load(tmp_path / "c", "wavsyncswap")[1]["terms"] == wanted
+    soup.mix(tmp_path / "drawn", tmp_path / "drawn", tmp_path / "c")
+    assert "terms" not in store.load(tmp_path / "c", "wavsyncswap")[1]
 
 
 def test_other_arrangements_are_refused(tmp_path):
