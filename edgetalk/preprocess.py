@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+import re
 import zlib
 from collections.abc import Iterator
 from fractions import Fraction
@@ -36,6 +37,9 @@ HINTS = {
     "blink": "it is the subject's left and right eye, 0 open to 1 closed",
 }
 NAMES = {"pose": ("yaw", "pitch", "roll"), "blink": ("left", "right")}
+
+# Where a segment of a JPEG begins, or its end; the others stand among the bits of a picture.
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
 
 
 def check_array(name: str, value: ArrayLike, shape: tuple[int, ...]) -> Array:
@@ -209,7 +213,7 @@ def read_picture(picture: str | os.PathLike[str] | Picture) -> Picture:
 def _is_whole(data: bytes) -> bool:
     """False for what is cut short, of which libpng would tell stderr and libjpeg would show the upper half."""
     if data.startswith(b"\xff\xd8"):
-        return data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")  # the end of the picture after its last scan
+        return _is_whole_jpeg(data)
     if not data.startswith(b"\x89PNG\r\n\x1a\n"):
         return bool(data)
     at = 8
@@ -221,6 +225,16 @@ def _is_whole(data: bytes) -> bool:
         if body[:4] == b"IEND":
             return True
         at = end + 4
+    return False
+
+
+def _is_whole_jpeg(data: bytes) -> bool:
+    """Whether a JPEG's end is there; behind it anything may lie, such as the film of a phone's moving picture."""
+    at = 2
+    while found := _MARKER.search(data, at):
+        if found[0] == b"\xff\xd9":
+            return True
+        at = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")  # past a thumbnail with its end
     return False
 
 

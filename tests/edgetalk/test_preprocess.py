@@ -227,6 +227,19 @@ def test_files_that_are_no_picture_are_refused(tmp_path, capfd, suffix, damage):
     assert capfd.readouterr().err == ""  # nothing beside the one line of the error
 
 
+def test_what_follows_a_picture_does_not_spoil_it(tmp_path):
+    """Phones put a short film behind a JPEG, whose bytes may be those of the start of a scan, FF DA."""
+    picture = np.random.default_rng(0).integers(0, 256, (80, 96, 3), np.uint8)
+    small, whole = (cv2.imencode(".jpg", each)[1].tobytes() for each in (picture[:16, :16], picture))
+    thumbnail = b"\xff\xe1" + (len(small) + 2).to_bytes(2, "big") + small  # a JPEG in a segment of its own
+    data = whole[:2] + thumbnail + whole[2:]
+    (tmp_path / "face.jpg").write_bytes(data + b"ftypmp42" + b"\xff\xda" * 3)
+    assert read_picture(tmp_path / "face.jpg").shape == (80, 96, 3)
+    (tmp_path / "face.jpg").write_bytes(data[:-100])  # the thumbnail's end is not the picture's
+    with pytest.raises(InputError, match="no whole picture"):
+        read_picture(tmp_path / "face.jpg")
+
+
 def test_arrays_that_are_no_picture_are_refused():
     with pytest.raises(InputError, match=r"picture: got float32 \(64, 64, 3\), expected uint8 \(H, W, 3\)"):
         read_picture(np.zeros((64, 64, 3), np.float32))
