@@ -227,8 +227,9 @@ class SwapRecipe:
         self.weight = mouth_weight(SIZE, config.mouth).to(device)
         self.clock = torch.zeros(2, dtype=torch.float64)  # seconds trained so far, images seen
         self.started: float | None = None
-        self.expert = self._expert("sync", "syncnet")
-        self.judge = self._expert("identity", "arcface")
+        self.terms = joined([data.terms, self.before.get("terms", {})])
+        self.sync_expert = self._expert("sync", "syncnet")
+        self.identity_expert = self._expert("identity", "arcface")
         try:  # below its floor it still tells the generator who is wanted, but gives no loss
             extractor, record = store.load(experts / "identity-a.safetensors", "arcface")
         except FileNotFoundError:
@@ -237,7 +238,7 @@ class SwapRecipe:
                 "train it with: python -m edgetalk.train.experts identity"
             ) from None
         self.extractor = extractor.to(device, memory_format=torch.channels_last).requires_grad_(False)
-        self.terms = joined(told.get("terms", {}) for told in ({"terms": data.terms}, self.before, record))
+        self.terms = joined([self.terms, record.get("terms", {})])
         self.looked = time.monotonic()
         self.vectors = torch.empty(0)
         self._look()
@@ -260,7 +261,10 @@ class SwapRecipe:
         return Made(frames, heard, painted[:, 3:], face[-1]) if network.config.matte else Made(frames, heard)
 
     def _expert(self, kind: str, family: str) -> Any:
-        """Return the frozen expert to train against, or None where it is missing or below its held-out floor."""
+        """Return the frozen expert to train against, or None where it is missing or below its held-out floor.
+
+        What the people agreed to whom it has learnt from goes into the run's terms.
+        """
         path = self.experts / f"{kind}-a.safetensors"
         if not path.exists():
             return None
@@ -268,6 +272,7 @@ class SwapRecipe:
         if not good_enough(kind, record["scores"]):
             print(f"{path}: held-out {record['scores']}, below the floor: not trained against", flush=True)
             return None
+        self.terms = joined([self.terms, record.get("terms", {})])
         if self.compiled:
             network.compile(dynamic=False)
         return network.to(self.data.device, memory_format=torch.channels_last).requires_grad_(False)
@@ -384,7 +389,7 @@ class SwapRecipe:
             if self.data.refresh():
                 self._look()
             self.looked = time.monotonic()
-            self.expert = self.expert or self._expert("sync", "syncnet")
+            self.sync_expert = self.sync_expert or self._expert("sync", "syncnet")
 
     def _set_rates(self, number: int, progress: float) -> None:
         """Let both learning rates rise over 100 steps, and fall linearly over the second half."""
@@ -434,15 +439,15 @@ class SwapRecipe:
     def _consult(self, frames: Tensor, batch: Batch, expertise: float, losses: dict[str, Tensor]) -> None:
         """Add L_Id and L_Sync, of the experts that there are and in play, to `losses`."""
         config, device = self.settings, self.data.device
-        if expertise and config.identity and self.judge is not None:
-            face = aligned(frames, self.judge.config.size, jitter=1.0)
+        if expertise and config.identity and self.identity_expert is not None:
+            face = aligned(frames, self.identity_expert.config.size, jitter=1.0)
             with autocast(device):
-                vectors = self.judge(face.contiguous(memory_format=torch.channels_last))
+                vectors = self.identity_expert(face.contiguous(memory_format=torch.channels_last))
             losses["L_Id"] = identity_loss(vectors, batch.identity)
-        if expertise and config.sync and self.expert is not None and len(batch.sync):
+        if expertise and config.sync and self.sync_expert is not None and len(batch.sync):
             spoken = frames[config.singles :].unflatten(0, (-1, syncnet.FRAMES))
             with autocast(device):
-                probability = self.expert(spoken, batch.sync)
+                probability = self.sync_expert(spoken, batch.sync)
             losses["L_Sync"] = sync_loss(probability, config.log_sync)
 
     def _end(self, number: int, progress: float, pictures: int) -> int:

@@ -577,15 +577,21 @@ def test_several_processes_are_refused(swaps, monkeypatch):
         tiny(swaps, "default")
 
 
-def test_experts_below_their_floor_give_no_loss(swaps, tmp_path):
+def test_experts_below_their_floor_give_no_loss_and_nothing_is_learnt_from_whom_they_saw(swaps, tmp_path):
     import shutil
 
     for path in swaps.iterdir():
         shutil.copy(path, tmp_path)
     network, _ = store.load(swaps / "sync-a.safetensors", "syncnet")
+    terms = {"consent": "ada", "licence": "CC BY-NC 4.0", "use": "non-commercial"}
     weak = {"window_accuracy": 0.79, "offset_within_1": 1.0}
-    store.save(tmp_path / "sync-a.safetensors", "syncnet", network, {"width": 0.125}, scores=weak)
-    assert "L_Sync" not in tiny(tmp_path, "default", singles=2).step(0)
+    record = {"scores": weak, "terms": terms}
+    store.save(tmp_path / "sync-a.safetensors", "syncnet", network, {"width": 0.125}, **record)
+    recipe = tiny(tmp_path, "default", singles=2)
+    assert "L_Sync" not in recipe.step(0) and recipe.terms == {}
+    weak["window_accuracy"] = 0.8
+    store.save(tmp_path / "sync-a.safetensors", "syncnet", network, {"width": 0.125}, **record)
+    assert tiny(tmp_path, "default", singles=2).terms == terms  # of whom it is trained against
     (tmp_path / "identity-a.safetensors").unlink()
     with pytest.raises(InputError, match="identity-a"):
         tiny(tmp_path, "default", singles=2)
