@@ -7,11 +7,13 @@ video without speech is refused: empty, cut short, not a number, not sound. Micr
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,9 @@ from .clock import SAMPLE_RATE
 from .errors import InputError
 from .files import plain
 from .preprocess import MAX_PEAK, check_pcm
+
+if TYPE_CHECKING:
+    import av
 
 Array = NDArray[np.float32]
 
@@ -59,12 +64,10 @@ def read(path: str | os.PathLike[str]) -> Array:
     def mixed(mix: _Mix) -> tuple[Array, int]:
         return (None if mpeg else _with_soundfile(path, mix)) or _with_av(path, mix)
 
-    mix = _Mix()
+    mix = _Mix({})
     mono, rate = mixed(mix)
-    if mix.cancelled():
-        mix = _Mix(mix.loudest)
-        mono, rate = mixed(mix)
-    mono = mono * np.float32(mix.gain)
+    if alone := mix.cancelled():
+        mono, rate = mixed(_Mix(alone))
     if not len(mono):
         raise InputError(f"{path} is empty: its header is followed by no samples")
     if rate < MIN_RATE:
@@ -100,36 +103,43 @@ def of(audio: str | os.PathLike[str] | Array) -> Array:
 
 
 class _Mix:
-    """One channel of several: their average, or the one that is named. Remembers how loud all were."""
+    """Blocks of sound added up to one channel; where a broadcast changes their number, each number by itself."""
 
-    def __init__(self, channel: int | None = None) -> None:
-        self._channel = channel
-        self._each: NDArray[np.float64] = np.zeros(1)
-        self._average = 0.0
+    def __init__(self, alone: dict[int, int]) -> None:
+        """`alone` names the one channel that is taken, by how many there are."""
+        self._alone = alone
+        self._blocks: list[tuple[int, Array]] = []  # how many channels there were, and what is taken of them
+        self._each: dict[int, NDArray[np.float64]] = {}  # energy of each channel, by how many there are
+        self._average: dict[int, float] = {}  # energy of their average
 
-    def __call__(self, block: NDArray[Any]) -> Array:
-        """Return one channel of a block, float32 (N, C)."""
-        average = block.mean(1)
-        self._each = self._each + np.square(block, dtype=np.float64).sum(0)
-        self._average += float(np.square(average, dtype=np.float64).sum())
-        return average if self._channel is None else np.ascontiguousarray(block[:, self._channel])
+    def add(self, block: NDArray[Any]) -> None:
+        """Take the next block, float32 (N, C)."""
+        count, average = block.shape[1], block.mean(1)
+        self._each[count] = self._each.get(count, 0.0) + np.square(block, dtype=np.float64).sum(0)
+        self._average[count] = self._average.get(count, 0.0) + float(np.square(average, dtype=np.float64).sum())
+        taken = block[:, self._alone[count]] if count in self._alone else average
+        self._blocks.append((count, np.ascontiguousarray(taken)))
 
-    def cancelled(self) -> bool:
-        """Whether averaging what came so far left next to nothing of it."""
-        return self._average < CANCELLED * float(self._each.sum()) / len(self._each) ** 2
+    def cancelled(self) -> dict[int, int]:
+        """Return the loudest channel, by how many there are, where averaging them left next to nothing."""
+        return {
+            count: int(each.argmax())
+            for count, each in self._each.items()
+            if self._average[count] < CANCELLED * float(each.sum()) / count**2
+        }
 
-    @property
-    def gain(self) -> float:
+    def mono(self) -> Array:
+        """Return the whole sound, (N,)."""
+        gains = {count: np.float32(self._gain(count)) for count in self._each}
+        return np.concatenate([np.empty(0, np.float32), *(gains[count] * block for count, block in self._blocks)])
+
+    def _gain(self, count: int) -> float:
         """What the average is short of the sum, divided by as many channels as sound."""
-        whole = float(self._each.sum())
-        if self._channel is not None or not 0 < whole < math.inf:
+        each = self._each[count]
+        whole = float(each.sum())
+        if count in self._alone or not 0 < whole < math.inf:
             return 1.0
-        return len(self._each) * float(self._each.max()) / whole
-
-    @property
-    def loudest(self) -> int:
-        """Number of that channel."""
-        return int(self._each.argmax())
+        return count * float(each.max()) / whole
 
 
 def _with_soundfile(path: Path, mix: _Mix) -> tuple[Array, int] | None:
@@ -148,13 +158,12 @@ def _with_soundfile(path: Path, mix: _Mix) -> tuple[Array, int] | None:
         for promised, held in _SHORT.findall(file.extra_info):
             if int(held) < int(promised) < _OPEN_END:
                 raise _truncated(path)
-        blocks = []
         try:
             while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
-                blocks.append(mix(block))
+                mix.add(block)
         except soundfile.LibsndfileError:
             raise _truncated(path) from None
-        mono = np.concatenate(blocks) if blocks else np.empty(0, np.float32)
+        mono = mix.mono()
         if len(mono) < file.frames:
             raise _truncated(path)
         return mono, int(file.samplerate)
@@ -168,11 +177,10 @@ def _with_av(path: Path, mix: _Mix) -> tuple[Array, int]:
             if not container.streams.audio:
                 raise InputError(f"{path} has no sound; expected a sound file or a film with a sound track")
             stream = container.streams.audio[0]
-            floats = av.AudioResampler(format="fltp")  # the sample type alone: rate and channels stay
-            blocks = [
-                mix(block.to_ndarray().T) for frame in container.decode(stream) for block in floats.resample(frame)
-            ]
             rate = int(stream.rate)
+            for block in _floats(container.decode(stream)):
+                mix.add(block.to_ndarray().T)
+                rate = block.sample_rate
             promised = 0.0
             if _tells_length(path, container.format.name):
                 if stream.duration is not None and stream.time_base is not None:
@@ -181,10 +189,25 @@ def _with_av(path: Path, mix: _Mix) -> tuple[Array, int]:
                     promised = container.duration / av.time_base
     except av.FFmpegError as error:
         raise InputError(f"{path} is no sound that FFmpeg can read ({error.strerror}), or it is damaged") from None
-    mono = np.concatenate(blocks) if blocks else np.empty(0, np.float32)
+    mono = mix.mono()
     if len(mono) / rate < promised - SLACK:
         raise _truncated(path)
     return mono[: round(promised * rate)] if promised else mono, rate  # less what fills the last packet
+
+
+def _floats(frames: Iterable[av.AudioFrame]) -> Iterator[av.AudioFrame]:
+    """Yield sound as floats at the rate of its beginning, in the channels that it has: broadcasts change both."""
+    import av
+
+    def kind(frame: av.AudioFrame) -> tuple[int, str, str]:
+        return frame.sample_rate, frame.format.name, frame.layout.name
+
+    rate = 0
+    for (own, *_), stretch in itertools.groupby(frames, kind):
+        rate = rate or own
+        resampler = av.AudioResampler("fltp", rate=rate)
+        for frame in itertools.chain(stretch, [None]):  # None: what it holds back
+            yield from resampler.resample(frame)
 
 
 def _tells_length(path: Path, kind: str) -> bool:

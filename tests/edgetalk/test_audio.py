@@ -92,6 +92,37 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
         audio.read(tmp_path / "a.wav")
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [("stereo", 48000), ("5.1", 48000)],
+        [("5.1", 48000), ("stereo", 32000), ("mono", 48000)],
+        [("mono", 32000), ("stereo", 48000)],
+    ],
+)
+def test_a_broadcast_changes_its_channels_and_its_rate(tmp_path, parts):
+    """Speech in the middle of six, or alike in two: as loud and as high throughout."""
+    import av
+
+    for layout, rate in parts:
+        silent = {"mono": [1], "stereo": [1, 1], "5.1": [0, 0, 1, 0, 0, 0]}[layout]
+        with av.open(str(tmp_path / "part.ts"), "w", format="mpegts") as output:
+            sound = output.add_stream("ac3", rate=rate, layout=layout, bit_rate=448_000)
+            samples = np.outer(silent, tone(rate)).astype(np.float32)
+            block = av.AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
+            block.sample_rate = rate
+            output.mux([*sound.encode(block), *sound.encode(None)])
+        with (tmp_path / "a.ts").open("ab") as whole:
+            whole.write((tmp_path / "part.ts").read_bytes())
+    pcm = audio.read(tmp_path / "a.ts")
+    assert abs(len(pcm) / 16000 - len(parts)) < 0.1 * len(parts)
+    hann = np.hanning(8000)
+    for second in range(len(parts)):
+        heard = np.abs(np.fft.rfft(pcm[16000 * second + 4000 :][:8000] * hann))
+        assert np.argmax(heard) == 440 / 2  # a bin is 2 Hz
+        np.testing.assert_allclose(heard.max(), 0.3 * hann.sum() / 2, rtol=0.05)
+
+
 @pytest.mark.parametrize("name", ["a.wav", "a.mka"])
 def test_channels_are_added_up_to_the_level_of_the_loudest(tmp_path, name):
     """Alike, of different sound, of one alone, and silence; a film's six with speech in the middle and music beside."""
