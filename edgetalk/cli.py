@@ -127,6 +127,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     name, *arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name need not be of the terminal's letters
         sys.stdout.reconfigure(errors="backslashreplace")
+    if sys.stderr is None:  # closed by who started us, or never there, as of programs without a console
+        sys.stderr = open(os.devnull, "w")
     return signals.status(f"edgetalk {name}", lambda: _done(name, arguments))
 
 

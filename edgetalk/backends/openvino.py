@@ -8,6 +8,7 @@ the same file that ask for the same share the compiled network; each has its own
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import sys
@@ -53,6 +54,9 @@ def preflight(path: Path) -> list[str]:
 class Network:
     """A network compiled for one device, shared by the backends of a file."""
 
+    forked = False
+    """Whether its threads are in the process that this one was forked from."""
+
     def __init__(self, path: Path, device: str, precision: str | None, threads: int | None, streams: int) -> None:
         ov = _package(path)
         core = ov.Core()
@@ -82,6 +86,20 @@ class Network:
 
 _networks: weakref.WeakValueDictionary[tuple[Any, ...], Network] = weakref.WeakValueDictionary()
 _lock = threading.Lock()
+
+
+def _forked() -> None:
+    """Leave alone the networks that a forked process has got: to free one would wait for ever for its threads."""
+    global _lock
+    _lock = threading.Lock()
+    for network in _networks.values():
+        network.forked = True
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(network))  # even as the process ends
+    _networks.clear()
+
+
+if hasattr(os, "register_at_fork"):  # Windows does not fork
+    os.register_at_fork(after_in_child=_forked)
 
 
 def shared_network(path: Path, *wanted: Any) -> Network:
@@ -120,8 +138,11 @@ class OpenVINO:
         return arrays
 
     def run(self, feeds: Arrays) -> Arrays:
-        if self._request is None:
+        request, network = self._request, self._network  # another thread may close it meanwhile
+        if request is None or network is None:
             raise BackendError(f"{self._name} is closed; open it again")
+        if network.forked:
+            raise BackendError(f"{self._name} was opened before this process was forked; open it in each process")
         try:
             for name, value in feeds.items():
                 if value.dtype == np.float16 and value.shape == self._feeds[name].shape and value.flags.c_contiguous:
@@ -131,7 +152,7 @@ class OpenVINO:
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{self._name} takes {self.inputs}, not what was fed: {error}") from error
         try:
-            self._request.infer(share_outputs=True)
+            request.infer(share_outputs=True)
         except RuntimeError as error:
             raise BackendError(f"{self._name} failed while it ran: {_reason(error)}") from error
         return self._results

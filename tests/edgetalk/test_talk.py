@@ -240,6 +240,17 @@ def test_a_forked_worker_that_is_ended_says_nothing():
     assert (run.returncode, run.stdout, run.stderr) == (143, "143\n", "edgetalk work: ended by SIGTERM\n")
 
 
+def test_without_stderr_a_film_is_made_and_errors_are_no_output(engine, wav, tmp_path):
+    def quiet(sound):
+        code = "import sys; sys.stderr = None; from edgetalk import cli; sys.exit(cli.main(sys.argv[1:]))"
+        command = [sys.executable, "-c", code, "talk", engine, "--audio", sound, "-o", tmp_path / "o.mp4"]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    made, refused = quiet(wav), quiet(tmp_path / "none.wav")
+    assert made.returncode == 0 and len(list(video.frames(tmp_path / "o.mp4"))) == 37
+    assert (refused.returncode, refused.stdout) == (1, "")
+
+
 def test_what_a_killed_run_has_left_is_overwritten(engine, wav, tmp_path, edgetalk_cli):
     process = started(tmp_path, engine, signal.SIGINT)
     process.kill()
