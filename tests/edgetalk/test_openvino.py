@@ -63,6 +63,211 @@ def test_what_does_not_fit_the_graph_is_refused(zoo, feeds):
             backend.run(wrong)
 
 
+def _compiled(backend) -> int:
+    return id(backend._network.compiled)
+
+
+def _arithmetic(backend) -> str:
+    return backend._request.get_compiled_model().get_property("INFERENCE_PRECISION_HINT").to_string()
+
+
+@pytest.mark.parametrize("precision, arithmetic", [("f32", "f32"), ("bf16", "bf16"), ("int8", "bf16")])
+def test_precision_follows_the_metadata(zoo, feeds, precision, arithmetic):
+    import openvino
+
+    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        arithmetic = "f32"
+    backend = open_engine(zoo.root / precision / "amnet.xml")
+    assert _arithmetic(backend) == arithmetic
+    assert f", {arithmetic}" in backend.device
+    exact = open_engine(zoo.root / precision / "amnet.xml", precision="f32")
+    assert _arithmetic(exact) == "f32"
+    difference = backend.run(feeds)["frame"].astype(int) - exact.run(feeds)["frame"]
+    assert np.abs(difference).mean() < 1.5
+
+
+def test_a_cpu_without_bf16_runs_in_f32_and_says_so(zoo):
+    """OpenVINO itself is told to use no more than AVX2."""
+    code = (
+        "import sys; from edgetalk.backends import open_engine, preflight;"
+        "b = open_engine(sys.argv[1]); print(b.device);"
+        "print(b._request.get_compiled_model().get_property('INFERENCE_PRECISION_HINT').to_string());"
+        "print(preflight(sys.argv[1])[1])"
+    )
+    environment = {**os.environ, "OV_CPU_MAX_ISA": "AVX2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    command = [sys.executable, "-c", code, str(zoo.root / "int8/amnet.xml")]
+    lines = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert "f32 (this CPU has no bf16)" in lines[0]
+    assert lines[1] == "f32"
+    assert "f32 (this CPU has no bf16)" in lines[2]
+
+
+def test_the_device_is_told_with_the_reason(zoo):
+    assert "chosen because" in open_engine(zoo.root / "f32/amnet.xml").device
+    named = open_engine(zoo.root / "f32/amnet.xml", device="cpu").device
+    assert named.startswith("CPU (") and "chosen" not in named
+
+
+def test_threads_and_precision_are_checked(zoo):
+    backend = open_engine(zoo.root / "f32/amnet.xml", threads=1)
+    assert backend._request.get_compiled_model().get_property("INFERENCE_NUM_THREADS") == 1
+    for wrong in ({"threads": 0}, {"threads": "2"}, {"threads": 1.5}, {"streams": None}, {"device": None}):
+        ((name, value),) = wrong.items()
+        with pytest.raises(InputError, match=f"{name}: got {value!r}, expected"):
+            open_engine(zoo.root / "f32/amnet.xml", **wrong)
+    with pytest.raises(InputError, match="precision: got 'int4', expected one of f32"):
+        open_engine(zoo.root / "f32/amnet.xml", precision="int4")
+
+
+def test_compiled_networks_are_kept_where_the_environment_says(zoo, feeds, tmp_path, monkeypatch):
+    want = open_engine(zoo.root / "f32/amnet.xml").run(feeds)["frame"]
+    monkeypatch.setenv("EDGETALK_CACHE", str(tmp_path))
+    backend = None
+    for _ in range(2):
+        if backend is not None:
+            backend.close()  # or the second would be the first's twin
+        backend = open_engine(zoo.root / "f32/amnet.xml")
+        np.testing.assert_array_equal(backend.run(feeds)["frame"], want)
+        assert backend.metadata
+    assert list(tmp_path.glob("*.blob"))
+    assert backend._request.get_compiled_model().get_property("LOADED_FROM_CACHE")
+
+
+def test_backends_of_a_file_share_the_network_and_nothing_else(zoo, feeds, tmp_path):
+    path = zoo.set("f32", tmp_path / "model")
+    first, second = (open_engine(path, threads=2, streams=2) for _ in range(2))
+    assert _compiled(first) == _compiled(second)
+    assert _compiled(open_engine(path, threads=2)) != _compiled(first)
+    assert _compiled(open_engine(path, threads=2, precision="bf16", streams=2)) != _compiled(first)
+    turned = feeds | {"pose": feeds["pose"] + 0.5}
+    want = {id(f): open_engine(path, threads=1).run(f)["frame"].copy() for f in (feeds, turned)}
+    assert not np.array_equal(want[id(feeds)], want[id(turned)])
+
+    def many(backend, mine):
+        return [np.abs(backend.run(mine)["frame"].astype(int) - want[id(mine)]).max() for _ in range(50)]
+
+    with ThreadPoolExecutor(2) as pool:
+        runs = pool.submit(many, first, feeds), pool.submit(many, second, turned)
+    assert max(runs[0].result() + runs[1].result()) <= 1
+    first.close()
+    assert second.run(feeds) is not None  # who goes leaves the network to the others
+    with pytest.raises(InputError, match="streams: got 0, expected a whole number, at least 1"):
+        open_engine(path, streams=0)
+
+
+def test_a_rebuilt_file_is_another_network(zoo, tmp_path):
+    path = zoo.set("f32", tmp_path / "model")
+    old = open_engine(path)
+    path.write_bytes(path.read_bytes() + b"\n")
+    assert _compiled(open_engine(path)) != _compiled(old)
+
+
+def damage(zoo, folder, what):
+    """Return the path of an engine with this damage."""
+    xml, model = zoo.set("f32", folder), zoo.set("onnx", folder).with_name("amnet.onnx")
+    weights = xml.with_suffix(".bin")
+    text, whole, data = xml.read_bytes(), model.read_bytes(), weights.read_bytes()
+    if what == "xml cut":
+        xml.write_bytes(text[: len(text) // 2])
+    elif what == "xml text":
+        xml.write_text("hello, I am no engine")
+    elif what == "xml other":
+        xml.write_text("<html></html>")
+    elif what == "xml spoilt":
+        xml.write_bytes(text.replace(b'type="Convolution', b'type="Konvolution').replace(b"<layers>", b"<layers"))
+    elif what == "xml empty":
+        xml.write_bytes(b"")
+    elif what == "bin missing":
+        weights.unlink()
+    elif what == "bin cut":
+        weights.write_bytes(data[: len(data) // 2])
+    elif what == "bin empty":
+        weights.write_bytes(b"")
+    elif what == "onnx cut":
+        model.write_bytes(whole[: len(whole) // 2])
+    elif what == "onnx cut at the end":
+        model.write_bytes(whole[:-3])
+    elif what == "onnx text":
+        model.write_text("hello, I am no engine")
+    elif what == "onnx empty":
+        model.write_bytes(b"")
+    elif what == "onnx zeros":
+        model.write_bytes(bytes(1000))
+    return xml if what.startswith(("xml", "bin")) else model
+
+
+DAMAGES = {
+    "xml cut": "amnet.xml is truncated at .* bytes; copy it and amnet.bin again",
+    "xml text": "amnet.xml is no OpenVINO model; build one with: edgetalk build",
+    "xml other": "amnet.xml is no OpenVINO model",
+    "xml spoilt": "amnet.xml cannot be read: .*; copy it and amnet.bin again",
+    "xml empty": "amnet.xml is empty",
+    "bin missing": "amnet.xml has no amnet.bin beside it; copy both",
+    "bin cut": "amnet.xml cannot be read: Incorrect weights in bin file",
+    "bin empty": "amnet.xml cannot be read: Incorrect weights in bin file",
+    "onnx cut": "amnet.onnx is truncated at .* bytes; copy it again",
+    "onnx cut at the end": "amnet.onnx is truncated at .* bytes; copy it again",
+    "onnx text": "amnet.onnx is no ONNX model",
+    "onnx empty": "amnet.onnx is empty",
+    "onnx zeros": "amnet.onnx is no ONNX model",
+}
+
+
+@pytest.mark.parametrize("what", DAMAGES)
+@pytest.mark.parametrize("look", [open_engine, preflight])
+def test_damaged_files_are_refused_in_one_line(zoo, tmp_path, capfd, what, look):
+    engine = damage(zoo, tmp_path, what)
+    with pytest.raises(ModelError, match=DAMAGES[what]) as caught:
+        look(engine)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr().err == ""
+
+
+def test_other_paths_are_refused(zoo, tmp_path):
+    with pytest.raises(
+        ModelError, match="amnet.trt is no engine that edgetalk knows by its suffix; expected one of .xml"
+    ):
+        open_engine(tmp_path / "amnet.trt")
+    with pytest.raises(FileNotFoundError, match="No such engine.*nothing.xml"):
+        open_engine(tmp_path / "nothing.xml")
+    (tmp_path / "folder.xml").mkdir()
+    with pytest.raises(ModelError, match="folder.xml is a folder"):
+        open_engine(tmp_path / "folder.xml")
+
+
+def test_a_named_device_that_is_missing_is_an_error(zoo):
+    import openvino
+
+    missing = next(name for name in ("GPU", "NPU", "FPGA") if name not in openvino.Core().available_devices)
+    with pytest.raises(BackendError, match=f'device "{missing}" is missing: OpenVINO sees .*CPU'):
+        open_engine(zoo.root / "f32/amnet.xml", device=missing)
+
+
+def test_without_the_package_the_pip_line_is_told(zoo, monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)  # what Python does for a package that is not there
+    with pytest.raises(BackendError, match=r'amnet.xml needs OpenVINO .*: pip install "edgetalk\[openvino\]"'):
+        open_engine(zoo.root / "f32/amnet.xml")
+
+
+REPORTS = """
+import sys
+sys.addaudithook(lambda event, _: event in ("os.fork", "socket.getaddrinfo") and print(event))
+from edgetalk.commands import doctor
+from edgetalk.backends import open_engine
+from edgetalk.engines.openvino import version
+doctor._devices(), version(), open_engine(sys.argv[1])"""
+
+
+def test_nobody_is_told_that_openvino_runs(zoo, tmp_path):
+    """Its Python package would tell Google Analytics from a forked process, and keep a number of ours in the home."""
+    quiet = {name: value for name, value in os.environ.items() if name not in ("CI", "GITHUB_ACTIONS", "TF_BUILD")}
+    command = [sys.executable, "-c", REPORTS, zoo.root / "f32/amnet.xml"]
+    environment = quiet | {"HOME": str(tmp_path), "LOCALAPPDATA": str(tmp_path)}
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert (told.returncode, told.stdout, told.stderr) == (0, "", "")
+    assert not {file.name for file in tmp_path.iterdir()} & {"intel", "Intel Corporation"}
+
+
 FORKED = """
 import os, signal, sys
 from edgetalk import BackendError
