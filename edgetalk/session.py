@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import functools
 import os
 import threading
 import warnings
@@ -87,8 +86,7 @@ class Session:
         """How many steps the engine does side by side."""
         self._closed = False
         self._alone = threading.Lock()
-        self._reopen = functools.partial(open_engine, self._path, device=device, threads=threads, streams=streams)
-        self._backend = self._reopen()
+        self._backend = open_engine(self._path, device=device, threads=threads, streams=streams)
         try:
             self._open(avatar, source, use)
         except BaseException:
@@ -402,7 +400,7 @@ class Session:
         self._check_open()
         other = object.__new__(type(self))
         other.__dict__ |= self.__dict__
-        other._backend, other._alone = self._reopen(), threading.Lock()
+        other._backend, other._alone = self._backend.twin(), threading.Lock()
         other.at, other._fed, other.landmarks = 0, False, None
         return other
 

@@ -61,6 +61,9 @@ class Backend(Protocol):
         where inference fails.
         """
 
+    def twin(self) -> Backend:
+        """Return another backend on the same engine, even where its file has gone or is another one by now."""
+
     def close(self) -> None:
         """Free the device; may be called twice. Arrays that run returned stay readable."""
 

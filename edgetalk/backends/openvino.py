@@ -33,7 +33,9 @@ ALIGNMENT = 64  # bytes; the widest vector registers
 
 def open(path: Path, *, device: str, precision: str | None, threads: int | None, streams: int) -> OpenVINO:
     """Open an .xml or .onnx file; see edgetalk.backends.open_engine."""
-    return OpenVINO(path, device=device, precision=precision, threads=threads, streams=streams)
+    if precision is not None and precision not in ARITHMETIC:
+        raise InputError(f"precision: got {precision!r}, expected one of {', '.join(ARITHMETIC)}")
+    return OpenVINO(path.name, shared_network(path, device, precision, threads, streams))
 
 
 def preflight(path: Path) -> list[str]:
@@ -116,16 +118,13 @@ def shared_network(path: Path, *wanted: Any) -> Network:
 class OpenVINO:
     """A request to a compiled network, with its arrays; implements edgetalk.backends.Backend."""
 
-    def __init__(self, path: Path, *, device: str, precision: str | None, threads: int | None, streams: int) -> None:
-        if precision is not None and precision not in ARITHMETIC:
-            raise InputError(f"precision: got {precision!r}, expected one of {', '.join(ARITHMETIC)}")
-        network = shared_network(path, device, precision, threads, streams)
-        self._name = path.name
+    def __init__(self, name: str, network: Network) -> None:
+        self._name = name
         self.metadata, self.device = network.metadata, network.device
         self.inputs, self.outputs = network.inputs, network.outputs
         self._network: Network | None = network
         self._request: Any = network.compiled.create_infer_request()
-        tensor = _package(path).Tensor
+        tensor = package().Tensor
         self._feeds = self._bind(network.compiled.inputs, self.inputs, tensor)
         self._results = self._bind(network.compiled.outputs, self.outputs, tensor)
 
@@ -138,11 +137,8 @@ class OpenVINO:
         return arrays
 
     def run(self, feeds: Arrays) -> Arrays:
-        request, network = self._request, self._network  # another thread may close it meanwhile
-        if request is None or network is None:
-            raise BackendError(f"{self._name} is closed; open it again")
-        if network.forked:
-            raise BackendError(f"{self._name} was opened before this process was forked; open it in each process")
+        request = self._request  # another thread may close it meanwhile
+        self._opened()
         try:
             for name, value in feeds.items():
                 if value.dtype == np.float16 and value.shape == self._feeds[name].shape and value.flags.c_contiguous:
@@ -157,8 +153,18 @@ class OpenVINO:
             raise BackendError(f"{self._name} failed while it ran: {_reason(error)}") from error
         return self._results
 
+    def twin(self) -> OpenVINO:
+        return OpenVINO(self._name, self._opened())
+
+    def _opened(self) -> Network:
+        if (network := self._network) is None:
+            raise BackendError(f"{self._name} is closed; open it again")
+        if network.forked:
+            raise BackendError(f"{self._name} was opened before this process was forked; open it in each process")
+        return network
+
     def close(self) -> None:
-        self._request = self._network = None
+        self._network = self._request = None  # in this order, which `run` relies on
 
 
 def package() -> Any:

@@ -209,13 +209,18 @@ class TensorRT:
 
     def __init__(self, plan: plans.Plan, *, device: str = "auto", provider: str = "auto", graph: bool = True) -> None:
         package, gpu = fit(plan, device, provider)
-        self._shared: Engine | None = shared_engine(plan, package, gpu)
-        self._name, self._gpu, self._lines = plan.path.name, gpu, self._shared.lines
+        self._open(shared_engine(plan, package, gpu), graph)
+
+    def _open(self, shared: Engine, graph: bool) -> None:
+        plan, package, gpu = shared.plan, shared.package, shared.device
+        self._shared: Engine | None = shared
+        self._name, self._gpu, self._lines = plan.path.name, gpu, shared.lines
         self.metadata = plan.text
         self.device = (
             f"{gpu.name} ({gpu.capability}), {plan.product} {package.__version__}, {plan.metadata.precision}, "
             f"{graph_state(plan.product) if graph else 'CUDA graph off as asked'}"
         )
+        self._asked = graph
         self._record = graph and can_capture()
         self._graph: Graph | None = None
         self._warm = False  # whether this shape has run once, as recording it asks for
@@ -225,7 +230,7 @@ class TensorRT:
         self._whole = True  # whether the last run came to its end, so that the device holds what the host does
         try:
             with gpu.current():
-                self._bind(self._shared.engine, package)
+                self._bind(shared.engine, package)
         except BaseException as error:
             with contextlib.suppress(BackendError):  # its cause is `error`, which is what to tell
                 self.close()
@@ -352,6 +357,13 @@ class TensorRT:
     def _finish(self) -> None:
         self._gpu.record(self._done, self._stream)
         self._gpu.wait(self._done)
+
+    def twin(self) -> TensorRT:
+        if self._shared is None:
+            raise BackendError(f"{self._name} is closed; open it again")
+        other = object.__new__(TensorRT)
+        other._open(self._shared, self._asked)
+        return other
 
     def close(self) -> None:
         shared, self._shared = self._shared, None

@@ -49,6 +49,19 @@ def test_a_twin_has_the_face_and_its_own_time(film):
         session.twin()
 
 
+def test_a_twin_is_of_the_engine_that_was_opened(zoo, tmp_path, monkeypatch, controls):
+    """Not of what has its file's name by now: a program may go to another folder, an update bring other weights."""
+    path = zoo.set("f32", tmp_path / "model")
+    monkeypatch.chdir(path.parent)
+    with Session(path.name) as session:
+        frame = session.step(*controls)
+        monkeypatch.chdir(tmp_path)
+        for file in path.parent.iterdir():
+            file.unlink()
+        with session.twin() as twin:
+            assert np.array_equal(twin.step(*controls), frame)
+
+
 @pytest.mark.parametrize("streams", [1, 2, 3])
 def test_a_film_made_side_by_side_is_the_film_made_in_turn(film, zoo, tmp_path, streams):
     """Every frame in its place, of the right moment of sound, pose and avatar; threads come and go as they like."""

@@ -70,11 +70,11 @@ def feeds(appearance, step, batch=1):
     return {"appearance": np.full((batch, 6), appearance, np.float32) + rows, "step": np.full((batch, 1), step, "f4")}
 
 
-def test_has_the_five_members_and_says_where_it_runs(machine, zoo):
+def test_has_the_six_members_and_says_where_it_runs(machine, zoo):
     with_graph, of_openvino = machine.open(), open_engine(zoo.root / "f32/amnet.xml")
     for engine in (with_graph, of_openvino):
         public = {name for name in vars(type(engine)) | vars(engine) if not name.startswith("_")}
-        assert public == {"inputs", "outputs", "metadata", "run", "close", "device"}
+        assert public == {"inputs", "outputs", "metadata", "run", "twin", "close", "device"}
     assert with_graph.inputs == {"appearance": (np.dtype("f4"), (1, 6)), "step": (np.dtype("f4"), (1, 1))}
     assert with_graph.outputs == {"frame": (np.dtype("u1"), (1, 6)), "gain": (np.dtype("f4"), (1, 1))}
     assert Metadata.from_json(with_graph.metadata, "x") == METADATA
@@ -155,6 +155,20 @@ def test_sessions_share_the_engine_and_nothing_else(machine):
     assert machine.device.names()[-1] == "del engine"
     machine.open().close()
     assert machine.package.deserialised == 2
+
+
+def test_a_twin_is_of_the_same_engine_though_its_file_has_gone(machine):
+    first = machine.open(graph=False)
+    machine.path.unlink()
+    second = first.twin()
+    assert machine.package.deserialised == 1 and second.device == first.device and "graph off" in second.device
+    first.run(feeds(10, 1))
+    assert (second.run(feeds(20, 2))["frame"] == 22).all() and (first.run({})["frame"] == 11).all()
+    first.close()
+    with pytest.raises(BackendError, match="amnet.plan is closed"):
+        first.twin()
+    second.close()
+    assert not (machine.device.memory_at or machine.device.streams or machine.device.events)
 
 
 def test_a_rebuilt_file_is_another_engine(machine):
