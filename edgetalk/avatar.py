@@ -158,24 +158,26 @@ def load(path: str | os.PathLike[str]) -> Avatar:
         film = _film(header["film"], {key: tensors.pop(key) for key in FILM}) if "film" in header else None
     except KeyError as error:
         raise ModelError(f"{path.name} is no avatar: it lacks {error}; {again}") from None
-    if misfit := _misfit(source, tensors, film):
+    if misfit := _misfit(source, boxes, tensors, film):
         raise ModelError(f"{path.name} is no avatar: {misfit}; {again}")
     return Avatar(source, tensors, boxes, use=header.get("use", "any"), film=film, **fields)
 
 
-def _misfit(source: NDArray[Any], features: dict[str, NDArray[Any]], film: Film | None) -> str:
+def _misfit(source: NDArray[Any], boxes: NDArray[Any], features: dict[str, NDArray[Any]], film: Film | None) -> str:
     """Say what of the arrays of a file no avatar has, "" where nothing is wrong."""
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        return f"its boxes have shape {boxes.shape}"
     if source.dtype != np.uint8 or source.ndim != 3 or source.shape != (len(source), len(source), 3):
         return f"its picture is {source.dtype} {source.shape}"
-    axes = [(key, values, max(1, values.ndim)) for key, values in features.items()]
+    axes = [("boxes", boxes, 2), *((key, values, max(1, values.ndim)) for key, values in features.items())]
     axes += [(key, getattr(film, key), count) for key, count in FILM.items()] if film else []
     for key, values, count in axes:
         if values.ndim != count:
             return f"its {key} has shape {values.shape}"
     lengths = {len(values) for key, values, _ in axes if key != "identity"}
-    if len(lengths) > 1:
-        return f"it has {min(lengths)} and {max(lengths)} frames"
-    return "it has no frames" if lengths == {0} else ""
+    if 0 in lengths:
+        return "it has no frames"
+    return f"it has {min(lengths)} and {max(lengths)} frames" if len(lengths) > 1 else ""
 
 
 def _film(told: str, arrays: dict[str, NDArray[Any]]) -> Film:
@@ -199,8 +201,8 @@ def make(
     """Prepare a picture for the network whose step is in the file `engine`, by the source engine beside it.
 
     The picture is a square crop of an aligned face, a file or uint8 (S, S, 3). `device` and `threads` are as of
-    `open_engine`, the device that of the step. Raises ModelError where the source
-    engine is missing or cannot be used, InputError where the picture cannot.
+    `open_engine`, the device that of the step. Raises FileNotFoundError, ModelError where the source engine is missing
+    or cannot be used, InputError where the picture cannot, and BackendError.
     """
     path = Path(engine)
     found = beside(path, f"{path.stem}-source")

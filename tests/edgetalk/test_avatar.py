@@ -89,6 +89,13 @@ def _features(shape):
     return damage
 
 
+def _boxes(*shape):
+    def damage(path):
+        avatars.save(dataclasses.replace(avatars.load(path), boxes=np.zeros(shape, np.float32)), path)
+
+    return damage
+
+
 def _other(path):
     path.write_bytes(safetensors.numpy.save({"weight": np.zeros(3, np.float32)}))
 
@@ -103,6 +110,9 @@ def _other(path):
         (_picture, r"is no avatar: its picture is uint8 \(32, 30, 3\)"),
         (_features(()), r"is no avatar: its appearance has shape \(\)"),
         (_features((0, 8)), "is no avatar: it has no frames"),
+        (_boxes(), r"is no avatar: its boxes have shape \(\)"),
+        (_boxes(1, 3), r"is no avatar: its boxes have shape \(1, 3\)"),
+        (_boxes(2, 4), "is no avatar: it has 1 and 2 frames"),
         (_other, "is no avatar: it lacks 'family'"),
         (_newer, "is an avatar of format 2, this edgetalk reads up to 1; upgrade it"),
     ],
