@@ -111,7 +111,8 @@ def _cure_pcm(pcm: ArrayLike, array: NDArray[Any]) -> str:
 class WindowStream:
     """The mel window of every video frame of a sound that arrives in chunks; equal to mel.windows of the whole.
 
-    A window comes as soon as its last mel frame and the whole of its video frame have been heard.
+    A window comes as soon as its last mel frame and the whole of its video frame have been heard. Raises InputError for
+    front ends other than log-mel at 16 kHz, which have to hear the whole sound.
 
     >>> stream = WindowStream(spec, Fraction(25))
     >>> frames = [*stream.push(pcm[:1000]), *stream.push(pcm[1000:]), *stream.flush()]
@@ -120,6 +121,11 @@ class WindowStream:
     def __init__(self, spec: AudioSpec, fps: Fraction) -> None:
         self._spec, self._fps = spec, fps
         self._mels = mel.MelStream(spec)
+        if spec.sample_rate != clock.SAMPLE_RATE:
+            raise InputError(
+                f"audio front end at {spec.sample_rate} Hz: a live sound is at {clock.SAMPLE_RATE} Hz and is not "
+                "resampled; use talk instead of stream"
+            )
         self._heard = 0  # samples
         self.next = 0
         """The video frame whose window comes next."""
@@ -162,10 +168,10 @@ class WindowStream:
 def windows(pcm: Array, spec: AudioSpec, fps: Fraction) -> Iterator[Array]:
     """Yield the mel window of every video frame of a whole sound, (T, F) float32, from (N,) float32 PCM at 16 kHz.
 
-    Log-mel is computed frame by frame as a live sound would be. MFCC have to hear the whole sound first, at their
-    own rate.
+    Log-mel is computed frame by frame as a live sound would be. MFCC have to hear the whole sound first, and so has
+    what hears at another rate.
     """
-    if spec.kind != "logmel":
+    if spec.kind != "logmel" or spec.sample_rate != clock.SAMPLE_RATE:
         count = clock.frame_count(len(pcm), fps)
         if spec.sample_rate != clock.SAMPLE_RATE:
             import soxr
@@ -185,7 +191,10 @@ def read_picture(picture: str | os.PathLike[str] | Picture) -> Picture:
     Grey becomes RGB, transparency is dropped, 16 bits become 8, and the camera's rotation is applied. Raises
     FileNotFoundError, and InputError where the file is no picture or the array is none.
     """
-    if isinstance(picture, np.ndarray):
+    if not isinstance(picture, str | os.PathLike):
+        if not isinstance(picture, np.ndarray):
+            got = type(picture).__name__
+            raise InputError(f"picture: got {got}, expected a file, or uint8 (H, W, 3) in RGB order as np.asarray gives")
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
             raise InputError(f"picture: got {picture.dtype} {picture.shape}, expected uint8 (H, W, 3) in RGB order")
         return picture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from fractions import Fraction
 
 import cv2
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import scipy.spatial
 
-from edgetalk import InputError
+from edgetalk import InputError, preprocess
 from edgetalk.clock import frame_count
 from edgetalk.mel import log_mel, windows
 from edgetalk.metadata import AudioSpec
@@ -72,6 +73,21 @@ def test_a_window_comes_as_soon_as_its_sound_is_there():
     assert came[0] == 1800
     assert came[10] == 1800 + 10 * 640
     assert came[10] - (10 * 640 + 320) <= 0.1 * 16000  # at most 100 ms after the middle of the frame
+
+
+def test_a_front_end_of_another_rate_hears_the_sound_at_that_rate():
+    """A tone is in the same bands, and the windows are of the same moments."""
+    spec, fps = AudioSpec(), Fraction(25)
+    half = AudioSpec(sample_rate=8000, n_fft=400, hop=100, fmax=3800.0)
+    low = AudioSpec(fmax=3800.0)
+    pcm = (0.3 * np.sin(np.arange(16000) * 2 * np.pi * 1000 / 16000)).astype(np.float32)
+    pcm[8000:] = 0
+    heard, wanted = (np.stack(list(preprocess.windows(pcm, each, fps))) for each in (half, low))
+    assert heard.shape == wanted.shape == (25, spec.window, 80)
+    np.testing.assert_array_equal(heard[:12].mean(1).argmax(1), wanted[:12].mean(1).argmax(1))
+    assert np.abs(heard.mean((1, 2)) - wanted.mean((1, 2))).max() < 0.5
+    with pytest.raises(InputError, match="at 8000 Hz: a live sound is at 16000 Hz .*; use talk instead of stream"):
+        WindowStream(half, fps)
 
 
 def test_silence_before_any_sound_gives_no_frame():
@@ -243,6 +259,9 @@ def test_what_follows_a_picture_does_not_spoil_it(tmp_path):
 def test_arrays_that_are_no_picture_are_refused():
     with pytest.raises(InputError, match=r"picture: got float32 \(64, 64, 3\), expected uint8 \(H, W, 3\)"):
         read_picture(np.zeros((64, 64, 3), np.float32))
+    for other in (np.zeros((64, 64, 3), np.uint8).tolist(), io.BytesIO(), b"face.png"):
+        with pytest.raises(InputError, match=f"picture: got {type(other).__name__}, expected a file, or uint8"):
+            read_picture(other)
 
 
 def test_square_crops_come_at_the_size_of_the_network():
