@@ -7,6 +7,7 @@ the avatar has its crops, and where each goes back to. Dubbing a film without an
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -79,8 +80,8 @@ def make_film(
     Raises FileNotFoundError, ModelError where an engine is missing or is none that prepares films, InputError where
     film, track or portrait cannot be used or show no face, and BackendError.
     """
-    if not seconds > 0:
-        raise InputError(f"seconds: got {seconds}, expected more than 0")
+    if not 0 < seconds < math.inf:
+        raise InputError(f"seconds: got {seconds}, expected a number above 0")
     path = Path(engine)
     source, metadata = _open_source(path, device, threads)
     with closing(source):

@@ -333,6 +333,7 @@ def changed_extractor(folder):
         (lambda f: None, ["--track", "nowhere.npz"], "nowhere.npz"),
         (lambda f: None, ["--identity", "nowhere.xml"], "nowhere.xml"),
         (lambda f: None, ["--seconds", "0"], "seconds: got 0"),
+        (lambda f: None, ["--seconds", "inf"], "seconds: got inf"),
         (lambda f: None, ["--device", "FPGA"], 'device "FPGA" is missing'),
         (lambda f: None, ["picture.png"], "expected one of them"),
     ],
