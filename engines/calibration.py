@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ def load(path: str | os.PathLike[str], graph: Runner, source: Runner | None) -> 
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
-    except (ValueError, EOFError, zipfile.BadZipFile, AttributeError):
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError):
         raise InputError(
             f"calibration: {name} is no .npz file or not a whole one; write one with: edgetalk data calibration"
         ) from None

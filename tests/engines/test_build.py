@@ -277,9 +277,11 @@ def test_bad_calibration_is_one_line(change, message, workplace, capfd):
     )
 
 
-def test_truncated_calibration_is_one_line(workplace, capfd):
+@pytest.mark.parametrize("damage", ["cut", "spoilt"])
+def test_damaged_calibration_is_one_line(workplace, capfd, damage):
     data = (workplace / "calibration.npz").read_bytes()
-    (workplace / "calibration.npz").write_bytes(data[:-200])
+    spoilt = data[:100] + b"\xff" * 100 + data[200:]  # in what is compressed
+    (workplace / "calibration.npz").write_bytes({"cut": data[:-200], "spoilt": spoilt}[damage])
     fails_in_one_line(
         ["amnet.onnx", "-o", "out/a.xml", "--calibration", "calibration.npz"], "is no .npz file", workplace, capfd
     )
