@@ -141,10 +141,12 @@ class OpenVINO:
         self._opened()
         try:
             for name, value in feeds.items():
-                if value.dtype == np.float16 and value.shape == self._feeds[name].shape and value.flags.c_contiguous:
-                    widen(value, self._feeds[name])
+                held = self._feeds[name]
+                widens = value.dtype == np.float16 and held.dtype == np.float32
+                if widens and value.shape == held.shape and value.flags.c_contiguous:
+                    widen(value, held)
                 else:
-                    np.copyto(self._feeds[name], value)
+                    np.copyto(held, value)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{self._name} takes {self.inputs}, not what was fed: {error}") from error
         try:

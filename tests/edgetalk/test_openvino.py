@@ -8,7 +8,9 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper
 
 from edgetalk import BackendError, InputError, ModelError
 from edgetalk.backends import cores, open_engine, preflight
@@ -61,6 +63,16 @@ def test_what_does_not_fit_the_graph_is_refused(zoo, feeds):
     for wrong in ({"sound": feeds["mel"]}, {"mel": np.zeros((1, 3, 80), np.float32)}, {"mel": np.array(["a"])}):
         with pytest.raises(InputError, match="amnet.xml takes"):
             backend.run(wrong)
+
+
+def test_a_graph_in_half_precision_is_fed_halves(tmp_path):
+    """Other networks than ours may take them; ours take floats, which halves of an avatar are widened to."""
+    halves = np.arange(8, dtype=np.float16).reshape(1, 8) / 7
+    given, made = (helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT16, [1, 8]) for name in ("x", "y"))
+    graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "g", [given], [made])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "half.onnx")
+    backend = open_engine(tmp_path / "half.onnx")
+    np.testing.assert_array_equal(backend.run({"x": halves})["y"], -halves)
 
 
 def _compiled(backend) -> int:
