@@ -297,7 +297,8 @@ class Session:
         """Return an iterator over the frames of a sound that arrives in chunks; the same frames as of `talk`.
 
         Chunks are 16 kHz mono float32 PCM, (N,), of any length. A frame comes as soon as the sound that it looks
-        ahead to is there; the end of `pcm_chunks` brings the rest.
+        ahead to is there; the end of `pcm_chunks` brings the rest. Raises as `talk`, and InputError where the network
+        has to hear the whole sound first or, while this is iterated, where a chunk is no such sound.
         """
         self._check_open()
         if isinstance(pcm_chunks, str | bytes | np.ndarray) or not isinstance(pcm_chunks, Iterable):

@@ -1,7 +1,7 @@
 """Wav2Lip for export: the face's half of the published generator is prepared once, a step is sound and decoder.
 
 The published weights see and make pictures in BGR; the graphs take and give RGB, since the order is folded into the
-first and the last convolution. Left out: sessions, which come with the dubbing command, and the discriminator.
+first and the last convolution. Left out: the discriminator.
 """
 
 from __future__ import annotations
