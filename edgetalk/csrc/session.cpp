@@ -201,7 +201,7 @@ struct et_session {
     Port *input(const char *key, int64_t values);
     void bind_frame();
     void bind_avatar(const std::string &label);
-    void feed(const Port *port, const char *key, const float *values, bool checked, float low, float high);
+    void check(const Port *port, const char *key, const float *values, bool ranged, float low, float high) const;
 };
 
 et_session::et_session(const std::string &path, const std::string &avatar_path, const et_options &options)
@@ -290,7 +290,8 @@ void et_session::bind_avatar(const std::string &label) {
                        std::to_string(frames) + " frames; prepare it again: edgetalk avatar");
 }
 
-void et_session::feed(const Port *port, const char *key, const float *values, bool checked, float low, float high) {
+void et_session::check(const Port *port, const char *key, const float *values, bool ranged, float low,
+                       float high) const {
     if (!port != !values)
         fail_input(std::string(key) + ": got " + (values ? "one, " : "NULL, ") + name + " takes " +
                    (port ? "one" : "none; pass NULL"));
@@ -300,7 +301,7 @@ void et_session::feed(const Port *port, const char *key, const float *values, bo
         if (!std::isfinite(values[k]))
             fail_input(std::string(key) + ": got " + number_text(values[k]) + " as value " + std::to_string(k) +
                        ", expected finite numbers; look at what computed it");
-        if (checked && !(low <= values[k] && values[k] <= high))
+        if (ranged && !(low <= values[k] && values[k] <= high))
             fail_input(std::string(key) + ": got " + number_text(values[k]) + " as value " + std::to_string(k) +
                        ", expected " + number_text(low) + " to " + number_text(high));
     }
@@ -308,9 +309,9 @@ void et_session::feed(const Port *port, const char *key, const float *values, bo
 
 void et_session::step(const float *mel, const float *pose, const float *blink, uint8_t *frame) {
     constexpr float pi = 3.14159274f;  // what float32 makes of it is a little more than pi
-    feed(mel_in, "mel", mel, false, 0, 0);
-    feed(pose_in, "pose", pose, metadata.pose_in_radians, -pi, pi);
-    feed(blink_in, "blink", blink, metadata.blink_is_share, 0, 1);
+    check(mel_in, "mel", mel, false, 0, 0);
+    check(pose_in, "pose", pose, metadata.pose_in_radians, -pi, pi);
+    check(blink_in, "blink", blink, metadata.blink_is_share, 0, 1);
     for (const auto &[port, values] : {std::pair(mel_in, mel), std::pair(pose_in, pose), std::pair(blink_in, blink)})
         if (port) std::memcpy(port->data, values, port->bytes), port->fresh = true;
     if (frames > 1 || !fed) {
