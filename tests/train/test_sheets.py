@@ -117,6 +117,15 @@ def test_every_set_that_a_command_of_the_page_names_is_told_there():
         assert (parser.parse_args(command.split()).set or "announcers-6") == name
 
 
+def test_table_2_has_the_distances_of_all_frames_together():
+    """A person of many has too few for one of its own, so the means over persons have none."""
+    figures = {"ssim": 0.9, "lpips": 0.02, "lip_r": 0.8, "lip_r_shuffled": 0.0, "ale_px": 2.0, "judge_ale_px": 1.0}
+    told = {"variant": "amnet", "size": 64, "compared_at": 64, "checkpoint": "0" * 64, "training": {"images": 9}}
+    told |= {"frames": 4096, "data": "wild", "command": "the command", "not_computed": {}}
+    table = results.table_2({**told, "mean": figures, "all": {"fid": 12.5, "judge_frechet": 3.25}})
+    assert "| **ours**, wild | 12.500 | 3.250 | 0.900 | 0.0200 |" in table
+
+
 def test_differences_within_the_deviation_are_called_none(tmp_path):
     rows = [ablated("all", 0, 0.80), ablated("all", 1, 0.82), ablated("adain", 0, 0.81), ablated("adain", 1, 0.82)]
     rows += [ablated("k3", 0, 0.70), ablated("k3", 1, 0.72)]
