@@ -40,19 +40,24 @@ def exact(landmarks: np.ndarray, pose: np.ndarray, blink: np.ndarray, size: int)
 
 
 def write_scene(folder: Path, target: str = "dan", portrait: str = "finn", seconds: float | None = None) -> None:
-    """Write the scene of two announcers of CAST into `folder`; the film is as long as its sentence, or `seconds`."""
+    """Write the scene of two announcers of CAST into `folder`; the film is as long as its sentence, or `seconds`.
+
+    Longer than the sentence it goes on in silence.
+    """
     import soundfile
     from tqdm import tqdm
 
     from .announcers import CAST, Announcer, Controls
     from .announcers.motion import controls
-    from .announcers.speech import RATE, synthesize
+    from .announcers.speech import RATE, joined, silence, synthesize
 
     for name in (target, portrait):
         if name not in CAST:
             raise InputError(f"announcer: got {name!r}, expected one of {', '.join(CAST)}")
     folder.mkdir(parents=True, exist_ok=True)
     speech = synthesize(SAID, "slt" if CAST[target].sex == "f" else "rms")
+    if seconds is not None and seconds > speech.seconds:
+        speech = joined([speech, silence(seconds - speech.seconds + float(1 / FPS))])  # cut to whole frames below
     motion = controls(speech, float(FPS), seed=5)[: None if seconds is None else round(seconds * FPS)]
     motion = [Controls(c.mouth, CALM * c.pose, c.blink) for c in motion]
     announcer, faces = Announcer(CAST[target], SIZE), []

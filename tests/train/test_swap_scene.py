@@ -15,6 +15,7 @@ from edgetalk.train.announcers import CAST, Announcer, Controls
 from edgetalk.train.announcers.camera import FACE
 from edgetalk.train.announcers.features import features
 from edgetalk.train.announcers.head import at
+from edgetalk.train.announcers.speech import synthesize
 from edgetalk.video import frames
 
 TEMPLATE = TEMPLATES["wavsyncswap"]
@@ -97,9 +98,17 @@ def test_an_exact_track_has_points_where_they_are_drawn(pose):
     np.testing.assert_allclose(face.points, seen, atol=0.1)
 
 
+@pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed")
+def test_a_scene_is_as_long_as_asked_even_beyond_its_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(swap_scene, "SIZE", 64)
+    monkeypatch.setattr(swap_scene, "SAID", "No.")
+    assert synthesize("No.", "rms").seconds < 1
+    swap_scene.write_scene(tmp_path, seconds=1.2)
+    assert len(list(frames(tmp_path / "target.mp4"))) == len(read_track(tmp_path / "target.track.npz")) == 30
+
+
+@pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed")
 def test_a_scene_has_all_that_dubbing_needs(tmp_path, monkeypatch):
-    if shutil.which("flite") is None:
-        pytest.skip("flite is not installed")
     monkeypatch.setattr(swap_scene, "SIZE", 192)
     swap_data.main(["scene", "-o", str(tmp_path), "--seconds", "0.12"])
     film = list(frames(tmp_path / "target.mp4"))
