@@ -2,9 +2,12 @@
 
 import importlib
 import json
+from fractions import Fraction
 
 import numpy as np
 import pytest
+
+from edgetalk.video import Writer
 
 
 @pytest.fixture
@@ -117,6 +120,21 @@ def test_pipelines_that_were_stopped_go_on(tmp_path, monkeypatch, capsys):
     (out.parent / "dubs.json.turns.part").write_text(json.dumps({"threads": 2, "rows": {cascade: {"int8": [9.0]}}}))
     dubs.measure(2.0, 1, 1, out)  # what is there is of another number of threads
     assert len(run) == 2
+
+
+def test_a_kept_film_of_another_length_is_drawn_anew(tmp_path, monkeypatch):
+    from bench import dubs
+
+    with Writer(tmp_path / "target.mp4", (16, 16), Fraction(25)) as writer:
+        for _ in range(5):
+            writer.write(np.zeros((16, 16, 3), np.uint8))
+    drawn = []
+    monkeypatch.setattr(dubs, "scene", lambda _, seconds: drawn.append(seconds))
+    monkeypatch.setattr(dubs, "engines", lambda *_: {})
+    monkeypatch.setattr(dubs, "clips", lambda *_: {(name, "int8"): lambda: 1.0 for name in dubs.PIPELINES})
+    for seconds in (0.2, 0.4):
+        dubs.measure(seconds, 1, 1, tmp_path / "dubs.json", tmp_path)
+    assert drawn == [0.4]
 
 
 def test_eager_is_the_network(root):
