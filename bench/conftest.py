@@ -48,7 +48,7 @@ from bench.fixtures import (  # noqa: E402
     Run,
     Values,
 )
-from bench.machine import Others  # noqa: E402
+from bench.machine import IDLE, Others  # noqa: E402
 from bench.page import write_json  # noqa: E402
 
 SLACK = 0.9  # a ratio below this part of the baseline's fails
@@ -59,7 +59,6 @@ GOT = pytest.StashKey[dict[str, float]]()  # by the name of an aim
 OTHERS = pytest.StashKey[Others]()
 BUDGET = pytest.StashKey[list[str]]()
 PICTURES = pytest.StashKey[list[str]]()
-IDLE = 0.1  # share of the processor that others may take where a time shall mean something
 
 
 def device_name() -> str:

@@ -89,7 +89,7 @@ def quality(engine: Backend, footage: Footage, appearances: dict[int, np.ndarray
 
 def speeds(opened: dict[str, Backend], feeds: dict[str, np.ndarray], turns: int) -> dict[str, list[float]]:
     """Return ms per step, one figure per turn of BLOCK steps."""
-    seconds: dict[str, list[float]] = {name: [] for name in opened}
+    milliseconds: dict[str, list[float]] = {name: [] for name in opened}
     for turn in range(turns + WARM_UP):
         for name, engine in opened.items():
             time.sleep(PAUSE)
@@ -98,8 +98,8 @@ def speeds(opened: dict[str, Backend], feeds: dict[str, np.ndarray], turns: int)
             for _ in range(BLOCK):
                 engine.run({})
             if turn >= WARM_UP:
-                seconds[name].append(1e3 * (time.perf_counter() - start) / BLOCK)
-    return seconds
+                milliseconds[name].append(1e3 * (time.perf_counter() - start) / BLOCK)
+    return milliseconds
 
 
 def measure(models: Path, calibration: Path, data: Path, limit: int, turns: int) -> list[dict[str, Any]]:

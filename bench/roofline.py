@@ -31,7 +31,7 @@ from edgetalk.files import replacing
 from edgetalk.metadata import Metadata
 from edgetalk.session import MODELS
 
-from .machine import Others, processor
+from .machine import IDLE, Others, processor
 from .page import PAGE, put
 
 GROUPS = {
@@ -297,7 +297,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     groups = min(rounds, key=lambda groups: sum(group.convolutions + group.others for group in groups))
     share = others.share()
     text = markdown(groups, peaks, moved, time.strftime("%Y-%m-%d"))
-    if share > 0.1:
+    if share > IDLE:
         text += f"\n**Other programs took {share:.0%} of the processor meanwhile: do not quote these times.**\n"
     print(text)
     if not args.print:

@@ -33,7 +33,7 @@ from torch import nn
 from edgetalk.backends import cores
 from edgetalk.files import replacing
 
-from .machine import Others, processor
+from .machine import IDLE, Others, processor
 from .page import PAGE, put, write_json
 from .systems import Inputs, System, all_systems, outputs
 
@@ -41,7 +41,6 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results" / "tables"
 WARM_UP = 3
 PAUSE = 0.01  # seconds: worker threads of the one before go to sleep and do not eat into the next one's turn
-IDLE = 0.1  # share of the processor that other programs may take before times mean nothing
 FPS = 25
 OURS, PAPER_SPEEDUP = "WavSyncSwap", "1.96 ×"
 CPU = {

@@ -41,7 +41,7 @@ def eager(request: pytest.FixtureRequest, avatar: Avatar, threads: int) -> Step:
         pytest.skip(f"there is no {checkpoint}")
     import torch
 
-    from edgetalk.train.amnet import load_checkpoint
+    from edgetalk.train.networks.checkpoint import load_checkpoint
 
     network = load_checkpoint(checkpoint).network.eval()
     torch.set_num_threads(threads)
