@@ -158,7 +158,7 @@ class AMNetRecipe:
         self.settings, self.footage = config, footage
         self.config = described(config, footage.name)
         self.share = max(1, config.batch // loop.worker()[1])
-        self.steps = config.geometry_first + (10**9 if config.clock else config.steps)
+        self._steps: int | None = None  # of a schedule by the clock, as far as its last step could tell
         device = footage.device
         before = [load_checkpoint(path).training.get("terms", {}) for path in (config.start, config.teacher) if path]
         self.terms = joined([footage.terms, *before])
@@ -190,6 +190,15 @@ class AMNetRecipe:
         fast = config.mixed and (device.type == "cuda" or torch.backends.cpu.get_cpu_capability() == "AVX512")
         self.autocast = lambda: torch.autocast(device.type, torch.bfloat16, enabled=fast)
 
+    @property
+    def steps(self) -> int:
+        """Steps of the whole schedule; 0 where no step was taken yet and a run by the clock that is resumed is over."""
+        if not self.settings.clock:
+            return self.settings.geometry_first + self.settings.steps
+        if self._steps is None:
+            return 10**9 if self._progress(0) < 1 else 0
+        return self._steps
+
     def _progress(self, number: int) -> float:
         """Return how much of the schedule is behind this step, 0 to 1."""
         if self.settings.clock:
@@ -202,7 +211,7 @@ class AMNetRecipe:
         losses = self._geometry_step(number) if first else self._picture_step(number)
         if self.settings.clock and not first:
             self.elapsed += min(20.0, loop.agreed(time.monotonic() - start))  # compilation is not training
-            self.steps = self._end(number)
+            self._steps = self._end(number)
         return losses
 
     def _end(self, number: int) -> int:
@@ -348,4 +357,5 @@ def run(args: argparse.Namespace) -> None:
     recipe = AMNetRecipe(config, footage, args.compile)
     reached = loop.train(recipe, args.out, minutes=args.minutes)
     if loop.worker()[0] == 0:
-        print(f"{args.out / 'amnet.safetensors'}: {reached} of {recipe.steps} steps; see {args.out / 'index.html'}")
+        whole = max(reached, recipe.steps)
+        print(f"{args.out / 'amnet.safetensors'}: {reached} of {whole} steps; see {args.out / 'index.html'}")

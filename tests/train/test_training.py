@@ -99,8 +99,7 @@ from test_training import SMALL, footage
 from edgetalk.train import loop
 from edgetalk.train.amnet import AMNetRecipe
 torch.set_num_threads(1)
-recipe = AMNetRecipe(replace(SMALL, mixed=False), footage())
-recipe.steps = 2
+recipe = AMNetRecipe(replace(SMALL, mixed=False, images=4), footage())
 loop.train(recipe, __import__("pathlib").Path({run!r}), minutes=5)
 torch.save(dict(recipe.tensors()), {run!r} + f"/{{loop.worker()[0]}}.pt")
 """
@@ -129,7 +128,7 @@ def test_two_processes_train_one_network(tmp_path, monkeypatch):
 
     monkeypatch.setattr(loop, "worker", lambda: (getattr(here, "rank", 0), 2))
     monkeypatch.setattr(loop, "average_gradients", exchange)
-    recipes = [AMNetRecipe(replace(SMALL, mixed=False), footage()) for _ in range(2)]
+    recipes = [AMNetRecipe(replace(SMALL, mixed=False, images=4), footage()) for _ in range(2)]
 
     def work(rank):
         here.rank = rank
@@ -162,9 +161,9 @@ def test_a_schedule_by_the_clock_ends_with_the_clock(tmp_path, monkeypatch):
     monkeypatch.setattr("edgetalk.train.amnet.time", SimpleNamespace(monotonic=lambda: next(ticks)))
     recipe = AMNetRecipe(replace(SMALL, clock=1 / 60), footage())
     assert loop.train(recipe, tmp_path) == recipe.steps == 4
-    assert recipe.adam.param_groups[0]["lr"] == pytest.approx(
-        0.5 * SMALL.lr
-    )  # of the last step, three quarters through
+    rate = recipe.adam.param_groups[0]["lr"]
+    assert rate == pytest.approx(0.5 * SMALL.lr)  # of the last step, three quarters through
+    assert loop.train(AMNetRecipe(recipe.settings, footage()), tmp_path) == 4  # the same command again does no more
 
 
 def test_a_schedule_by_the_clock_tells_its_end_from_the_steps_so_far(monkeypatch):
