@@ -110,10 +110,9 @@ class Footage:
         device: str = "auto",
         seed: int = 0,
         spec: AudioSpec | None = None,
-        fps: int = 25,
     ) -> Footage:
         """Read the data set in `folder` (see dataset.py) and hear its clips in `versions` versions."""
-        from .dataset import load
+        from .dataset import FPS, load
 
         spec = spec or AudioSpec()
         where = pick_device(device)
@@ -124,7 +123,7 @@ class Footage:
         counts = np.array([track.shape[1] for track in tracks])
         firsts = 1 + np.cumsum(counts) - counts
         quiet = np.broadcast_to(silence(spec).astype(np.float16), (versions, 1, spec.features))
-        starts = window_starts(int(data.frame.max()) + 1, spec, Fraction(fps))
+        starts = window_starts(int(data.frame.max()) + 1, spec, Fraction(FPS))
         as_tensor = lambda array, kind: torch.from_numpy(np.ascontiguousarray(array)).to(where, kind)  # noqa: E731
         return cls(
             name=data.name,

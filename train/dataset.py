@@ -87,11 +87,6 @@ class Dataset:
         """bool (N,): frames for training; the others are for tests."""
         return self.split == TRAIN
 
-    @property
-    def held_out_voice(self) -> np.ndarray:
-        """bool (N,): frames with a voice that no training clip has."""
-        return ~np.isin(self.voice, self.voice[self.train])
-
 
 @dataclass(frozen=True)
 class Script:

@@ -191,11 +191,6 @@ def test_drawing_needs_neither_pyav_nor_soxr_nor_flite(folder, tmp_path):
     assert digest(tmp_path / "frames.npy") == digest(folder / "frames.npy")
 
 
-def test_someone_says_something():
-    frames, said, controls = dataset.sample_clip(CAST["bea"], "Good evening.", "anna", size=SIZE)
-    assert frames.shape == (len(controls), SIZE, SIZE, 3) and len(controls) == len(said.pcm) // 640
-
-
 def test_a_failing_and_a_dying_worker_end_the_work():
     def fail(task):
         if task == 1:

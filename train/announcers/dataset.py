@@ -30,7 +30,7 @@ from edgetalk.errors import InputError
 from edgetalk.files import replacing
 from edgetalk.train.dataset import CODECS, FPS, Script, encode, mapped_frames, packed, read_plan
 
-from . import motion, speech
+from . import motion
 from .announcer import Announcer, Light
 from .features import Controls
 from .identity import Identity
@@ -162,13 +162,3 @@ def portraits(folder: Path, size: int, names: Collection[str]) -> dict[str, np.n
         for person in persons
         if person.identity.name in names
     }
-
-
-def sample_clip(
-    identity: Identity, text: str, voice: str = "slt", fps: float = FPS, seed: int = 0, size: int = 256
-) -> tuple[np.ndarray, Speech, list[Controls]]:
-    """Someone says something: frames uint8 (n, size, size, 3) RGB, the speech, and the controls of each frame."""
-    said = speech.synthesize(text, voice)
-    controls = motion.controls(said, fps, seed)
-    announcer = Announcer(identity, size)
-    return np.stack([announcer.draw(c) for c in controls]), said, controls

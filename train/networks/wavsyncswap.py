@@ -11,7 +11,7 @@ audio blocks and the map that follows them, of the face encoder, of the decoder 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -78,9 +78,6 @@ class Config:
                 raise InputError(
                     f"{name}: got {len(got)} numbers of channels, expected {count}; give one for each block"
                 )
-
-    def to_dict(self) -> dict:
-        return asdict(self)
 
 
 def inside(size: int, half_axes: tuple[float, ...]) -> torch.Tensor:
