@@ -1,7 +1,8 @@
 """What training does to clean speech so that real voices, rooms and microphones work.
 
 Each clip is heard in several versions, drawn once: other pitch and vocal tract, tilted spectrum, room, noise, level.
-Timing never changes, so the labels of the frames hold. No torch here: versions are made by a pool of processes.
+Timing never changes, so the labels of the frames hold. No torch here: data.py makes the versions of several clips in
+threads.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ Array = NDArray[np.float32]
 
 
 def degrade(pcm: Array, rng: np.random.Generator, rate: int = 16000) -> Array:
-    """Return (N,) PCM with random tilt, room, noise and level; each is there in half to all of the draws."""
+    """Return (N,) PCM with random tilt, room, noise and level; each is there in a quarter to all of the draws."""
     n = len(pcm)
     spectrum = np.fft.rfft(pcm.astype(np.float64), 2 * n)
     hz = np.fft.rfftfreq(2 * n, 1 / rate)

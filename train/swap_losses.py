@@ -26,7 +26,10 @@ def sync_loss(probability: Tensor, logarithm: bool = True) -> Tensor:
 
 
 def weak_feature_loss(made: list[list[Tensor]], true: list[list[Tensor]], start: int) -> Tensor:
-    """Eq. 4: mean distances of the discriminator's features from layer `start` (1 is the first), over its scales."""
+    """Eq. 4: mean distances of the discriminator's features from layer `start` (1 is the first), summed over layers.
+
+    Averaged over the scales. The last of each scale, its map of scores, is no feature and left out.
+    """
     terms = [
         (a.float() - b.float()).abs().mean()
         for scale_made, scale_true in zip(made, true, strict=True)
