@@ -115,11 +115,11 @@ def dub(
         raise InputError(f"fit: got {fit!r}, expected one of {', '.join(FITS)}")
     pcm = sound.of(audio)
     film = Reader(video)
-    side_by_side = streams or render.streams(threads)
+    side_by_side = render.streams(threads) if streams is None else streams
     with contextlib.ExitStack() as opened:
         faces = opened.enter_context(contextlib.closing(Faces(film, track, face, face_models)))
         workers = []
-        for _ in range(PAINTERS * side_by_side):
+        for _ in range(PAINTERS * max(1, side_by_side)):  # the engine refuses what is less, in better words
             stages = [
                 opened.enter_context(Stage(name, device=device, threads=threads, streams=side_by_side, use=use))
                 for name in names

@@ -194,7 +194,7 @@ def read_picture(picture: str | os.PathLike[str] | Picture) -> Picture:
     if not isinstance(picture, str | os.PathLike):
         if not isinstance(picture, np.ndarray):
             got = type(picture).__name__
-            raise InputError(f"picture: got {got}, expected a file, or uint8 (H, W, 3) in RGB order as np.asarray gives")
+            raise InputError(f"picture: got {got}, expected a file, or numpy's uint8 (H, W, 3) in RGB order")
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
             raise InputError(f"picture: got {picture.dtype} {picture.shape}, expected uint8 (H, W, 3) in RGB order")
         return picture

@@ -126,6 +126,8 @@ class Stage:
                 f"identity: got {identity.dtype} {identity.shape}, {self.name} takes float32 {expected}; "
                 "take the extractor that the network was trained with"
             )
+        if not np.isfinite(identity).all():
+            raise InputError("identity: got NaN or infinite numbers; look at what computed it")
         self.identity = identity
 
     def matrix(self, points: NDArray[Any]) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from fractions import Fraction
+from functools import partial
 
 import cv2
 import numpy as np
@@ -625,6 +626,16 @@ def test_every_bad_input_is_one_line(engines, target, tmp_path, capsys):
         told = capsys.readouterr().err
         assert told.count("\n") == 1 and words in told, (change, told)
         assert not out.exists() and not list(tmp_path.glob("*.part"))
+
+
+def test_numbers_that_cannot_be_are_refused(engines, target, tmp_path):
+    dub = partial(edgetalk.dub, engines / "swap.onnx", target, speech(0.4), tmp_path / "out.mp4")
+    for streams in (0, -1):
+        with pytest.raises(InputError, match=f"streams: got {streams}, expected a whole number, at least 1"):
+            dub(identity=np.ones((1, 3), np.float32), streams=streams)
+    with pytest.raises(InputError, match="identity: got NaN or infinite numbers"):
+        dub(identity=np.full((1, 3), np.nan, np.float32))
+    assert not list(tmp_path.glob("out.*"))
 
 
 def test_engines_of_another_export_are_refused(engines, target, tmp_path):

@@ -260,7 +260,7 @@ def test_arrays_that_are_no_picture_are_refused():
     with pytest.raises(InputError, match=r"picture: got float32 \(64, 64, 3\), expected uint8 \(H, W, 3\)"):
         read_picture(np.zeros((64, 64, 3), np.float32))
     for other in (np.zeros((64, 64, 3), np.uint8).tolist(), io.BytesIO(), b"face.png"):
-        with pytest.raises(InputError, match=f"picture: got {type(other).__name__}, expected a file, or uint8"):
+        with pytest.raises(InputError, match=f"picture: got {type(other).__name__}, expected a file, or numpy's uint8"):
             read_picture(other)
 
 
