@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from edgetalk.errors import InputError, ModelError
+from edgetalk.files import replacing
 
 from .networks.tensors import write_tensors
 from .terms import joined
@@ -173,6 +174,15 @@ def _resume(recipe: Recipe, run: Path) -> int:
         raise ModelError(f"{path} is damaged ({error}); delete it to start the run anew") from error
 
 
+def _shorten(log: Path, step: int) -> None:
+    """Take out of a log what was told behind `step`: a run that was killed takes those steps again."""
+    lines = log.read_text().splitlines() if log.exists() else []
+    kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+    if kept != lines:
+        with replacing(log) as part:
+            part.write_text("".join(f"{line}\n" for line in kept))
+
+
 def train(
     recipe: Recipe,
     run: Path,
@@ -193,6 +203,8 @@ def train(
     run.mkdir(parents=True, exist_ok=True)
     (run / "sheets").mkdir(exist_ok=True)
     begin = step = _resume(recipe, run)
+    if chief:
+        _shorten(run / "log.jsonl", begin)
     start = saved = drawn = logged = time.monotonic()
     sums: dict[str, list[Tensor]] = {}
     count = 0

@@ -2,6 +2,7 @@
 
 import argparse
 import itertools
+import json
 import subprocess
 import sys
 import threading
@@ -222,6 +223,17 @@ def test_what_is_interrupted_leaves_a_checkpoint(tmp_path):
     assert checkpoint.training["images_seen"] == 4 and not list((tmp_path / "sheets").iterdir())
     weights = {name: tensor.half().float() for name, tensor in recipe.averaged().state_dict().items()}
     torch.testing.assert_close(checkpoint.network.state_dict(), weights, rtol=0, atol=0)
+
+
+def test_a_log_tells_each_step_once_after_a_kill(tmp_path):
+    recipe = AMNetRecipe(SMALL, footage())
+    loop._save(recipe, tmp_path, 4)
+    told = ['{"step": 2, "L_C": 0.5}', '{"step": 4, "L_C": 0.4}', '{"step": 5, "L_C": 0.9}', '{"step": 6, "L_']
+    (tmp_path / "log.jsonl").write_text("\n".join(told))  # killed as it wrote the last line
+    loop.train(recipe, tmp_path, show=lambda _: None)
+    lines = (tmp_path / "log.jsonl").read_text().splitlines()
+    steps = [json.loads(line)["step"] for line in lines]  # every ten seconds, and the last
+    assert lines[:2] == told[:2] and told[2] not in lines and steps == sorted(set(steps)) and steps[-1] == 6
 
 
 def test_a_run_refuses_another_configuration(tmp_path):
