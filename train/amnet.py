@@ -1,8 +1,9 @@
 """How AMNet is trained (§III–IV): what one step does, its configuration, its checkpoint, and `edgetalk train amnet`.
 
 The defaults are the paper's: λ_G 1, λ_C 100, λ_Adv 1, Adam (0.5, 0.999) at 2e-4, batches of 16, 110 epochs of 20,000
-frames, 256×256. Not in the paper and named in every table: the learning rate falls linearly over the second half, a
-share of the source pictures is the person's most neutral frame, weights are averaged, audio is augmented.
+frames, 256×256. Not in the paper and named in every table: L_Adv is least squares (Eq. 8 with `--adversary eq8`), the
+learning rate falls linearly over the second half, a share of the source pictures is the person's most neutral frame,
+weights are averaged, audio is augmented.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import math
 import time
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from .networks.checkpoint import load_checkpoint, read_architecture, save_checkp
 from .networks.patchgan import PatchGAN
 from .options import add_fields
 from .picture import write_picture
+from .precision import autocast
 from .stretch import steps_in_all
 from .terms import joined
 
@@ -186,9 +189,7 @@ class AMNetRecipe:
         self._critic: Any = self.critic
         if compiled:
             self._critic.judge = torch.compile(self.critic.judge)
-        # bf16 needs no loss scaling; on CPUs without it autocast would only cost time.
-        fast = config.mixed and (device.type == "cuda" or torch.backends.cpu.get_cpu_capability() == "AVX512")
-        self.autocast = lambda: torch.autocast(device.type, torch.bfloat16, enabled=fast)
+        self.autocast = partial(autocast, device, config.mixed)
 
     @property
     def steps(self) -> int:

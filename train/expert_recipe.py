@@ -24,10 +24,6 @@ def pictures(frames: Tensor) -> Tensor:
     return frames.flatten(0, -4).permute(0, 3, 1, 2).float().div_(255)
 
 
-def autocast(device: str) -> torch.autocast:
-    return torch.autocast(torch.device(device).type, torch.bfloat16)
-
-
 def rate(peak: float, progress: float) -> float:
     """Return a learning rate: linear to `peak` in the first 5 % of the time, then half a cosine down to a fiftieth."""
     share = progress / 0.05 if progress < 0.05 else 0.51 + 0.49 * math.cos(math.pi * (progress - 0.05) / 0.95)

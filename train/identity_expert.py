@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .expert_recipe import ExpertRecipe, autocast, pictures
+from .expert_recipe import ExpertRecipe, pictures
 from .networks import arcface
 from .picture import write_picture
+from .precision import autocast
 from .scores.measures import auc
 from .stretch import Stretch
 from .swap_data import FRAMES, LOOKS, POSES, SIZE, STILLS_PER_JOB, Swaps

@@ -23,7 +23,7 @@ from edgetalk.errors import InputError
 
 from . import loop
 from .announcers.visemes import AXES
-from .expert_recipe import autocast, pictures
+from .expert_recipe import pictures
 from .experts import good_enough, wait_for
 from .identity_expert import aligned, embed
 from .networks import store, syncnet
@@ -32,6 +32,7 @@ from .networks.wavsyncswap import Config as NetworkConfig
 from .networks.wavsyncswap import Discriminator, WavSyncSwap
 from .options import add_fields
 from .picture import write_picture
+from .precision import autocast
 from .stretch import steps_in_all
 from .swap_data import FRAMES, SIZE, Swaps
 from .swap_losses import (

@@ -23,11 +23,12 @@ from torch import Tensor
 
 from edgetalk.errors import BackendError, InputError
 
-from .expert_recipe import autocast, pictures
+from .expert_recipe import pictures
 from .identity_expert import embed
 from .networks import store
 from .networks.landmarks import inner_opening
 from .picture import write_picture
+from .precision import autocast
 from .scores.measures import MOUTH, frechet, landmark_error, pearson, psnr, ssim
 from .scores.sharpness import cpbd
 from .swap_data import FRAMES, LOOKS, POSES, SIZE, Swaps
@@ -60,10 +61,10 @@ def face_mask(device: str) -> Tensor:
 
 
 def sharpness(frames: Tensor) -> Tensor:
-    """Mean magnitude of the Laplacian of the luma within the face, (B,), of pictures (B, 3, 96, 96)."""
-    luma = frames.mean(1, keepdim=True)
-    kernel = luma.new_tensor([[0, 1, 0], [1, -4, 1], [0, 1, 0]])[None, None]
-    return (F.conv2d(luma, kernel, padding=1).abs()[:, 0] * face_mask(frames.device)).mean((1, 2))
+    """Mean magnitude of the Laplacian of the channels' mean within the face, (B,), of pictures (B, 3, 96, 96)."""
+    grey = frames.mean(1, keepdim=True)
+    kernel = grey.new_tensor([[0, 1, 0], [1, -4, 1], [0, 1, 0]])[None, None]
+    return (F.conv2d(grey, kernel, padding=1).abs()[:, 0] * face_mask(frames.device)).mean((1, 2))
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .expert_recipe import ExpertRecipe, autocast, pictures
+from .expert_recipe import ExpertRecipe, pictures
 from .networks import syncnet
 from .networks.blocks import scaled
 from .picture import write_picture
+from .precision import autocast
 from .scores.measures import auc
 from .stretch import Stretch
 from .swap_data import FRAMES, SIZE, Swaps

@@ -13,10 +13,10 @@ from edgetalk import cli
 from edgetalk.errors import EdgetalkError, InputError, ModelError
 from edgetalk.mel import log_mel, windows
 from edgetalk.train import (
-    expert_recipe,
     experts,
     identity_expert,
     loop,
+    precision,
     results_wavsyncswap,
     swap_data,
     swap_drawn,
@@ -430,7 +430,7 @@ def test_the_cascade_is_the_two_networks_one_after_the_other():
     clips = torch.randint(0, 255, (2, 1, 3, 96, 96, 3), dtype=torch.uint8)
     identity, mel = F.normalize(torch.randn(1, 512), dim=1), torch.randn(1, 3, 16, 80)
     target, reference = (clip[0].permute(0, 3, 1, 2) / 255 for clip in clips)
-    with torch.no_grad(), expert_recipe.autocast("cpu"):
+    with torch.no_grad(), precision.autocast("cpu"):
         mouth = (speak(target, reference, mel[0]).float() * 255).round() / 255
         wanted = swap(mouth, identity.expand(3, -1)).float()
     got = made["cascade"](*clips, identity, mel)[0].permute(0, 3, 1, 2) / 255

@@ -22,6 +22,7 @@ from edgetalk.train.networks.amnet import AMNet
 from edgetalk.train.networks.landmarks import LandmarkNet, inner_opening
 from edgetalk.train.networks.landmarks import load as load_judge
 from edgetalk.train.networks.landmarks import save as save_judge
+from edgetalk.train.precision import autocast
 from edgetalk.train.scores import amnet as amnet_scores
 from edgetalk.train.scores import measures, perceptual
 
@@ -184,7 +185,7 @@ def test_persons_are_shown_from_their_checkpoints_pictures(footage):
     own = torch.randint(0, 256, (64, 64, 3), generator=torch.Generator().manual_seed(5)).byte()
     puppets = amnet_scores.Puppets(network, footage, 64, {person: own, "nobody": own})
     plain = amnet_scores.Puppets(network, footage, 64)
-    with torch.inference_mode(), amnet_scores.fast(footage.device):
+    with torch.inference_mode(), autocast(footage.device):
         expected = network.reenactor.source(own.permute(2, 0, 1)[None].float() / 127.5 - 1)
     torch.testing.assert_close(puppets.appearance[1:2], expected, atol=0.02, rtol=0.02)
     assert torch.equal(puppets.appearance[0], plain.appearance[0])

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +19,7 @@ from torch.nn import functional as F
 from edgetalk.train.data import Footage
 from edgetalk.train.networks.amnet import AMNet
 from edgetalk.train.networks.landmarks import LandmarkNet, inner_opening, resized
+from edgetalk.train.precision import autocast
 
 from . import measures
 
@@ -41,12 +41,6 @@ class Extras:
     """Why a measure is None, by its name in the report."""
 
 
-def fast(device: torch.device) -> AbstractContextManager:
-    """bfloat16 where the hardware has it, as in training."""
-    able = device.type == "cuda" or torch.backends.cpu.get_cpu_capability() == "AVX512"
-    return torch.autocast(device.type, torch.bfloat16, enabled=able)
-
-
 def as_bytes(pictures: Tensor) -> Tensor:
     """Pictures in [-1, 1] as they leave the network for the screen, uint8."""
     return ((pictures.float() + 1) * 127.5).round().clamp(0, 255).byte()
@@ -66,13 +60,13 @@ class Puppets:
             if sources and person in sources:
                 own = sources[person].to(given.device).permute(2, 0, 1)[None].float() / 127.5 - 1
                 given[number] = resized(own, given.shape[-1])[0]
-        with fast(footage.device):
+        with autocast(footage.device):
             parts = [resized(some, size) for some in given.split(32)]
             self.appearance = torch.cat([network.reenactor.source(part) for part in parts])
 
     def draw(self, person: Tensor, mel: Tensor, pose: Tensor, blink: Tensor) -> Tensor:
         """uint8 pictures (B, 3, S, S) at the size of the footage, of the persons with the numbers `person` (B,)."""
-        with fast(self.footage.device):
+        with autocast(self.footage.device):
             f_geo = self.network.fuser(mel, pose, blink)
             made = self.network.reenactor.step(self.appearance[person], f_geo)
         shown = self.footage.frames.shape[1]
