@@ -28,7 +28,6 @@ from edgetalk.video import Writer
 
 SECONDS, TURNS, RUNS = 4.0, 3, 100
 SIZE, PLACE, SIDE = (1280, 720), (400, 200), 480  # of the film, and where in it the drawn scene is, at what size
-SKIPS = (64, 48, 32)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +38,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from edgetalk.engines import build
     from edgetalk.export import to_onnx
     from edgetalk.train.networks import arcface, store
-    from edgetalk.train.networks.wavsyncswap import Config, WavSyncSwap
+    from edgetalk.train.networks.wavsyncswap import WavSyncSwap
+    from edgetalk.train.swap_recipe import PRESETS, arrangement
     from edgetalk.train.swap_scene import write_scene
 
     folder = tmp_path_factory.mktemp("dub")
@@ -57,7 +57,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_track(folder / "target.track.npz", moved, scene.fps)
 
     torch.manual_seed(0)
-    config = Config(skips=SKIPS, hidden=(0.36, 0.42), matte=True)
+    config = arrangement(dataclasses.replace(PRESETS["default"], width=1.0))
     small = arcface.Config(width=0.0625, blocks=(1, 1, 1, 1))
     store.save(folder / "wavsyncswap.safetensors", "wavsyncswap", WavSyncSwap(config).eval(), config)
     store.save(folder / "identity.safetensors", "arcface", arcface.ArcFace(small).eval(), small)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,6 @@ from edgetalk.metadata import Metadata
 TURNS, WARM_UP, PAUSE = 30, 3, 0.01
 FPS = 25
 FRAMES = 8  # of the film
-SKIPS = (64, 48, 32)
 WIDTHS = (1.0, 0.4375)
 
 Network = Callable[[Values], Any]
@@ -64,14 +64,13 @@ def models(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     from edgetalk.engines import build
     from edgetalk.export import to_onnx
     from edgetalk.train.networks import arcface, store
-    from edgetalk.train.networks.wavsyncswap import Config, WavSyncSwap
+    from edgetalk.train.networks.wavsyncswap import WavSyncSwap
+    from edgetalk.train.swap_recipe import PRESETS, arrangement
 
     folder = tmp_path_factory.mktemp("wavsyncswap")
     torch.manual_seed(0)
-    config, small = (
-        Config(width=request.param, skips=SKIPS, hidden=(0.36, 0.42), matte=True),
-        arcface.Config(width=0.0625, blocks=(1, 1, 1, 1)),
-    )
+    config = arrangement(replace(PRESETS["default"], width=request.param))
+    small = arcface.Config(width=0.0625, blocks=(1, 1, 1, 1))
     store.save(folder / "wavsyncswap.safetensors", "wavsyncswap", WavSyncSwap(config).eval(), config)
     store.save(folder / "identity.safetensors", "arcface", arcface.ArcFace(small).eval(), small)
     for name, whole in (("wavsyncswap", False), ("whole", True)):

@@ -157,6 +157,11 @@ def of_films(config: Config, folder: Path) -> Config:
     return config
 
 
+def arrangement(config: Config) -> NetworkConfig:
+    """Return how a WavSyncSwap of a schedule is arranged."""
+    return NetworkConfig(SIZE, config.width, skips=config.skips, hidden=config.hidden, matte=config.matte)
+
+
 class Batch(NamedTuple):
     """What one step sees; the rows of the five-frame clips come last."""
 
@@ -246,8 +251,7 @@ class SwapRecipe:
 
     def arrangement(self) -> Any:
         """Return the network's configuration, which its checkpoint holds."""
-        c = self.settings
-        return NetworkConfig(SIZE, c.width, skips=c.skips, hidden=c.hidden, matte=c.matte)
+        return arrangement(self.settings)
 
     def build(self) -> Any:
         """Return a new network."""
