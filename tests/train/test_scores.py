@@ -224,15 +224,22 @@ def test_commands_are_named_without_folders(monkeypatch):
     assert score_command.command().endswith("amnet --data set -o runs/a.json a=c")
 
 
-@pytest.fixture
-def trained(tmp_path, footage, monkeypatch):
-    """A checkpoint and a judge on disk, both untrained, and a data set that needs no disk."""
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, footage):
+    """Folder of a checkpoint and a judge, both untrained."""
+    folder = tmp_path_factory.mktemp("untrained")
     record = {f"error_on_{kind}_frames": {"landmarks_px": 9.0} for kind in ("true", "degraded")}
-    save_judge(tmp_path / "judge.safetensors", LandmarkNet(), record)
+    save_judge(folder / "judge.safetensors", LandmarkNet(), record)
     told = {"variant": "amnet", "size": 64, "audio": asdict(footage.spec), "persons": ["ada", "dan"], "training": {}}
-    amnet.save_checkpoint(tmp_path / "amnet.safetensors", AMNet().state_dict(), **told)
+    amnet.save_checkpoint(folder / "amnet.safetensors", AMNet().state_dict(), **told)
+    return folder
+
+
+@pytest.fixture
+def trained(files, footage, monkeypatch):
+    """The command that scores the checkpoint on a data set that needs no disk."""
     monkeypatch.setattr(Footage, "load", lambda *args, **options: footage)
-    checkpoint, judge = (str(tmp_path / f"{name}.safetensors") for name in ("amnet", "judge"))
+    checkpoint, judge = (str(files / f"{name}.safetensors") for name in ("amnet", "judge"))
     return ["score", "amnet", "--checkpoint", checkpoint, "--judge", judge, "--data", "x", "--device", "cpu"]
 
 
