@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgetalk.avatar import Avatar, save
+from edgetalk.avatar import Avatar, halved, save
 from edgetalk.consent import ALLOWED
 from edgetalk.errors import InputError
 from edgetalk.files import together
@@ -51,11 +51,11 @@ def to_onnx(
 
     `dynamic_conv` is the form of the predicted convolution, "conv" or "shift"; `batch` the number of samples of
     a run, 0 for any number (left alone: 1, and any number in the form "shift"). `whole` writes one graph with all
-    inputs instead of two. `size` is the side of the picture, the checkpoint's own where it is not
-    given. `avatar` names the person in the checkpoint whose picture the avatar shows (left alone: the first);
-    `source` is a picture to use instead. Without any picture there is no avatar. `every_avatar` writes PERSON.avatar
-    for each person in the checkpoint, too. `identity` is the extractor that a WavSyncSwap was trained with, which
-    becomes NAME-identity.onnx (left alone: what lies beside the checkpoint).
+    inputs instead of two. `size` is the side of the picture (left alone: the checkpoint's own). `avatar` names the
+    person in the checkpoint whose picture the avatar shows (left alone: the first); `source` is a picture to use
+    instead. Without any picture there is no avatar. `every_avatar` writes PERSON.avatar for each person in the
+    checkpoint, too. `identity` is the extractor that a WavSyncSwap was trained with, which becomes NAME-identity.onnx
+    (left alone: what lies beside the checkpoint).
 
     `licence` and `use` ("any" or "non-commercial") go into the metadata. Published weights bring the terms that
     their authors set (export/published.py), those of filmed people what these agreed to; where authors state none,
@@ -155,7 +155,7 @@ def _avatar(graph: Graph, data: bytes, metadata: Metadata, name: str, picture: P
     batch, size = graph.inputs["source"].shape[:2]
     crop = square_crop(picture, size)
     results = run(data, {"source": np.repeat(crop[None], batch, axis=0)}) if graph.role == "source" else {}
-    features = {key: value[:1].astype(np.float16) for key, value in results.items()}
+    features = halved({key: value[:1] for key, value in results.items()}, "the source graph")
     box = np.array([[0, 0, picture.shape[1], picture.shape[0]]], np.float32)
     licence, use = metadata.licence, metadata.use
     return Avatar(crop, features, box, metadata.family, metadata.source, licence, consent, name, use)

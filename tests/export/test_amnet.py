@@ -14,7 +14,8 @@ from edgetalk.cli import main
 from edgetalk.engines.onnx_file import read as engine_read
 from edgetalk.errors import InputError, ModelError
 from edgetalk.export import exporter, onnx_file, to_onnx
-from edgetalk.metadata import AudioSpec
+from edgetalk.export.graph import Graph
+from edgetalk.metadata import AudioSpec, Metadata
 from edgetalk.train.networks.checkpoint import load_checkpoint
 
 from .conftest import SIZE, metadata_of, onnx_run, write_checkpoint
@@ -185,6 +186,27 @@ def test_nothing_is_written_when_onnx_is_not_torch(checkpoint, tmp_path, monkeyp
         to_onnx(checkpoint, tmp_path / "amnet.onnx")
     assert len(seen) == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_features_that_no_avatar_can_hold_are_refused():
+    pixels = onnx.helper.make_tensor_value_info("source", onnx.TensorProto.UINT8, [1, 64, 64, 3])
+    made = onnx.helper.make_tensor_value_info("appearance", onnx.TensorProto.FLOAT, [1, 64, 64, 3])
+    nodes = [
+        onnx.helper.make_node("Cast", ["source"], ["float"], to=onnx.TensorProto.FLOAT),
+        onnx.helper.make_node("Mul", ["float", "much"], ["appearance"]),
+    ]
+    much = onnx.numpy_helper.from_array(np.array(1000, np.float32), "much")
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(nodes, "source", [pixels], [made], [much]),
+        opset_imports=[onnx.helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    graph = Graph("source", torch.nn.Identity(), {"source": torch.zeros(1, 64, 64, 3)}, ["appearance"])
+    data, metadata = model.SerializeToString(), Metadata(family="amnet")
+    pale = np.full((64, 64, 3), 255, np.uint8)
+    assert exporter._avatar(graph, data, metadata, "ada", pale // 4, "").features["appearance"].max() == 63000
+    with pytest.raises(ModelError, match="the source graph made appearance too large for fp16"):
+        exporter._avatar(graph, data, metadata, "ada", pale, "")
 
 
 def test_old_files_stay_when_the_export_fails(checkpoint, tmp_path):
