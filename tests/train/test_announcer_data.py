@@ -116,15 +116,14 @@ def test_strangers_are_tested_beside_as_many_persons_of_the_training():
     assert all(39 <= lane.frames <= 41 for lane in lanes)
 
 
-def test_same_seed_same_bytes_and_another_seed_others(folder, tmp_path):
-    dataset.write(tmp_path / "same", "announcers-6", FRAMES, 3, SIZE, "raw", workers=1)
-    for name in ("speech.npz", "labels.npz", "frames.npy"):
-        assert digest(tmp_path / "same" / name) == digest(folder / name)
-    write_speech(tmp_path, Plan("announcers-6", 60, 4), 1)
-    assert digest(tmp_path / "speech.npz") != digest(folder / "speech.npz")
+def test_another_seed_says_something_else(folder, tmp_path):
+    write_speech(tmp_path, Plan("announcers-6", FRAMES, 4), 1)
+    with np.load(tmp_path / "speech.npz") as other, np.load(folder / "speech.npz") as file:
+        assert other["pcm"].shape == file["pcm"].shape and not np.array_equal(other["pcm"], file["pcm"])
 
 
 def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(folder, tmp_path):
+    """Those of the same seed, by another number of workers."""
     script = (
         "import sys; from pathlib import Path; from edgetalk.train.announcers import dataset; "
         f"dataset.write(Path(sys.argv[1]), 'announcers-6', {FRAMES}, 3, {SIZE}, 'raw', 1)"
