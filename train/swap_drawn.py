@@ -219,8 +219,9 @@ def draw(
                 f"{speech_file}: got {found} sentences of {split!r} of {FRAMES / FPS} s or more, expected {least}; "
                 "write it with more --sentences or --held-out"
             )
-    _draw_stills(0, "train")  # compiles the rasteriser once, before the workers are forked
-    _moves(speech[0], 0)
+    somebody = close_up(random_identity(0))  # compiles the rasteriser once, before the workers are forked
+    somebody.draw(Controls())
+    somebody.landmarks(Controls())
     jobs = [("still", n, "train") for n in range(-(-people // STILLS_PER_JOB))]
     early = min(clips, people // 5)  # so that no trainer waits for the tests
     jobs += [("still", n, "test") for n in range(-(-2 * test_clips // STILLS_PER_JOB))]

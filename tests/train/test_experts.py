@@ -188,6 +188,7 @@ def test_what_was_not_drawn_is_named_with_what_draws_it(drawn, tmp_path):
 
 
 def test_drawing_says_that_a_process_failed(drawn, tmp_path, monkeypatch):
+    monkeypatch.setattr(swap_drawn, "_draw_stills", lambda *_: {"frames": np.zeros(1)})
     monkeypatch.setattr(swap_drawn, "_draw_clip", lambda *_: 1 / 0)
     with pytest.raises(EdgetalkError, match="ZeroDivisionError in a worker: division by zero"):
         swap_drawn.draw(tmp_path, drawn / "speech.npz", 600, 4, 1, 0, 1, 2, nice=0)
