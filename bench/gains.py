@@ -28,12 +28,12 @@ import onnx
 
 from edgetalk.backends import cores, open_engine
 from edgetalk.engines import gate
-from edgetalk.engines.builder import typed_graph
 from edgetalk.engines.calibration import load, split
 from edgetalk.engines.concat import quantize_early
 from edgetalk.engines.onnx_file import Feeds, Runner, read, set_metadata
 from edgetalk.engines.openvino import write as write_engine
 from edgetalk.engines.rewrite import AFTER, BEFORE
+from edgetalk.engines.typed import typed_graph
 from edgetalk.metadata import Metadata
 from edgetalk.session import MODELS
 

@@ -50,8 +50,9 @@ def build(architecture: Architecture, folder: Path, name: str, size: int = 256) 
     """Write folder/NAME.xml: the step in int8, of random weights; no gate, as there is nothing to keep."""
     import torch
 
-    from edgetalk.engines import builder, openvino
+    from edgetalk.engines import openvino
     from edgetalk.engines.onnx_file import Runner, read
+    from edgetalk.engines.typed import typed_graph
     from edgetalk.export import to_onnx
     from edgetalk.train.networks.amnet import AMNet
     from edgetalk.train.networks.checkpoint import save_checkpoint
@@ -65,7 +66,7 @@ def build(architecture: Architecture, folder: Path, name: str, size: int = 256) 
     rng, inputs = np.random.default_rng(0), Runner(step).inputs
     feeds = {key: rng.standard_normal(spec.shape).astype(spec.dtype) for key, spec in inputs.items()}
     path = folder / f"{name}.xml"
-    openvino.write(builder.typed_graph(step, "int8", ".xml", [feeds], ()), path, halve=True)
+    openvino.write(typed_graph(step, "int8", ".xml", [feeds], ()), path, halve=True)
     return path
 
 

@@ -82,8 +82,8 @@ def precisions() -> list[str]:
 
 def build(network: nn.Module, inputs: Inputs, stem: Path, kinds: list[str]) -> None:
     """Write STEM-f32.xml and so on, as `edgetalk build` writes them; what is there already stays."""
-    from edgetalk.engines.builder import typed_graph as typed
     from edgetalk.engines.openvino import write
+    from edgetalk.engines.typed import typed_graph as typed
     from edgetalk.export.onnx_file import to_bytes, trace
     from edgetalk.metadata import Metadata
 

@@ -11,11 +11,10 @@ often as the step when nothing is prepared: it gets the step's precision, and bo
 from __future__ import annotations
 
 import dataclasses
-import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,27 +30,19 @@ from edgetalk.metadata import Metadata
 
 from . import gate, openvino
 from .calibration import load, made_up, split
-from .concat import quantize_early
 from .fold import cheapest, fold, norms, statistics
 from .judge import Judge
-from .keep import MARGIN, Choice, check_margin, choose, tightest, write_report
-from .onnx_file import Feeds, Run, Runner, read, set_metadata
-from .precision import layers, to_fp16, to_int8
-from .rewrite import BEFORE, rewritten
+from .keep import choose, tightest, write_report
+from .onnx_file import Feeds, Progress, Run, Runner, read, set_metadata
+from .options import Options
+from .precision import layers
+from .typed import arranged, typed_graph
 
-PRECISIONS = ("f32", "bf16", "fp16", "int8")
-SUFFIXES = (".xml", ".plan")
 MADE_UP = 4
 """Samples that judge an engine where no calibration file is given."""
 
-AUTO = "auto"
-"""In place of layers to keep in float: as many as the gate asks for (keep.py)."""
-
 ROLES = ("identity", "source")
 """Graphs beside a step, written before it."""
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is going on, how many of its steps are done, and how many there are."""
 
 
 def build(
@@ -87,44 +78,40 @@ def build(
     used or the engine fails the gate; InputError; BackendError where the engine's package or device is missing.
     """
     path, out = Path(model), Path(out)
-    keep = (keep,) if isinstance(keep, str) else keep
-    _check_options(out, precision, calibration, keep, margin, report, fold_statistics, options)
+    asked = Options(
+        out,
+        precision,
+        None if calibration is None else Path(calibration),
+        (keep,) if isinstance(keep, str) else tuple(keep),
+        margin,
+        None if report is None else Path(report),
+        None if fold_statistics is None else Path(fold_statistics),
+        hold,
+        options,
+    )
+    asked.check()
     step, metadata = read(path)
+    if metadata.role in ROLES:
+        raise ModelError(f"{path.name} is the {metadata.role} graph of a model; name its step, this is built with it")
     if metadata.precision != "f32":
         raise ModelError(f"{path.name} is in {metadata.precision} already; build from the f32 file that export wrote")
     parts = {role: _read_part(path, role, getattr(metadata, role)) for role in ROLES}
     source = parts["source"][0] if parts["source"] else None
-    avatar = path.with_suffix(".avatar") if fold_statistics is None else Path(fold_statistics)
+    avatar = asked.fold_statistics or path.with_suffix(".avatar")
     runner = Runner(step)
-    learn, held = _samples(runner, source, calibration, avatar)
-    told: dict[str, Any] = {"samples": "made up" if calibration is None else "held out"}
+    learn, held = _samples(runner, source, asked.calibration, avatar)
+    told: dict[str, Any] = {"samples": "held out" if asked.calibration else "made up"}
     told |= {} if hold else {"floors": "not held to"}
     graphs = {"step": step} | ({"source": source} if source is not None and _of_film(source) else {})
-    if fold_statistics is not None:
+    if asked.fold_statistics is not None:
         learn, held = (_with_face(samples, load_avatar(avatar), avatar.name) for samples in (learn, held))
         graphs["step"], told["folded_statistics"] = _folded(step, learn, avatar.name)
     judge = Judge(runner, held, metadata.family)
-    if AUTO in keep:
-        choice = choose(
-            {role: _arranged(model, out.suffix) for role, model in graphs.items()},
-            learn,
-            judge,
-            MARGIN if margin is None else margin,
-            unsigned=out.suffix == ".xml",
-            progress=progress,
-        )
-        if report is not None:
-            write_report(choice, Path(report))
-        if hold:
-            _check_choice(choice, out)
-        kept = {role: choice.names(role) for role in graphs}
-        told["kept"] = choice.reasons()
-    else:
-        kept = {role: _kept(keep, graphs[role], graphs) for role in graphs}
-        told |= {"kept": dict.fromkeys(keep, "asked for")} if keep else {}
+    kept, reasons = _in_float(asked, graphs, learn, judge, progress)
+    told |= {"kept": reasons} if asked.keep else {}
     typed = {
-        role: typed_graph(model, precision, out.suffix, learn, kept[role], progress=progress)
-        for role, model in graphs.items()
+        role: typed_graph(graph, precision, out.suffix, learn, kept[role], progress=progress)
+        for role, graph in graphs.items()
     }
     metadata = dataclasses.replace(metadata, precision=precision, onnx=sha256(path))
     write = _write_openvino if out.suffix == ".xml" else _write_tensorrt
@@ -156,8 +143,44 @@ def build(
     return metadata
 
 
+def _in_float(
+    asked: Options, graphs: Mapping[str, onnx.ModelProto], learn: list[Feeds], judge: Judge, progress: Progress | None
+) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Return the layers of each graph that int8 leaves in float, and of each why; those chosen have to suffice."""
+    if not asked.chooses:
+        return {role: _named(asked.keep, role, graphs) for role in graphs}, dict.fromkeys(asked.keep, "asked for")
+    suffix = asked.out.suffix
+    choice = choose(
+        {role: arranged(graph, suffix) for role, graph in graphs.items()},
+        learn,
+        judge,
+        asked.allowed,
+        unsigned=suffix == ".xml",
+        progress=progress,
+    )
+    if asked.report is not None:
+        write_report(choice, asked.report)
+    if asked.hold and not choice.passed:
+        figure = tightest(choice.trail[-1], choice.margin)
+        raise ModelError(
+            f"{asked.out.name} in int8 has {figure} {choice.trail[-1][figure]} against f32 with half of its layers in "
+            f"float; build it in a higher precision: --precision {'bf16' if suffix == '.xml' else 'fp16'}"
+        )
+    return {role: choice.names(role) for role in graphs}, choice.reasons()
+
+
+def _named(keep: Sequence[str], role: str, graphs: Mapping[str, onnx.ModelProto]) -> list[str]:
+    """Return those of `keep` that are about the graph of `role`; what names layers of other graphs alone is not."""
+    there = {other: layers(graph) for other, graph in graphs.items()}
+
+    def begins(name: str, *roles: str) -> bool:
+        return any(layer.startswith(name) for other in roles for layer in there[other])
+
+    return [name for name in keep if begins(name, role) or not begins(name, *there)]
+
+
 def _samples(
-    runner: Runner, source: onnx.ModelProto | None, calibration: str | os.PathLike[str] | None, avatar: Path
+    runner: Runner, source: onnx.ModelProto | None, calibration: Path | None, avatar: Path
 ) -> tuple[list[Feeds], list[Feeds]]:
     """Return the samples to calibrate with, none without a calibration file, and those that judge."""
     source_runner = source and Runner(source)
@@ -179,18 +202,6 @@ def _folded(step: onnx.ModelProto, samples: list[Feeds], name: str) -> tuple[onn
     return folded, f"{len(chosen)} of {len(norms(step))} norms, for {name}"
 
 
-def _check_choice(choice: Choice, out: Path) -> None:
-    """Raise ModelError where half of all layers in float were not enough."""
-    if choice.passed:
-        return
-    figure = tightest(choice.trail[-1], choice.margin)
-    floats = "bf16" if out.suffix == ".xml" else "fp16"
-    raise ModelError(
-        f"{out.name} in int8 has {figure} {choice.trail[-1][figure]} against f32 with half of its layers in "
-        f"float; build it in a higher precision: --precision {floats}"
-    )
-
-
 def _with_face(samples: list[Feeds], avatar: Avatar, name: str) -> list[Feeds]:
     """Return the samples with the avatar's features in place of their own; raises InputError where they do not fit."""
     features = {key: values[:1].astype(np.float32) for key, values in avatar.features.items()}
@@ -200,89 +211,12 @@ def _with_face(samples: list[Feeds], avatar: Avatar, name: str) -> list[Feeds]:
     return [sample | features for sample in samples]
 
 
-def typed_graph(
-    model: onnx.ModelProto,
-    precision: str,
-    suffix: str,
-    samples: list[Feeds],
-    keep: Collection[str],
-    without: Collection[str] = (),
-    progress: Progress | None = None,
-) -> onnx.ModelProto:
-    """Return the graph in a precision, and in the form that engines of this suffix run fastest.
-
-    Rewrites named in `without` are left out.
-    """
-    if suffix == ".xml":
-        model = _arranged(model, suffix, without)
-        if precision == "int8":
-            quantised = to_int8(model, samples, keep, rest="f32", unsigned=True, progress=progress)
-            return rewritten(quantised, (quantize_early,), without)
-        return model  # OpenVINO takes 16-bit arithmetic from the metadata
-    if precision == "fp16":
-        return to_fp16(model)
-    return to_int8(model, samples, keep, rest="fp16", progress=progress) if precision == "int8" else model
-
-
-def _arranged(model: onnx.ModelProto, suffix: str, without: Collection[str] = ()) -> onnx.ModelProto:
-    """Return the graph as it is before it is quantised."""
-    return rewritten(model, BEFORE, without) if suffix == ".xml" else model
-
-
-def _kept(keep: Collection[str], model: onnx.ModelProto, graphs: Mapping[str, onnx.ModelProto]) -> list[str]:
-    """Return those of `keep` that are about `model`; what names layers of others of the `graphs` alone is not."""
-    there, everywhere = layers(model), [layer for graph in graphs.values() for layer in layers(graph)]
-    return [
-        name
-        for name in keep
-        if any(layer.startswith(name) for layer in there) or not any(layer.startswith(name) for layer in everywhere)
-    ]
-
-
 def _runs(model: onnx.ModelProto, engine: Path) -> Run:
     """Return what runs an engine that was just written: itself, or its typed graph where it is of another device."""
     if engine.suffix == ".plan":
         return Runner(model)
     opened = open_engine(engine)
     return lambda feeds: opened.run({name: feeds[name] for name in opened.inputs})
-
-
-def _check_options(
-    out: Path,
-    precision: str,
-    calibration: str | os.PathLike[str] | None,
-    keep: Collection[str],
-    margin: float | None,
-    report: str | os.PathLike[str] | None,
-    fold_statistics: str | os.PathLike[str] | None,
-    options: dict[str, Any],
-) -> None:
-    if out.suffix not in SUFFIXES:
-        raise InputError(f"out: got {out.name!r}, expected a name that ends in {' or '.join(SUFFIXES)}")
-    if precision not in PRECISIONS:
-        raise InputError(f"precision: got {precision!r}, expected one of {', '.join(PRECISIONS)}")
-    if precision == "bf16" and out.suffix == ".plan":
-        raise InputError("precision: bf16 is for OpenVINO; use fp16 for a .plan")
-    if precision == "int8" and calibration is None:
-        raise InputError("calibration: int8 needs a calibration file; write one with: edgetalk data calibration")
-    if keep and precision != "int8":
-        raise InputError(f"keep: layers are kept in float in int8 alone, got precision {precision}")
-    if AUTO in keep and len(keep) > 1:
-        raise InputError(f"keep: got {', '.join(keep)}; {AUTO} chooses all of them, leave the others out")
-    for name, given in (("margin", margin), ("report", report)):
-        if given is not None and AUTO not in keep:
-            raise InputError(f"{name}: is of layers that are chosen; add --keep {AUTO}")
-    if margin is not None:
-        check_margin(margin)
-    for file in (out, *([] if report is None else [Path(report)])):
-        if not file.parent.is_dir():  # known before minutes of work
-            raise FileNotFoundError(errno.ENOENT, "No such folder", str(file.parent))
-    if fold_statistics is not None and calibration is None:
-        raise InputError(
-            "calibration: statistics to fold come from a calibration file; write one with: edgetalk data calibration"
-        )
-    if options and out.suffix == ".xml":
-        raise InputError(f"{min(options)}: is an option of TensorRT; {out.name} is built for OpenVINO")
 
 
 def _read_part(path: Path, role: str, wanted: str) -> tuple[onnx.ModelProto, Metadata, str] | None:

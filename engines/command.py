@@ -10,8 +10,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from .builder import PRECISIONS, build
+from .builder import build
 from .keep import MARGIN
+from .options import PRECISIONS
 
 TENSORRT = ("compute_capability", "workspace", "timing_cache", "hardware", "version_compatible", "batch")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import onnx
 from onnx import helper
 
-from .rewrite import Graph, attributes
+from .graph import Graph, attributes
 
 
 def quantize_early(model: onnx.ModelProto) -> onnx.ModelProto:

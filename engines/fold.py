@@ -14,8 +14,8 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from .graph import Graph, attributes, is_bare
 from .onnx_file import Feeds, Runner, with_outputs
-from .rewrite import Graph, attributes, is_bare
 
 BUDGET = 3.5
 """Of squared error, in units of one 255th squared: less than int8 costs the bundled model."""

@@ -21,7 +21,7 @@ from edgetalk.files import replacing
 
 from . import gate
 from .balance import balance
-from .onnx_file import Feeds, Run, Runner
+from .onnx_file import Feeds, Progress, Run, Runner
 from .precision import layers, quantize, scales
 from .rounding import rounded
 
@@ -101,7 +101,7 @@ def choose(
     judge: Callable[[Run], Figures],
     margin: float = MARGIN,
     unsigned: bool = False,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Choice:
     """Choose the layers of `graphs` that stay in float.
 
@@ -109,7 +109,6 @@ def choose(
         quantised too, whose outputs the step then takes.
     samples: feeds to calibrate with, as for `to_int8`; so is `unsigned`.
     judge: gives the gate's figures of what runs a sample.
-    progress: called with what is going on, how many of its steps are done, and how many there are.
     """
     models = {role: balance(graph, samples, layers(graph)) for role, graph in graphs.items()}
     scale = {role: scales(model, samples, unsigned) for role, model in models.items()}

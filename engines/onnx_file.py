@@ -21,6 +21,8 @@ KEY = "edgetalk"
 Feeds = dict[str, np.ndarray]
 Run = Callable[[Feeds], Feeds]
 """What makes a graph's outputs of its inputs."""
+Progress = Callable[[str, int, int], None]
+"""Called with what is going on, how many of its steps are done, and how many there are."""
 
 
 def read(path: str | os.PathLike[str]) -> tuple[onnx.ModelProto, Metadata]:

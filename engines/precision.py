@@ -10,7 +10,7 @@ Names, inputs, outputs and metadata of the graph stay as they were.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ from onnx import helper, numpy_helper, version_converter
 from edgetalk.errors import InputError
 
 from .balance import balance
-from .onnx_file import Feeds, Runner, with_outputs
+from .onnx_file import Feeds, Progress, Runner, with_outputs
 from .rounding import nearest, rounded, steps
 
 BINS = 2048
@@ -90,15 +90,15 @@ def to_int8(
     keep: Collection[str] = (),
     rest: str = "f32",
     unsigned: bool = False,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> onnx.ModelProto:
     """Return the graph with all `layers` but those that `keep` names quantised to int8 as Q/DQ.
 
     A name in `keep` is that of one layer, or what the names of several begin with.
     `rest` is the precision of all else: "fp16" for engines that take it as it is written, "f32" for those that
     choose it themselves. The activations' scales are calibrated on `samples`, feeds of the graph's inputs;
-    `unsigned` gives those that are never negative 255 steps instead of 127, for OpenVINO alone; `progress` is as of
-    `rounded`. Raises InputError where there are no samples, or where one of `keep` begins no layer's name.
+    `unsigned` gives those that are never negative 255 steps instead of 127, for OpenVINO alone.
+    Raises InputError where there are no samples, or where one of `keep` begins no layer's name.
     """
     there = layers(model)
     for name in keep:

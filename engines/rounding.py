@@ -9,14 +9,14 @@ convolutions, and layers of more than LARGEST inputs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from .onnx_file import Feeds, Runner, with_outputs
+from .onnx_file import Feeds, Progress, Runner, with_outputs
 
 if TYPE_CHECKING:
     from .precision import Scale
@@ -50,12 +50,11 @@ def rounded(
     samples: Sequence[Feeds],
     names: Collection[str],
     scale: Mapping[str, Scale],
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, np.ndarray]:
     """Return int8 weights (C_out, C_in, k, k) of the Conv nodes `names`, by the names of the weights.
 
     `samples` are feeds of the graph, which is in float; `scale` is how each of its activations will be quantised.
-    `progress` is called with what is going on, how many of its steps are done, and how many there are.
     """
     weights = {w.name: w for w in model.graph.initializer}
     wanted = [n for n in model.graph.node if n.name in names and n.op_type == "Conv" and _of(n, "group", 1) == 1]
@@ -92,7 +91,7 @@ def _products(
     samples: Sequence[Feeds],
     nodes: Sequence[onnx.NodeProto],
     scale: Mapping[str, Scale],
-    progress: Callable[[str, int, int], None] | None,
+    progress: Progress | None,
 ) -> dict[str, np.ndarray]:
     """Return by the names of nodes the sums over samples of the products of every two inputs, (K, K)."""
     shapes = {w.name: w.dims for w in model.graph.initializer}

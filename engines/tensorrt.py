@@ -12,7 +12,7 @@ import dataclasses
 import importlib
 import importlib.metadata
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,14 @@ from edgetalk.errors import BackendError, EdgetalkError, InputError, ModelError
 from edgetalk.files import replacing
 from edgetalk.metadata import TENSORRT_LIMIT, Metadata
 
+from .onnx_file import Progress
+
 ARCHITECTURES = {
     "7.2": "Xavier", "7.5": "Turing", "8.0": "A100", "8.6": "Ampere", "8.7": "Orin", "8.9": "Ada", "9.0": "Hopper",
     "10.0": "Blackwell data centre", "11.0": "Thor", "12.0": "Blackwell", "12.1": "DGX Spark",
 }  # fmt: skip
 """What people call the devices of a compute capability."""
 HARDWARE = {"ampere+": "AMPERE_PLUS", "same": "SAME_COMPUTE_CAPABILITY"}
-
-Progress = Callable[[str, int, int], None]
-"""Called with the builder's phase, the steps done in it and all its steps."""
 
 
 def build_plan(

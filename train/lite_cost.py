@@ -1,6 +1,6 @@
 """What a step of an AMNet costs on a CPU in int8, predicted from its architecture without building it.
 
-The layers are counted as the engine runs them after the build's rewrites (engines/rewrite.py): a transposed
+The layers are counted as the engine runs them after the build's rewrites (engines/phases.py): a transposed
 convolution to few channels as one of 2×2 taps that makes four phases, and the last convolution behind such a one on
 the grid of phases where it narrows.
 A step's time is a sum of such counts, each times the milliseconds of its kind; these were measured by

@@ -11,7 +11,7 @@ import pytest
 from edgetalk import Session, avatar
 from edgetalk.backends import open_engine
 from edgetalk.cli import main
-from edgetalk.engines import build, builder, gate
+from edgetalk.engines import build, builder, gate, typed
 from edgetalk.engines.onnx_file import Runner, read
 from edgetalk.engines.precision import layers
 from edgetalk.errors import InputError, ModelError
@@ -109,16 +109,16 @@ def test_a_dynamic_batch_becomes_an_engine(exported, tmp_path):
 
 def test_kept_layers_are_left_out(exported, calibration, tmp_path, monkeypatch):
     names, asked = layers(read(exported / "amnet.onnx")[0]), {}
-    real = builder.to_int8
-    monkeypatch.setattr(builder, "to_int8", lambda m, x, keep, **how: asked.update(keep=keep) or real(m, x, keep))
+    real = typed.to_int8
+    monkeypatch.setattr(typed, "to_int8", lambda m, x, keep, **how: asked.update(keep=keep) or real(m, x, keep))
     build(exported / "amnet.onnx", tmp_path / "amnet.xml", precision="int8", calibration=calibration, keep=names[-1:])
     assert asked["keep"] == names[-1:]
 
 
 def test_held_out_samples_are_not_calibrated_on(exported, calibration, tmp_path, monkeypatch):
     learnt, judged = [], []
-    real_int8, real_judge = builder.to_int8, builder.Judge
-    monkeypatch.setattr(builder, "to_int8", lambda m, feeds, keep, **how: learnt.extend(feeds) or real_int8(m, feeds))
+    real_int8, real_judge = typed.to_int8, builder.Judge
+    monkeypatch.setattr(typed, "to_int8", lambda m, feeds, keep, **how: learnt.extend(feeds) or real_int8(m, feeds))
     monkeypatch.setattr(
         builder, "Judge", lambda graph, feeds, family: judged.extend(feeds) or real_judge(graph, feeds, family)
     )
@@ -136,8 +136,8 @@ def test_a_corrupted_engine_fails_the_gate_and_leaves_nothing(exported, calibrat
         weight.raw_data = bytes(len(weight.raw_data))
         return typed
 
-    real = builder.to_int8
-    monkeypatch.setattr(builder, "to_int8", corrupted)
+    real = typed.to_int8
+    monkeypatch.setattr(typed, "to_int8", corrupted)
     (tmp_path / "amnet.bin").write_bytes(b"old")
     with pytest.raises(ModelError, match=r"amnet.xml in int8 has (ssim|psnr) [\d.]+ against f32, at least"):
         build(exported / "amnet.onnx", tmp_path / "amnet.xml", precision="int8", calibration=calibration)
@@ -235,6 +235,7 @@ def changed_metadata(**fields):
         (without_metadata, "has no edgetalk metadata"),
         (changed_metadata(format=99), "metadata of format 99"),
         (changed_metadata(precision="int8"), "is in int8 already"),
+        (changed_metadata(role="source"), "is the source graph of a model; name its step"),
         (changed_metadata(source="0" * 64), "is not of the same export"),
     ],
 )

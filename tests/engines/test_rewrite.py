@@ -6,16 +6,8 @@ import torch
 from torch import nn
 
 from edgetalk.engines.onnx_file import Runner, read
-from edgetalk.engines.rewrite import (
-    WIDE,
-    centre,
-    channels_last,
-    early_cast,
-    late_bias,
-    merge_predictors,
-    phase_grid,
-    sub_pixel,
-)
+from edgetalk.engines.phases import WIDE, phase_grid, sub_pixel
+from edgetalk.engines.rewrite import centre, channels_last, early_cast, late_bias, merge_predictors
 from edgetalk.export.onnx_file import trace
 
 torch.manual_seed(0)

@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 import torch
 
-from edgetalk.engines import rewrite
+from edgetalk.engines import phases
 from edgetalk.errors import InputError, ModelError
 from edgetalk.export import to_onnx
 from edgetalk.metadata import AudioSpec
@@ -180,7 +180,7 @@ def test_counts_are_those_of_the_layers():
 def test_the_last_convolution_is_counted_as_the_build_rewrites_it(tmp_path, last):
     network = AMNet("amnet-lite", architecture=dataclasses.replace(TINY, last=last))
     to_onnx(write(tmp_path / "c.safetensors", network), tmp_path / "amnet.onnx")
-    graph = rewrite.phase_grid(rewrite.sub_pixel(onnx.load(tmp_path / "amnet.onnx"))).graph
+    graph = phases.phase_grid(phases.sub_pixel(onnx.load(tmp_path / "amnet.onnx"))).graph
     shapes = {w.name: list(w.dims) for w in graph.initializer}
     final = [node for node in graph.node if node.op_type == "Conv"][-1]
     outputs, inputs, *taps = shapes[final.input[1]]

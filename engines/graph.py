@@ -1,0 +1,61 @@
+"""An ONNX graph that is being rewritten: its constants, who reads what, and how nodes are put in place of others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+
+class Graph:
+    """A graph being rewritten, with its constants and who reads what."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.model = onnx.ModelProto()
+        self.model.CopyFrom(model)
+        self.nodes: list[onnx.NodeProto] = list(self.model.graph.node)
+        self.constants = {w.name: numpy_helper.to_array(w) for w in self.model.graph.initializer}
+        for node in self.nodes:
+            if node.op_type == "Constant":
+                self.constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+
+    def readers(self, name: str) -> list[onnx.NodeProto]:
+        return [node for node in self.nodes if name in node.input]
+
+    def only_reader(self, name: str) -> onnx.NodeProto | None:
+        """The one node that reads `name`, None where there are several or it is an output of the graph."""
+        readers = self.readers(name)
+        outputs = {output.name for output in self.model.graph.output}
+        return readers[0] if len(readers) == 1 and name not in outputs else None
+
+    def constant(self, name: str, value: np.ndarray) -> str:
+        self.constants[name] = value
+        self.model.graph.initializer.append(numpy_helper.from_array(value, name))
+        return name
+
+    def replace(self, old: onnx.NodeProto, new: Sequence[onnx.NodeProto]) -> None:
+        at = next(i for i, node in enumerate(self.nodes) if node is old)
+        self.nodes[at : at + 1] = new
+
+    def finish(self) -> onnx.ModelProto:
+        used = {name for node in self.nodes for name in node.input} | {o.name for o in self.model.graph.output}
+        kept = [w for w in self.model.graph.initializer if w.name in used]
+        del self.model.graph.initializer[:], self.model.graph.value_info[:]
+        self.model.graph.initializer.extend(kept)
+        self.model.graph.ClearField("node")
+        self.model.graph.node.extend(self.nodes)
+        onnx.checker.check_model(self.model, full_check=True)
+        return self.model
+
+
+def attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    return {a.name: helper.get_attribute_value(a) for a in node.attribute}
+
+
+def is_bare(graph: Graph, norm: onnx.NodeProto) -> bool:
+    """Whether an instance norm has scale 1 and shift 0."""
+    found = [graph.constants.get(name) for name in norm.input[1:]]
+    return all(values is not None and (values == x).all() for values, x in zip(found, (1, 0), strict=True))

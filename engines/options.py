@@ -1,0 +1,75 @@
+"""What an engine is asked to be: the options of `build`, and which of them go together, told before minutes of work."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgetalk.errors import InputError
+
+from .keep import MARGIN, check_margin
+
+PRECISIONS = ("f32", "bf16", "fp16", "int8")
+SUFFIXES = (".xml", ".plan")
+
+AUTO = "auto"
+"""In place of layers to keep in float: as many as the gate asks for (keep.py)."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `build` was asked for; its docstring says what each of them means."""
+
+    out: Path
+    precision: str
+    calibration: Path | None
+    keep: tuple[str, ...]
+    margin: float | None
+    report: Path | None
+    fold_statistics: Path | None
+    hold: bool
+    plan: Mapping[str, Any]
+    """What build_plan takes."""
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the layers that stay in float are chosen, and not named."""
+        return AUTO in self.keep
+
+    @property
+    def allowed(self) -> float:
+        """The margin that these are chosen by."""
+        return MARGIN if self.margin is None else self.margin
+
+    def check(self) -> None:
+        """Raise InputError where an option means nothing or not beside another; FileNotFoundError without a folder."""
+        if self.out.suffix not in SUFFIXES:
+            raise InputError(f"out: got {self.out.name!r}, expected a name that ends in {' or '.join(SUFFIXES)}")
+        if self.precision not in PRECISIONS:
+            raise InputError(f"precision: got {self.precision!r}, expected one of {', '.join(PRECISIONS)}")
+        if self.precision == "bf16" and self.out.suffix == ".plan":
+            raise InputError("precision: bf16 is for OpenVINO; use fp16 for a .plan")
+        if self.precision == "int8" and self.calibration is None:
+            raise InputError("calibration: int8 needs a calibration file; write one with: edgetalk data calibration")
+        if self.keep and self.precision != "int8":
+            raise InputError(f"keep: layers are kept in float in int8 alone, got precision {self.precision}")
+        if self.chooses and len(self.keep) > 1:
+            raise InputError(f"keep: got {', '.join(self.keep)}; {AUTO} chooses all of them, leave the others out")
+        for name, given in (("margin", self.margin), ("report", self.report)):
+            if given is not None and not self.chooses:
+                raise InputError(f"{name}: is of layers that are chosen; add --keep {AUTO}")
+        if self.margin is not None:
+            check_margin(self.margin)
+        for file in (self.out, self.report):
+            if file is not None and not file.parent.is_dir():
+                raise FileNotFoundError(errno.ENOENT, "No such folder", str(file.parent))
+        if self.fold_statistics is not None and self.calibration is None:
+            raise InputError(
+                "calibration: statistics to fold come from a calibration file; write one with: "
+                "edgetalk data calibration"
+            )
+        if self.plan and self.out.suffix == ".xml":
+            raise InputError(f"{min(self.plan)}: is an option of TensorRT; {self.out.name} is built for OpenVINO")
