@@ -86,8 +86,7 @@ def track_rate(path: str | os.PathLike[str]) -> Fraction:
 
 def track_beside(film: str | os.PathLike[str]) -> Path | None:
     """Return FILM-stem.track.npz where it lies beside the film, else None."""
-    path = Path(film)
-    track = path.with_name(f"{path.stem}.track.npz")
+    track = Path(f"{os.path.splitext(Path(film))[0]}.track.npz")
     return track if track.is_file() else None
 
 

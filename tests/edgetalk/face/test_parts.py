@@ -69,6 +69,7 @@ def test_an_empty_track_is_one(tmp_path):
 
 def test_the_track_of_a_film_is_found_beside_it(tmp_path):
     assert track_beside(tmp_path / "film.mp4") is None
+    assert track_beside(".") is None and track_beside("/") is None
     write_track(tmp_path / "film.track.npz", [None], Fraction(25))
     assert track_beside(tmp_path / "film.mp4") == tmp_path / "film.track.npz"
 
