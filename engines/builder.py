@@ -91,8 +91,8 @@ def build(
     )
     asked.check()
     step, metadata = read(path)
-    if metadata.role in ROLES:
-        raise ModelError(f"{path.name} is the {metadata.role} graph of a model; name its step, this is built with it")
+    if metadata.role == "source":
+        raise ModelError(f"{path.name} is the source graph of a model; name its step, this is built with it")
     if metadata.precision != "f32":
         raise ModelError(f"{path.name} is in {metadata.precision} already; build from the f32 file that export wrote")
     parts = {role: _read_part(path, role, getattr(metadata, role)) for role in ROLES}
