@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from edgetalk.train.scores.amnet import Extras, frame_values, mean_of, spread, s
 
 from .machine import processor
 from .page import PAGE, put
+from .turns import in_turns, milliseconds, times
 
 CALIBRATION = Path(__file__).parents[1] / "train" / "checkpoints" / "calibration.npz"
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -44,7 +46,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "int8": {"precision": "int8"},
     "int8, folded statistics": {"precision": "int8", "fold_statistics": True},
 }
-BLOCK, WARM_UP, PAUSE = 5, 3, 0.01
+WARM_UP = 3
 TOLD = ("mouth_psnr", "lip_r")
 
 
@@ -87,21 +89,6 @@ def quality(engine: Backend, footage: Footage, appearances: dict[int, np.ndarray
     return mean_of([summary(values, person == number) for number in np.unique(person)])
 
 
-def speeds(opened: dict[str, Backend], feeds: dict[str, np.ndarray], turns: int) -> dict[str, list[float]]:
-    """Return ms per step, one figure per turn of BLOCK steps."""
-    milliseconds: dict[str, list[float]] = {name: [] for name in opened}
-    for turn in range(turns + WARM_UP):
-        for name, engine in opened.items():
-            time.sleep(PAUSE)
-            engine.run(feeds)
-            start = time.perf_counter()
-            for _ in range(BLOCK):
-                engine.run({})
-            if turn >= WARM_UP:
-                milliseconds[name].append(1e3 * (time.perf_counter() - start) / BLOCK)
-    return milliseconds
-
-
 def measure(models: Path, calibration: Path, data: Path, limit: int, turns: int) -> list[dict[str, Any]]:
     """Return one row per variant."""
     footage = Footage.load(data, size=len(load_avatar(models / "amnet.avatar").source), device="cpu")
@@ -119,15 +106,17 @@ def measure(models: Path, calibration: Path, data: Path, limit: int, turns: int)
         rows = []
         controls = footage.windows(footage.test[:1]), footage.pose[footage.test[:1]], footage.blink[footage.test[:1]]
         feeds = {k: v.float().numpy() for k, v in zip(("mel", "pose", "blink"), controls, strict=True)}
-        times = speeds(opened, feeds | {"appearance": next(iter(only.values()))}, turns)
+        for engine in opened.values():
+            engine.run(feeds | {"appearance": next(iter(only.values()))})  # which it keeps
+        taken = in_turns({name: partial(engine.run, {}) for name, engine in opened.items()}, turns, warm_up=WARM_UP)
         for name, (_, metadata) in built.items():
             alone = "folded_statistics" in metadata.gate
             faces = only if alone else everyone  # and so is f32 beside it
             rows.append(
                 {
                     "name": name,
-                    "ms": float(np.median(times[name])),
-                    "speed": float(np.median(np.divide(times["f32"], times[name]))),
+                    "ms": milliseconds(taken[name]),
+                    "speed": times(taken["f32"], taken[name]),
                     "gate": metadata.gate,
                     "truth": quality(opened[name], footage, faces, limit),
                     "reference": quality(opened["f32"], footage, faces, limit) if alone else None,

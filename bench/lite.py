@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import random
 import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict
@@ -28,9 +27,9 @@ from edgetalk.train.networks.amnet import VARIANTS, Architecture
 
 from .machine import processor
 from .page import write_json
+from .turns import in_turns, milliseconds
 
-TURNS, STEPS = 15, 6
-PAUSE = 0.005  # seconds: worker threads of the one before go to sleep
+TURNS = 15
 
 
 def probes(count: int, seed: int = 0) -> dict[str, Architecture]:
@@ -68,21 +67,6 @@ def build(architecture: Architecture, folder: Path, name: str, size: int = 256) 
     path = folder / f"{name}.xml"
     openvino.write(typed_graph(step, "int8", ".xml", [feeds], ()), path, halve=True)
     return path
-
-
-def in_turns(steps: dict[str, Callable[[], object]], turns: int = TURNS) -> dict[str, float]:
-    """Return the median milliseconds of each of `steps`."""
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in range(turns + 1):
-        for name, step in steps.items():
-            time.sleep(PAUSE)
-            step()
-            for _ in range(STEPS):
-                start = time.perf_counter()
-                step()
-                if turn:  # the first one warms up
-                    seconds[name].append(time.perf_counter() - start)
-    return {name: 1000 * float(np.median(values)) for name, values in seconds.items()}
 
 
 def stepping(path: Path, threads: int) -> Callable[[], object]:
@@ -146,8 +130,8 @@ def main(arguments: list[str] | None = None) -> None:
         steps = {path.name: stepping(path, args.threads) for path in args.engines}
         if args.eager:
             steps["PyTorch eager f32 of the whole AMNet"] = eager(args.threads)
-        for name, value in in_turns(steps).items():
-            print(f"{name}: {value:.2f} ms, {1000 / value:.0f} frames/s")
+        for name, taken in in_turns(steps, TURNS).items():
+            print(f"{name}: {milliseconds(taken):.2f} ms, {1000 / milliseconds(taken):.0f} frames/s")
         return
     architectures = probes(args.networks)
     with tempfile.TemporaryDirectory() as scratch:
@@ -157,7 +141,8 @@ def main(arguments: list[str] | None = None) -> None:
         for name, architecture in architectures.items():
             if not paths[name].exists():
                 build(architecture, folder, name)
-        measured = in_turns({name: stepping(path, args.threads) for name, path in paths.items()})
+        engines = {name: stepping(path, args.threads) for name, path in paths.items()}
+        measured = {name: milliseconds(taken) for name, taken in in_turns(engines, TURNS).items()}
     found = costs(architectures, measured, f"{processor()}, {args.threads} threads")
     write_json(args.out, asdict(found))
     errors = []

@@ -12,6 +12,7 @@ from bench.fixtures import Aim, Benchmark, Control, Open, Report, Rounds
 from edgetalk import Session, video
 from edgetalk import benchmark as works
 from edgetalk.motion import Idle
+from edgetalk.reader import Reader
 from edgetalk.render import render, streams
 
 SECONDS = 2.0
@@ -60,7 +61,7 @@ def test_end_to_end(
     benchmark.extra_info["real_time_factor"] = timings.real_time_factor
     stages = {name: works.Spread.of(getattr(timings, name)).p50_ms for name in ("mel", "step", "encode")}
     benchmark.extra_info["p50_ms"] = stages
-    shown = list(video.frames(tmp_path / "a.mp4"))
+    shown = list(Reader(tmp_path / "a.mp4"))
     assert len(shown) == int(SECONDS * fps)
     luma = np.array([0.2126, 0.7152, 0.0722])  # chroma at half resolution would cost hard edges more
     for frame, control in zip(shown, works.controls(session, pcm), strict=True):
@@ -84,4 +85,4 @@ def test_encode(
     with video.Writer(tmp_path / f"a.{suffix}", session.size, fps, audio=works.sentence(10.0)) as writer:
         work = works.encode_work(writer, frames)
         benchmark.pedantic(lambda: (work(), next(count)), rounds=rounds(200), warmup_rounds=rounds(20))
-    assert len(list(video.frames(tmp_path / f"a.{suffix}"))) == next(count) - 1
+    assert len(list(Reader(tmp_path / f"a.{suffix}"))) == next(count) - 1

@@ -9,24 +9,21 @@ Beside the bundled step stands one of the same precision for this face alone, wi
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from bench.fixtures import Aim, Control, Feeds, Image, Judge, Open, Ratios, Rounds, Values
+from bench.turns import in_turns, times
 from edgetalk import Session
-from edgetalk import benchmark as works
 from edgetalk.avatar import Avatar
 from edgetalk.backends import open_engine
 
 TURNS = 12
 BLOCK = 5  # frames of a turn that count
-PAUSE = 0.01  # seconds: worker threads of the one before go to sleep and do not eat into the next one's turn
 
 
 Step = Callable[..., Any]
@@ -116,35 +113,30 @@ def test_ratios(
     lite = models / "amnet-lite.xml"
     if lite.is_file():
         contestants["lite"] = opened(lite).step
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
     feeds = itertools.cycle(controls)
 
     def one(step: Step) -> None:
         step(*next(feeds))
 
-    for _ in range(rounds(TURNS)):
-        for name, step in contestants.items():
-            time.sleep(PAUSE)
-            block = works.sample(partial(one, step), rounds(BLOCK), warm_up=1)
-            seconds[name].append(float(np.median(block)))
+    works = {name: partial(one, step) for name, step in contestants.items()}
+    taken = in_turns(works, rounds(TURNS), block=rounds(BLOCK), warm_up=0)
 
-    def times(slow: str, fast: str) -> float:
-        """The median over turns: both times of a turn were taken within the same tenths of a second."""
-        return float(np.median(np.divide(seconds[slow], seconds[fast])))
+    def faster(slow: str, fast: str) -> float:
+        return times(taken[slow], taken[fast])
 
     ratios = {
-        f"bundled {precision} step against PyTorch eager fp32, whole network": times("eager", "shipped"),
-        f"bundled {precision} step against OpenVINO f32, whole network": times("whole", "shipped"),
-        "int8 step, folded statistics, against PyTorch eager fp32, whole network": times("eager", "folded"),
-        f"bundled {precision} step against the f32 step": times("f32", "shipped"),
-        "f32 step against OpenVINO f32, whole network": times("whole", "f32"),
+        f"bundled {precision} step against PyTorch eager fp32, whole network": faster("eager", "shipped"),
+        f"bundled {precision} step against OpenVINO f32, whole network": faster("whole", "shipped"),
+        "int8 step, folded statistics, against PyTorch eager fp32, whole network": faster("eager", "folded"),
+        f"bundled {precision} step against the f32 step": faster("f32", "shipped"),
+        "f32 step against OpenVINO f32, whole network": faster("whole", "f32"),
     }
     aims = {"eager": ("eager", "shipped"), "openvino": ("whole", "shipped"), "folded": ("eager", "folded")}
     if "lite" in contestants:
         aims["lite"] = ("eager", "lite")
-        ratios["bundled AMNet-lite's step against PyTorch eager fp32, whole AMNet"] = times("eager", "lite")
+        ratios["bundled AMNet-lite's step against PyTorch eager fp32, whole AMNet"] = faster("eager", "lite")
     for name, pair in aims.items():
-        aim(name, times(*pair))
+        aim(name, faster(*pair))
     kinds = {"eager": "f32", "whole": "f32", "f32": "f32", "shipped": precision, "folded": "int8"}
     for name, kind in kinds.items():  # AMNet-lite is another network, whose pictures are its own
         judge(name, [contestants[name](*control).copy() for control in controls], kind)

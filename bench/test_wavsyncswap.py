@@ -10,10 +10,10 @@ every frame. Networks alone: tracking, pasting and video are left out for all al
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,14 @@ import pytest
 import torch
 
 from bench.fixtures import Aim, Benchmark, Feeds, Image, Report, Rounds, Values
+from bench.turns import in_turns, milliseconds, times
 from edgetalk import Session
 from edgetalk.avatar import Avatar, Film, halved
 from edgetalk.backends import open_engine
 from edgetalk.engines import gate
 from edgetalk.metadata import Metadata
 
-TURNS, WARM_UP, PAUSE = 30, 3, 0.01
+TURNS, WARM_UP = 30, 3
 FPS = 25
 FRAMES = 8  # of the film
 WIDTHS = (1.0, 0.4375)
@@ -171,20 +172,14 @@ def test_ratios(
         "int8": small.step,
     }
     heard = drive(20)["mel"]
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for turn in range(rounds(TURNS) + WARM_UP):
-        for name, work in contestants.items():
-            for again in (False, True):  # the first frame of a turn finds another one's data in the caches
-                time.sleep(0 if again else PAUSE)
-                start = time.perf_counter()
-                work(heard[turn % len(heard)])
-                if again and turn >= WARM_UP:
-                    seconds[name].append(time.perf_counter() - start)
+    mels = itertools.cycle(heard)
 
-    def times(slow: str, fast: str) -> float:
-        """The median over turns: both times of a turn were taken within the same tenths of a second."""
-        return float(np.median(np.divide(seconds[slow], seconds[fast])))
+    def one(work: Network) -> None:
+        work(next(mels))
 
+    taken = in_turns(
+        {name: partial(one, work) for name, work in contestants.items()}, rounds(TURNS), block=1, warm_up=WARM_UP
+    )
     for mel in heard[:4]:  # who is fast makes the right frames
         wanted = whole.run(pictures | {"mel": mel[None]})["frame"][0].astype(int)
         exact.at = small.at = 0
@@ -199,11 +194,11 @@ def test_ratios(
         "int8 unprepared against the cascade in PyTorch eager": ("cascade", "unprepared"),
         "int8 unprepared against OpenVINO f32, whole": ("whole", "unprepared"),
     }.items():
-        report_ratio(f"WavSyncSwap, width {width:g}: {what}", times(*pair))
+        report_ratio(f"WavSyncSwap, width {width:g}: {what}", times(*(taken[name] for name in pair)))
     if width == 1:  # the narrower one is for curiosity
-        aim("swap-unprepared", 1 / float(np.median(seconds["unprepared"])))
-        aim("swap-cascade", times("cascade", "int8"), held=True)
-        aim("swap", float(np.median(seconds["int8"])) * FPS, held=True)
+        aim("swap-unprepared", 1e3 / milliseconds(taken["unprepared"]))
+        aim("swap-cascade", times(taken["cascade"], taken["int8"]), held=True)
+        aim("swap", milliseconds(taken["int8"]) / 1e3 * FPS, held=True)
     for session in (exact, small):
         session.close()
 

@@ -32,13 +32,6 @@ def test_every_person_is_drawn_with_its_own_appearance(curve):
     assert made[:, 0, 0, 0].tolist() == [105, 206, 104]
 
 
-def test_engines_take_turns(curve):
-    opened = {"f32": Engine(), "int8": Engine()}
-    times = curve.speeds(opened, {"mel": np.ones(1)}, 4)
-    assert [len(figures) for figures in times.values()] == [4, 4]
-    assert {engine.runs for engine in opened.values()} == {(4 + curve.WARM_UP) * (curve.BLOCK + 1)}
-
-
 def test_losses_are_told_against_f32_of_the_same_faces(curve, tmp_path):
     gate = {"ssim": 0.99, "psnr": 42.0, "mouth_psnr": 40.0}
     row = {"ms": 10.0, "speed": 1.0, "gate": gate, "reference": None}
