@@ -9,15 +9,11 @@ process draws its own share.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
 import torch
@@ -178,25 +174,6 @@ def _resume(recipe: Recipe, run: Path) -> int:
         raise ModelError(f"{path} is damaged ({error}); delete it to start the run anew") from error
 
 
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Let signals that raise, as Ctrl-C does, wait for the block's end: half of a step cannot be gone on from."""
-    caught: list[tuple[int, FrameType | None]] = []
-    before: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():  # no other may set them
-        numbers = (getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP"))  # Windows lacks one
-        before = {n: handler for n in numbers if n is not None and callable(handler := signal.getsignal(n))}
-    for number in before:
-        signal.signal(number, lambda *given: caught.append(given))
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for number, frame in caught[:1]:
-            before[number](number, frame)
-
-
 def _shorten(log: Path, step: int) -> None:
     """Take out of a log what was told behind `step`: a run that was killed takes those steps again."""
     lines = log.read_text().splitlines() if log.exists() else []
@@ -253,11 +230,10 @@ def train(
 
     try:
         while step < recipe.steps and in_time():
-            with _uninterrupted():
-                for name, loss in recipe.step(step).items():
-                    sums.setdefault(name, []).append(loss.detach())
-                step += 1
-                count += 1
+            for name, loss in recipe.step(step).items():
+                sums.setdefault(name, []).append(loss.detach())
+            step += 1
+            count += 1
             now = time.monotonic()
             if chief and (now - logged > 10 or step == recipe.steps):
                 lost = means()

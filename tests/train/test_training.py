@@ -3,8 +3,6 @@
 import argparse
 import itertools
 import json
-import os
-import signal
 import subprocess
 import sys
 import threading
@@ -236,35 +234,6 @@ def test_a_log_tells_each_step_once_after_a_kill(tmp_path):
     lines = (tmp_path / "log.jsonl").read_text().splitlines()
     steps = [json.loads(line)["step"] for line in lines]  # every ten seconds, and the last
     assert lines[:2] == told[:2] and told[2] not in lines and steps == sorted(set(steps)) and steps[-1] == 6
-
-
-@pytest.fixture
-def heeds_ctrl_c():
-    """A job in the background is started without."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-def test_ctrl_c_within_a_step_waits_for_its_end(heeds_ctrl_c, tmp_path):
-    """Where the discriminator has learnt already and the generator has not: that step would be taken twice."""
-    short = replace(SMALL, images=6)
-    straight, stopped, again = (AMNetRecipe(short, footage()) for _ in range(3))
-    loop.train(straight, tmp_path / "straight", show=lambda _: None)
-    step, calls = stopped.adam.step, itertools.count()
-
-    def struck():
-        if next(calls) == 1:
-            os.kill(os.getpid(), signal.SIGINT)
-        step()
-
-    stopped.adam.step = struck
-    with pytest.raises(KeyboardInterrupt):
-        loop.train(stopped, tmp_path / "parts", show=lambda _: None)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert loop.train(again, tmp_path / "parts", show=lambda _: None) == 3
-    for name, tensor in straight.tensors().items():
-        torch.testing.assert_close(again.tensors()[name], tensor, atol=1e-6, rtol=1e-4, msg=name)
 
 
 def test_a_run_refuses_another_configuration(tmp_path):
