@@ -27,7 +27,6 @@ from . import portrait as portraits
 from .avatar import Avatar
 from .backends import shared_device
 from .clock import frame_count
-from .consent import check_stated
 from .errors import InputError
 from .face import Face
 from .metadata import AudioSpec
@@ -36,6 +35,7 @@ from .preprocess import Array, Picture, windows
 from .reader import Reader
 from .stages import Pipeline, Stage
 from .targets import FITS, Faces, Target, length, targets, with_references
+from .use import check_stated
 from .video import SOURCE_TYPE, TAGS, TOOL, Image, Writer, check_output
 
 STAGES = ("read", "paint", "encode")

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from .avatar import Avatar, load, weights_of
 from .backends import beside, open_engine
-from .consent import check_use
 from .errors import InputError, ModelError
 from .face import find, read_track, track_beside
 from .metadata import Metadata
 from .preprocess import Picture, align, crop_matrix, read_picture
+from .use import check_use
 
 FAMILIES = ("arcface", "wavsyncswap")
 EXTRACTOR = "arcface"

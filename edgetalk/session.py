@@ -26,7 +26,6 @@ from . import motion as motions
 from .avatar import Avatar, load, make
 from .backends import FALLBACKS, Arrays, beside, open_engine
 from .clock import frame_count, frame_rate
-from .consent import check_stated, check_use
 from .errors import BackendError, InputError, ModelError, word
 from .metadata import AudioSpec, Metadata
 from .preprocess import (
@@ -40,6 +39,7 @@ from .preprocess import (
     square_crop,
     windows,
 )
+from .use import check_stated, check_use
 
 if TYPE_CHECKING:
     from .live import Live

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from .avatar import weights_of
 from .backends import Arrays, Backend, beside, open_engine, shared_device
-from .consent import check_use
 from .errors import InputError, ModelError
 from .metadata import AudioSpec, Metadata
 from .planes import blend, crop
 from .postprocess import change, feather, match_colour, oval
 from .preprocess import Array, Picture, check_array, crop_matrix
 from .session import find_engine
+from .use import check_use
 
 MASKS: dict[str, Callable[[int], Array]] = {
     "wav2lip": partial(feather, border=0.07, top=0.57),  # what is above the nose stays the frame's

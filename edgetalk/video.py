@@ -1,4 +1,4 @@
-"""Frames and sound into an mp4 (H.264, AAC) or webm (VP9, Opus) file, and frames out of any film.
+"""Frames and sound into an mp4 (H.264, AAC) or webm (VP9, Opus) file; reader.py takes films apart again.
 
 The file appears under its name when it is whole, or not at all, and it says in its own metadata that a machine
 made it. The picture decides how long it is: sound is padded with silence or cut to end with the last frame.
@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +24,7 @@ from .clock import SAMPLE_RATE, first_sample
 from .errors import InputError
 from .files import claim, plain
 from .overlap import codec_threads
-from .planes import BT709, FULL, LIMITED, even
+from .planes import BT709, LIMITED, even
 
 if TYPE_CHECKING:
     import av
@@ -249,25 +249,3 @@ class Writer:
             self.close()
         else:
             self._discard()
-
-
-def frames(path: str | os.PathLike[str]) -> Iterator[Image]:
-    """Yield the frames of a film, uint8 (height, width, 3) RGB, as they are stored (no rotation, no new rate).
-
-    Raises FileNotFoundError, and InputError where the file is no film.
-    """
-    import av
-
-    with open(path, "rb"):  # the system's own words where it cannot be opened
-        pass
-    try:
-        with av.open(plain(path)) as film:
-            if not film.streams.video:
-                raise InputError(f"{path} has no picture; expected a film")
-            for frame in film.decode(video=0):
-                # Said outright: PyAV 14 takes the range of RGB for that of the film, and hardens it.
-                full = frame.color_range == FULL or frame.format.name.startswith("yuvj")
-                rgb = frame.reformat(format="rgb24", src_color_range=FULL if full else LIMITED, dst_color_range=FULL)
-                yield rgb.to_ndarray().astype(np.uint8, copy=False)
-    except av.FFmpegError as error:
-        raise InputError(f"{path} is no film that FFmpeg can read ({error.strerror}), or it is damaged") from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from edgetalk.consent import ALLOWED
+from edgetalk.use import ALLOWED
 
 from .dynamic_conv import FORMS
 from .exporter import FAMILIES, to_onnx

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 
 from edgetalk.avatar import Avatar, halved, save
-from edgetalk.consent import ALLOWED
 from edgetalk.errors import InputError
 from edgetalk.files import together
 from edgetalk.metadata import Metadata
 from edgetalk.preprocess import Picture, read_picture, square_crop
+from edgetalk.use import ALLOWED
 
 from .dynamic_conv import FORMS
 from .graph import Export, Graph

@@ -23,10 +23,10 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from edgetalk.consent import ALLOWED
 from edgetalk.errors import InputError, word
 from edgetalk.mel import RANGE, windows
 from edgetalk.metadata import AudioSpec
+from edgetalk.use import ALLOWED
 
 from . import program
 

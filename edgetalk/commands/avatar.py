@@ -15,9 +15,9 @@ import errno
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgetalk.consent import ALLOWED
 from edgetalk.errors import InputError
 from edgetalk.face import picked
+from edgetalk.use import ALLOWED
 
 if TYPE_CHECKING:
     from edgetalk.avatar import Avatar

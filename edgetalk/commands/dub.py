@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import argparse
 
-from edgetalk.consent import USES
 from edgetalk.dubbing import dub
 from edgetalk.face import picked
 from edgetalk.progress import Progress
 from edgetalk.targets import FITS
+from edgetalk.use import USES
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -12,9 +12,9 @@ import os
 from typing import TYPE_CHECKING
 
 from edgetalk.clock import frame_rate
-from edgetalk.consent import USES
 from edgetalk.errors import InputError
 from edgetalk.session import Session
+from edgetalk.use import USES
 
 if TYPE_CHECKING:
     from edgetalk.page import Page

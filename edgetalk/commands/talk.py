@@ -7,10 +7,10 @@ from fractions import Fraction
 
 from edgetalk import audio, video
 from edgetalk.clock import frame_count, frame_rate
-from edgetalk.consent import USES
 from edgetalk.progress import Progress
 from edgetalk.render import render, streams
 from edgetalk.session import Session
+from edgetalk.use import USES
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -29,8 +29,8 @@ from edgetalk.cli import main
 from edgetalk.metadata import AudioSpec, Metadata
 from edgetalk.motion import Idle
 from edgetalk.preprocess import WindowStream
+from edgetalk.reader import Reader
 from edgetalk.video import Writer
-from edgetalk.video import frames as pictures
 
 from . import tensorrt_double as double
 
@@ -589,7 +589,7 @@ def test_examples_and_the_command_line_make_the_same_video(built, zoo, tmp_path,
             writer.write(frame)
     options = ["--audio", wav, "--seed", 3, "--threads", 1, "--crf", 0, "-o", tmp_path / "talk.mp4"]
     assert main([str(word) for word in ("talk", engine, *options)]) == 0
-    videos = [list(pictures(tmp_path / f"{kind}.mp4")) for kind in ("c", "talk")]
+    videos = [list(Reader(tmp_path / f"{kind}.mp4")) for kind in ("c", "talk")]
     assert difference(*videos) <= 3  # 1 of 255 before it became a video
     for command in commands.values():
         done = subprocess.run([*command, tmp_path / "no.xml", wav], capture_output=True, text=True, env=environment)

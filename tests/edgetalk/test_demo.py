@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from edgetalk import audio, benchmark, cli, session, speech, video
+from edgetalk import audio, benchmark, cli, session, speech
 from edgetalk.face import write_track
+from edgetalk.reader import Reader
 
 from . import dub_models as tiny
 
@@ -38,7 +39,7 @@ def test_demo_writes_a_film_and_a_table(models, capsys):
     assert [row[0] for row in STAGE.findall(printed.out)] == ["mel", "step", "encode"]
     assert "demo.mp4: 163 frames, 6.52 s of speech in" in printed.out and "real-time factor 0." in printed.out
     assert os.listdir() == ["demo.mp4"]
-    assert len(list(video.frames("demo.mp4"))) == 163
+    assert len(list(Reader("demo.mp4"))) == 163
     spoken, heard = audio.read(benchmark.SENTENCE), audio.read("demo.mp4")
     assert abs(len(spoken) - len(heard)) <= 640
     assert np.corrcoef(spoken[:90000], heard[:90000])[0, 1] > 0.9
@@ -62,7 +63,7 @@ def test_the_bundled_sentence():
 def test_another_announcer_and_another_sound(models, capsys):
     soundfile.write("a.wav", np.zeros(16000), 16000)
     assert cli.main(["demo", "--announcer", "bea", "--audio", "a.wav", "-o", "b.webm"]) == 0
-    assert len(list(video.frames("b.webm"))) == 25
+    assert len(list(Reader("b.webm"))) == 25
 
 
 def test_the_bundled_film_gets_another_face_and_another_sound(models, capsys):
@@ -79,7 +80,7 @@ def test_the_bundled_film_gets_another_face_and_another_sound(models, capsys):
     printed = capsys.readouterr()
     assert not printed.err and re.search(r"^paint +\d", printed.out, re.MULTILINE)
     assert "demo.mp4: 25 frames of" in printed.out and "portrait.png" in printed.out
-    made = list(video.frames("demo.mp4"))
+    made = list(Reader("demo.mp4"))
     assert len(made) == 25 and [tiny.number(frame) for frame in made] == list(range(25))
     x, y = tiny.POINTS[2].astype(int)
     assert all(frame[y, x, 1] > 200 and frame[y, x, 0] < 60 for frame in made)  # the nose has become green
@@ -181,7 +182,7 @@ def test_sample_leaves_the_warm_up_out():
 @pytest.mark.skipif(not (session.MODELS / "amnet.xml").is_file(), reason="this copy carries no bundled model")
 def test_the_bundled_model_speaks(tmp_path, edgetalk_cli):
     run = edgetalk_cli("demo", cwd=tmp_path)
-    frames = np.stack(list(video.frames(tmp_path / "demo.mp4"))).astype(np.float32)
+    frames = np.stack(list(Reader(tmp_path / "demo.mp4"))).astype(np.float32)
     assert len(frames) == 163 and frames.shape[1] == frames.shape[2] and "real-time factor" in run.stdout
     still = np.abs(frames[1:5] - frames[0:4]).mean()
     moving = np.abs(np.diff(frames, axis=0)).mean((1, 2, 3))

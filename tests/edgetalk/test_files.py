@@ -73,10 +73,10 @@ def test_two_films_do_not_take_one_name(tmp_path):
         with pytest.raises(BlockingIOError):
             video.Writer(tmp_path / "a.mp4", (96, 64), Fraction(25))
         writer.write(frame)
-    assert len(list(video.frames(tmp_path / "a.mp4"))) == 2
+    assert len(list(Reader(tmp_path / "a.mp4"))) == 2
     with video.Writer(tmp_path / "a.mp4", (96, 64), Fraction(25)) as writer:
         writer.write(frame)
-    assert len(list(video.frames(tmp_path / "a.mp4"))) == 1
+    assert len(list(Reader(tmp_path / "a.mp4"))) == 1
 
 
 def test_a_colon_in_a_name_is_no_protocol(tmp_path, monkeypatch):
@@ -85,5 +85,5 @@ def test_a_colon_in_a_name_is_no_protocol(tmp_path, monkeypatch):
     with video.Writer(name, (96, 64), Fraction(25), np.zeros(16000, np.float32)) as writer:
         for _ in range(5):
             writer.write(frame)
-    assert len(list(video.frames(name))) == len(list(Reader(name))) == 5
+    assert len(list(Reader(name))) == 5
     assert len(audio.read(name)) == 3200

@@ -15,6 +15,7 @@ import soundfile
 from edgetalk import InputError, Session, audio, clock, mel, motion, video
 from edgetalk.metadata import AudioSpec, Metadata
 from edgetalk.preprocess import windows
+from edgetalk.reader import Reader
 from edgetalk.render import render
 
 RATES = [Fraction(25), Fraction(30000, 1001)]
@@ -52,7 +53,7 @@ def test_the_film_shows_what_talk_yields(engine, tmp_path, fps, life):
             progress=lambda *call: calls.append(call),
         )
         expected = list(session.talk(pcm, motion=life, seed=5, fps=fps))
-    shown = list(video.frames(tmp_path / "a.mp4"))
+    shown = list(Reader(tmp_path / "a.mp4"))
     count = clock.frame_count(len(pcm), fps)
     assert len(shown) == len(expected) == count
     assert calls == [(i + 1, count) for i in range(count)]
@@ -101,7 +102,7 @@ def test_sound_in_every_form(engine, tmp_path):
         pcm_seconds = len(samples) / rate
         with Session(engine) as session:
             render(session, audio.read(tmp_path / name), tmp_path / "o.webm", motion.still(), Fraction(25))
-        frames = len(list(video.frames(tmp_path / "o.webm")))
+        frames = len(list(Reader(tmp_path / "o.webm")))
         assert frames == max(1, int(pcm_seconds * 25))
 
 
@@ -123,7 +124,7 @@ def test_command(engine, wav, tmp_path, edgetalk_cli):
     run = edgetalk_cli("talk", engine, "--audio", wav, "--fps", "30000/1001", "-o", tmp_path / "o.mp4")
     assert run.returncode == 0 and not run.stderr  # no bar where nobody watches
     assert "44 frames at 30000/1001 per second, 1.50 s of sound in" in run.stdout
-    assert len(list(video.frames(tmp_path / "o.mp4"))) == 44
+    assert len(list(Reader(tmp_path / "o.mp4"))) == 44
 
 
 def test_the_same_seed_makes_the_same_film(engine, wav, tmp_path, edgetalk_cli):
@@ -247,7 +248,7 @@ def test_without_stderr_a_film_is_made_and_errors_are_no_output(engine, wav, tmp
         return subprocess.run(command, capture_output=True, text=True)
 
     made, refused = quiet(wav), quiet(tmp_path / "none.wav")
-    assert made.returncode == 0 and len(list(video.frames(tmp_path / "o.mp4"))) == 37
+    assert made.returncode == 0 and len(list(Reader(tmp_path / "o.mp4"))) == 37
     assert (refused.returncode, refused.stdout) == (1, "")
 
 
@@ -258,7 +259,7 @@ def test_what_a_killed_run_has_left_is_overwritten(engine, wav, tmp_path, edgeta
     assert (tmp_path / "o.mp4.part").exists() and not (tmp_path / "o.mp4").exists()
     assert edgetalk_cli("talk", engine, "--audio", wav, "-o", tmp_path / "o.mp4").returncode == 0
     assert sorted(os.listdir(tmp_path)) == ["a.wav", "long.wav", "model", "o.mp4"]
-    assert len(list(video.frames(tmp_path / "o.mp4"))) == 37
+    assert len(list(Reader(tmp_path / "o.mp4"))) == 37
 
 
 def test_nothing_heavy_is_imported(engine, wav, tmp_path):

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 import edgetalk
-from edgetalk import audio, session, video
+from edgetalk import audio, session
 from edgetalk.commands.demo import FILM_MODEL, SCENE
 from edgetalk.face import read_track
+from edgetalk.reader import Reader
 from edgetalk.train.announcers import CAST, Announcer, Controls
 from edgetalk.train.announcers.motion import controls
 from edgetalk.train.announcers.speech import synthesize
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.skipif(
 
 def dubbed(folder, pcm):
     edgetalk.dub(FILM_MODEL, FOLDER / "target.mp4", pcm, folder / "out.mp4", FOLDER / "portrait.png")
-    return np.stack(list(video.frames(folder / "out.mp4")))
+    return np.stack(list(Reader(folder / "out.mp4")))
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def test_lips_move_as_the_sentence_wants_and_rest_in_silence(spoken, silent, ope
 
 
 def test_the_face_is_the_portraits_and_the_rest_the_films(spoken):
-    target, portrait = next(video.frames(FOLDER / "target.mp4")), cv2.imread(str(FOLDER / "portrait.png"))[..., ::-1]
+    target, portrait = next(iter(Reader(FOLDER / "target.mp4"))), cv2.imread(str(FOLDER / "portrait.png"))[..., ::-1]
 
     def cheeks(picture, track):
         [eye, other, nose, *_] = read_track(track)[0].points

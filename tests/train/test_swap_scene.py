@@ -10,13 +10,13 @@ import pytest
 from edgetalk.errors import InputError
 from edgetalk.face import read_track, track_beside
 from edgetalk.preprocess import TEMPLATES, align, crop_matrix
+from edgetalk.reader import Reader
 from edgetalk.train import crops, swap_data, swap_scene
 from edgetalk.train.announcers import CAST, Announcer, Controls
 from edgetalk.train.announcers.camera import FACE
 from edgetalk.train.announcers.features import features
 from edgetalk.train.announcers.head import at
 from edgetalk.train.announcers.speech import synthesize
-from edgetalk.video import frames
 
 TEMPLATE = TEMPLATES["wavsyncswap"]
 
@@ -104,14 +104,14 @@ def test_a_scene_is_as_long_as_asked_even_beyond_its_sentence(tmp_path, monkeypa
     monkeypatch.setattr(swap_scene, "SAID", "No.")
     assert synthesize("No.", "rms").seconds < 1
     swap_scene.write_scene(tmp_path, seconds=1.2)
-    assert len(list(frames(tmp_path / "target.mp4"))) == len(read_track(tmp_path / "target.track.npz")) == 30
+    assert len(list(Reader(tmp_path / "target.mp4"))) == len(read_track(tmp_path / "target.track.npz")) == 30
 
 
 @pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed")
 def test_a_scene_has_all_that_dubbing_needs(tmp_path, monkeypatch):
     monkeypatch.setattr(swap_scene, "SIZE", 192)
     swap_data.main(["scene", "-o", str(tmp_path), "--seconds", "0.12"])
-    film = list(frames(tmp_path / "target.mp4"))
+    film = list(Reader(tmp_path / "target.mp4"))
     track = read_track(track_beside(tmp_path / "target.mp4"))
     assert len(film) == len(track) == 3 and film[0].shape == (192, 192, 3)
     crop = align(film[1], crop_matrix("wavsyncswap", track[1].points, 96), 96)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from edgetalk.consent import ALLOWED
 from edgetalk.errors import InputError
+from edgetalk.use import ALLOWED
 
 FILMED = """A film is one person, who is called as the file without its ending. In a folder every film is one person,
 and every folder with films is one, who is called as that folder. The face is tracked (edgetalk fetch face), cropped
