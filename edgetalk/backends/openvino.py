@@ -90,10 +90,14 @@ _networks: weakref.WeakValueDictionary[tuple[Any, ...], Network] = weakref.WeakV
 _lock = threading.Lock()
 
 
+_left_behind = False
+"""Whether this process was forked while networks were open, whose threads, and OpenVINO's own, stayed behind."""
+
+
 def _forked() -> None:
     """Leave alone the networks that a forked process has got: to free one would wait for ever for its threads."""
-    global _lock
-    _lock = threading.Lock()
+    global _lock, _left_behind
+    _lock, _left_behind = threading.Lock(), _left_behind or bool(_networks)
     for network in _networks.values():
         network.forked = True
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(network))  # even as the process ends
@@ -106,6 +110,11 @@ if hasattr(os, "register_at_fork"):  # Windows does not fork
 
 def shared_network(path: Path, *wanted: Any) -> Network:
     """Return the network of this file for what is wanted, compiled once as long as somebody uses it."""
+    if _left_behind:
+        raise BackendError(
+            f"{path.name} cannot be opened in a process that was forked while engines were open, as OpenVINO's threads "
+            "stay behind; start processes by spawn or forkserver"
+        )
     files = [file.stat() for file in (path, path.with_suffix(".bin")) if file.is_file()]
     key = (*wanted, os.environ.get("EDGETALK_CACHE"), *((f.st_dev, f.st_ino, f.st_mtime_ns, f.st_size) for f in files))
     with _lock:
@@ -162,7 +171,9 @@ class OpenVINO:
         if (network := self._network) is None:
             raise BackendError(f"{self._name} is closed; open it again")
         if network.forked:
-            raise BackendError(f"{self._name} was opened before this process was forked; open it in each process")
+            raise BackendError(
+                f"{self._name} was opened before this process was forked; start processes by spawn or forkserver"
+            )
         return network
 
     def close(self) -> None:
