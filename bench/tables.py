@@ -36,11 +36,11 @@ from edgetalk.files import replacing
 from .machine import IDLE, Others, processor
 from .page import PAGE, put, write_json
 from .systems import Inputs, System, all_systems, outputs
+from .turns import PAUSE
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results" / "tables"
 WARM_UP = 3
-PAUSE = 0.01  # seconds: worker threads of the one before go to sleep and do not eat into the next one's turn
 FPS = 25
 OURS, PAPER_SPEEDUP = "WavSyncSwap", "1.96 ×"
 CPU = {

@@ -56,9 +56,6 @@ def preflight(path: Path) -> list[str]:
 class Network:
     """A network compiled for one device, shared by the backends of a file."""
 
-    forked = False
-    """Whether its threads are in the process that this one was forked from."""
-
     def __init__(self, path: Path, device: str, precision: str | None, threads: int | None, streams: int) -> None:
         ov = _package(path)
         core = ov.Core()
@@ -99,9 +96,7 @@ def _forked() -> None:
     global _lock, _left_behind
     _lock, _left_behind = threading.Lock(), _left_behind or bool(_networks)
     for network in _networks.values():
-        network.forked = True
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(network))  # even as the process ends
-    _networks.clear()
 
 
 if hasattr(os, "register_at_fork"):  # Windows does not fork
@@ -170,7 +165,7 @@ class OpenVINO:
     def _opened(self) -> Network:
         if (network := self._network) is None:
             raise BackendError(f"{self._name} is closed; open it again")
-        if network.forked:
+        if _left_behind:  # with it: none is opened after a fork
             raise BackendError(
                 f"{self._name} was opened before this process was forked; start processes by spawn or forkserver"
             )
