@@ -37,7 +37,8 @@ from .terms import joined
 
 SMALLEST = 32
 """Side of the smallest picture that the discriminator still has a judgement of."""
-
+RUNS = 16, 32
+"""Stretches of so many frames that one step hears where φ learns alone: neighbours share most of what is heard."""
 KEPT = 60
 """Persons at most whose pictures a checkpoint keeps, for avatars and calibration; one of more people takes any face."""
 
@@ -60,7 +61,10 @@ class Config:
     """Minutes of the whole schedule in place of `images`, for machines that are rented by the minute; 0 counts images.
     What such a run becomes depends on the machine's speed."""
     geometry_first: int = 0
-    """Steps before the schedule that train φ alone, on landmarks, with batches of 512: they need no pictures."""
+    """Steps before the schedule that train φ alone, on the landmarks of 16 stretches of 32 frames: they need no
+    pictures. The learning rate falls to 0 over the second half of them, too."""
+    heard: str = ""
+    """Data set that those steps take in place of `data`; it may be one without pictures, of hours of speech."""
     lr: float = 2e-4
     """Adam's learning rate in the first half; it falls to 0 over the second."""
     warm: int = 0
@@ -141,13 +145,17 @@ def checked(config: Config) -> Architecture:
         raise InputError(f'fuser: got {config.fuser!r}, expected "learn", or "hold" with a start or teacher to keep')
     if holds(config) and config.geometry_first:
         raise InputError("geometry_first: it trains the fuser, which is held; leave it out or add --fuser learn")
+    if config.heard and not config.geometry_first:
+        raise InputError(
+            f"heard: got {config.heard}, which the steps of --geometry-first hear; add some, or leave it out"
+        )
     return architecture
 
 
 def described(config: Config, data: str) -> dict[str, Any]:
     """Return what names a run on the data set called `data`: plain values, paths without their folders."""
     told = asdict(config) | {"data": data, "architecture": checked(config).plain()}
-    return told | {"start": Path(config.start).name, "teacher": Path(config.teacher).name}
+    return told | {name: Path(getattr(config, name)).name for name in ("heard", "start", "teacher")}
 
 
 class AMNetRecipe:
@@ -164,7 +172,11 @@ class AMNetRecipe:
         self._steps: int | None = None  # of a schedule by the clock, as far as its last step could tell
         device = footage.device
         before = [load_checkpoint(path).training.get("terms", {}) for path in (config.start, config.teacher) if path]
-        self.terms = joined([footage.terms, *before])
+        self.heard = footage
+        if config.heard:
+            told = dict(versions=config.versions, device=str(device), seed=config.seed, spec=footage.spec)
+            self.heard = Footage.load(config.heard, pictures=False, **told)
+        self.terms = joined([footage.terms, self.heard.terms, *before])
         self.network = AMNet(config.variant, (footage.spec.window, footage.spec.features), architecture)
         taught = config.teacher and config.teaching > 0
         self.teacher = Teacher(load_checkpoint(config.teacher), footage) if taught else None
@@ -223,11 +235,12 @@ class AMNetRecipe:
     def _geometry_step(self, number: int) -> dict[str, Tensor]:
         """Train φ on landmarks alone (Eq. 6)."""
         rng = loop.generator(self.settings.seed, number)
-        index, version = self.footage.draw_frames(self.footage.train, 512, rng)
-        self._set_rate(self.settings.lr)
-        footage = self.footage
+        footage = self.heard
+        index, version = footage.draw_runs(footage.train, *RUNS, rng)
+        self._set_rate(number, number / self.settings.geometry_first)
         with self.autocast():
-            f_geo = self.network.fuser(footage.windows(index, version), footage.pose[index], footage.blink[index])
+            heard = footage.overlapping(index, version)
+            f_geo = self.network.fuser.overlapping(*heard, footage.pose[index], footage.blink[index])
             landmarks = self.network.landmarks(f_geo)
         loss = geometry_loss(landmarks, footage.landmarks[index])
         self.adam.zero_grad()
@@ -237,7 +250,10 @@ class AMNetRecipe:
         self.average.update(number)
         return {"L_G": loss}
 
-    def _set_rate(self, rate: float) -> None:
+    def _set_rate(self, number: int, progress: float) -> None:
+        """Set the rate of the step of this number among its like: it rises, stays, and falls over the second half."""
+        config = self.settings
+        rate = config.lr * min(1.0, (number + 1) / max(1, config.warm)) * min(1.0, 2.0 * (1.0 - progress))
         for adam in (self.adam, self.critic_adam):
             for group in adam.param_groups:
                 group["lr"] = rate
@@ -247,8 +263,7 @@ class AMNetRecipe:
         config, progress = self.settings, self._progress(number)
         rng = loop.generator(config.seed, number)
         batch = self.footage.draw(self.footage.train, self.share, rng, config.neutral, config.rare)
-        warm = min(1.0, (number + 1 - config.geometry_first) / max(1, config.warm))
-        self._set_rate(config.lr * warm * min(1.0, 2.0 * (1.0 - progress)))
+        self._set_rate(number - config.geometry_first, progress)
         with self.autocast():
             made, landmarks = self._generate(batch.source, batch.mel, batch.pose, batch.blink)
         losses: dict[str, Tensor] = {}

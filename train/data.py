@@ -110,13 +110,17 @@ class Footage:
         device: str = "auto",
         seed: int = 0,
         spec: AudioSpec | None = None,
+        pictures: bool = True,
     ) -> Footage:
-        """Read the data set in `folder` (see dataset.py) and hear its clips in `versions` versions."""
+        """Read the data set in `folder` (see dataset.py) and hear its clips in `versions` versions.
+
+        Without `pictures` frames are of size 0: there is nothing to see, only what φ is trained on.
+        """
         from .dataset import FPS, load
 
         spec = spec or AudioSpec()
         where = pick_device(device)
-        data = load(Path(folder))
+        data = load(Path(folder), pictures)
         jobs = [(clip.pcm, spec, versions, seed * 100_003 + i) for i, clip in enumerate(data.clips)]
         with ThreadPoolExecutor() as pool:  # numpy lets other threads run; processes would ask for a guarded main
             tracks = list(pool.map(lambda job: mel_versions(*job), jobs))
@@ -129,7 +133,7 @@ class Footage:
             name=data.name,
             device=where,
             spec=spec,
-            frames=torch.from_numpy(_resized(data.frames, size)).to(where),
+            frames=torch.from_numpy(_resized(data.frames, size if pictures else 0)).to(where),
             person=as_tensor(data.person.astype(np.int64), torch.int64),
             persons=data.persons,
             landmarks=as_tensor(data.landmarks, torch.float32),
@@ -148,12 +152,20 @@ class Footage:
 
     def windows(self, index: Tensor, version: Tensor | int = 0) -> Tensor:
         """Return the mel windows (B, T, F) float32 of the frames `index` (B,), heard in `version` (B,)."""
-        rows = self.start[index][:, None] + torch.arange(self.spec.window, device=self.device)
-        count = self.count[index][:, None]
-        rows = torch.where((rows >= 0) & (rows < count), rows + self.first[index][:, None], 0)
+        rows = self._rows(index)
         if isinstance(version, int):
             return self.mel[version][rows].float()
         return self.mel[version[:, None], rows].float()
+
+    def overlapping(self, index: Tensor, version: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mel (R, F) float32 and rows (B, T) int64; mel[rows] is windows(index, version), whose rows repeat."""
+        places, rows = torch.unique(version[:, None] * self.mel.shape[1] + self._rows(index), return_inverse=True)
+        return self.mel.flatten(0, 1)[places].float(), rows
+
+    def _rows(self, index: Tensor) -> Tensor:
+        rows = self.start[index][:, None] + torch.arange(self.spec.window, device=self.device)
+        count = self.count[index][:, None]
+        return torch.where((rows >= 0) & (rows < count), rows + self.first[index][:, None], 0)
 
     def pictures(self, index: Tensor) -> Tensor:
         """Return frames `index` (B,) as (B, 3, S, S) float32 in [-1, 1], channels last in memory."""
@@ -170,6 +182,15 @@ class Footage:
             self.landmarks[index],
             index,
         )
+
+    def draw_runs(self, among: Tensor, runs: int, length: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw `runs` stretches of the frames `among`, `length` each, and a version of the sound for each stretch.
+
+        Two (runs × length,) int64 on the device.
+        """
+        nth = torch.randint(max(1, len(among) - length + 1), (runs,), generator=rng)[:, None] + torch.arange(length)
+        version = torch.randint(len(self.mel), (runs,), generator=rng).repeat_interleave(length)
+        return among[nth.clamp(max=len(among) - 1).flatten()].to(self.device), version.to(self.device)
 
     def draw_frames(self, among: Tensor, size: int, rng: torch.Generator, rare: float = 0.0) -> tuple[Tensor, Tensor]:
         """Draw `size` of the frames `among` and a version of the sound for each; two (size,) int64 on the device.

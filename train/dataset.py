@@ -10,7 +10,8 @@ labels.npz, N frames:
     radians, blink float32 (N, 2) subject's left and right, person uint16 (N,), clip int32 (N,), frame int32 (N,) number
     in its clip, split uint8 (N,), voice uint8 (N,), size, codec
 frames.npy (codec raw): uint8 (N, size, size, 3) RGB, to be memory-mapped; clips/NNNNN.mp4 (codec h264): 25 frames/s,
-yuv444p. Both of announcers hold more, see announcers/dataset.py. A set is complete where it has labels.npz.
+yuv444p; neither of them (codec none): a set without pictures. Those of announcers hold more, see announcers/dataset.py.
+A set is complete where it has labels.npz.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ SAMPLES = SAMPLE_RATE // FPS
 """Of sound for each frame."""
 TRAIN, TEST = 0, 1
 CODECS = ("h264", "raw")
+UNDRAWN = "none"
+"""In place of a codec: a set without pictures, whose sound and labels train the Fuser alone."""
 CRF = 16
 """Quality of the H.264 clips."""
 
@@ -57,7 +60,7 @@ class Dataset:
     """A set in memory (frames are mapped from disk). Arrays (N, …) as in labels.npz."""
 
     frames: np.ndarray
-    """uint8 (N, size, size, 3) RGB."""
+    """uint8 (N, size, size, 3) RGB; size 0 where no pictures were asked for."""
     landmarks: np.ndarray
     """float32 (N, 106, 2), fractions of width and height."""
     pose: np.ndarray
@@ -207,10 +210,11 @@ def _decode(folder: Path, start: np.ndarray, size: int) -> None:
                 )
 
 
-def load(folder: Path | str) -> Dataset:
-    """Read a complete set; H.264 clips are decoded into frames.npy at the first call.
+def load(folder: Path | str, pictures: bool = True) -> Dataset:
+    """Read a complete set, without its `pictures` where they are not asked for.
 
-    Raises FileNotFoundError where there is none, InputError where it is of another format.
+    H.264 clips are decoded into frames.npy at the first call. Raises FileNotFoundError where there is no set,
+    InputError where it is of another format or has none of the pictures that are asked for.
     """
     folder = Path(folder)
     if not (folder / "labels.npz").exists():
@@ -222,9 +226,14 @@ def load(folder: Path | str) -> Dataset:
     with np.load(folder / "labels.npz") as file:
         labels = dict(file)
     size, codec = int(labels.pop("size")), str(labels.pop("codec"))
-    if codec == "h264" and not (folder / "frames.npy").exists():
-        _decode(folder, script.start, size)
-    frames = np.load(folder / "frames.npy", mmap_mode="c")
+    if not pictures:
+        frames = np.empty((int(script.start[-1]), 0, 0, 3), np.uint8)
+    elif codec == UNDRAWN:
+        raise InputError(f"{folder}: got a set without pictures, which --heard takes; give --data one with pictures")
+    else:
+        if codec == "h264" and not (folder / "frames.npy").exists():
+            _decode(folder, script.start, size)
+        frames = np.load(folder / "frames.npy", mmap_mode="c")
     labels["landmarks"] = _unpacked(labels["landmarks"])
     return Dataset(
         frames=frames,

@@ -51,6 +51,17 @@ def test_labels_belong_to_the_frames(folder):
         assert np.abs(announcer.draw(controls).astype(int) - data.frames[i]).max() <= 2
 
 
+def test_without_pictures_the_same_is_said_and_labelled(folder, tmp_path):
+    dataset.write(tmp_path, "announcers-6", FRAMES, 3, SIZE, "none", workers=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.npz", "speech.npz"]
+    whole, heard = load(folder), load(tmp_path, pictures=False)
+    assert heard.frames.shape == (FRAMES, 0, 0, 3)
+    for name in ("landmarks", "pose", "blink", "viseme", "person", "clip", "frame", "split", "voice"):
+        assert np.array_equal(getattr(heard, name), getattr(whole, name)), name
+    with pytest.raises(InputError, match="without pictures, which --heard takes"):
+        load(tmp_path)
+
+
 def test_a_full_disk_is_told_before_anything_is_drawn(folder, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

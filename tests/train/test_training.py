@@ -20,6 +20,7 @@ from edgetalk.mel import windows
 from edgetalk.metadata import AudioSpec
 from edgetalk.train import amnet, loop, losses
 from edgetalk.train.amnet import AMNetRecipe, Config
+from edgetalk.train.announcers import dataset
 from edgetalk.train.data import Footage
 from edgetalk.train.networks.checkpoint import load_checkpoint
 from edgetalk.train.networks.patchgan import PatchGAN
@@ -155,6 +156,46 @@ def test_landmarks_first_train_the_fuser_alone():
     fresh.step(0)
     changed = {n.split(".")[0] for n, t in fresh.network.state_dict().items() if not torch.equal(t, before[n])}
     assert changed == {"fuser", "landmark_layer"} and recipe.steps == 2 + SMALL.steps
+
+
+def test_landmarks_first_may_be_of_other_speech(tmp_path, monkeypatch):
+    """Whose pictures nobody has: the Fuser goes where the landmarks of that speech lead."""
+    dataset.write(tmp_path / "hours", "announcers-6", 60, 5, 32, "none", workers=1)
+    config = replace(SMALL, geometry_first=1, versions=2)
+    recipe = AMNetRecipe(replace(config, heard=str(tmp_path / "hours")), footage())
+    assert recipe.heard.frames.numel() == 0 and recipe.config["heard"] == "hours"
+    told = recipe.step(0)["L_G"].detach()
+    network = AMNetRecipe(config, footage()).network  # as it was before that step
+    heard = Footage.load(tmp_path / "hours", versions=2, device="cpu", seed=config.seed, pictures=False)
+    index, version = heard.draw_runs(heard.train, *amnet.RUNS, loop.generator(config.seed, 0))
+    assert index.shape == version.shape == (512,) and set(index.tolist()) <= set(heard.train.tolist())
+    with torch.no_grad():
+        f_geo = network.fuser(heard.windows(index, version), heard.pose[index], heard.blink[index])
+        landmarks = network.landmarks(f_geo)
+    expected = 256 * (landmarks - heard.landmarks[index]).abs().mean()
+    assert float(told) == pytest.approx(float(expected), rel=1e-5)
+    assert {"L_C", "L_G"} <= set(recipe.step(1))  # pictures are those of the run
+    with pytest.raises(InputError, match=r"heard: got .*hours, which the steps of --geometry-first hear"):
+        AMNetRecipe(replace(SMALL, heard=str(tmp_path / "hours")), footage())
+
+
+def test_overlapping_windows_are_heard_as_each_alone():
+    data = footage()
+    network = AMNetRecipe(SMALL, data).network
+    index = torch.tensor([7, 8, 9, 30, 8, 59, 0])
+    version = torch.tensor([0, 0, 0, 2, 1, 2, 1])
+    windows, (mel, rows) = data.windows(index, version), data.overlapping(index, version)
+    assert torch.equal(mel[rows], windows) and len(mel) < 32 * len(index)
+    drive = data.pose[index], data.blink[index]
+    expected, got = network.fuser(windows, *drive), network.fuser.overlapping(mel, rows, *drive)
+    assert (got - expected).abs().max() < 1e-5
+    network.fuser.zero_grad()
+    gradients = [
+        torch.autograd.grad(made.square().sum() + made[0, 0], list(network.fuser.parameters()))
+        for made in (expected, got)
+    ]
+    for a, b in zip(*gradients, strict=True):
+        assert (a - b).abs().max() <= 1e-4 * a.abs().max() + 1e-7
 
 
 def test_a_schedule_by_the_clock_ends_with_the_clock(tmp_path, monkeypatch):

@@ -28,7 +28,7 @@ import numpy as np
 from edgetalk.backends import cores
 from edgetalk.errors import InputError
 from edgetalk.files import replacing
-from edgetalk.train.dataset import CODECS, FPS, Script, encode, mapped_frames, packed, read_plan
+from edgetalk.train.dataset import CODECS, FPS, UNDRAWN, Script, encode, mapped_frames, packed, read_plan
 
 from . import motion
 from .announcer import Announcer, Light
@@ -68,7 +68,8 @@ def write(
 ) -> None:
     """Write a set to `folder`, or go on with one; name, frames and seed default to those of its speech.npz.
 
-    With `speech_only` the second stage is left to another call, perhaps on another machine.
+    With `speech_only` the second stage is left to another call, perhaps on another machine; with the codec "none" it
+    makes the labels alone, twenty times as fast.
     """
     folder.mkdir(parents=True, exist_ok=True)
     script = folder / "speech.npz"
@@ -79,10 +80,10 @@ def write(
     if not script.exists():
         plan = Plan(name, SETS[name], 0)
     plan = Plan(name, plan.frames if frames is None else frames, plan.seed if seed is None else seed)
-    if codec not in CODECS or plan.frames < 1 or size < 16:
+    if codec not in (*CODECS, UNDRAWN) or plan.frames < 1 or size < 16:
         raise InputError(
-            f"data set: got codec {codec!r}, {plan.frames} frames, size {size}; expected codec raw or "
-            "h264, at least one frame, size 16 or more"
+            f"data set: got codec {codec!r}, {plan.frames} frames, size {size}; expected codec raw, "
+            "h264 or none, at least one frame, size 16 or more"
         )
     workers = workers or cores()
     write_speech(folder, plan, workers)
@@ -109,18 +110,18 @@ def _draw(folder: Path, size: int, codec: str, workers: int) -> None:
     if codec == "raw":
         if not picture_path.exists() or not any(parts.iterdir()):
             mapped_frames(picture_path, int(start[-1]), size)
-    else:
+    elif codec == "h264":
         (folder / "clips").mkdir(exist_ok=True)
 
     def draw(clip: int) -> int:
         announcer = _announcer(*persons[script.tables["person"][clip]], size)
         controls = _controls(script, plan, clip)
-        pictures = np.stack([announcer.draw(c) for c in controls])
+        pictures = np.stack([announcer.draw(c) for c in controls]) if codec != UNDRAWN else None
         if codec == "raw":
             frames = np.lib.format.open_memmap(picture_path, "r+")
             frames[start[clip] : start[clip + 1]] = pictures
             frames.flush()
-        else:
+        elif pictures is not None:
             encode(folder / "clips" / f"{clip:05d}.mp4", pictures, size)
         with replacing(paths[clip]) as part, part.open("wb") as file:
             np.save(file, np.stack([announcer.landmarks(c) for c in controls]))

@@ -36,9 +36,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     announcers.add_argument("--workers", type=int, default=None, help="processes (default: one for each core)")
     announcers.add_argument(
         "--codec",
-        choices=("h264", "raw"),
+        choices=("h264", "raw", "none"),
         default="h264",
-        help="h264: small clips; raw: one large frames.npy that training maps into memory",
+        help="h264: small clips; raw: one large frames.npy that training maps into memory; none: no pictures, for "
+        "edgetalk train amnet --heard",
     )
     announcers.add_argument(
         "--speech-only", action="store_true", help="stop after speech.npz, to draw it on another machine"

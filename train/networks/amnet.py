@@ -296,10 +296,26 @@ class Fuser(nn.Module):
 
         In float32, as the landmarks are: half a pixel is a step of bfloat16, and all of this costs little.
         """
-        return in_float32(self._fused, mel, pose, blink)
 
-    def _fused(self, mel: Tensor, pose: Tensor, blink: Tensor) -> Tensor:
-        audio = self.audio(self.audio_time(self.audio_features(mel[:, None])).flatten(1))
+        def fused(mel: Tensor, *others: Tensor) -> Tensor:
+            return self._fused(self.audio_features(mel[:, None]), *others)
+
+        return in_float32(fused, mel, pose, blink)
+
+    def overlapping(self, mel: Tensor, rows: Tensor, pose: Tensor, blink: Tensor) -> Tensor:
+        """Return what `forward` makes of the windows mel[rows], of mel (R, F) and rows (B, T) int64.
+
+        The layers over features see each row once, however many windows it is in.
+        """
+
+        def fused(mel: Tensor, *others: Tensor) -> Tensor:
+            seen = self.audio_features(mel[None, None])[0].permute(1, 2, 0)  # (R, features, 256)
+            return self._fused(seen[rows].permute(0, 3, 1, 2), *others)
+
+        return in_float32(fused, mel, pose, blink)
+
+    def _fused(self, heard: Tensor, pose: Tensor, blink: Tensor) -> Tensor:
+        audio = self.audio(self.audio_time(heard).flatten(1))
         fused = self.fusion(torch.cat([audio, self.pose(pose), self.blink(blink)], 1))
         return F.layer_norm(fused, (GEOMETRY,))
 
