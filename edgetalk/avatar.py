@@ -11,7 +11,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Collection
+from contextlib import closing
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,13 +21,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .backends import Arrays, beside, open_engine, shared_device
+from .backends import Arrays, Backend, beside, open_engine, shared_device
 from .errors import InputError, ModelError, word
 from .files import replacing, sha256
 from .metadata import Metadata
 from .preprocess import Picture, read_picture, square_crop
 
 FORMAT = 1
+PICTURE = {"source"}
+"""Inputs of a source engine that prepares a picture."""
+FRAMES = {"target", "reference", "identity"}
+"""Inputs of a source engine that prepares a film, frame by frame."""
 FILM = {"target": 4, "matrices": 3, "at": 1, "identity": 2}
 """Arrays of a Film, by the same names in the file, and how many axes each has."""
 DTYPES = {"U8": np.uint8, "F16": np.float16, "F32": np.float32}
@@ -204,39 +210,51 @@ def make(
     `open_engine`, the device that of the step. Raises FileNotFoundError, ModelError where the source engine is missing
     or cannot be used, InputError where the picture cannot, and BackendError.
     """
-    path = Path(engine)
-    found = beside(path, f"{path.stem}-source")
-    if found is None:
-        raise ModelError(
-            f"{path.name} has no {path.stem}-source{path.suffix} beside it, which prepares new faces; "
-            "copy that file too, or build the model again"
-        )
     original = read_picture(picture)
-    backend = open_engine(found, device=shared_device(device, path, found), threads=threads)
-    try:
-        metadata = Metadata.from_json(backend.metadata, found.name)
-        if set(backend.inputs) != {"source"}:
-            raise ModelError(
-                f"{found.name} takes {', '.join(backend.inputs)}, expected a source picture alone; prepare a film: "
-                "edgetalk avatar ENGINE --video FILM --portrait PICTURE"
-            )
-        crop = square_crop(original, backend.inputs["source"].shape[1])
-        results = backend.run({"source": crop[None]})
-        features = halved(results, found.name)
-    finally:
-        backend.close()
-    weights = weights_of(metadata, found)
+    source, metadata = open_source(Path(engine), PICTURE, device, threads)
+    with closing(source):
+        crop = square_crop(original, source.inputs["source"].shape[1])
+        features = halved(source.run({"source": crop[None]}), f"{Path(engine).stem}-source")
     return Avatar(
         source=crop,
         features=features,
         boxes=np.array([[0, 0, original.shape[1], original.shape[0]]], np.float32),
         family=metadata.family,
-        weights=weights,
+        weights=metadata.onnx,
         licence=licence,
         consent=consent,
         name=name,
         use=use,
     )
+
+
+def open_source(
+    engine: Path, takes: Collection[str], device: str = "auto", threads: int | None = None
+) -> tuple[Backend, Metadata]:
+    """Open the source engine beside the step `engine`, which has to take these inputs; it is to be closed.
+
+    In its metadata `onnx` tells the weights where the file is the ONNX itself, too. Raises ModelError where the file is
+    missing or takes something else, and as `open_engine`.
+    """
+    found = beside(engine, f"{engine.stem}-source")
+    if found is None:
+        raise ModelError(
+            f"{engine.name} has no {engine.stem}-source{engine.suffix} beside it, which prepares avatars; "
+            "copy that file too, or build the model again"
+        )
+    backend = open_engine(found, device=shared_device(device, engine, found), threads=threads)
+    try:
+        metadata = Metadata.from_json(backend.metadata, found.name)
+        if set(backend.inputs) != set(takes):
+            other = "PICTURE" if "source" in backend.inputs else "--video FILM --portrait PICTURE"
+            raise ModelError(
+                f"{found.name} takes {', '.join(backend.inputs)}, expected {', '.join(sorted(takes))}; "
+                f"this model's avatars are made by: edgetalk avatar ENGINE {other}"
+            )
+        return backend, replace(metadata, onnx=weights_of(metadata, found))
+    except BaseException:
+        backend.close()
+        raise
 
 
 def halved(results: Arrays, name: str) -> dict[str, NDArray[np.float16]]:

@@ -19,8 +19,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .avatar import Avatar, Film, halved, make, weights_of
-from .backends import Backend, beside, open_engine, shared_device
+from .avatar import FRAMES, Avatar, Film, halved, make, open_source
+from .backends import Backend, shared_device
 from .errors import InputError, ModelError
 from .metadata import Metadata
 from .planes import to_rgb
@@ -29,8 +29,6 @@ from .preprocess import Picture, align, crop_matrix, square_crop
 from .reader import Reader
 from .targets import Faces
 
-TAKES = {"target", "reference", "identity"}
-"""Inputs of a source engine that prepares a film."""
 SECONDS = 10.0
 """Of a film that an avatar keeps where nothing else is said; it goes back and forth."""
 
@@ -83,7 +81,7 @@ def make_film(
     if not 0 < seconds < math.inf:
         raise InputError(f"seconds: got {seconds}, expected a number above 0")
     path = Path(engine)
-    source, metadata = _open_source(path, device, threads)
+    source, metadata = open_source(path, FRAMES, device, threads)
     with closing(source):
         size = source.inputs["target"].shape[1]
         film = Reader(video)
@@ -127,7 +125,7 @@ def recompute(avatar: Avatar, engine: Path, *, device: str = "auto", threads: in
     if avatar.film is None:
         made = make(engine, avatar.source, device=device, threads=threads)
         return replace(avatar, features=made.features, family=made.family, weights=made.weights)
-    source, metadata = _open_source(engine, device, threads)
+    source, metadata = open_source(engine, FRAMES, device, threads)
     with closing(source):
         size = source.inputs["target"].shape[1]
         if avatar.film.target.shape[1] != size:
@@ -145,28 +143,6 @@ def recompute(avatar: Avatar, engine: Path, *, device: str = "auto", threads: in
         film = replace(avatar.film, identity=vector)
         features = _features(source, f"{engine.stem}-source", film, None)
     return replace(avatar, features=features, family=metadata.family, weights=metadata.onnx, film=film)
-
-
-def _open_source(path: Path, device: str, threads: int | None) -> tuple[Backend, Metadata]:
-    """Open the source engine beside a step; `onnx` of its metadata is filled in where it is the ONNX file itself."""
-    found = beside(path, f"{path.stem}-source")
-    if found is None:
-        raise ModelError(
-            f"{path.name} has no {path.stem}-source{path.suffix} beside it, which prepares films; "
-            "copy that file too, or build the model again"
-        )
-    backend = open_engine(found, device=shared_device(device, path, found), threads=threads)
-    try:
-        metadata = Metadata.from_json(backend.metadata, found.name)
-        if set(backend.inputs) != TAKES:
-            raise ModelError(
-                f"{found.name} takes {', '.join(backend.inputs)}, expected {', '.join(sorted(TAKES))} to prepare a "
-                "film; this model takes a picture: edgetalk avatar ENGINE PICTURE"
-            )
-        return backend, replace(metadata, onnx=weights_of(metadata, found))
-    except BaseException:
-        backend.close()
-        raise
 
 
 def _crops(film: Reader, faces: Faces, metadata: Metadata, size: int, total: int) -> Iterator[Crop | None]:

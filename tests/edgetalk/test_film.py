@@ -272,7 +272,9 @@ def test_avatars_of_other_families_are_refused(given, avatar, zoo):
         Session(zoo.root / "onnx/amnet.onnx", avatar=avatar)
     with pytest.raises(ModelError, match="wavsyncswap.xml has no wavsyncswap.avatar beside it; .* --video FILM"):
         Session(given / "wavsyncswap.xml")
-    with pytest.raises(ModelError, match="expected a source picture alone; prepare a film: edgetalk avatar ENGINE"):
+    with pytest.raises(
+        ModelError, match="expected source; this model.s avatars are made by: edgetalk avatar ENGINE --vi"
+    ):
         Session(given / "wavsyncswap.xml", source=zoo.face(96))
 
 
@@ -283,7 +285,7 @@ def test_what_prepares_a_film_gets_the_device_and_threads(given, monkeypatch):
         opened.append((path.name, options))
         return open_engine(path, **options)
 
-    for module in (edgetalk.film, edgetalk.portrait):
+    for module in (edgetalk.avatar, edgetalk.portrait):
         monkeypatch.setattr(module, "open_engine", spy)
     asked = {"device": "CPU", "threads": 1}
     made = make_film(given / "wavsyncswap.onnx", given / "target.mp4", given / "portrait.png", seconds=0.1, **asked)
@@ -319,7 +321,7 @@ def changed_extractor(folder):
 @pytest.mark.parametrize(
     ("spoil", "extra", "message"),
     [
-        (lose("wavsyncswap-source.onnx"), [], "has no wavsyncswap-source.onnx beside it, which prepares films"),
+        (lose("wavsyncswap-source.onnx"), [], "has no wavsyncswap-source.onnx beside it, which prepares avatars"),
         (lose("wavsyncswap-identity.onnx"), [], "there is neither wavsyncswap-identity.onnx nor arcface.onnx"),
         (other_extractor, [], "takes target, reference, identity, mel, expected an extractor"),
         (changed_extractor, [], "is not the extractor that the network was exported with"),
@@ -364,7 +366,7 @@ def test_what_is_missing_is_told(given, monkeypatch, capsys, arguments, message)
 
 
 def test_a_network_for_pictures_takes_no_film(given, zoo):
-    with pytest.raises(ModelError, match="amnet-source.onnx takes source, expected identity, reference, target to pre"):
+    with pytest.raises(ModelError, match="amnet-source.onnx takes source, expected identity, reference, target; this"):
         make_film(zoo.root / "onnx/amnet.onnx", given / "target.mp4", given / "portrait.png")
 
 
