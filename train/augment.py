@@ -1,6 +1,7 @@
 """What training does to clean speech so that real voices, rooms and microphones work.
 
-Each clip is heard in several versions, drawn once: other pitch and vocal tract, tilted spectrum, room, noise, level.
+Each clip is heard in several versions, drawn once: other pitch and vocal tract, livelier stress, tilted spectrum, room,
+noise, level.
 Timing never changes, so the labels of the frames hold. No torch here: data.py makes the versions of several clips in
 threads.
 """
@@ -19,9 +20,14 @@ Array = NDArray[np.float32]
 
 
 def degrade(pcm: Array, rng: np.random.Generator, rate: int = 16000) -> Array:
-    """Return (N,) PCM with random tilt, room, noise and level; each is there in a quarter to all of the draws."""
+    """Return (N,) PCM with random stress, tilt, room, noise and level; each in a quarter to all of the draws."""
     n = len(pcm)
-    spectrum = np.fft.rfft(pcm.astype(np.float64), 2 * n)
+    dry = pcm.astype(np.float64)
+    if rng.random() < 0.5:  # people are louder at one word and softer at the next; synthetic voices hardly are
+        knots = 2 + int(n / rate / rng.uniform(0.2, 0.8))
+        decibels = np.interp(np.linspace(0, knots - 1, n), np.arange(knots), rng.normal(0, 4, knots))
+        dry *= 10 ** (decibels / 20)
+    spectrum = np.fft.rfft(dry, 2 * n)
     hz = np.fft.rfftfreq(2 * n, 1 / rate)
     tilt = rng.uniform(-4, 4) * np.log2(np.maximum(hz, 60) / 1000)  # dB per octave about 1 kHz
     spectrum *= 10 ** (np.clip(tilt, -18, 12) / 20)

@@ -102,11 +102,25 @@ def test_splits_share_no_sentence_and_the_held_out_voice_is_only_in_the_test(tmp
     lines = sentences.sentences()
     said = [{lines[i] for i in sentence[split == part] if i >= 0} for part in (TRAIN, TEST)]
     assert said[0] <= set(sentences.training()) and said[1] <= set(sentences.held_out())
-    names = np.array([*speech.VOICES, VOICE_NAMES[-1]])
+    names = np.array(VOICE_NAMES)
     assert set(names[voice[split == TRAIN]]) == {*speech.TRAINING_VOICES, "silence"}
     heard = set(names[voice[split == TEST]])
     assert set(speech.HELD_OUT_VOICES) < heard and "silence" not in heard
     assert samples[-1] == 3000 * 640
+
+
+def test_a_set_that_is_for_hearing_has_other_voices_and_words_to_train_on_and_the_same_to_test(tmp_path):
+    write_speech(tmp_path, Plan("heard", 4500, 1), 2)
+    with np.load(tmp_path / "speech.npz") as file:
+        split, sentence, voice = (file[name] for name in ("split", "sentence", "voice"))
+    names = np.array(VOICE_NAMES)
+    trained, tested = ({str(name) for name in names[voice[split == part]]} for part in (TRAIN, TEST))
+    assert trained <= {"random", "silence"} and "random" in trained and tested <= set(speech.VOICES)
+    of_clips = sentence[(split == TRAIN) & (names[voice] == "random")]
+    assert 0.2 < np.mean(of_clips < 0) < 0.8, "half of what is said are no sentences"
+    lines = sentences.sentences()
+    assert {lines[i] for i in of_clips if i >= 0} <= set(sentences.training())
+    assert {lines[i] for i in sentence[split == TEST] if i >= 0} <= set(sentences.held_out())
 
 
 def test_sets_have_the_sizes_that_were_asked_for():

@@ -37,6 +37,49 @@ def test_shift_moves_sound_and_phones_alike():
     assert [phone.viseme for phone in low.phones] == [phone.viseme for phone in plain.phones]
 
 
+def test_a_stretched_flite_voice_says_the_same_for_longer_and_its_pitch_is_what_was_asked_for():
+    librosa = pytest.importorskip("librosa")
+    short, long = (speech.synthesize(TEXT, speech.Voice("f", "flite", "slt", stretch=s)) for s in (0.8, 1.2))
+    assert long.seconds == pytest.approx(1.5 * short.seconds, rel=0.02)
+    assert [phone.viseme for phone in long.phones] == [phone.viseme for phone in short.phones]
+    for pitch in (110, 220):
+        said = speech.synthesize(TEXT, speech.Voice("f", "flite", "slt", pitch=pitch))
+        assert np.median(librosa.yin(said.pcm, fmin=60, fmax=400, sr=16_000)) == pytest.approx(pitch, rel=0.15)
+
+
+def test_random_voices_differ_speak_in_time_and_are_never_a_held_out_one():
+    rng = np.random.default_rng(0)
+    voices = [speech.random_voice(rng) for _ in range(60)]
+    assert len(set(voices)) == 60 and {voice.tool for voice in voices} == {"flite", "espeak"}
+    held_out = {speech.VOICES[name].name for name in speech.HELD_OUT_VOICES}
+    assert not held_out & {voice.name for voice in voices}
+    for voice in voices[:6]:
+        said = speech.synthesize(TEXT, voice)
+        level = {
+            kind: np.concatenate([said.pcm[int(a * 16000) : int(b * 16000)] for a, b, v in said.phones if v in kind])
+            for kind in (frozenset({"ae", "ah", "eh", "er", "ih"}), frozenset({"mbp", "sil"}))
+        }
+        vowels, closures = (float(np.sqrt(np.mean(pcm**2))) for pcm in level.values())
+        assert vowels > 1.3 * closures, voice
+
+
+def test_every_variant_of_a_random_voice_is_installed_and_its_own():
+    first = {
+        name: speech.synthesize("A", speech.Voice("", "espeak", f"en-us+{name}")).pcm.tobytes()
+        for name in speech._VARIANTS
+    }
+    assert len(set(first.values())) == len(speech._VARIANTS)
+
+
+def test_scrambled_words_are_those_of_training_sentences():
+    rng = np.random.default_rng(0)
+    known = set(" ".join(sentences.training()).lower().replace(",", " ").replace(".", " ").split())
+    texts = [sentences.scrambled(rng) for _ in range(50)]
+    assert len(set(texts)) == 50
+    words = {word.strip(",.").lower() for text in texts for word in text.split()}
+    assert len(words & known) > 0.9 * len(words) and all(4 <= len(text.split()) <= 12 for text in texts)
+
+
 def test_there_are_several_voices_of_either_sex():
     for sex in "fm":
         assert sum(speech.VOICES[name].sex == sex for name in speech.TRAINING_VOICES) >= 3

@@ -6,13 +6,14 @@ it (needs numpy, numba, scipy, OpenCV). The same plan gives the same bytes.
 speech.npz has, beyond what every set has:
     seed and names of visemes in its plan
     phones_bounds, phone_times float32 (P, 2) seconds in the clip, phone_viseme uint8 (P,)
-    sentence int32 (number of its last sentence in sentences.txt, −1 silence), motion_seed int64, (C,) each
+    sentence int32 (number of its last sentence in sentences.txt, −1 where it is none), motion_seed int64, (C,) each
 labels.npz: viseme float32 (N, 7) (visemes.AXES)
 
 Sets: "announcers-6" (six persons), "calm" (the same, heads turning little), "any" (many persons with about 40
 frames each; an eleventh of them in the test split alone, every tenth of the others in both), "wild" (40 faces, each
-as three persons with different clothes, hair, background and light; every fourth in the test split as well). The test
-split says held-out sentences only, every fourth clip with the held-out voice.
+as three persons with different clothes, hair, background and light; every fourth in the test split as well), "heard"
+(the six, each clip in a voice drawn for it, to train what hears; meant for the codec "none"). The test split says
+held-out sentences only, every fourth clip with the held-out voice.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 A set is made of lanes: one person's training or test frames. A lane takes sentences in a shuffled order, voices in
 turn, pauses and now and then complete silence, until its frames are full; the last clip is a piece of a longer one.
+In "heard" each clip has a voice of its own, and half of them say words of the sentences in an order drawn anew.
 """
 
 from __future__ import annotations
@@ -24,15 +25,18 @@ from .parallel import spread
 from .speech import Phone, Speech
 from .visemes import SHAPES
 
-SETS = {"announcers-6": 23_790, "any": 26_400, "wild": 24_000, "calm": 6_000}
+SETS = {"announcers-6": 23_790, "any": 26_400, "wild": 24_000, "calm": 6_000, "heard": 240_000}
 """Sets and their default number of frames."""
 TEST_SHARE = 3_790 / 23_790
 SHORTEST = 25
 """No clip is left with fewer frames, if its lane is long enough."""
 VISEMES = tuple(SHAPES)
 SILENCE = "silence"
-VOICE_NAMES = (*speech.VOICES, SILENCE)
-"""Voices by number; the last says nothing."""
+RANDOM = "random"
+VOICE_NAMES = (*speech.VOICES, SILENCE, RANDOM)
+"""Voices by number; "silence" says nothing, "random" are all those that were drawn for one clip."""
+CASTS = "announcers-6", "calm", "heard"
+"""Sets whose persons are the six announcers, all of them in training and test."""
 
 
 class Person(NamedTuple):
@@ -61,7 +65,7 @@ class Plan:
 
     def persons(self) -> list[Person]:
         """By person number; in "any" the last eleventh is nobody that training sees."""
-        if self.name in ("announcers-6", "calm"):
+        if self.name in CASTS:
             return [Person(identity, STUDIO) for identity in CAST.values()]
         if self.name == "any":
             return [Person(random_identity(10_000 + i), STUDIO) for i in range(max(self.frames // 44, 11))]
@@ -80,8 +84,8 @@ class Plan:
             # Every tenth person of the training says something in the test, too: what strangers are compared with.
             lanes += [(i, TEST) for i in range(0, unseen, 10)]
             return [Lane(*lane, n) for lane, n in zip(lanes, _shared(self.frames, len(lanes)), strict=True) if n]
-        test = round(self.frames * TEST_SHARE)
-        tested = range(0, count, 1 if self.name in ("announcers-6", "calm") else 4)
+        test = round(self.frames * (0.02 if self.name == "heard" else TEST_SHARE))
+        tested = range(0, count, 1 if self.name in CASTS else 4)
         lanes = [Lane(i, TRAIN, n) for i, n in enumerate(_shared(self.frames - test, count))]
         lanes += [Lane(i, TEST, n) for i, n in zip(tested, _shared(test, len(tested)), strict=True)]
         return [lane for lane in lanes if lane.frames]
@@ -116,6 +120,7 @@ def _clips(plan: Plan, lane: Lane) -> list[tuple[Speech, int, str, int]]:
     rng = np.random.default_rng([plan.seed, lane.person, lane.split, 83])
     texts = sentences.held_out() if lane.split == TEST else sentences.training()
     number = {text: i for i, text in enumerate(sentences.sentences())}
+    varied = plan.name == "heard" and lane.split == TRAIN
     voices = list(speech.TRAINING_VOICES)
     clips: list[tuple[Speech, int, str, int]] = []
     left, turn = lane.frames, int(rng.integers(len(voices)))
@@ -123,25 +128,30 @@ def _clips(plan: Plan, lane: Lane) -> list[tuple[Speech, int, str, int]]:
     while left:
         motion_seed = int(rng.integers(1 << 31))
         if lane.split == TRAIN and rng.random() < 0.04:
-            said, sentence, voice = speech.silence(rng.uniform(2, 3.5)), -1, SILENCE
+            said, sentence, name = speech.silence(rng.uniform(2, 3.5)), -1, SILENCE
         else:
             turn += 1
-            voice = voices[turn % len(voices)]
+            name = voices[turn % len(voices)]
             if lane.split == TEST and (turn + lane.person) % 4 == 0:
-                voice = speech.HELD_OUT_VOICES[0]
+                name = speech.HELD_OUT_VOICES[0]
+            voice: str | speech.Voice = name
+            if varied:
+                name, voice = RANDOM, speech.random_voice(rng)
             pieces = [speech.silence(rng.uniform(0.04, 0.5))]
             for _ in range(2 if rng.random() < 0.25 else 1):
                 order = order or [texts[i] for i in rng.permutation(len(texts))]
                 text = order.pop()
+                if varied and rng.random() < 0.5:
+                    text = sentences.scrambled(rng)
                 pieces += [speech.synthesize(text, voice), speech.silence(rng.uniform(0.5, 1.5))]
             pieces[-1] = speech.silence(rng.uniform(0.04, 0.6))
-            said, sentence = speech.joined(pieces), number[text]
+            said, sentence = speech.joined(pieces), number.get(text, -1)
         whole = len(said.pcm) // SAMPLES
         frames = min(whole, left)
         if 0 < left - frames < SHORTEST <= left - SHORTEST:
             frames = left - SHORTEST
         first = int(rng.integers(whole - frames + 1))
-        clips.append((cut(said, first, frames), sentence, voice, motion_seed))
+        clips.append((cut(said, first, frames), sentence, name, motion_seed))
         left -= frames
     return clips
 

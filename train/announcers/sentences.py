@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+import numpy as np
 
 
 def sentences() -> list[str]:
@@ -18,3 +21,10 @@ def training() -> list[str]:
 def held_out() -> list[str]:
     """Those that no training clip says."""
     return sentences()[4::5]
+
+
+def scrambled(rng: np.random.Generator) -> str:
+    """Return four to twelve of the words for training, each as likely as any: sounds meet that seldom do."""
+    words = sorted(set(re.findall(r"[\w']+", " ".join(training()).lower())))
+    drawn = [str(rng.choice(words)) + ("," if rng.random() < 0.15 else "") for _ in range(rng.integers(4, 13))]
+    return " ".join(drawn).rstrip(",").capitalize() + "."

@@ -1,7 +1,7 @@
 """Speech with exact phone timing: flite as a program, espeak-ng as a library (espeak.py), both offline.
 
-`synthesize(text, voice)` returns 16 kHz sound and when which viseme is spoken. A voice of VOICES may play its sound
-faster or slower than it was made (`shift`), which gives further speakers; phone times follow.
+`synthesize(text, voice)` returns 16 kHz sound and when which viseme is spoken. A voice may play its sound faster or
+slower than it was made (`shift`), which gives further speakers; phone times follow. `random_voice` draws one.
 """
 
 from __future__ import annotations
@@ -53,16 +53,19 @@ class Voice:
     """How a voice is made."""
 
     sex: str
+    """"f", "m", or "" where nobody chose."""
     tool: str
     """"flite" or "espeak"."""
     name: str
     """The tool's own name for it."""
     shift: float = 1.0
     """Played this many times as fast: higher and quicker above 1."""
-    pitch: int = 50
-    """espeak-ng only, 0–99."""
+    pitch: int | None = None
+    """espeak-ng: 0–99, 50 by default; flite: mean in Hz, the voice's own by default."""
     rate: int = 160
     """espeak-ng only, words per minute."""
+    stretch: float | None = None
+    """flite only: how long phones and pauses are, 1.0 to 1.1 by default."""
 
 
 VOICES: dict[str, Voice] = {
@@ -81,6 +84,26 @@ HELD_OUT_VOICES = ("awb",)
 """Heard in test clips only."""
 TRAINING_VOICES = tuple(name for name in VOICES if name not in HELD_OUT_VOICES)
 
+_ACCENTS = ("en-us", "en-gb-x-rp", "en-gb-scotland", "en-gb-x-gbclan", "en-gb-x-gbcwmd", "en-us-nyc", "en-029")
+_VARIANTS = tuple(
+    "f1 f2 f3 f4 f5 m1 m2 m3 m4 m5 m6 m7 m8 klatt2 klatt3 klatt4 klatt5 croak Alicia Andrea Andy Annie Denis Diogo "
+    "Gene Gene2 Henrique Hugo Jacky Lee Mario Michael Mike Nguyen adam anika antonio aunty belinda benjamin boris "
+    "caleb david ed edward grandma grandpa gustave iven john kaukovalta linda marcelo max michel miguel pablo paul "
+    "pedro quincy rob robert sandro shelby steph travis victor zac".split()
+)
+"""espeak-ng's speakers that are no robots and do not whisper."""
+
+
+def random_voice(rng: np.random.Generator) -> Voice:
+    """Draw a voice that has not the name of a held-out one: half of them flite's, half espeak-ng's."""
+    shift = float(rng.uniform(0.85, 1.2))
+    if rng.random() < 0.5:
+        name = str(rng.choice([VOICES[known].name for known in ("slt", "rms", "kal")]))
+        pitch = int(rng.uniform(90, 240)) if name != "rms" else None  # which keeps its own
+        return Voice("", "flite", name, shift, pitch, stretch=float(rng.uniform(0.8, 1.35)))
+    name = f"{rng.choice(_ACCENTS)}+{rng.choice(_VARIANTS)}"
+    return Voice("", "espeak", name, shift, int(rng.integers(20, 80)), rate=int(rng.integers(120, 200)))
+
 
 def silence(seconds: float) -> Speech:
     """Nothing is said."""
@@ -96,11 +119,11 @@ def joined(pieces: list[Speech]) -> Speech:
     return Speech(np.concatenate([piece.pcm for piece in pieces]), tuple(phones))
 
 
-def synthesize(text: str, voice: str = "slt") -> Speech:
+def synthesize(text: str, voice: str | Voice = "slt") -> Speech:
     """Say `text`; InputError for an unknown voice, BackendError if the voice's tool is missing or fails."""
-    if voice not in VOICES:
+    if isinstance(voice, str) and voice not in VOICES:
         raise InputError(f"voice: got {voice!r}, expected one of {', '.join(VOICES)}")
-    kind = VOICES[voice]
+    kind = VOICES[voice] if isinstance(voice, str) else voice
     pcm, rate, phones = (_flite if kind.tool == "flite" else _espeak)(text, kind)
     pcm = _resampled(pcm, rate * kind.shift)
     end = len(pcm) / RATE
@@ -136,8 +159,10 @@ def _flite(text: str, voice: Voice) -> tuple[np.ndarray, int, list[tuple[float, 
         )
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "speech.raw")
+        asked = {"duration_stretch": voice.stretch, "int_f0_target_mean": voice.pitch}
+        manner = [word for name, value in asked.items() if value for word in ("--setf", f"{name}={value}")]
         run = subprocess.run(
-            ["flite", "-voice", voice.name, "-psdur", "-t", text, "-o", path],
+            ["flite", "-voice", voice.name, *manner, "-psdur", "-t", text, "-o", path],
             capture_output=True,
             text=True,
             check=False,
@@ -165,7 +190,7 @@ def _espeak(text: str, voice: Voice) -> tuple[np.ndarray, int, list[tuple[float,
             str(Path(__file__).with_name("espeak.py")),
             voice.name,
             str(voice.rate),
-            str(voice.pitch),
+            str(50 if voice.pitch is None else voice.pitch),
         ],
         input=text.encode(),
         capture_output=True,

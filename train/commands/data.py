@@ -26,9 +26,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     announcers.add_argument("-o", "--output", dest="out", type=Path, required=True, metavar="DIR")
     announcers.add_argument(
         "--set",
-        choices=("announcers-6", "any", "wild", "calm"),
+        choices=("announcers-6", "any", "wild", "calm", "heard"),
         default=None,
-        help="six persons (default), many, varied looks and light, or the six with calm heads",
+        help="six persons (default), many, varied looks and light, the six with calm heads, or with hours of speech in "
+        "voices without number",
     )
     announcers.add_argument("--size", type=int, default=256, help="width and height in pixels (default 256)")
     announcers.add_argument("--frames", type=int, default=None, help="how many frames (default: all that the set has)")
@@ -38,8 +39,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--codec",
         choices=("h264", "raw", "none"),
         default="h264",
-        help="h264: small clips; raw: one large frames.npy that training maps into memory; none: no pictures, for "
-        "edgetalk train amnet --heard",
+        help="h264: small clips; raw: one large frames.npy that training maps into memory; none: no pictures, as "
+        "edgetalk train amnet --heard wants them",
     )
     announcers.add_argument(
         "--speech-only", action="store_true", help="stop after speech.npz, to draw it on another machine"
