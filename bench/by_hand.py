@@ -17,6 +17,7 @@ import json
 import os
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import numpy as np
 
 from .machine import processor
 from .page import add_options, put, write_json
+from .turns import each_turn
 from .worker import Worker
 
 ROOT = Path(__file__).parents[1]
@@ -106,10 +108,8 @@ def measure(size: int, threads: int, turns: int, folder: Path) -> dict[str, Any]
             name: stack.enter_context(Worker(function, **arguments, **with_feeds))
             for name, (function, arguments, _) in contestants.items()
         }
-        seconds: dict[str, list[float]] = {name: [] for name in workers}
-        for _ in range(turns):
-            for name, worker in workers.items():
-                seconds[name].append(float(np.median(worker.block(BLOCK))))
+        blocks = each_turn({name: partial(worker.block, BLOCK) for name, worker in workers.items()}, turns)
+        seconds = {name: np.median(taken, axis=1) for name, taken in blocks.items()}
         for name, worker in workers.items():
             low, ratio, high = np.percentile(np.divide(seconds["eager"], seconds[name]), (25, 50, 75))
             rows[name] = {

@@ -16,10 +16,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import random
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +37,10 @@ from edgetalk.engines.typed import typed_graph
 from edgetalk.metadata import Metadata
 from edgetalk.session import MODELS
 
-from .duel import FEWEST, Block, times
+from .duel import FEWEST, times
 from .machine import Others, processor
 from .page import add_options, publish
+from .turns import each_turn
 from .worker import Worker
 
 ROOT = Path(__file__).parents[1]
@@ -115,16 +116,6 @@ def kept(path: Path, samples: list[Feeds], reference: Sequence[Feeds]) -> float:
     return float(gate.compare(np.concatenate([one["frame"] for one in reference]), np.concatenate(frames))["ssim"])
 
 
-def take_turns(blocks: Mapping[Left, Block], turns: int) -> dict[Left, list[float]]:
-    """Return the median seconds of a frame, one figure per turn, in which all come once in an order drawn anew."""
-    order, names = random.Random(0), list(blocks)
-    seconds: dict[Left, list[float]] = {name: [] for name in names}
-    for _ in range(turns):
-        for name in order.sample(names, len(names)):
-            seconds[name].append(float(np.median(blocks[name](BLOCK))))
-    return seconds
-
-
 def measure(models: Path, calibration: Path, threads: int, turns: int, folder: Path) -> dict[str, Any]:
     """Build, compare and time all engines; return the figures."""
     model, metadata = read(models / "amnet.onnx")
@@ -141,7 +132,8 @@ def measure(models: Path, calibration: Path, threads: int, turns: int, folder: P
         for left, path in paths.items():
             shutil.copyfile(models / "amnet.avatar", path.with_suffix(".avatar"))
             workers[left] = stack.enter_context(Worker("step", engine=path, threads=threads))
-        seconds = take_turns({left: worker.block for left, worker in workers.items()}, turns)
+        blocks = each_turn({left: partial(worker.block, BLOCK) for left, worker in workers.items()}, turns)
+    seconds = {left: [float(np.median(block)) for block in taken] for left, taken in blocks.items()}
     share = others.share()
 
     def row(left: Left, slow: Left, fast: Left) -> dict[str, Any]:

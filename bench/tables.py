@@ -5,12 +5,12 @@
     python -m bench.tables --seconds 10 --repeats 20    Table 3 as the paper did: an hour and more on two cores
     python -m bench.tables --page           write the page from what was measured before
 
-For Table II every contestant makes one frame in each turn, so that a busy machine slows all of them alike; the median
-over the turns counts. For Table 3 each makes the frames of a clip in each turn, and the mean and the deviation over
-the turns count, as in the paper. Contestants are PyTorch eager in fp32, and OpenVINO in f32, bf16 and int8 in the form
-that `edgetalk build` gives it, whole and, where a network allows that, from the prepared face on; on a GPU PyTorch
-eager and torch.compile in fp32, with TF32 where PyTorch's defaults have it. Weights are random, so int8 tells a speed
-alone.
+For Table II every contestant makes one frame in each turn, after one that does not count, so that a busy machine slows
+all of them alike; the median over the turns counts. For Table 3 each makes the frames of a clip in each turn, and the
+mean and the deviation over the turns count, as in the paper. Contestants are PyTorch eager in fp32, and OpenVINO in
+f32, bf16 and int8 in the form that `edgetalk build` gives it, whole and, where a network allows that, from the prepared
+face on; on a GPU PyTorch eager and torch.compile in fp32, with TF32 where PyTorch's defaults have it. Weights are
+random, so int8 tells a speed alone.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from edgetalk.files import replacing
 from .machine import IDLE, Others, processor
 from .page import PAGE, put, write_json
 from .systems import Inputs, System, all_systems, outputs
-from .turns import PAUSE
+from .turns import in_turns
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results" / "tables"
@@ -55,6 +55,8 @@ CPU = {
 GPU = {"cuda": "PyTorch eager", "compiled": "torch.compile"}
 
 Contestant = Callable[[], Any]
+Figures = dict[str, dict[str, list[float]]]
+"""By system and column."""
 
 
 def in_torch(network: nn.Module, inputs: Inputs, device: str, compiled: bool = False) -> Contestant:
@@ -136,40 +138,22 @@ def contestants(
     return made
 
 
-def take_turns(runs: dict[tuple[str, str], Contestant], turns: int) -> dict[str, dict[str, list[float]]]:
+def frame_times(runs: dict[tuple[str, str], Contestant], turns: int) -> Figures:
     """Return, by system and column, the quartiles of the milliseconds that a frame took."""
-    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in runs}
-    for turn in range(turns + WARM_UP):
-        for key, run in runs.items():
-            time.sleep(PAUSE)
-            start = time.perf_counter()
-            run()
-            if turn >= WARM_UP:
-                seconds[key].append(time.perf_counter() - start)
-    figures: dict[str, dict[str, list[float]]] = {}
-    for (name, column), taken in seconds.items():
-        quartiles = np.percentile(np.array(taken) * 1e3, [25, 50, 75])
+    figures: Figures = {}
+    for (name, column), taken in in_turns(runs, turns, block=1, warm_up=WARM_UP).items():
+        quartiles = np.percentile(taken * 1e3, [25, 50, 75])
         figures.setdefault(name, {})[column] = [round(float(value), 3) for value in quartiles]
     return figures
 
 
-def take_clips(
-    runs: dict[tuple[str, str], Contestant], seconds: float, repeats: int
-) -> dict[str, dict[str, list[float]]]:
+def clip_factors(runs: dict[tuple[str, str], Contestant], seconds: float, repeats: int) -> Figures:
     """Return, by system and column, mean and deviation of the seconds that one second of a clip took."""
-    frames = max(1, round(seconds * FPS))
-    factors: dict[tuple[str, str], list[float]] = {key: [] for key in runs}
-    for _ in range(repeats):
-        for key, run in runs.items():
-            run()  # the one before has left the caches to itself
-            start = time.perf_counter()
-            for _ in range(frames):
-                run()
-            factors[key].append((time.perf_counter() - start) * FPS / frames)
-    figures: dict[str, dict[str, list[float]]] = {}
-    for (name, column), taken in factors.items():
-        deviation = float(np.std(taken, ddof=1)) if repeats > 1 else 0.0
-        figures.setdefault(name, {})[column] = [round(float(np.mean(taken)), 5), round(deviation, 5)]
+    figures: Figures = {}
+    for (name, column), taken in in_turns(runs, repeats, block=max(1, round(seconds * FPS)), warm_up=0).items():
+        factors = taken.mean(axis=1) * FPS
+        deviation = float(np.std(factors, ddof=1)) if repeats > 1 else 0.0
+        figures.setdefault(name, {})[column] = [round(float(np.mean(factors)), 5), round(deviation, 5)]
     return figures
 
 
@@ -192,8 +176,8 @@ def measure(
     with tempfile.TemporaryDirectory() as folder:
         runs = contestants(systems, prepared or Path(folder), threads, cpu, int8)
         others = Others()
-        figures = take_turns({key: run for key, run in runs.items() if names[key[0]] == "II"}, turns)
-        figures |= take_clips({key: run for key, run in runs.items() if names[key[0]] == "3"}, seconds, repeats)
+        figures = frame_times({key: run for key, run in runs.items() if names[key[0]] == "II"}, turns)
+        figures |= clip_factors({key: run for key, run in runs.items() if names[key[0]] == "3"}, seconds, repeats)
         share = others.share()
     versions = {"torch": torch.__version__.partition("+")[0]}
     if cpu:

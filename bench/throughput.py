@@ -13,9 +13,9 @@ end together, and that it has to wait for its last frame's sound is not in it.
 from __future__ import annotations
 
 import argparse
-import random
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,14 @@ from edgetalk.session import MODELS
 from .duel import FEWEST, times
 from .machine import Others, processor
 from .page import add_options, publish
+from .turns import each_turn
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results" / "throughput.json"
 CHECKPOINT = ROOT / "train" / "checkpoints" / "amnet.safetensors"
 CALIBRATION = ROOT / "train" / "checkpoints" / "calibration.npz"
 FRAMES = 24  # of a turn; a multiple of every batch
-TURNS, PAUSE = 60, 0.01
+TURNS = 60
 ONE = "one request"
 BATCHES = (2, 4)
 
@@ -111,17 +112,14 @@ def take_turns(
     ways: Mapping[str, Way], feeds: Sequence[Feeds], turns: int
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """Return the seconds of each way's turns, and of its frames; one turn before the first does not count."""
-    order, names = random.Random(0), list(ways)
-    whole: dict[str, list[float]] = {name: [] for name in names}
-    frames: dict[str, list[float]] = {name: [] for name in names}
-    for turn in range(turns + 1):
-        for name in order.sample(names, len(names)):
-            time.sleep(PAUSE)
-            taken, each, _ = ways[name].run(feeds)
-            if turn:
-                whole[name].append(taken)
-                frames[name] += each
-    return whole, frames
+
+    def seconds(way: Way) -> tuple[float, list[float]]:
+        whole, each, _ = way.run(feeds)
+        return whole, each
+
+    taken = each_turn({name: partial(seconds, way) for name, way in ways.items()}, turns, warm_up=1)
+    whole = {name: [all_of_them for all_of_them, _ in turn] for name, turn in taken.items()}
+    return whole, {name: [one for _, each in turn for one in each] for name, turn in taken.items()}
 
 
 def measure(threads: int, turns: int, folder: Path) -> dict[str, Any]:

@@ -7,6 +7,8 @@ import pytest
 import torch
 from torch import nn
 
+from edgetalk import benchmark
+
 
 @pytest.fixture(scope="module")
 def tables():
@@ -76,15 +78,16 @@ def test_compiled_computes_the_same(tables, systems, monkeypatch):
 def test_clips_are_taken_in_turns(tables, monkeypatch):
     seen = []
     now = [0.0]
-    monkeypatch.setattr(tables.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: now[0])
 
     def work(name, seconds):
         seen.append(name)
         now[0] += seconds * (1 + (len(seen) > 8))  # both are slower in the second half
 
     runs = {("a", "x"): lambda: work("a", 0.02), ("b", "x"): lambda: work("b", 0.01)}
-    figures = tables.take_clips(runs, 3 / 25, 2)
-    assert seen == (["a"] * 4 + ["b"] * 4) * 2
+    figures = tables.clip_factors(runs, 3 / 25, 2)
+    assert sorted(seen[:8]) == sorted(seen[8:]) == ["a"] * 4 + ["b"] * 4
+    assert all(seen[i : i + 4] == [seen[i]] * 4 for i in range(0, 16, 4))
     assert figures["a"]["x"] == [0.75, pytest.approx(0.5**0.5 * 0.5, abs=1e-5)]  # 0.5 and 1
     assert figures["b"]["x"][0] == 0.375
 
@@ -92,8 +95,9 @@ def test_clips_are_taken_in_turns(tables, monkeypatch):
 def test_turns_are_taken_in_turns(tables):
     seen = []
     runs = {("a", "x"): lambda: seen.append("a"), ("b", "x"): lambda: seen.append("b")}
-    figures = tables.take_turns(runs, 4)
-    assert seen == ["a", "b"] * (4 + tables.WARM_UP)
+    figures = tables.frame_times(runs, 4)
+    turns = [seen[i : i + 4] for i in range(0, len(seen), 4)]  # each turn begins with a call that does not count
+    assert len(turns) == 4 + tables.WARM_UP and all(turn in (list("aabb"), list("bbaa")) for turn in turns)
     assert all(low <= median <= high for row in figures.values() for low, median, high in row.values())
 
 

@@ -62,7 +62,6 @@ def test_batches_leave_over_what_fills_none(throughput):
 
 
 def test_ways_take_turns_of_the_same_frames(throughput, tmp_path, monkeypatch):
-    monkeypatch.setattr(throughput, "PAUSE", 0)
     run = []
 
     class Way:
