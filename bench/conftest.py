@@ -28,8 +28,8 @@ import pytest
 from edgetalk import Session, benchmark
 from edgetalk.avatar import Avatar
 from edgetalk.backends import cores
-from edgetalk.preprocess import windows
 from edgetalk.session import MODELS
+from edgetalk.windows import sound_windows
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent))  # bench is no installed package
@@ -319,4 +319,4 @@ def fps(models: Path, opened: Open) -> Fraction:
 
 @pytest.fixture(scope="session")
 def whole_windows(pcm: Values, models: Path, opened: Open, fps: Fraction) -> list[Values]:
-    return list(windows(pcm, opened(models / "amnet.onnx").front_end(), fps))
+    return list(sound_windows(pcm, opened(models / "amnet.onnx").front_end(), fps))

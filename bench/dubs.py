@@ -41,11 +41,11 @@ from edgetalk.metadata import Metadata
 from edgetalk.overlap import Job, overlap
 from edgetalk.planes import blend
 from edgetalk.postprocess import change, match_colour
-from edgetalk.preprocess import windows
 from edgetalk.reader import Reader
 from edgetalk.render import streams
 from edgetalk.session import Session
 from edgetalk.video import Writer
+from edgetalk.windows import sound_windows
 
 from .machine import Others, processor
 from .page import add_options, put, write_json
@@ -159,7 +159,7 @@ def speak(session: Session, film: Path, pcm: Any, out: Path) -> float:
     shot, spec = session.avatar.film, session.front_end()
     assert shot is not None
     reader, mask = Reader(film), stages.MASKS[session.metadata.family](session.size[0])
-    given = zip(windows(pcm, spec, reader.fps), reader.planes(), strict=False)  # until film or sound ends
+    given = zip(sound_windows(pcm, spec, reader.fps), reader.planes(), strict=False)  # until film or sound ends
 
     def step(one: Session, numbered: tuple[int, tuple[Any, Any]]) -> tuple[Any, Any, int]:
         number, (mel, planes) = numbered

@@ -25,7 +25,8 @@ from .backends import Arrays, Backend, beside, open_engine, shared_device
 from .errors import InputError, ModelError, word
 from .files import replacing, sha256
 from .metadata import Metadata
-from .preprocess import Picture, read_picture, square_crop
+from .picture import read_picture
+from .preprocess import Picture, square_crop
 
 FORMAT = 1
 PICTURE = {"source"}

@@ -23,10 +23,10 @@ from . import __version__, audio, progress
 from .clock import SAMPLE_RATE
 from .metadata import AudioSpec
 from .motion import Idle
-from .preprocess import windows
 from .render import render, streams
 from .session import MODELS, Session
 from .video import Writer
+from .windows import sound_windows
 
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
@@ -92,7 +92,7 @@ def sentence(seconds: float) -> Array:
 
 def mel_work(pcm: Array, spec: AudioSpec, fps: Fraction) -> Callable[[], Array]:
     """Return a work that cuts the window of the next frame; the sound starts anew at its end."""
-    cuts = itertools.chain.from_iterable(windows(pcm, spec, fps) for _ in itertools.count())
+    cuts = itertools.chain.from_iterable(sound_windows(pcm, spec, fps) for _ in itertools.count())
     return lambda: next(cuts)
 
 
@@ -104,7 +104,7 @@ def step_work(session: Session, pcm: Array) -> Callable[[], Image]:
 
 def controls(session: Session, pcm: Array) -> Iterator[tuple[Array, ...]]:
     """Return what step takes for every frame of `pcm`, with idle motion."""
-    return session.controls(windows(pcm, session.front_end(), session.fps), Idle(0, session.fps))
+    return session.controls(sound_windows(pcm, session.front_end(), session.fps), Idle(0, session.fps))
 
 
 def first_of_stream(session: Session) -> float:

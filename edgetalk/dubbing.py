@@ -31,12 +31,13 @@ from .errors import InputError
 from .face import Face
 from .metadata import AudioSpec
 from .overlap import Job, overlap
-from .preprocess import Array, Picture, windows
+from .preprocess import Array, Picture
 from .reader import Reader
 from .stages import Pipeline, Stage
 from .targets import FITS, Faces, Target, length, targets, with_references
 from .use import check_stated
 from .video import SOURCE_TYPE, TAGS, TOOL, Image, Writer, check_output
+from .windows import sound_windows
 
 STAGES = ("read", "paint", "encode")
 PAINTERS = 2  # for each stream of the engines: while one crops or pastes, the network works for the other
@@ -185,7 +186,7 @@ def _inputs(frames: Iterator[Target], pipeline: Pipeline, pcm: Array, film: Read
 
 def _heard(pcm: Array, spec: AudioSpec, fps: Fraction) -> Iterator[Array]:
     """Yield the window of every frame, those of silence after the end."""
-    yield from windows(pcm, spec, fps)
+    yield from sound_windows(pcm, spec, fps)
     yield from itertools.repeat(np.repeat(mel.silence(spec)[None], spec.window, 0))
 
 

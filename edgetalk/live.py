@@ -19,7 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 from .clock import SAMPLE_RATE, first_sample
 from .errors import InputError
 from .motion import Motion
-from .preprocess import WindowStream, check_pcm
+from .preprocess import check_pcm
+from .windows import WindowStream
 
 if TYPE_CHECKING:
     from .session import Frame, Session

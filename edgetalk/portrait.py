@@ -19,7 +19,8 @@ from .backends import beside, open_engine
 from .errors import InputError, ModelError
 from .face import find, read_track, track_beside
 from .metadata import Metadata
-from .preprocess import Picture, align, crop_matrix, read_picture
+from .picture import read_picture
+from .preprocess import Picture, align, crop_matrix
 from .use import check_use
 
 FAMILIES = ("arcface", "wavsyncswap")

@@ -1,4 +1,4 @@
-"""What happens around a network before it runs: input checks, windows of sound, pictures, aligned face crops.
+"""What happens around a network before it runs: input checks and aligned face crops; windows.py has the sound.
 
 Half of the shared layer: postprocess.py is what happens after. Colour order, layout and normalisation are in the
 graph. Every family, backend and command uses these functions, and training does for its data. Points are (x, y)
@@ -7,22 +7,13 @@ in pixels, the centre of the first pixel at (0, 0). Finding faces is not here.
 
 from __future__ import annotations
 
-import copy
 import math
-import os
-import re
-import zlib
-from collections.abc import Iterator
-from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import clock, mel
 from .errors import InputError
-from .metadata import AudioSpec
 
 Array = NDArray[np.float32]
 Picture = NDArray[np.uint8]
@@ -37,9 +28,6 @@ HINTS = {
     "blink": "it is the subject's left and right eye, 0 open to 1 closed",
 }
 NAMES = {"pose": ("yaw", "pitch", "roll"), "blink": ("left", "right")}
-
-# Where a segment of a JPEG begins, or its end; the others stand among the bits of a picture.
-_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
 
 
 def check_array(name: str, value: ArrayLike, shape: tuple[int, ...]) -> Array:
@@ -106,145 +94,6 @@ def _cure_pcm(pcm: ArrayLike, array: NDArray[Any]) -> str:
     if array.dtype.kind == "i":
         mono = f"({mono} / {-np.iinfo(array.dtype).min})"
     return f"use {mono}" if mono.endswith(")") and array.dtype == np.float32 else f'use {mono}.astype("float32")'
-
-
-class WindowStream:
-    """The mel window of every video frame of a sound that arrives in chunks; equal to mel.windows of the whole.
-
-    A window comes as soon as its last mel frame and the whole of its video frame have been heard. Raises InputError for
-    front ends other than log-mel at 16 kHz, which have to hear the whole sound.
-
-    >>> stream = WindowStream(spec, Fraction(25))
-    >>> frames = [*stream.push(pcm[:1000]), *stream.push(pcm[1000:]), *stream.flush()]
-    """
-
-    def __init__(self, spec: AudioSpec, fps: Fraction) -> None:
-        self._spec, self._fps = spec, fps
-        self._mels = mel.MelStream(spec)
-        if spec.sample_rate != clock.SAMPLE_RATE:
-            raise InputError(
-                f"audio front end at {spec.sample_rate} Hz: a live sound is at {clock.SAMPLE_RATE} Hz and is not "
-                "resampled; use talk instead of stream"
-            )
-        self._heard = 0  # samples
-        self.next = 0
-        """The video frame whose window comes next."""
-        self._first = min(0, self._start(0))  # the mel frame that _kept starts with
-        self._kept = np.repeat(mel.silence(spec)[None], -self._first, 0)
-
-    def _start(self, frame: int) -> int:
-        return int(mel.window_starts(1, self._spec, self._fps, frame)[0])
-
-    def fork(self) -> WindowStream:
-        """Return a stream that has heard the same and may go on with another sound."""
-        other = copy.copy(self)  # arrays are replaced, never written into
-        other._mels = copy.copy(self._mels)
-        return other
-
-    def push(self, pcm: Array) -> Iterator[Array]:
-        """Take (N,) float32 PCM, N >= 0, and yield the windows that it completes, (T, F) float32 each."""
-        self._heard += len(pcm)
-        self._kept = np.concatenate([self._kept, self._mels.push(pcm)])
-        yield from self._windows(clock.frame_at(self._heard, self._fps))
-
-    def flush(self) -> Iterator[Array]:
-        """Yield the windows of the frames that are left; silence follows the sound."""
-        total = clock.frame_count(self._heard, self._fps)
-        self._kept = np.concatenate([self._kept, self._mels.flush()])
-        missing = self._start(max(0, total - 1)) + self._spec.window - self._first - len(self._kept)
-        self._kept = np.concatenate([self._kept, np.repeat(mel.silence(self._spec)[None], max(0, missing), 0)])
-        yield from self._windows(total)
-
-    def _windows(self, end: int) -> Iterator[Array]:
-        while self.next < end:
-            at = self._start(self.next) - self._first
-            if at + self._spec.window > len(self._kept):
-                break
-            self._kept, self._first = self._kept[at:], self._first + at  # windows start ever later
-            self.next += 1
-            yield self._kept[: self._spec.window]
-
-
-def windows(pcm: Array, spec: AudioSpec, fps: Fraction) -> Iterator[Array]:
-    """Yield the mel window of every video frame of a whole sound, (T, F) float32, from (N,) float32 PCM at 16 kHz.
-
-    Log-mel is computed frame by frame as a live sound would be. MFCC have to hear the whole sound first, and so has
-    what hears at another rate.
-    """
-    if spec.kind != "logmel" or spec.sample_rate != clock.SAMPLE_RATE:
-        count = clock.frame_count(len(pcm), fps)
-        if spec.sample_rate != clock.SAMPLE_RATE:
-            import soxr
-
-            pcm = soxr.resample(pcm, clock.SAMPLE_RATE, spec.sample_rate)
-        yield from mel.windows(mel.log_mel(pcm, spec), count, spec, fps)
-        return
-    stream = WindowStream(spec, fps)
-    for i in range(clock.frame_at(len(pcm), fps) + 1):
-        yield from stream.push(pcm[clock.first_sample(i, fps) : clock.first_sample(i + 1, fps)])
-    yield from stream.flush()
-
-
-def read_picture(picture: str | os.PathLike[str] | Picture) -> Picture:
-    """Return a picture as uint8 (H, W, 3) RGB, from a file that OpenCV reads or from such an array.
-
-    Grey becomes RGB, transparency is dropped, 16 bits become 8, and the camera's rotation is applied. Raises
-    FileNotFoundError, and InputError where the file is no picture or the array is none.
-    """
-    if not isinstance(picture, str | os.PathLike):
-        if not isinstance(picture, np.ndarray):
-            got = type(picture).__name__
-            raise InputError(f"picture: got {got}, expected a file, or numpy's uint8 (H, W, 3) in RGB order")
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-            raise InputError(f"picture: got {picture.dtype} {picture.shape}, expected uint8 (H, W, 3) in RGB order")
-        return picture
-    import cv2
-
-    path = Path(picture)
-    data = path.read_bytes()
-    decoded = None
-    if _is_whole(data):
-        # of OpenCV 4, of OpenCV 5
-        set_level = cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel
-        level = set_level(0)  # silent
-        try:
-            decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        except cv2.error:  # a header that promises an absurd size
-            decoded = None
-        finally:
-            set_level(level)
-    if decoded is None:
-        what = "is empty" if not data else "is no whole picture that OpenCV can read"
-        raise InputError(f"{path.name} {what}; expected a PNG, JPEG or WebP file")
-    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
-
-
-def _is_whole(data: bytes) -> bool:
-    """False for what is cut short, of which libpng would tell stderr and libjpeg would show the upper half."""
-    if data.startswith(b"\xff\xd8"):
-        return _is_whole_jpeg(data)
-    if not data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return bool(data)
-    at = 8
-    while at + 12 <= len(data):
-        body = data[at + 4 : at + 8 + int.from_bytes(data[at : at + 4], "big")]
-        end = at + 4 + len(body)
-        if zlib.crc32(body) != int.from_bytes(data[end : end + 4], "big"):
-            return False
-        if body[:4] == b"IEND":
-            return True
-        at = end + 4
-    return False
-
-
-def _is_whole_jpeg(data: bytes) -> bool:
-    """Whether a JPEG's end is there; behind it anything may lie, such as the film of a phone's moving picture."""
-    at = 2
-    while found := _MARKER.search(data, at):
-        if found[0] == b"\xff\xd9":
-            return True
-        at = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")  # past a thumbnail with its end
-    return False
 
 
 def square_crop(picture: Picture, size: int) -> Picture:

@@ -22,9 +22,9 @@ from .backends import cores
 from .clock import SAMPLE_RATE, frame_count
 from .motion import Motion
 from .overlap import Job, overlap
-from .preprocess import windows
 from .session import Session
 from .video import Writer
+from .windows import sound_windows
 
 Array = NDArray[np.float32]
 
@@ -83,7 +83,7 @@ def render(
     spec, pcm = session.front_end(), audio.of(pcm)
     total = frame_count(len(pcm), fps)
     timings = Timings(sound=len(pcm) / SAMPLE_RATE)
-    inputs = enumerate(session.controls(windows(pcm, spec, fps), motion))
+    inputs = enumerate(session.controls(sound_windows(pcm, spec, fps), motion))
 
     def step(one: Session, numbered: tuple[int, tuple[Array, ...]]) -> NDArray[np.uint8]:
         i, given = numbered

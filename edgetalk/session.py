@@ -28,18 +28,10 @@ from .backends import FALLBACKS, Arrays, beside, open_engine
 from .clock import frame_count, frame_rate
 from .errors import BackendError, InputError, ModelError, word
 from .metadata import AudioSpec, Metadata
-from .preprocess import (
-    PI,
-    Picture,
-    WindowStream,
-    check_array,
-    check_pcm,
-    check_range,
-    read_picture,
-    square_crop,
-    windows,
-)
+from .picture import read_picture
+from .preprocess import PI, Picture, check_array, check_pcm, check_range, square_crop
 from .use import check_stated, check_use
+from .windows import WindowStream, sound_windows
 
 if TYPE_CHECKING:
     from .live import Live
@@ -285,7 +277,7 @@ class Session:
         spec, rate = self.front_end(), self._rate(fps)
         pcm = sound.of(audio)
         life = self.motion(motion, seed, rate, frames=frame_count(len(pcm), rate))
-        return self._animate(windows(pcm, spec, rate), life, rate)
+        return self._animate(sound_windows(pcm, spec, rate), life, rate)
 
     def stream(
         self,

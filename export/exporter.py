@@ -19,7 +19,8 @@ from edgetalk.avatar import Avatar, halved, save
 from edgetalk.errors import InputError
 from edgetalk.files import together
 from edgetalk.metadata import Metadata
-from edgetalk.preprocess import Picture, read_picture, square_crop
+from edgetalk.picture import read_picture
+from edgetalk.preprocess import Picture, square_crop
 from edgetalk.use import ALLOWED
 
 from .dynamic_conv import FORMS

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from edgetalk.clock import frame_rate
 from edgetalk.errors import InputError
-from edgetalk.preprocess import Picture, align, read_picture, similarity
+from edgetalk.picture import read_picture
+from edgetalk.preprocess import Picture, align, similarity
 
 from .cuts import Scenes
 from .facemesh import box_around, five_points

@@ -9,10 +9,10 @@ import pytest
 from edgetalk import benchmark
 from edgetalk.film import make_film
 from edgetalk.postprocess import match_colour, paste
-from edgetalk.preprocess import windows
 from edgetalk.reader import Reader
 from edgetalk.session import Session
 from edgetalk.stages import MASKS
+from edgetalk.windows import sound_windows
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def test_speaking_from_an_avatar_pastes_into_the_film(given, root, tmp_path, str
     pictures = list(Reader(given / "target.mp4"))
     with Session(given / "wavsyncswap.onnx", avatar=avatar, threads=2, streams=streams) as session:
         assert dubs.speak(session, given / "target.mp4", pcm, tmp_path / "out.mp4") > 0
-        heard = windows(pcm, session.front_end(), Fraction(25))
+        heard = sound_windows(pcm, session.front_end(), Fraction(25))
         wanted = []
         for i, (mel, picture) in enumerate(zip(heard, pictures, strict=True)):
             session.at = i

@@ -28,9 +28,9 @@ from edgetalk import avatar as avatars
 from edgetalk.cli import main
 from edgetalk.metadata import AudioSpec, Metadata
 from edgetalk.motion import Idle
-from edgetalk.preprocess import WindowStream
 from edgetalk.reader import Reader
 from edgetalk.video import Writer
+from edgetalk.windows import WindowStream
 
 from . import tensorrt_double as double
 

@@ -21,8 +21,9 @@ from edgetalk.film import make_film
 from edgetalk.halves import widen
 from edgetalk.mel import log_mel, windows
 from edgetalk.metadata import AudioSpec
+from edgetalk.picture import read_picture
 from edgetalk.postprocess import feather, paste
-from edgetalk.preprocess import TEMPLATES, align, crop_matrix, read_picture
+from edgetalk.preprocess import TEMPLATES, align, crop_matrix
 from edgetalk.reader import Reader
 from edgetalk.video import Writer
 

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import io
-from fractions import Fraction
-
 import cv2
 import numpy as np
 import pytest
 import scipy.spatial
 
-from edgetalk import InputError, preprocess
-from edgetalk.clock import frame_count
-from edgetalk.mel import log_mel, windows
-from edgetalk.metadata import AudioSpec
+from edgetalk import InputError
 from edgetalk.postprocess import feather, match_colour, paste
 from edgetalk.preprocess import (
-    WindowStream,
     align,
     check_array,
     check_pcm,
     check_range,
-    read_picture,
     similarity,
     square_crop,
 )
@@ -41,58 +33,6 @@ def frame() -> np.ndarray:
     noise = np.random.default_rng(0).normal(size=(360, 480, 3))
     smooth = cv2.GaussianBlur(noise, (0, 0), 6)
     return np.clip(127 + 30 * smooth / smooth.std(), 0, 255).astype(np.uint8)
-
-
-# --- sound
-
-
-@pytest.mark.parametrize("offset, window", [(-23.4, 32), (-6.4, 16), (0.0, 16)])
-@pytest.mark.parametrize("fps", [Fraction(25), Fraction(30000, 1001)])
-@pytest.mark.parametrize("samples", [1, 639, 641, 16000, 40123])
-def test_windows_of_a_stream_equal_those_of_the_whole(offset, window, fps, samples):
-    spec = AudioSpec(offset=offset, window=window)
-    rng = np.random.default_rng(samples)
-    pcm = (rng.normal(size=samples) * 0.1).astype(np.float32)
-    stream, cut, at = WindowStream(spec, fps), [], 0
-    while at < samples:
-        size = int(rng.integers(0, 3000))
-        cut += stream.push(pcm[at : at + size])
-        at += size
-    cut += stream.flush()
-    whole = windows(log_mel(pcm, spec), frame_count(samples, fps), spec, fps)
-    assert len(cut) == len(whole)
-    np.testing.assert_allclose(np.stack(cut), whole, atol=1e-6)
-
-
-def test_a_window_comes_as_soon_as_its_sound_is_there():
-    spec, fps = AudioSpec(), Fraction(25)
-    stream, came = WindowStream(spec, fps), []
-    for heard in range(100, 16001, 100):
-        came += [heard] * len(list(stream.push(np.zeros(100, np.float32))))
-    # frame 0: window of mel frames -24 … 7; frame 7 is centred on sample 1400 and looks 400 samples ahead
-    assert came[0] == 1800
-    assert came[10] == 1800 + 10 * 640
-    assert came[10] - (10 * 640 + 320) <= 0.1 * 16000  # at most 100 ms after the middle of the frame
-
-
-def test_a_front_end_of_another_rate_hears_the_sound_at_that_rate():
-    """A tone is in the same bands, and the windows are of the same moments."""
-    spec, fps = AudioSpec(), Fraction(25)
-    half = AudioSpec(sample_rate=8000, n_fft=400, hop=100, fmax=3800.0)
-    low = AudioSpec(fmax=3800.0)
-    pcm = (0.3 * np.sin(np.arange(16000) * 2 * np.pi * 1000 / 16000)).astype(np.float32)
-    pcm[8000:] = 0
-    heard, wanted = (np.stack(list(preprocess.windows(pcm, each, fps))) for each in (half, low))
-    assert heard.shape == wanted.shape == (25, spec.window, 80)
-    np.testing.assert_array_equal(heard[:12].mean(1).argmax(1), wanted[:12].mean(1).argmax(1))
-    assert np.abs(heard.mean((1, 2)) - wanted.mean((1, 2))).max() < 0.5
-    with pytest.raises(InputError, match="at 8000 Hz: a live sound is at 16000 Hz .*; use talk instead of stream"):
-        WindowStream(half, fps)
-
-
-def test_silence_before_any_sound_gives_no_frame():
-    stream = WindowStream(AudioSpec(), Fraction(25))
-    assert [*stream.push(np.zeros(0, np.float32)), *stream.flush()] == []
 
 
 # --- checks
@@ -206,62 +146,6 @@ def test_the_cure_of_a_sound_makes_it_the_sound(dtype, form):
     except InputError as error:
         got = check_pcm(eval(str(error).partition("; use ")[2]))
     np.testing.assert_allclose(got, want, atol=1e-3)
-
-
-# --- pictures
-
-
-def test_pictures_are_read_as_rgb(tmp_path):
-    colour = np.zeros((70, 70, 3), np.uint8)
-    colour[:, :, 0] = 200
-    cv2.imwrite(str(tmp_path / "bild ä.png"), cv2.cvtColor(colour, cv2.COLOR_RGB2BGR))
-    np.testing.assert_array_equal(read_picture(tmp_path / "bild ä.png"), colour)
-    cv2.imwrite(str(tmp_path / "grey.png"), colour[:, :, 0])
-    np.testing.assert_array_equal(read_picture(tmp_path / "grey.png"), np.repeat(colour[:, :, :1], 3, 2))
-    cv2.imwrite(str(tmp_path / "deep.png"), np.full((70, 70, 4), 51400, np.uint16))
-    np.testing.assert_array_equal(read_picture(tmp_path / "deep.png"), 200)
-
-
-@pytest.mark.parametrize(
-    "suffix, damage",
-    [(s, d) for s in (".png", ".jpg", ".webp") for d in ("text", "empty", "cut", "spoilt")] + [(".bmp", "cut")],
-)
-def test_files_that_are_no_picture_are_refused(tmp_path, capfd, suffix, damage):
-    path = tmp_path / f"face{suffix}"
-    cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 255, (80, 80, 3)).astype(np.uint8))
-    data = path.read_bytes()
-    path.write_bytes(
-        {
-            "text": b"not a picture",
-            "empty": b"",
-            "cut": data[: len(data) // 2],
-            "spoilt": data[:20] + bytes(len(data) - 20),
-        }[damage]
-    )
-    with pytest.raises(InputError, match=f"face{suffix} is (empty|no whole picture)"):
-        read_picture(path)
-    assert capfd.readouterr().err == ""  # nothing beside the one line of the error
-
-
-def test_what_follows_a_picture_does_not_spoil_it(tmp_path):
-    """Phones put a short film behind a JPEG, whose bytes may be those of the start of a scan, FF DA."""
-    picture = np.random.default_rng(0).integers(0, 256, (80, 96, 3), np.uint8)
-    small, whole = (cv2.imencode(".jpg", each)[1].tobytes() for each in (picture[:16, :16], picture))
-    thumbnail = b"\xff\xe1" + (len(small) + 2).to_bytes(2, "big") + small  # a JPEG in a segment of its own
-    data = whole[:2] + thumbnail + whole[2:]
-    (tmp_path / "face.jpg").write_bytes(data + b"ftypmp42" + b"\xff\xda" * 3)
-    assert read_picture(tmp_path / "face.jpg").shape == (80, 96, 3)
-    (tmp_path / "face.jpg").write_bytes(data[:-100])  # the thumbnail's end is not the picture's
-    with pytest.raises(InputError, match="no whole picture"):
-        read_picture(tmp_path / "face.jpg")
-
-
-def test_arrays_that_are_no_picture_are_refused():
-    with pytest.raises(InputError, match=r"picture: got float32 \(64, 64, 3\), expected uint8 \(H, W, 3\)"):
-        read_picture(np.zeros((64, 64, 3), np.float32))
-    for other in (np.zeros((64, 64, 3), np.uint8).tolist(), io.BytesIO(), b"face.png"):
-        with pytest.raises(InputError, match=f"picture: got {type(other).__name__}, expected a file, or numpy's uint8"):
-            read_picture(other)
 
 
 def test_square_crops_come_at_the_size_of_the_network():

@@ -14,9 +14,9 @@ import soundfile
 
 from edgetalk import InputError, Session, audio, clock, mel, motion, video
 from edgetalk.metadata import AudioSpec, Metadata
-from edgetalk.preprocess import windows
 from edgetalk.reader import Reader
 from edgetalk.render import render
+from edgetalk.windows import sound_windows
 
 RATES = [Fraction(25), Fraction(30000, 1001)]
 
@@ -74,7 +74,7 @@ def test_the_film_shows_what_talk_yields(engine, tmp_path, fps, life):
 def test_windows_frame_by_frame_are_those_of_the_whole(fps, samples, spec):
     pcm = speech(samples)
     whole = mel.windows(mel.log_mel(pcm, spec), clock.frame_count(samples, fps), spec, fps)
-    assert np.array_equal(np.stack(list(windows(pcm, spec, fps))), whole)
+    assert np.array_equal(np.stack(list(sound_windows(pcm, spec, fps))), whole)
 
 
 def test_windows_of_a_front_end_at_another_rate():
@@ -83,7 +83,7 @@ def test_windows_of_a_front_end_at_another_rate():
     )
     pcm = np.zeros(16000, np.float32)
     pcm[8000] = 1.0  # after half a second, in the middle of frame 12
-    cut = list(windows(pcm, spec, Fraction(25)))
+    cut = list(sound_windows(pcm, spec, Fraction(25)))
     assert len(cut) == 25 and all(window.shape == (64, 60) for window in cut)
     # Window 12 starts at floor(12 * 44100 / (512 * 25) - 32) = 9, and the click is at 22050 / 512 = 43.07.
     assert abs(int(np.argmax(cut[12][:, 0])) - (43 - 9)) <= 1

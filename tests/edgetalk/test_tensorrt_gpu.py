@@ -359,13 +359,13 @@ def model(trt, tmp_path_factory):
         pytest.importorskip(package, reason=f"{package} is not installed; plans are built and compared with it")
     from edgetalk import audio, avatar, motion
     from edgetalk.engines import build
-    from edgetalk.preprocess import windows
+    from edgetalk.windows import sound_windows
 
     if not BUNDLED.is_file():
         pytest.skip("no bundled model edgetalk/models/amnet.onnx in this checkout")
     reference = open_engine(BUNDLED, precision="f32")
     told = Metadata.from_json(reference.metadata, BUNDLED.name)
-    mel = windows(audio.read(BUNDLED.with_name("demo.flac")), told.audio, told.rate)
+    mel = sound_windows(audio.read(BUNDLED.with_name("demo.flac")), told.audio, told.rate)
     mel = np.stack([window for window, _ in zip(mel, range(100), strict=False)])
     moves = [motion.Idle(0, told.rate).pose_blink(i) for i in range(len(mel))]
     pose, blink = (np.stack([np.asarray(move[k], np.float32) for move in moves]) for k in (0, 1))

@@ -72,8 +72,8 @@ def test_the_documented_path(folder, monkeypatch, capsys):
 
 def test_simswaps_portrait_is_cut_as_its_extractor_was_trained(folder, monkeypatch):
     """The extractor that SimSwap was trained with sees the crop of SimSwap, not that of ArcFace."""
+    from edgetalk.picture import read_picture
     from edgetalk.portrait import identity
-    from edgetalk.preprocess import read_picture
 
     monkeypatch.chdir(folder)
     run("export arcface --checkpoint arcface.pth -o own.onnx --licence test")

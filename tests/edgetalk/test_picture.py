@@ -1,0 +1,63 @@
+"""Pictures out of files: RGB, whole, and nothing else."""
+
+import io
+
+import cv2
+import numpy as np
+import pytest
+
+from edgetalk import InputError
+from edgetalk.picture import read_picture
+
+
+def test_pictures_are_read_as_rgb(tmp_path):
+    colour = np.zeros((70, 70, 3), np.uint8)
+    colour[:, :, 0] = 200
+    cv2.imwrite(str(tmp_path / "bild ä.png"), cv2.cvtColor(colour, cv2.COLOR_RGB2BGR))
+    np.testing.assert_array_equal(read_picture(tmp_path / "bild ä.png"), colour)
+    cv2.imwrite(str(tmp_path / "grey.png"), colour[:, :, 0])
+    np.testing.assert_array_equal(read_picture(tmp_path / "grey.png"), np.repeat(colour[:, :, :1], 3, 2))
+    cv2.imwrite(str(tmp_path / "deep.png"), np.full((70, 70, 4), 51400, np.uint16))
+    np.testing.assert_array_equal(read_picture(tmp_path / "deep.png"), 200)
+
+
+@pytest.mark.parametrize(
+    "suffix, damage",
+    [(s, d) for s in (".png", ".jpg", ".webp") for d in ("text", "empty", "cut", "spoilt")] + [(".bmp", "cut")],
+)
+def test_files_that_are_no_picture_are_refused(tmp_path, capfd, suffix, damage):
+    path = tmp_path / f"face{suffix}"
+    cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 255, (80, 80, 3)).astype(np.uint8))
+    data = path.read_bytes()
+    path.write_bytes(
+        {
+            "text": b"not a picture",
+            "empty": b"",
+            "cut": data[: len(data) // 2],
+            "spoilt": data[:20] + bytes(len(data) - 20),
+        }[damage]
+    )
+    with pytest.raises(InputError, match=f"face{suffix} is (empty|no whole picture)"):
+        read_picture(path)
+    assert capfd.readouterr().err == ""  # nothing beside the one line of the error
+
+
+def test_what_follows_a_picture_does_not_spoil_it(tmp_path):
+    """Phones put a short film behind a JPEG, whose bytes may be those of the start of a scan, FF DA."""
+    picture = np.random.default_rng(0).integers(0, 256, (80, 96, 3), np.uint8)
+    small, whole = (cv2.imencode(".jpg", each)[1].tobytes() for each in (picture[:16, :16], picture))
+    thumbnail = b"\xff\xe1" + (len(small) + 2).to_bytes(2, "big") + small  # a JPEG in a segment of its own
+    data = whole[:2] + thumbnail + whole[2:]
+    (tmp_path / "face.jpg").write_bytes(data + b"ftypmp42" + b"\xff\xda" * 3)
+    assert read_picture(tmp_path / "face.jpg").shape == (80, 96, 3)
+    (tmp_path / "face.jpg").write_bytes(data[:-100])  # the thumbnail's end is not the picture's
+    with pytest.raises(InputError, match="no whole picture"):
+        read_picture(tmp_path / "face.jpg")
+
+
+def test_arrays_that_are_no_picture_are_refused():
+    with pytest.raises(InputError, match=r"picture: got float32 \(64, 64, 3\), expected uint8 \(H, W, 3\)"):
+        read_picture(np.zeros((64, 64, 3), np.float32))
+    for other in (np.zeros((64, 64, 3), np.uint8).tolist(), io.BytesIO(), b"face.png"):
+        with pytest.raises(InputError, match=f"picture: got {type(other).__name__}, expected a file, or numpy's uint8"):
+            read_picture(other)
