@@ -1,5 +1,5 @@
 // Log-mel frames of a sound that arrives in chunks, equal to those of edgetalk/mel.py within rounding, and the
-// window of each video frame, as of edgetalk.preprocess.WindowStream. MFCC need the whole sound and are left out.
+// window of each video frame, as of edgetalk.windows.WindowStream. MFCC need the whole sound and are left out.
 #pragma once
 
 #include <complex>
