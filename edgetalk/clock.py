@@ -24,7 +24,8 @@ def frame_rate(value: str | int | float | Fraction) -> Fraction:
     except (ValueError, ZeroDivisionError):
         rate = Fraction(0)
     if not 1 <= rate <= MAX_FPS:
-        raise InputError(f"fps: got {value}, expected a number from 1 to {MAX_FPS}; write it as 25 or as 30000/1001")
+        got = str(value) or "nothing"
+        raise InputError(f"fps: got {got}, expected a number from 1 to {MAX_FPS}; write it as 25 or as 30000/1001")
     return rate
 
 

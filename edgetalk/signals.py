@@ -45,6 +45,37 @@ def ended_by_signals() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
+@contextlib.contextmanager
+def held_back(told: str) -> Iterator[None]:
+    """Let Ctrl-C, and a signal that ends services, wait for the end of the block, which a second one does not.
+
+    `told` is written to stderr when one has to wait. In a thread other than the main one, which no signal reaches,
+    nothing changes.
+    """
+    came: list[int] = []
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():
+        there = (getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP"))
+        # Those that python does not handle end the process, or do nothing, as before.
+        handlers = {number: had for number in there if number and callable(had := signal.getsignal(number))}
+
+    def wait(number: int, frame: FrameType | None) -> None:
+        if came:
+            handlers[number](number, frame)
+        came.append(number)
+        os.write(2, f"{told}\n".encode())  # print might be in the middle of another line
+
+    for number in handlers:
+        signal.signal(number, wait)
+    try:
+        yield
+    finally:
+        for number, had in handlers.items():
+            signal.signal(number, had)
+    if came:
+        handlers[came[0]](came[0], None)
+
+
 def status(name: str, work: Callable[[], int]) -> int:
     """Return the exit status of `work`, what it returns: 1 after an EdgetalkError or OSError, 130, 143 or 129 if ended.
 

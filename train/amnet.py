@@ -32,6 +32,7 @@ from .networks.patchgan import PatchGAN
 from .options import add_fields
 from .picture import write_picture
 from .precision import autocast
+from .rates import linear, risen, set_rate
 from .stretch import steps_in_all
 from .terms import joined
 
@@ -253,10 +254,8 @@ class AMNetRecipe:
     def _set_rate(self, number: int, progress: float) -> None:
         """Set the rate of the step of this number among its like: it rises, stays, and falls over the second half."""
         config = self.settings
-        rate = config.lr * min(1.0, (number + 1) / max(1, config.warm)) * min(1.0, 2.0 * (1.0 - progress))
         for adam in (self.adam, self.critic_adam):
-            for group in adam.param_groups:
-                group["lr"] = rate
+            set_rate(adam, config.lr * risen(number, config.warm) * linear(progress))
 
     def _picture_step(self, number: int) -> dict[str, Tensor]:
         """Train everything (Eq. 5)."""

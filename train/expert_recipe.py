@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from . import loop
 from .networks import store
+from .rates import cosine, set_rate
 from .stretch import Stretch
 from .swap_data import Swaps
 
@@ -26,7 +26,7 @@ def pictures(frames: Tensor) -> Tensor:
 
 def rate(peak: float, progress: float) -> float:
     """Return a learning rate: linear to `peak` in the first 5 % of the time, then half a cosine down to a fiftieth."""
-    share = progress / 0.05 if progress < 0.05 else 0.51 + 0.49 * math.cos(math.pi * (progress - 0.05) / 0.95)
+    share = progress / 0.05 if progress < 0.05 else cosine((progress - 0.05) / 0.95, floor=0.02)
     return peak * max(share, 0.02)
 
 
@@ -89,8 +89,7 @@ class ExpertRecipe:
         self.stretch.begin()
         progress = self.stretch.progress
         self._look(progress)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate(self.peak, progress)
+        set_rate(self.optimiser, rate(self.peak, progress))
         self.network.train()
         total, named = self.losses(progress)
         self.optimiser.zero_grad(set_to_none=True)

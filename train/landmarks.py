@@ -28,6 +28,7 @@ from . import loop, program
 from .data import pick_device
 from .networks.landmarks import INNER_LIP, SIDE, LandmarkNet, Measured, inner_opening, resized, save, stored
 from .picture import write_picture
+from .rates import cosine, risen, set_rate
 from .scores.measures import GROUPS, MOUTH, landmark_error, pearson
 from .stretch import Stretch
 from .terms import joined
@@ -299,9 +300,7 @@ class LandmarkRecipe:
     def step(self, number: int) -> dict[str, Tensor]:
         """One step: the rate rises shortly, then falls along half a cosine."""
         self.stretch.begin()
-        for group in self.optimiser.param_groups:
-            share = 0.5 + 0.5 * math.cos(math.pi * self.stretch.progress)
-            group["lr"] = RATE * min(1, (number + 1) / 100) * share
+        set_rate(self.optimiser, RATE * risen(number) * cosine(self.stretch.progress))
         self.network.train()
         faces = self.drawn(number)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from edgetalk.errors import InputError, ModelError
 from edgetalk.files import replacing
+from edgetalk.signals import held_back
 
 from .networks.tensors import write_tensors
 from .terms import joined
@@ -195,7 +196,7 @@ def train(
     """Run the schedule, or `minutes` of it, from where the folder `run` stands; return the step reached.
 
     Saves state and checkpoint every `save_every` seconds and draws a sheet every `sheet_every` seconds; a kill loses at
-    most that.
+    most that. Ctrl-C lets the step end and saves what it made.
     """
     from .page import write_page
 
@@ -228,12 +229,16 @@ def train(
     def in_time() -> bool:
         return minutes is None or agreed(time.monotonic() - start) < minutes * 60
 
+    whole = True  # whether what there is has been left by whole steps
     try:
         while step < recipe.steps and in_time():
-            for name, loss in recipe.step(step).items():
-                sums.setdefault(name, []).append(loss.detach())
-            step += 1
-            count += 1
+            with held_back("ends after this step, then saves; once more ends at once, with what was saved before"):
+                whole = False
+                for name, loss in recipe.step(step).items():
+                    sums.setdefault(name, []).append(loss.detach())
+                step += 1
+                count += 1
+                whole = True
             now = time.monotonic()
             if chief and (now - logged > 10 or step == recipe.steps):
                 lost = means()
@@ -248,7 +253,8 @@ def train(
                 keep(draw := now - drawn > sheet_every)
                 saved, drawn = time.monotonic(), time.monotonic() if draw else drawn
     except KeyboardInterrupt:
-        keep(draw=False)
+        if whole:
+            keep(draw=False)
         raise
     if step > begin:
         keep(draw=True)

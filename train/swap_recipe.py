@@ -33,6 +33,7 @@ from .networks.wavsyncswap import Discriminator, WavSyncSwap
 from .options import add_fields
 from .picture import write_picture
 from .precision import autocast
+from .rates import linear, risen, set_rate
 from .stretch import steps_in_all
 from .swap_data import FRAMES, SIZE, Swaps
 from .swap_losses import (
@@ -398,10 +399,9 @@ class SwapRecipe:
 
     def _set_rates(self, number: int, progress: float) -> None:
         """Let both learning rates rise over 100 steps, and fall linearly over the second half."""
-        rate = min(1.0, (number + 1) / 100) * min(1.0, 0.02 + 1.96 * max(1 - progress, 0))
-        for adam, peak in ((self.adam, self.settings.lr), (self.critic_adam, self.settings.critic_lr)):
-            for group in adam.param_groups:
-                group["lr"] = peak * rate
+        share = risen(number) * linear(progress, floor=0.02)
+        set_rate(self.adam, self.settings.lr * share)
+        set_rate(self.critic_adam, self.settings.critic_lr * share)
 
     def _compare(self, made: Made, batch: Batch, losses: dict[str, Tensor]) -> None:
         """Add L_L1 and what Eq. 5 lacks, the losses of structure, matte and mouth, to `losses`."""

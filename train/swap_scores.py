@@ -275,7 +275,7 @@ def score(compared: dict[str, Method], judge: Judge, extractor: Any) -> tuple[di
         made["paper"][name] = method(own, own, identity, test["clip_mel"])
         if name != "simswap":  # which does not hear
             made["new"][name] = method(own, first, identity, test["clip_other_mel"])
-    around = torch.arange(len(own)).roll(len(own) // 2 + 1)
+    around = torch.arange(len(own)).roll(len(own) // 2 + (len(own) > 2))  # another clip's, if there is one
     made["new"]["shuffled"] = compared["ours"](own, first, identity, test["clip_other_mel"][around])
     scores: dict[str, dict[str, Any]] = {"paper": {}, "new": {}}
     jobs = [(protocol, name) for protocol in made for name in made[protocol]]

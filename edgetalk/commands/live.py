@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"faces: got {args.faces}, expected 1 or more")
     if not 0 <= args.port <= 65535:
         raise InputError(f"port: got {args.port}, expected 0 to 65535")
-    rate = frame_rate(args.fps) if args.fps else None
+    rate = frame_rate(args.fps) if args.fps is not None else None
     from edgetalk.page import HERE, Page
 
     with Session(args.engine, avatar=args.avatar, use=args.use, device=args.device, threads=args.threads) as session:

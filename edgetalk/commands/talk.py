@@ -47,7 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     # What can be wrong with the arguments is said before an engine is loaded.
     video.check_output(args.output, args.crf, args.audio, args.motion)
-    fps: Fraction | None = frame_rate(args.fps) if args.fps else None
+    fps: Fraction | None = frame_rate(args.fps) if args.fps is not None else None
     pcm = audio.read(args.audio)
     with Session(
         args.engine,

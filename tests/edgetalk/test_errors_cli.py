@@ -142,6 +142,7 @@ CASES = {
     ),
     "crf": (lambda f: None, [*TALK, "--crf", "-5"], "crf: got -5, expected 0 (the best) to 51"),
     "bad rate": (lambda f: None, [*TALK, "--fps", "0"], "fps: got 0"),
+    "no rate": (lambda f: None, [*TALK, "--fps", ""], "fps: got nothing, expected a number"),
 }
 
 

@@ -3,6 +3,7 @@
 import html
 import json
 import math
+import signal
 
 import numpy as np
 import pytest
@@ -288,17 +289,25 @@ def test_a_sync_expert_is_scored_on_known_voices_or_not_at_all(drawn, tmp_path):
     assert {"window_accuracy", "offset_within_1", "unheard_voice_window_accuracy"} <= scores.keys()
 
 
-def killed(recipe, before, how):
-    """Let the recipe end by an error in front of its step number `before`."""
+def ended(recipe, before, how):
+    """Let `how` be called in the midst of the recipe's step number `before` − 1."""
     step = recipe.step
 
     def ends(number):
-        if number == before:
-            raise how
+        if number == before - 1:
+            how()
         return step(number)
 
     recipe.step = ends
     return recipe
+
+
+def interrupt():
+    signal.raise_signal(signal.SIGINT)
+
+
+def fail():
+    raise ZeroDivisionError
 
 
 def identity_toy(data, steps):
@@ -318,9 +327,9 @@ def test_a_killed_expert_goes_on_as_if_it_had_not_been(drawn, tmp_path, toy):
     straight = toy(data, 5)
     assert quiet(straight, tmp_path / "straight") == straight.steps == 5
     with pytest.raises(KeyboardInterrupt):
-        quiet(killed(toy(data, 5), 2, KeyboardInterrupt), tmp_path / "parts")
+        quiet(ended(toy(data, 5), 2, interrupt), tmp_path / "parts")
     with pytest.raises(ZeroDivisionError):
-        quiet(killed(toy(data, 5), 4, ZeroDivisionError), tmp_path / "parts")
+        quiet(ended(toy(data, 5), 5, fail), tmp_path / "parts")
     again = toy(data, 5)
     assert quiet(again, tmp_path / "parts") == 5
     for name, tensor in straight.tensors().items():

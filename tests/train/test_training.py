@@ -3,6 +3,7 @@
 import argparse
 import itertools
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -248,22 +249,42 @@ def test_train_writes_its_folder_and_stops_at_the_end(tmp_path):
     assert load_checkpoint(tmp_path / "run" / "amnet.safetensors").training["images_seen"] == 12
 
 
-def test_what_is_interrupted_leaves_a_checkpoint(tmp_path):
+def test_what_is_interrupted_leaves_a_checkpoint(tmp_path, capfd):
     recipe = AMNetRecipe(SMALL, footage())
     step = recipe.step
 
     def interrupted(number):
-        if number == 2:
-            raise KeyboardInterrupt
+        if number == 1:
+            signal.raise_signal(signal.SIGINT)  # which the step does not feel
         return step(number)
 
     recipe.step = interrupted
     with pytest.raises(KeyboardInterrupt):
         loop.train(recipe, tmp_path)
+    assert capfd.readouterr().err.count("ends after this step") == 1
     checkpoint = load_checkpoint(tmp_path / "amnet.safetensors")
     assert checkpoint.training["images_seen"] == 4 and not list((tmp_path / "sheets").iterdir())
     weights = {name: tensor.half().float() for name, tensor in recipe.averaged().state_dict().items()}
     torch.testing.assert_close(checkpoint.network.state_dict(), weights, rtol=0, atol=0)
+
+
+def test_who_interrupts_twice_does_not_wait_and_no_half_step_is_saved(tmp_path):
+    recipe = AMNetRecipe(SMALL, footage())
+    loop._save(recipe, tmp_path, 0)
+    before = (tmp_path / "state.safetensors").read_bytes()
+    step = recipe.step
+
+    def interrupted(number):
+        step(number)
+        for _ in range(2):
+            signal.raise_signal(signal.SIGINT)
+        pytest.fail("the second one waits, too")
+
+    recipe.step = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(recipe, tmp_path)
+    assert (tmp_path / "state.safetensors").read_bytes() == before
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_log_tells_each_step_once_after_a_kill(tmp_path):

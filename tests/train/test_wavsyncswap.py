@@ -474,12 +474,12 @@ def test_programs_tell_what_is_wrong_in_one_line(program, tmp_path, monkeypatch,
 
 
 def killed(recipe, after):
-    """Let the recipe be interrupted before its step number `after`."""
+    """Let the recipe be interrupted in the midst of step number `after` − 1, which it ends."""
     step = recipe.step
 
     def interrupted(number):
-        if number == after:
-            raise KeyboardInterrupt
+        if number == after - 1:
+            signal.raise_signal(signal.SIGINT)
         return step(number)
 
     recipe.step = interrupted
