@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from .networks.simswap import SimSwap
-from .swap_recipe import Batch, Config, Made, SwapRecipe, generator_command
+from .swap_recipe import Batch, Made, SwapRecipe, generator_command
+from .swap_schedule import Config
 
 PRESET = Config(skips=(), hidden=(), matte=False, clips=0, sync=0.0, structure=0.0, mouth=1.0, shape=0.0)
 

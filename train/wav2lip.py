@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from .networks.wav2lip import Wav2Lip
-from .swap_recipe import Batch, Config, Made, SwapRecipe, generator_command
+from .swap_recipe import Batch, Made, SwapRecipe, generator_command
+from .swap_schedule import Config
 
 PRESET = Config(skips=(), hidden=(), matte=False, swaps=False, pixel=0.9, identity=0.0, sync=0.03, feature=0.0,
                 adversarial=0.07, log_sync=True, structure=0.0, mouth=1.0, shape=0.0)  # fmt: skip

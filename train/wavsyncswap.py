@@ -24,7 +24,8 @@ from edgetalk.errors import BackendError
 from . import program
 from .options import add_fields
 from .swap_data import Swaps
-from .swap_recipe import PRESETS, Config, SwapRecipe, chosen, generator_command, of_films
+from .swap_recipe import SwapRecipe, generator_command
+from .swap_schedule import PRESETS, Config, chosen, of_films
 
 LOOK = 30.0
 """Seconds between two looks into the log of a part that is waited for."""

@@ -3,7 +3,7 @@ from dataclasses import dataclass, fields
 
 import pytest
 
-from edgetalk.train import amnet, lite, swap_recipe
+from edgetalk.train import amnet, lite, swap_schedule
 from edgetalk.train.options import add_fields, explanations
 
 
@@ -37,7 +37,7 @@ def test_a_command_with_presets_leaves_open_what_is_not_given():
     assert "default 100" not in options(preset=True).format_help()
 
 
-@pytest.mark.parametrize("schedule", [amnet.Config, swap_recipe.Config, lite.Proxy])
+@pytest.mark.parametrize("schedule", [amnet.Config, swap_schedule.Config, lite.Proxy])
 def test_the_recipes_explain_their_fields(schedule):
     told = explanations(schedule)
     plain = {"seed", "lr", "critic_lr", "batch", "average", "pixel", "identity", "sync", "feature", "width", "skips"}

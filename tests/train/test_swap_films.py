@@ -15,7 +15,7 @@ from edgetalk import cli
 from edgetalk.errors import InputError
 from edgetalk.face import Face, write_track
 from edgetalk.mel import log_mel, windows
-from edgetalk.train import experts, swap_data, swap_films, swap_recipe, swap_scores, swap_split
+from edgetalk.train import experts, swap_data, swap_films, swap_recipe, swap_schedule, swap_scores, swap_split
 from edgetalk.train import simswap as simswap_recipe
 from edgetalk.train import wav2lip as wav2lip_recipe
 from edgetalk.train import wavsyncswap as whole_command
@@ -288,14 +288,14 @@ def judged(tmp_path_factory):
     return folder
 
 
-def tiny(filmed, judged, kind=swap_recipe.SwapRecipe, preset=swap_recipe.PRESETS["default"], **changed):
+def tiny(filmed, judged, kind=swap_recipe.SwapRecipe, preset=swap_schedule.PRESETS["default"], **changed):
     start = {"width": 0.125, "clips": min(preset.clips, 2), "singles": min(preset.singles, 4), "images": 99}
     config = replace(preset, **start | {"warm": 0.0, "adversary_from": 0.0} | changed)
     return kind(config, Swaps(filmed / "set", None, "cpu"), judged)
 
 
 def test_preset_paper_is_trained_as_it_is(filmed, judged):
-    recipe = tiny(filmed, judged, preset=swap_recipe.PRESETS["paper"])
+    recipe = tiny(filmed, judged, preset=swap_schedule.PRESETS["paper"])
     assert set(recipe.step(0)) == {"D", "L_L1", "L_Id", "L_Sync", "L_wFM", "L_Adv"}
     assert set(recipe.step(1)) == {"D", "L_Id", "L_Sync", "L_wFM", "L_Adv"}
     known = {person: recipe.vectors[rows] for person, rows in recipe.data.rows.items()}

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from edgetalk.errors import BackendError, InputError, ModelError
-from edgetalk.train import experts, loop, swap_data, swap_losses, swap_recipe
+from edgetalk.train import experts, loop, swap_data, swap_losses, swap_recipe, swap_schedule
 from edgetalk.train import simswap as simswap_recipe
 from edgetalk.train import wav2lip as wav2lip_recipe
 from edgetalk.train import wavsyncswap as whole_command
@@ -274,7 +274,7 @@ def test_the_arrangements_have_the_sizes_that_are_told():
     assert count(WavSyncSwap(Config())) == 70_752_147  # preset `paper`
     assert count(WavSyncSwap(Config(skips=skips))) == 71_257_851
     matte = {"skips": skips, "hidden": ellipse, "matte": True}
-    default = replace(swap_recipe.PRESETS["default"], width=1.0)
+    default = replace(swap_schedule.PRESETS["default"], width=1.0)
     assert (default.skips, default.hidden, default.matte) == tuple(matte.values())
     # One input channel of the stem's 64 7×7 kernels more, and one output of the last 3×3 convolution.
     assert count(WavSyncSwap(Config(**matte))) == 71_257_851 + 64 * 49 + 32 * 9 + 1 == 71_261_276
@@ -356,7 +356,7 @@ BASELINES = {"wav2lip": (wav2lip_recipe.Wav2LipRecipe, wav2lip_recipe.PRESET),
 
 def tiny(folder, preset, begun=None, **changed):
     torch.set_num_threads(1)
-    kind, config = BASELINES.get(preset) or (swap_recipe.SwapRecipe, swap_recipe.PRESETS[preset])
+    kind, config = BASELINES.get(preset) or (swap_recipe.SwapRecipe, swap_schedule.PRESETS[preset])
     start = {"width": 0.125, "clips": min(config.clips, 2), "images": 36, "warm": 0.0, "adversary_from": 0.0}
     config = replace(config, **start | changed)
     data = swap_data.Swaps(folder, folder / "speech.npz", "cpu")
@@ -439,7 +439,7 @@ def test_a_warm_up_sees_single_frames_and_their_pixels_alone(swaps):
 )  # fmt: skip
 def test_schedules_that_cannot_be_are_refused_before_any_file_is_read(tmp_path, changed, told):
     with pytest.raises(InputError, match=f"^{re.escape(told)}"):
-        swap_recipe.checked(replace(swap_recipe.PRESETS["default"], **changed))
+        swap_schedule.checked(replace(swap_schedule.PRESETS["default"], **changed))
     options = [word for name, value in changed.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     missing = ["--data", str(tmp_path), "--speech", str(tmp_path / "none.npz"), "--experts", str(tmp_path)]
     with pytest.raises(InputError, match=f"^{re.escape(told)}"):
@@ -447,9 +447,9 @@ def test_schedules_that_cannot_be_are_refused_before_any_file_is_read(tmp_path, 
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("preset", [*swap_recipe.PRESETS.values(), wav2lip_recipe.PRESET, simswap_recipe.PRESET])
+@pytest.mark.parametrize("preset", [*swap_schedule.PRESETS.values(), wav2lip_recipe.PRESET, simswap_recipe.PRESET])
 def test_every_preset_can_be(preset):
-    assert swap_recipe.checked(preset) == preset
+    assert swap_schedule.checked(preset) == preset
 
 
 def test_the_bounds_can_be(swaps):
