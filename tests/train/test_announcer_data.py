@@ -123,6 +123,15 @@ def test_a_set_that_is_for_hearing_has_other_voices_and_words_to_train_on_and_th
     assert {lines[i] for i in sentence[split == TEST] if i >= 0} <= set(sentences.held_out())
 
 
+def test_a_set_that_is_for_hearing_has_no_pictures_unless_they_are_asked_for(tmp_path):
+    dataset.write(tmp_path / "a", "heard", 60, 5, 32, workers=1)
+    with np.load(tmp_path / "a" / "labels.npz") as labels:
+        assert str(labels["codec"]) == "none" and len(labels["landmarks"]) == 60
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {"labels.npz", "speech.npz"}
+    dataset.write(tmp_path / "b", "heard", 60, 5, 32, "raw", workers=1)
+    assert np.load(tmp_path / "b" / "frames.npy", mmap_mode="r").shape == (60, 32, 32, 3)
+
+
 def test_sets_have_the_sizes_that_were_asked_for():
     lanes = Plan("announcers-6", SETS["announcers-6"], 0).lanes()
     frames = [sum(lane.frames for lane in lanes if lane.split == part) for part in (TRAIN, TEST)]

@@ -12,8 +12,8 @@ labels.npz: viseme float32 (N, 7) (visemes.AXES)
 Sets: "announcers-6" (six persons), "calm" (the same, heads turning little), "any" (many persons with about 40
 frames each; an eleventh of them in the test split alone, every tenth of the others in both), "wild" (40 faces, each
 as three persons with different clothes, hair, background and light; every fourth in the test split as well), "heard"
-(the six, each clip in a voice drawn for it, to train what hears; meant for the codec "none"). The test split says
-held-out sentences only, every fourth clip with the held-out voice.
+(the six, each clip in a voice drawn for it, to train what hears; without pictures unless a codec is given). The test
+split says held-out sentences only, every fourth clip with the held-out voice.
 """
 
 from __future__ import annotations
@@ -63,14 +63,14 @@ def write(
     frames: int | None = None,
     seed: int | None = None,
     size: int = 256,
-    codec: str = "h264",
+    codec: str | None = None,
     workers: int | None = None,
     speech_only: bool = False,
 ) -> None:
     """Write a set to `folder`, or go on with one; name, frames and seed default to those of its speech.npz.
 
     With `speech_only` the second stage is left to another call, perhaps on another machine; with the codec "none" it
-    makes the labels alone, about ten times as fast.
+    makes the labels alone, about ten times as fast. That is the default for "heard", else it is "h264".
     """
     folder.mkdir(parents=True, exist_ok=True)
     script = folder / "speech.npz"
@@ -81,6 +81,8 @@ def write(
     if not script.exists():
         plan = Plan(name, SETS[name], 0)
     plan = Plan(name, plan.frames if frames is None else frames, plan.seed if seed is None else seed)
+    if codec is None:
+        codec = UNDRAWN if name == "heard" else "h264"
     if codec not in (*CODECS, UNDRAWN) or plan.frames < 1 or size < 16:
         raise InputError(
             f"data set: got codec {codec!r}, {plan.frames} frames, size {size}; expected codec raw, "

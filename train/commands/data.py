@@ -38,9 +38,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     announcers.add_argument(
         "--codec",
         choices=("h264", "raw", "none"),
-        default="h264",
-        help="h264: small clips; raw: one large frames.npy that training maps into memory; none: no pictures, as "
-        "edgetalk train amnet --heard wants them",
+        default=None,
+        help="h264: small clips (default); raw: one large frames.npy that training maps into memory; "
+        "none: no pictures, for edgetalk train amnet --heard (default of the set heard)",
     )
     announcers.add_argument(
         "--speech-only", action="store_true", help="stop after speech.npz, to draw it on another machine"
