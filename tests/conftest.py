@@ -1,5 +1,6 @@
-"""What tests of several folders share: checkpoints of WavSyncSwap with seeded random weights and statistics."""
+"""What tests share: Ctrl-C, and checkpoints of WavSyncSwap with seeded random weights and statistics."""
 
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -54,6 +55,12 @@ def write(folder, preset="default", size=96, width=WIDTH, seed=5):
         store.load(folder / "wavsyncswap.safetensors", "wavsyncswap")[0],
         store.load(folder / "identity.safetensors", "arcface")[0],
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heed_ctrl_c():
+    """Let tests raise it where the suite is a background job, which would ignore it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
