@@ -303,7 +303,7 @@ def ended(recipe, before, how):
 
 
 def interrupt():
-    signal.raise_signal(signal.SIGINT)
+    signal.getsignal(signal.SIGINT)(signal.SIGINT, None)
 
 
 def fail():
