@@ -38,7 +38,7 @@ def write(model: onnx.ModelProto, path: Path, *, halve: bool, without: Collectio
     are left out.
     """
     ov = package()
-    network = ov.Core().read_model(rewritten(model, AFTER, without).SerializeToString())
+    network = runtime.shared_core().read_model(rewritten(model, AFTER, without).SerializeToString())
     if halve:
         _halve_weights(network)
     for i, node in enumerate(network.get_ordered_ops()):

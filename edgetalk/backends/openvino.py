@@ -9,6 +9,7 @@ the same file that ask for the same share the compiled network; each has its own
 from __future__ import annotations
 
 import ctypes
+import functools
 import math
 import os
 import sys
@@ -40,8 +41,7 @@ def open(path: Path, *, device: str, precision: str | None, threads: int | None,
 
 def preflight(path: Path) -> list[str]:
     """Return what reading the file tells, without compiling it; see edgetalk.backends.preflight."""
-    ov = _package(path)
-    core = ov.Core()
+    ov, core = _package(path), shared_core()
     model = _read(core, path)
     metadata = Metadata.from_json(_metadata(model), path.name)
     arithmetic, why = _arithmetic(core, "CPU", metadata.precision)
@@ -57,8 +57,7 @@ class Network:
     """A network compiled for one device, shared by the backends of a file."""
 
     def __init__(self, path: Path, device: str, precision: str | None, threads: int | None, streams: int) -> None:
-        ov = _package(path)
-        core = ov.Core()
+        ov, core = _package(path), shared_core()
         model = _read(core, path)  # the compiled network would not have the metadata any more
         self.metadata = _metadata(model)
         if precision is None:
@@ -185,6 +184,22 @@ def package() -> Any:
     import openvino
 
     return openvino
+
+
+def shared_core() -> Any:
+    """Return OpenVINO's Core of this process, which is never freed; ImportError where the package is missing.
+
+    Its CPU plugin gives the thread that loads it a stack for signals. With the Core it would free that stack and leave
+    the thread its address, and Ctrl-C would be a segmentation fault.
+    """
+    return _core_of(os.getpid())  # a forked process has no use for the other's, whose threads it has not
+
+
+@functools.cache
+def _core_of(process: int) -> Any:
+    core = package().Core()
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(core))
+    return core
 
 
 def _package(path: Path) -> Any:

@@ -127,11 +127,11 @@ def _meminfo() -> dict[str, int]:
 
 def _devices() -> list[str]:
     """Devices that OpenVINO sees, and NVIDIA's by their device nodes (no driver is asked)."""
-    from edgetalk.backends.openvino import package
+    from edgetalk.backends.openvino import shared_core
 
     found = []
     try:
-        core = package().Core()
+        core = shared_core()
     except ImportError:
         pass
     else:

@@ -14,6 +14,7 @@ from onnx import helper
 
 from edgetalk import BackendError, InputError, ModelError
 from edgetalk.backends import cores, open_engine, preflight
+from edgetalk.session import MODELS
 
 
 @pytest.fixture
@@ -278,6 +279,28 @@ def test_nobody_is_told_that_openvino_runs(zoo, tmp_path):
     told = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert (told.returncode, told.stdout, told.stderr) == (0, "", "")
     assert not {file.name for file in tmp_path.iterdir()} & {"intel", "Intel Corporation"}
+
+
+INTERRUPTED = """
+import signal, sys
+from edgetalk.backends import open_engine
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a background job ignores
+engines = [open_engine(file) for file in sys.argv[1:]]
+for engine in engines:
+    engine.close()
+del engines, engine
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_after_engines_were_closed_is_ctrl_c(zoo):
+    """OpenVINO frees the stack that it gave the thread for signals, and leaves the thread its address."""
+    command = [sys.executable, "-c", INTERRUPTED, MODELS / "amnet.xml", MODELS / "amnet-lite.xml"]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (told.returncode, told.stdout, told.stderr) == (0, "interrupted\n", "")
 
 
 FORKED = """
