@@ -12,6 +12,9 @@ from types import FrameType
 
 from .errors import EdgetalkError
 
+_SERVICE = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""Signals that end a service; Windows has one of the two."""
+
 
 class Ended(KeyboardInterrupt):
     """A signal that ends services has come: what Ctrl-C would save is saved, what it would remove is removed."""
@@ -33,9 +36,8 @@ def ended_by_signals() -> Iterator[None]:
 
     ours = []
     if threading.current_thread() is threading.main_thread():  # no other may set them
-        there = (getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP"))  # Windows has one of the two
         # What nohup, or a program that calls main, has set stays.
-        ours = [number for number in there if number and signal.getsignal(number) == signal.SIG_DFL]
+        ours = [number for number in _SERVICE if signal.getsignal(number) == signal.SIG_DFL]
     for number in ours:
         signal.signal(number, stop)
     try:
@@ -55,9 +57,8 @@ def held_back(told: str) -> Iterator[None]:
     came: list[int] = []
     handlers = {}
     if threading.current_thread() is threading.main_thread():
-        there = (getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP"))
         # Those that python does not handle end the process, or do nothing, as before.
-        handlers = {number: had for number in there if number and callable(had := signal.getsignal(number))}
+        handlers = {n: had for n in (signal.SIGINT, *_SERVICE) if callable(had := signal.getsignal(n))}
 
     def wait(number: int, frame: FrameType | None) -> None:
         if came:

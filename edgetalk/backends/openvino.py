@@ -198,7 +198,7 @@ def shared_core() -> Any:
 @functools.cache
 def _core_of(process: int) -> Any:
     core = package().Core()
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(core))
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(core))  # not even as the process, or one forked from it, ends
     return core
 
 

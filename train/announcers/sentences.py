@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 
@@ -25,6 +26,12 @@ def held_out() -> list[str]:
 
 def scrambled(rng: np.random.Generator) -> str:
     """Return four to twelve of the words for training, each as likely as any: sounds meet that seldom do."""
-    words = sorted(set(re.findall(r"[\w']+", " ".join(training()).lower())))
+    words = _words()
     drawn = [str(rng.choice(words)) + ("," if rng.random() < 0.15 else "") for _ in range(rng.integers(4, 13))]
     return " ".join(drawn).rstrip(",").capitalize() + "."
+
+
+@functools.cache
+def _words() -> list[str]:
+    """All words of the sentences for training, each once."""
+    return sorted(set(re.findall(r"[\w']+", " ".join(training()).lower())))
