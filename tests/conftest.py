@@ -1,9 +1,13 @@
 """What tests share: Ctrl-C, and checkpoints of WavSyncSwap with seeded random weights and statistics."""
 
+import os
 import signal
 from types import SimpleNamespace
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # each has a core: threads of its own would wait for those of the others
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 WIDTH, VECTOR, HEAD = 0.125, 32, 0.1
 SKIPS = {96: (16, 16, 8), 192: (16, 16, 8, 8)}

@@ -644,6 +644,7 @@ def test_ten_thousand_steps_leak_nothing(zoo, tmp_path):
     folder = build("sanitize", tmp_path, "endure")
     engine = zoo.set("f32", tmp_path / "f32")
     environment = {**os.environ, "EDGETALK_OPENVINO": str(OPENVINO), "ASAN_OPTIONS": "detect_leaks=1"}
+    environment["OMP_NUM_THREADS"] = "1"  # under the sanitizer threads wait for one another five times as long
     command = [folder / "tests/c/endure", engine]
     for arguments in (["10000"], ["10", "3"]):
         done = subprocess.run([*command, *arguments], capture_output=True, text=True, env=environment, timeout=120)
