@@ -92,7 +92,7 @@ class Config:
     neutral: float = 0.5
     """Share of source pictures that are the person's most neutral frame instead of a random one."""
     rare: float = 0.0
-    """Share of the pictures drawn for eyes that close or mouths that open wide, which few frames show."""
+    """Share of the pictures drawn for eyes that close, winks, or mouths that open wide, which few frames show."""
     versions: int = 8
     """Versions of each clip's sound: the clean one and augmented ones."""
     average: float = 0.999

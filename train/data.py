@@ -242,16 +242,15 @@ class Footage:
         return [self.frames[i].cpu() for i in self.neutral]
 
     def _rare_faces(self) -> Tensor:
-        """Return by how much more often each frame is drawn for its closed eyes or its wide mouth, (N,) float64.
+        """Return by how much more often each frame is drawn for what few show, (N,) float64.
 
-        Squares of how closed the eyes are and of how far the lips are apart, each of mean 1/2 over training frames:
-        half of what is drawn by it are eyes that close, half are mouths that open.
+        A third of what is drawn by it are eyes that close, a third winks, a third mouths that open: squares of how
+        closed the eyes are, of how unlike each other, and of how far the lips are apart, each of mean 1/3 over training
+        frames.
         """
-        weights = torch.zeros(len(self.frames), dtype=torch.float64, device=self.device)
-        train = self.train.to(self.device)
-        for seen in (self.blink.double().square().sum(1), inner_opening(self.landmarks).double().square()):
-            weights += 0.5 * seen / seen[train].mean().clamp(min=1e-12)
-        return weights
+        lids, opening = self.blink.double(), inner_opening(self.landmarks).double()
+        shown = torch.stack([lids.square().sum(1), (lids[:, 0] - lids[:, 1]).square(), opening.square()])
+        return (shown / shown[:, self.train.to(self.device)].mean(1, keepdim=True).clamp(min=1e-12)).mean(0)
 
     def _most_neutral(self) -> Tensor:
         """Return for each person the frame that looks ahead, eyes open, mouth closed."""

@@ -410,13 +410,14 @@ def test_rare_faces_are_drawn_as_often_as_asked():
     data.blink = torch.zeros_like(data.blink)
     data.landmarks[:, 104, 1] = data.landmarks[:, 100, 1]
     data.blink[7], data.blink[50] = 1.0, 1.0  # 50 is held out
+    data.blink[11, 1] = 1.0  # a wink, which closes half as much
     data.landmarks[9, 104, 1] += 0.1
     data.landmarks[20, 104, 1] += 0.05  # half as wide: drawn a quarter as often
     data.__post_init__()
     draw = lambda rare: data.draw_frames(data.train, 20_000, torch.Generator().manual_seed(3), rare)[0]  # noqa: E731
     counts = torch.bincount(draw(0.4), minlength=60)
     assert counts[45:].sum() == 0 and torch.equal(draw(0.4), draw(0.4))
-    for frame, share in ((7, 0.5), (9, 0.5 * 0.8), (20, 0.5 * 0.2), (30, 0.0)):
+    for frame, share in ((7, 2 / 9), (11, 1 / 9 + 1 / 3), (9, 0.8 / 3), (20, 0.2 / 3), (30, 0.0)):
         expected = 20_000 * (0.4 * share + 0.6 / 45)
         assert abs(int(counts[frame]) - expected) < 5 * expected**0.5
     assert torch.equal(draw(0.0), data.train[torch.randint(45, (20_000,), generator=torch.Generator().manual_seed(3))])
