@@ -20,6 +20,7 @@ import math
 import os
 import time
 from concurrent.futures import as_completed
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,13 +85,14 @@ def kept(job: Job, data: str, frames: int, judge: dict[str, Any]) -> bool:
 
     `data` is the data set's name, `frames` how many of it are held out, `judge` the judge's record.
     """
-    from edgetalk.train.amnet import described
+    from edgetalk.train.amnet import Config, described
 
     found, wanted = finished(job.out).get(job.name), described(schedule(job), data)
     if found is None:
         return False
     wanted |= {"held-out frames": frames, "judge": judge}
-    before = found["config"] | {"held-out frames": found["frames"], "judge": found["judge"]}
+    before = asdict(Config()) | found["config"]  # a row from before there was a field had its default
+    before |= {"held-out frames": found["frames"], "judge": found["judge"]}
     wanted = json.loads(json.dumps(wanted))
     changed = [f"{k} {before.get(k)} → {v}" if k != "judge" else k for k, v in wanted.items() if before.get(k) != v]
     if changed:

@@ -27,9 +27,9 @@ from .lite_student import Teacher, inherit, take_fuser
 from .losses import adversarial_loss, content_loss, discriminator_loss, geometry_loss, region_weight
 from .networks.amnet import VARIANTS, AMNet, Architecture
 from .networks.blocks import scaled
-from .networks.checkpoint import load_checkpoint, read_architecture, save_checkpoint
+from .networks.checkpoint import Checkpoint, load_checkpoint, read_architecture, save_checkpoint
 from .networks.patchgan import PatchGAN
-from .options import add_fields
+from .options import add_fields, check_bounds
 from .picture import write_picture
 from .precision import autocast
 from .rates import linear, risen, set_rate
@@ -129,9 +129,11 @@ def checked(config: Config) -> Architecture:
     for name, known in (("variant", tuple(VARIANTS)), ("adversary", ("lsgan", "eq8"))):
         if (got := getattr(config, name)) not in known:
             raise InputError(f"{name}: got {got!r}, expected one of {', '.join(known)}")
-    for name in ("batch", "images"):
-        if (got := getattr(config, name)) < 1:
-            raise InputError(f"{name}: got {got}, expected 1 or more; give --{name} a number of pictures")
+    shares = ("adversarial_from", "neutral", "rare", "average", "teaching")
+    weights = ("geometry", "content", "squared", "adversarial", "clock", "geometry_first", "warm", "seed")
+    bounds = dict.fromkeys(shares, (0, 1)) | dict.fromkeys(weights, (0, math.inf))
+    bounds |= dict.fromkeys(("batch", "images", "versions"), (1, math.inf))
+    check_bounds(config, bounds, ("lr", "mouth", "eyes"))
     if not 0 < config.width <= 4 or (config.architecture and config.width != 1):
         raise InputError(f"width: got {config.width:g}, expected over 0 and at most 4, and 1 beside --architecture")
     architecture = read_architecture(config.architecture) if config.architecture else VARIANTS[config.variant]
@@ -168,8 +170,14 @@ class AMNetRecipe:
         architecture, hold = checked(config), holds(config)
         torch.manual_seed(config.seed)
         self.settings, self.footage = config, footage
-        self.config = described(config, footage.name)
-        self.share = max(1, config.batch // loop.worker()[1])
+        self.config, self.defaults = described(config, footage.name), asdict(Config())
+        processes = loop.worker()[1]
+        if config.batch % processes:
+            raise InputError(
+                f"batch: got {config.batch} for {processes} processes, expected a multiple; change --batch or "
+                "torchrun's --nproc-per-node"
+            )
+        self.share, self.runs = config.batch // processes, math.ceil(RUNS[0] / processes)
         self._steps: int | None = None  # of a schedule by the clock, as far as its last step could tell
         device = footage.device
         before = [load_checkpoint(path).training.get("terms", {}) for path in (config.start, config.teacher) if path]
@@ -182,7 +190,7 @@ class AMNetRecipe:
         taught = config.teacher and config.teaching > 0
         self.teacher = Teacher(load_checkpoint(config.teacher), footage) if taught else None
         if config.start:
-            self.network.load_state_dict(load_checkpoint(config.start).network.state_dict())
+            self._begin_from(load_checkpoint(config.start))
         elif config.teacher:
             inherit(self.network.reenactor, load_checkpoint(config.teacher).network.reenactor)
         if config.teacher and (hold or not config.start):
@@ -203,6 +211,20 @@ class AMNetRecipe:
         if compiled:
             self._critic.judge = torch.compile(self.critic.judge)
         self.autocast = partial(autocast, device, config.mixed)
+
+    def _begin_from(self, start: Checkpoint) -> None:
+        """Take the weights of `start`; InputError where they are of another network."""
+        if start.audio != self.footage.spec:
+            raise InputError(
+                f"start: got a network that hears {start.audio}, expected {self.footage.spec}, as {self.footage.name}"
+            )
+        try:
+            self.network.load_state_dict(start.network.state_dict())
+        except RuntimeError as error:
+            raise InputError(
+                f"start: {self.settings.start} is of another architecture than this run's; give it the --variant, "
+                "--width or --architecture that the run there had"
+            ) from error
 
     @property
     def steps(self) -> int:
@@ -237,7 +259,7 @@ class AMNetRecipe:
         """Train φ on landmarks alone (Eq. 6)."""
         rng = loop.generator(self.settings.seed, number)
         footage = self.heard
-        index, version = footage.draw_runs(footage.train, *RUNS, rng)
+        index, version = footage.draw_runs(footage.train, self.runs, RUNS[1], rng)
         self._set_rate(number, number / self.settings.geometry_first)
         with self.autocast():
             heard = footage.overlapping(index, version)
@@ -295,7 +317,7 @@ class AMNetRecipe:
         self.critic.requires_grad_(True)
         loop.average_gradients(self.network.parameters())
         self.adam.step()
-        self.average.update(number)
+        self.average.update(number - config.geometry_first)  # or its first weights would stay long in what is new now
         return losses
 
     def tensors(self) -> dict[str, Tensor]:
@@ -368,7 +390,9 @@ def run(args: argparse.Namespace) -> None:
     """Train, or go on, and write the checkpoint OUT/amnet.safetensors."""
     config = Config(**{field.name: getattr(args, field.name) for field in fields(Config)})
     checked(config)  # before the data, which takes a while to load
-    footage = Footage.load(args.data, size=config.size, versions=config.versions, device=args.device, seed=config.seed)
+    told = dict(size=config.size, versions=config.versions, device=args.device, seed=config.seed)
+    with loop.first_before_others():  # which find the pictures decoded
+        footage = Footage.load(args.data, **told)
     recipe = AMNetRecipe(config, footage, args.compile)
     reached = loop.train(recipe, args.out, minutes=args.minutes)
     if loop.worker()[0] == 0:

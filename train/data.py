@@ -47,6 +47,8 @@ def pick_device(name: str) -> torch.device:
     if name == "cuda" and "LOCAL_RANK" in os.environ:
         name = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(name)
+    if name.partition(":")[0] not in ("cpu", "cuda"):
+        raise InputError(f"device: got {name!r}, expected auto, cpu, cuda, or one GPU of several such as cuda:1")
     torch.backends.cudnn.benchmark = True  # shapes never change, so the search for the fastest kernel pays
     return torch.device(name)
 

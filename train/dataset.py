@@ -20,6 +20,8 @@ import contextlib
 import errno
 import json
 import os
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,9 +105,9 @@ class Script:
     @classmethod
     def read(cls, path: Path) -> Script:
         """Raises FileNotFoundError, and InputError where the file is of another format."""
-        with np.load(path) as file:
-            tables = {name: file[name] for name in file.files if name != "plan"}
-        return cls(read_plan(path), tables["samples_bounds"] // SAMPLES, tables)
+        plan, tables = read_plan(path), read_arrays(path)
+        del tables["plan"]
+        return cls(plan, tables["samples_bounds"] // SAMPLES, tables)
 
     @property
     def persons(self) -> tuple[str, ...]:
@@ -130,9 +132,24 @@ class Script:
         }
 
 
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """Raise InputError where numpy finds damage in the file at `path`, which the block reads."""
+    try:
+        yield
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path} is damaged; copy the set again or make it anew") from error
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of a set's .npz by name; InputError where it is damaged."""
+    with _whole(path), np.load(path) as file:
+        return dict(file)
+
+
 def read_plan(path: Path) -> dict[str, Any]:
     """Return the plan in a speech.npz; InputError where it is of another format."""
-    with np.load(path) as file:
+    with _whole(path), np.load(path) as file:
         plan: dict[str, Any] = json.loads(str(file["plan"]))
     if plan.get("format") != FORMAT:
         raise InputError(f"{path}: got format {plan.get('format')}, expected 1; make the set anew with this version")
@@ -223,8 +240,7 @@ def load(folder: Path | str, pictures: bool = True) -> Dataset:
             f"`edgetalk data announcers -o {word(folder)}`, or of films with `edgetalk data filmed`"
         )
     script = Script.read(folder / "speech.npz")
-    with np.load(folder / "labels.npz") as file:
-        labels = dict(file)
+    labels = read_arrays(folder / "labels.npz")
     size, codec = int(labels.pop("size")), str(labels.pop("codec"))
     if not pictures:
         frames = np.empty((int(script.start[-1]), 0, 0, 3), np.uint8)
@@ -233,7 +249,8 @@ def load(folder: Path | str, pictures: bool = True) -> Dataset:
     else:
         if codec == "h264" and not (folder / "frames.npy").exists():
             _decode(folder, script.start, size)
-        frames = np.load(folder / "frames.npy", mmap_mode="c")
+        with _whole(folder / "frames.npy"):
+            frames = np.load(folder / "frames.npy", mmap_mode="c")
     labels["landmarks"] = _unpacked(labels["landmarks"])
     return Dataset(
         frames=frames,
@@ -250,7 +267,9 @@ def describe(folder: Path) -> str:
     """One line about a complete set."""
     script = Script.read(folder / "speech.npz")
     lengths, test, voice = np.diff(script.start), script.tables["split"] == TEST, script.tables["voice"]
-    unheard = lengths[~np.isin(voice, voice[~test])].sum()
+    names = np.array(script.plan["voices"])[voice]
+    heard = np.isin(voice, voice[~test]) if "held_out" not in script.plan else ~np.isin(names, script.plan["held_out"])
+    unheard = lengths[test & ~heard].sum()
     return (
         f"{script.plan['name']}: {lengths[~test].sum()} training frames, {lengths[test].sum()} test frames"
         + (f" ({unheard} with a held-out voice)" if unheard else "")

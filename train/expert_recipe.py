@@ -61,6 +61,7 @@ class ExpertRecipe:
         self.data, self.stretch, self.seed, self.network_config = data, stretch, seed, network_config
         self.terms = data.terms
         """Of the filmed people that it learns from; empty of drawn ones."""
+        self.defaults: dict[str, Any] = {}
         self.config = {"family": self.family, "seed": seed, **config}
         self.network = network.to(data.device, memory_format=torch.channels_last)
         self.head = head.to(data.device)  # thrown away in the end

@@ -17,7 +17,7 @@ import math
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -285,7 +285,9 @@ class LandmarkRecipe:
         fused = self.device.type == "cuda"
         self.optimiser = torch.optim.AdamW(self.network.parameters(), RATE, weight_decay=0.02, fused=fused)
         self.batch = min(BATCH[self.device.type], len(faces.images))
-        self.config = {"family": "landmarks", "seed": seed, "batch": self.batch, "pictures": len(faces.images)}
+        # Not how many pictures: a set that is still being drawn has more of them when the run goes on.
+        self.config = {"family": "landmarks", "seed": seed, "batch": self.batch}
+        self.defaults: dict[str, Any] = {}
 
     @property
     def steps(self) -> int:

@@ -9,10 +9,11 @@ process draws its own share.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,6 +33,9 @@ class Recipe(Protocol):
 
     config: Mapping[str, Any]
     """Plain values that name the run; a run resumes only under an equal configuration."""
+
+    defaults: Mapping[str, Any]
+    """Values that `config` has where nothing else is asked for: a run from before there was such a field had them."""
 
     terms: Mapping[str, str]
     """What filmed people agreed to, as in terms.py, for the checkpoint; resuming adds what the run has learnt from."""
@@ -63,6 +67,17 @@ def worker() -> tuple[int, int]:
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     return torch.distributed.get_rank(), torch.distributed.get_world_size()
+
+
+@contextlib.contextmanager
+def first_before_others() -> Iterator[None]:
+    """Let the first of torchrun's processes through the block, then the others, which find the files it has made."""
+    rank, processes = worker()
+    if rank:
+        agreed(0.0)
+    yield
+    if not rank and processes > 1:
+        agreed(0.0)
 
 
 def refuse_several() -> None:
@@ -160,6 +175,7 @@ def _resume(recipe: Recipe, run: Path) -> int:
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}
             before, now = json.loads(header.get("config", "{}")), json.loads(json.dumps(dict(recipe.config)))
+            before = json.loads(json.dumps(dict(recipe.defaults))) | before
             changed = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
             if changed:
                 told = ", ".join(f"{k} {before.get(k)} → {now.get(k)}" for k in changed[:4])

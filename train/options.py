@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import ast
 import inspect
+import math
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
+
+from edgetalk.errors import InputError
 
 
 def explanations(schedule: type) -> dict[str, str]:
@@ -42,3 +45,23 @@ def add_fields(
         options["help"] = " ".join(words).replace("%", "%%")
         name = "--" + field.name.replace("_", "-")
         parser.add_argument(name, default=None if preset else field.default, **options)
+
+
+def check_bounds(
+    schedule: Any,
+    bounds: Mapping[str, tuple[float, float]],
+    positive: Iterable[str] = (),
+    why: Mapping[str, str] | None = None,
+) -> None:
+    """Raise InputError, which names field and option, where a field lies outside its bounds (least, most).
+
+    Those in `positive` have to be more than 0; `why` has what to add behind a bound.
+    """
+    for name, (least, most) in bounds.items():
+        if not least <= (got := getattr(schedule, name)) <= most:
+            wanted = f"{least} or more" if most == math.inf else f"{least} to {most}"
+            told = f"{name}: got {got}, expected {wanted}{(why or {}).get(name, '')}"
+            raise InputError(f"{told}; change --{name.replace('_', '-')}")
+    for name in positive:
+        if not 0 < (got := getattr(schedule, name)) < math.inf:
+            raise InputError(f"{name}: got {got}, expected more than 0; change --{name.replace('_', '-')}")

@@ -135,13 +135,18 @@ class Swaps:
         self.speech = [] if speech_file is None else read_speech(speech_file)
         self.rows: dict[int, np.ndarray] = {}
         self.seen: set[str] = set()
+        self.people: set[int] = set()  # of whom there are stills
         self.arrays: dict[str, list] = {}
         self.refresh()
 
     def refresh(self) -> int:
-        """Take in what has been drawn since; return the number of new files."""
+        """Take in what has been drawn since; return the number of new files.
+
+        A clip for training waits for the stills of the two whom it shows, where stills are wanted too.
+        """
         import torch
 
+        waiting = self.split == "train" and "still" in self.kinds and not self.filmed
         new = [
             p
             for kind in self.kinds
@@ -150,8 +155,12 @@ class Swaps:
         ]
         with ThreadPoolExecutor(4) as pool:
             for path, arrays in zip(new, pool.map(_read, new), strict=True):
-                self.seen.add(path.name)
                 kind = path.name.split("-")[1]
+                if kind == "still":
+                    self.people.update(arrays["person"].tolist())
+                elif waiting and not self.people.issuperset(arrays["meta"][0, :2]):
+                    continue
+                self.seen.add(path.name)
                 if kind == "clip":
                     said, first, other = map(int, arrays["meta"][0, 2:])
                     if self.filmed:

@@ -102,7 +102,8 @@ class SwapRecipe:
         self.data, self.experts, self.until, self.compiled = data, experts, until, compiled
         torch.manual_seed(config.seed)
         device = data.device
-        self.config: dict[str, Any] = {k: v for k, v in asdict(config).items() if k != "images"}
+        self.config, self.defaults = (asdict(some) for some in (config, Config()))
+        del self.config["images"], self.defaults["images"]
         self._steps: int | None = None  # of the whole schedule, as far as the last step could tell
         self.network_config = self.arrangement()
         self.network = self.build().to(device, memory_format=torch.channels_last)
@@ -366,7 +367,7 @@ class SwapRecipe:
     @torch.no_grad()
     def sheet(self, path: Path) -> None:
         """Write target, reference, truth and picture of twelve training rows, side by side."""
-        batch, network = self.draw(0), self.averaged()
+        batch, network = self.draw(1), self.averaged()  # of `alternate` the first step that swaps
         rows = [*range(min(6, self.settings.singles)), *range(len(batch.target))[-6:]]
         some = Batch(*(t[rows] for t in batch[:-1]), batch.sync)
         with autocast(self.data.device):

@@ -15,6 +15,7 @@ from edgetalk.errors import InputError
 
 from .networks import syncnet
 from .networks.wavsyncswap import Config as NetworkConfig
+from .options import check_bounds
 from .swap_data import FRAMES, SIZE
 
 
@@ -94,15 +95,7 @@ def checked(config: Config) -> Config:
     weights = ("keep", "shape", "pixel", "structure", "identity", "sync", "feature", "adversarial")
     bounds |= {name: (0, anything) for name in weights}
     why = {"far": f", half of a clip's {FRAMES} frames at most", "feature_start": ", a layer of the discriminator"}
-    for name, (least, most) in bounds.items():
-        if not least <= (got := getattr(config, name)) <= most:
-            wanted = f"{least} or more" if most == anything else f"{least} to {most}"
-            raise InputError(
-                f"{name}: got {got}, expected {wanted}{why.get(name, '')}; change --{name.replace('_', '-')}"
-            )
-    for name in ("width", "lr", "critic_lr", "mouth"):
-        if not 0 < (got := getattr(config, name)) < anything:
-            raise InputError(f"{name}: got {got}, expected more than 0; change --{name.replace('_', '-')}")
+    check_bounds(config, bounds, ("width", "lr", "critic_lr", "mouth"), why)
     alone = config.singles > 0 and (config.warm > 0 or not config.clips)  # some steps have no clips
     if (config.singles if alone else config.singles + syncnet.FRAMES * config.clips) < 2:  # batch norm wants two
         raise InputError(

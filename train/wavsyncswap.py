@@ -44,7 +44,9 @@ class Part:
         self.path = logs / f"{name}.log"
         self.log = self.path.open("ab")
         command = [sys.executable, "-m", *map(str, arguments)]
-        self.process = subprocess.Popen(command, stdout=self.log, stderr=subprocess.STDOUT)
+        # In a session of its own: the terminal's Ctrl-C beside the SIGTERM of `close` would be a second signal, which
+        # does not wait until all is saved.
+        self.process = subprocess.Popen(command, stdout=self.log, stderr=subprocess.STDOUT, start_new_session=True)
 
     def wait(self, until: float) -> bool:
         """Wait until the monotonic time `until` at most; return whether the part did its work.

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -112,12 +113,16 @@ def test_splits_share_no_sentence_and_the_held_out_voice_is_only_in_the_test(tmp
 def test_a_set_that_is_for_hearing_has_other_voices_and_words_to_train_on_and_the_same_to_test(tmp_path):
     write_speech(tmp_path, Plan("heard", 4500, 1), 2)
     with np.load(tmp_path / "speech.npz") as file:
-        split, sentence, voice = (file[name] for name in ("split", "sentence", "voice"))
+        split, sentence, voice, samples = (file[name] for name in ("split", "sentence", "voice", "samples_bounds"))
     names = np.array(VOICE_NAMES)
     trained, tested = ({str(name) for name in names[voice[split == part]]} for part in (TRAIN, TEST))
     assert trained <= {"random", "silence"} and "random" in trained and tested <= set(speech.VOICES)
     of_clips = sentence[(split == TRAIN) & (names[voice] == "random")]
     assert 0.2 < np.mean(of_clips < 0) < 0.8, "half of what is said are no sentences"
+    of_test = samples[1:][split == TEST] - samples[:-1][split == TEST]
+    unheard = of_test[np.isin(names[voice[split == TEST]], speech.HELD_OUT_VOICES)].sum() // 640
+    assert 0 < unheard < of_test.sum() // 640
+    assert f"{of_test.sum() // 640} test frames ({unheard} with a held-out voice)" in describe(tmp_path)
     lines = sentences.sentences()
     assert {lines[i] for i in of_clips if i >= 0} <= set(sentences.training())
     assert {lines[i] for i in sentence[split == TEST] if i >= 0} <= set(sentences.held_out())
@@ -133,17 +138,17 @@ def test_a_set_that_is_for_hearing_has_no_pictures_unless_they_are_asked_for(tmp
 
 
 def test_sets_have_the_sizes_that_were_asked_for():
-    lanes = Plan("announcers-6", SETS["announcers-6"], 0).lanes()
+    lanes = Plan("announcers-6", SETS["announcers-6"].frames, 0).lanes()
     frames = [sum(lane.frames for lane in lanes if lane.split == part) for part in (TRAIN, TEST)]
     assert frames == [20_000, 3_790] and {lane.person for lane in lanes} == set(range(6))
     for name in ("any", "wild"):
-        plan = Plan(name, SETS[name], 0)
-        assert sum(lane.frames for lane in plan.lanes()) == SETS[name]
+        plan = Plan(name, SETS[name].frames, 0)
+        assert sum(lane.frames for lane in plan.lanes()) == SETS[name].frames
         assert len({person.identity for person in plan.persons()}) == len(plan.persons())
 
 
 def test_strangers_are_tested_beside_as_many_persons_of_the_training():
-    lanes = Plan("any", SETS["any"], 0).lanes()
+    lanes = Plan("any", SETS["any"].frames, 0).lanes()
     trained, tested = ({lane.person for lane in lanes if lane.split == part} for part in (TRAIN, TEST))
     assert len(trained) == 546 and len(trained | tested) == 600
     assert len(tested - trained) == 54 and len(tested & trained) == 55
@@ -197,6 +202,30 @@ def test_sets_from_before_their_plan_named_persons_are_read(folder, tmp_path):
     assert plan.pop("persons") == list(CAST)
     np.savez(tmp_path / "speech.npz", plan=json.dumps(plan), **tables)
     assert Script.read(tmp_path / "speech.npz").persons == tuple(CAST)
+
+
+@pytest.mark.parametrize("name", ["speech.npz", "labels.npz", "frames.npy"])
+def test_a_file_that_was_cut_is_told(folder, tmp_path, name):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    whole = (tmp_path / name).read_bytes()
+    for size in (len(whole) // 2, 0):
+        (tmp_path / name).write_bytes(whole[:size])
+        with pytest.raises(InputError, match=f"{name} is damaged; copy the set again or make it anew"):
+            load(tmp_path)
+
+
+def test_a_set_that_was_stopped_before_its_labels_goes_on(folder, tmp_path, monkeypatch):
+    """Whatever is there under its own name is whole: labels.npz says that pictures are there, and comes last."""
+    (tmp_path / "speech.npz").write_bytes((folder / "speech.npz").read_bytes())
+    savez = np.savez_compressed
+    monkeypatch.setattr(np, "savez_compressed", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        dataset.write(tmp_path, size=SIZE, codec="raw", workers=1)
+    assert (tmp_path / "frames.npy").exists() and not (tmp_path / "labels.npz").exists()
+    monkeypatch.setattr(np, "savez_compressed", savez)
+    dataset.write(tmp_path, size=SIZE, codec="raw", workers=1)
+    assert digest(tmp_path / "frames.npy") == digest(folder / "frames.npy")
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in folder.iterdir()}
 
 
 def test_another_plan_or_size_is_refused(folder):

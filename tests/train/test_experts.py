@@ -3,6 +3,7 @@
 import html
 import json
 import math
+import shutil
 import signal
 
 import numpy as np
@@ -217,7 +218,7 @@ def test_too_few_sentences_are_refused(drawn, tmp_path):
         swap_data.read_speech(tmp_path / "half.npz")
 
 
-def test_a_swap_keeps_what_is_not_the_face(drawn):
+def test_a_swap_keeps_what_is_not_the_face(drawn, tmp_path):
     data = swap_data.Swaps(drawn / "data", drawn / "speech.npz", "cpu")
     assert data.clips == 1 and data["still_frames"].shape == (48, 96, 96, 3)
     own, swap = data["clip_own"][0].float(), data["clip_swap"][0].float()
@@ -225,6 +226,17 @@ def test_a_swap_keeps_what_is_not_the_face(drawn):
     assert (own[:, 40:60, 40:56] - swap[:, 40:60, 40:56]).abs().mean() > 4  # nose and cheeks
     assert data["clip_mel"].shape == data["clip_sync"].shape == (1, 50, 16, 80)
     assert data.refresh() == 0
+    [still, *others] = sorted((drawn / "data").glob("train-still-*.npz"))
+    partly = tmp_path / "partly"
+    shutil.copytree(drawn / "data", partly)
+    for path in (still, *others):
+        (partly / path.name).unlink()
+    growing = swap_data.Swaps(partly, drawn / "speech.npz", "cpu")
+    assert growing.clips == 0, "nobody knows yet whom it shows"
+    for path in (still, *others):
+        shutil.copy(path, partly)
+    growing.refresh()
+    assert growing.clips == 1
     test = swap_data.Swaps(drawn / "data", drawn / "speech.npz", "cpu", "test")
     assert int(test["clip_meta"][0, 0]) >= swap_data.FIRST["test"]
     lips = test["clip_swap_landmarks"][0, :, 104, 1] - test["clip_swap_landmarks"][0, :, 100, 1]

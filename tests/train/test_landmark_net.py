@@ -140,6 +140,13 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(faces, tmp_path):
     assert int(again.stretch.spent[1]) == 4
 
 
+def test_a_training_goes_on_with_more_pictures_than_it_began_with(faces, tmp_path):
+    begun = landmarks.LandmarkRecipe(faces[0].rows(torch.arange(32)), Stretch(steps=2), seed=3)
+    loop.train(begun, tmp_path, show=lambda _: None)
+    longer = landmarks.LandmarkRecipe(faces[0], Stretch(steps=3), seed=3)
+    assert loop.train(longer, tmp_path, show=lambda _: None) == 3
+
+
 def test_every_picture_is_seen_once_per_round():
     rounds = [torch.cat([landmarks.batch_rows(3 * turn + i, 11, 3, 7) for i in range(3)]) for turn in range(2)]
     assert all(len(seen.unique()) == 9 for seen in rounds) and not torch.equal(*rounds)

@@ -404,6 +404,9 @@ def test_ablated_rows_of_another_training_are_refused(footage, tmp_path, monkeyp
     assert not ablations.kept(job, "drawn", 2, record)
     (tmp_path / "ablations.json").write_text(json.dumps({"rows": [report]}))
     assert ablations.kept(job, "drawn", 2, record)
+    older = report | {"config": {name: value for name, value in config.items() if name != "heard"}}
+    (tmp_path / "ablations.json").write_text(json.dumps({"rows": [older]}))  # from before there was the field
+    assert ablations.kept(job, "drawn", 2, record)
     narrow = job._replace(changes=job.changes | {"width": 0.5})
     smaller = AMNetRecipe(ablations.schedule(narrow), footage)
     assert parameters(smaller.critic) < 0.3 * parameters(recipe.critic)

@@ -192,6 +192,16 @@ def test_persons_are_shown_from_their_checkpoints_pictures(footage):
     assert not torch.equal(puppets.appearance[1], plain.appearance[1])
 
 
+def test_a_picture_of_the_networks_size_is_given_to_it_as_it_is(footage):
+    network, person = AMNet().eval(), footage.persons[1]
+    own = torch.randint(0, 256, (32, 32, 3), generator=torch.Generator().manual_seed(5)).byte()
+    puppets = amnet_scores.Puppets(network, footage, 32, {person: own})
+    with torch.inference_mode(), autocast(footage.device):
+        given = own.permute(2, 0, 1)[None].float() / 127.5 - 1
+        expected = network.reenactor.source(given.expand(len(footage.persons), -1, -1, -1))
+    assert torch.equal(puppets.appearance[1], expected[1])
+
+
 def test_few_frames_are_spread_over_all_persons():
     person = torch.tensor([0] * 90 + [1] * 10)
     kept = amnet_scores.spread(torch.arange(100), person, 20)

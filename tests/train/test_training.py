@@ -94,14 +94,60 @@ def test_what_a_run_has_learnt_from_stays_in_it_where_it_goes_on_with_others(tmp
     assert load_checkpoint(tmp_path / "amnet.safetensors").training["terms"] == both
 
 
+def test_a_run_from_before_there_was_a_field_goes_on(tmp_path):
+    recipe = AMNetRecipe(replace(SMALL, versions=2), footage())
+    del recipe.config["heard"]
+    loop._save(recipe, tmp_path, 1)
+    assert loop._resume(AMNetRecipe(replace(SMALL, versions=2), footage()), tmp_path) == 1
+    del recipe.config["versions"]  # which was 8 as long as nobody could choose
+    loop._save(recipe, tmp_path, 1)
+    with pytest.raises(ModelError, match=r"another configuration \(versions 8 → 2\)"):
+        loop._resume(AMNetRecipe(replace(SMALL, versions=2), footage()), tmp_path)
+
+
+def test_a_batch_is_shared_by_all_processes_or_refused(monkeypatch):
+    monkeypatch.setattr(loop, "worker", lambda: (1, 2))
+    shared = AMNetRecipe(SMALL, footage())
+    assert (shared.share, shared.runs) == (1, 8)
+    monkeypatch.setattr(loop, "worker", lambda: (0, 3))
+    with pytest.raises(InputError, match="batch: got 2 for 3 processes, expected a multiple; change --batch"):
+        AMNetRecipe(SMALL, footage())
+
+
+def test_the_average_forgets_its_first_weights_where_a_fuser_was_trained_before():
+    recipe = AMNetRecipe(replace(SMALL, geometry_first=300, adversarial=0.0), footage())
+    first = {name: tensor.clone() for name, tensor in recipe.network.reenactor.named_parameters()}
+    recipe.step(300)
+    for name, tensor in recipe.network.reenactor.named_parameters():
+        averaged = recipe.average.tensors()[f"reenactor.{name}"]
+        torch.testing.assert_close(averaged, tensor.lerp(first[name], 0.1), atol=1e-7, rtol=1e-5)
+
+
+def test_a_start_of_another_network_is_told(tmp_path):
+    AMNetRecipe(replace(SMALL, variant="amnet-lite"), footage()).save_checkpoint(tmp_path / "lite.safetensors")
+    start = str(tmp_path / "lite.safetensors")
+    with pytest.raises(InputError, match="is of another architecture than this run's; give it the --variant"):
+        AMNetRecipe(replace(SMALL, start=start), footage())
+    other = footage()
+    other.spec = replace(other.spec, window=16)
+    with pytest.raises(InputError, match=r"start: got a network that hears .*window=32.* expected .*window=16"):
+        AMNetRecipe(replace(SMALL, variant="amnet-lite", start=start), other)
+
+
 PROCESS = """
-import sys, torch
+import sys, time, torch
 from dataclasses import replace
 sys.path.insert(0, {tests!r})
 from test_training import SMALL, footage
 from edgetalk.train import loop
 from edgetalk.train.amnet import AMNetRecipe
 torch.set_num_threads(1)
+decoded = __import__("pathlib").Path({run!r}) / "decoded"
+with loop.first_before_others():
+    if loop.worker()[0] == 0:
+        time.sleep(1)
+        decoded.touch(exist_ok=False)
+    assert decoded.exists()
 recipe = AMNetRecipe(replace(SMALL, mixed=False, images=4), footage())
 loop.train(recipe, __import__("pathlib").Path({run!r}), minutes=5)
 torch.save(dict(recipe.tensors()), {run!r} + f"/{{loop.worker()[0]}}.pt")
@@ -450,6 +496,11 @@ def test_the_rate_rises_and_a_held_fuser_stays(tmp_path):
         ("width", "0", "width: got 0, expected over 0 and at most 4"),
         ("batch", "0", "batch: got 0, expected 1 or more"),
         ("images", "0", "images: got 0, expected 1 or more"),
+        ("versions", "0", "versions: got 0, expected 1 or more; change --versions$"),
+        ("clock", "-1", "clock: got -1.0, expected 0 or more"),
+        ("seed", "-1", "seed: got -1, expected 0 or more"),
+        ("rare", "1.5", "rare: got 1.5, expected 0 to 1"),
+        ("lr", "0", "lr: got 0.0, expected more than 0; change --lr"),
         ("variant", "amnet-5", "variant: got 'amnet-5', expected one of"),
     ],
 )

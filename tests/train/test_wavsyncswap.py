@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import re
 import runpy
 import signal
@@ -532,6 +533,7 @@ def test_a_part_that_runs_tells_the_last_line_of_its_log(tmp_path, monkeypatch, 
 
 def test_what_ends_the_command_ends_its_parts(tmp_path):
     part = whole_command.Part("draw", tmp_path, "timeit", "-n1", "-r1", "import time; time.sleep(60)")
+    assert os.getpgid(part.process.pid) != os.getpgid(0), "a terminal's Ctrl-C would be a second signal"
     part.close()
     part.close()
     assert part.process.returncode == -signal.SIGTERM

@@ -29,7 +29,7 @@ import numpy as np
 from edgetalk.backends import cores
 from edgetalk.errors import InputError
 from edgetalk.files import replacing
-from edgetalk.train.dataset import CODECS, FPS, UNDRAWN, Script, encode, mapped_frames, packed, read_plan
+from edgetalk.train.dataset import CODECS, FPS, UNDRAWN, Script, encode, mapped_frames, packed, read_arrays, read_plan
 
 from . import motion
 from .announcer import Announcer, Light
@@ -70,7 +70,7 @@ def write(
     """Write a set to `folder`, or go on with one; name, frames and seed default to those of its speech.npz.
 
     With `speech_only` the second stage is left to another call, perhaps on another machine; with the codec "none" it
-    makes the labels alone, about ten times as fast. That is the default for "heard", else it is "h264".
+    makes the labels alone, about ten times as fast. The codec's default is the set's.
     """
     folder.mkdir(parents=True, exist_ok=True)
     script = folder / "speech.npz"
@@ -79,10 +79,10 @@ def write(
     if name not in SETS:
         raise InputError(f"set: got {name!r}, expected one of {', '.join(SETS)}")
     if not script.exists():
-        plan = Plan(name, SETS[name], 0)
+        plan = Plan(name, SETS[name].frames, 0)
     plan = Plan(name, plan.frames if frames is None else frames, plan.seed if seed is None else seed)
     if codec is None:
-        codec = UNDRAWN if name == "heard" else "h264"
+        codec = SETS[name].codec
     if codec not in (*CODECS, UNDRAWN) or plan.frames < 1 or size < 16:
         raise InputError(
             f"data set: got codec {codec!r}, {plan.frames} frames, size {size}; expected codec raw, "
@@ -98,8 +98,8 @@ def _draw(folder: Path, size: int, codec: str, workers: int) -> None:
     """Second stage: pictures and labels, clip by clip."""
     target = folder / "labels.npz"
     if target.exists():
-        with np.load(target) as labels:
-            found = int(labels["size"]), str(labels["codec"])
+        labels = read_arrays(target)
+        found = int(labels["size"]), str(labels["codec"])
         if found != (size, codec):
             raise InputError(f"{target}: got size and codec {found}, expected {(size, codec)}; choose another folder")
         return
@@ -111,7 +111,7 @@ def _draw(folder: Path, size: int, codec: str, workers: int) -> None:
     paths = [parts / f"{i:05d}.npy" for i in range(len(start) - 1)]
     picture_path = folder / "frames.npy.part"
     if codec == "raw":
-        if not picture_path.exists() or not any(parts.iterdir()):
+        if not (folder / "frames.npy").exists() and not (picture_path.exists() and any(parts.iterdir())):
             mapped_frames(picture_path, int(start[-1]), size)
     elif codec == "h264":
         (folder / "clips").mkdir(exist_ok=True)
@@ -136,6 +136,8 @@ def _draw(folder: Path, size: int, codec: str, workers: int) -> None:
         announcer.draw(Controls())
         announcer.landmarks(Controls())
     spread(draw, missing, workers, "frames", "frame", int(sum(start[i + 1] - start[i] for i in missing)))
+    if picture_path.exists():  # before labels.npz, which says that all is there
+        os.replace(picture_path, folder / "frames.npy")
     controls = [c for clip in range(len(paths)) for c in _controls(script, plan, clip)]
     with replacing(target) as part, part.open("wb") as file:
         np.savez_compressed(
@@ -148,8 +150,6 @@ def _draw(folder: Path, size: int, codec: str, workers: int) -> None:
             size=size,
             codec=codec,
         )
-    if codec == "raw":
-        os.replace(picture_path, folder / "frames.npy")
     for path in paths:
         path.unlink()
     parts.rmdir()

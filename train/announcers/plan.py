@@ -2,7 +2,6 @@
 
 A set is made of lanes: one person's training or test frames. A lane takes sentences in a shuffled order, voices in
 turn, pauses and now and then complete silence, until its frames are full; the last clip is a piece of a longer one.
-In "heard" each clip has a voice of its own, and half of them say words of the sentences in an order drawn anew.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import numpy as np
 
 from edgetalk.errors import InputError
 from edgetalk.files import replacing
-from edgetalk.train.dataset import FPS, SAMPLES, TEST, TRAIN, read_plan
+from edgetalk.train.dataset import FPS, SAMPLES, TEST, TRAIN, UNDRAWN, read_plan
 
 from . import sentences, speech
 from .announcer import STUDIO, Light
@@ -25,9 +24,31 @@ from .parallel import spread
 from .speech import Phone, Speech
 from .visemes import SHAPES
 
-SETS = {"announcers-6": 23_790, "any": 26_400, "wild": 24_000, "calm": 6_000, "heard": 240_000}
-"""Sets and their default number of frames."""
-TEST_SHARE = 3_790 / 23_790
+
+@dataclass(frozen=True)
+class Kind:
+    """What a set has that others have not."""
+
+    frames: int
+    """By default."""
+    cast: bool = False
+    """Whether its persons are the six announcers, all of them in training and test."""
+    calm: bool = False
+    """Whether heads turn little, as in idle motion."""
+    varied: bool = False
+    """Whether in training each clip has a voice of its own, and half of them words in an order drawn anew."""
+    test_share: float = 3_790 / 23_790
+    codec: str = "h264"
+    """By default; see dataset.CODECS."""
+
+
+SETS = {
+    "announcers-6": Kind(23_790, cast=True),
+    "any": Kind(26_400),
+    "wild": Kind(24_000),
+    "calm": Kind(6_000, cast=True, calm=True),
+    "heard": Kind(240_000, cast=True, varied=True, test_share=0.02, codec=UNDRAWN),
+}
 SHORTEST = 25
 """No clip is left with fewer frames, if its lane is long enough."""
 VISEMES = tuple(SHAPES)
@@ -35,8 +56,6 @@ SILENCE = "silence"
 RANDOM = "random"
 VOICE_NAMES = (*speech.VOICES, SILENCE, RANDOM)
 """Voices by number; "silence" says nothing, "random" are all those that were drawn for one clip."""
-CASTS = "announcers-6", "calm", "heard"
-"""Sets whose persons are the six announcers, all of them in training and test."""
 
 
 class Person(NamedTuple):
@@ -65,15 +84,15 @@ class Plan:
 
     def persons(self) -> list[Person]:
         """By person number; in "any" the last eleventh is nobody that training sees."""
-        if self.name in CASTS:
+        if SETS[self.name].cast:
             return [Person(identity, STUDIO) for identity in CAST.values()]
         if self.name == "any":
             return [Person(random_identity(10_000 + i), STUDIO) for i in range(max(self.frames // 44, 11))]
         return [_outdoors(random_identity(50_000 + i // 3), i) for i in range(120)]
 
     def turn(self, motion_seed: int) -> float:
-        """How far the heads of a clip turn, as a factor: all the way, but in "calm" little, as idle motion does."""
-        return float(np.random.default_rng([motion_seed, 84]).uniform(0.15, 0.6)) if self.name == "calm" else 1.0
+        """How far the heads of a clip turn, as a factor."""
+        return float(np.random.default_rng([motion_seed, 84]).uniform(0.15, 0.6)) if SETS[self.name].calm else 1.0
 
     def lanes(self) -> list[Lane]:
         """All lanes, training before test; their frames add up to `frames`."""
@@ -84,8 +103,8 @@ class Plan:
             # Every tenth person of the training says something in the test, too: what strangers are compared with.
             lanes += [(i, TEST) for i in range(0, unseen, 10)]
             return [Lane(*lane, n) for lane, n in zip(lanes, _shared(self.frames, len(lanes)), strict=True) if n]
-        test = round(self.frames * (0.02 if self.name == "heard" else TEST_SHARE))
-        tested = range(0, count, 1 if self.name in CASTS else 4)
+        test = round(self.frames * SETS[self.name].test_share)
+        tested = range(0, count, 1 if SETS[self.name].cast else 4)
         lanes = [Lane(i, TRAIN, n) for i, n in enumerate(_shared(self.frames - test, count))]
         lanes += [Lane(i, TEST, n) for i, n in zip(tested, _shared(test, len(tested)), strict=True)]
         return [lane for lane in lanes if lane.frames]
@@ -120,7 +139,7 @@ def _clips(plan: Plan, lane: Lane) -> list[tuple[Speech, int, str, int]]:
     rng = np.random.default_rng([plan.seed, lane.person, lane.split, 83])
     texts = sentences.held_out() if lane.split == TEST else sentences.training()
     number = {text: i for i, text in enumerate(sentences.sentences())}
-    varied = plan.name == "heard" and lane.split == TRAIN
+    varied = SETS[plan.name].varied and lane.split == TRAIN
     voices = list(speech.TRAINING_VOICES)
     clips: list[tuple[Speech, int, str, int]] = []
     left, turn = lane.frames, int(rng.integers(len(voices)))
@@ -211,6 +230,7 @@ def write_speech(folder: Path, plan: Plan, workers: int) -> None:
                     "persons": [person.identity.name for person in plan.persons()],
                     "visemes": VISEMES,
                     "voices": VOICE_NAMES,
+                    "held_out": speech.HELD_OUT_VOICES,
                 }
             ),
             **joined,

@@ -55,14 +55,13 @@ class Puppets:
 
     def __init__(self, network: AMNet, footage: Footage, size: int, sources: Mapping[str, Tensor] | None = None):
         self.network, self.footage, self.size = network, footage, size
-        given = footage.pictures(footage.neutral)
+        given = torch.cat([resized(some, size) for some in footage.pictures(footage.neutral).split(32)])
         for number, person in enumerate(footage.persons):
             if sources and person in sources:
                 own = sources[person].to(given.device).permute(2, 0, 1)[None].float() / 127.5 - 1
-                given[number] = resized(own, given.shape[-1])[0]
+                given[number] = resized(own, size)[0]
         with autocast(footage.device):
-            parts = [resized(some, size) for some in given.split(32)]
-            self.appearance = torch.cat([network.reenactor.source(part) for part in parts])
+            self.appearance = torch.cat([network.reenactor.source(some) for some in given.split(32)])
 
     def draw(self, person: Tensor, mel: Tensor, pose: Tensor, blink: Tensor) -> Tensor:
         """uint8 pictures (B, 3, S, S) at the size of the footage, of the persons with the numbers `person` (B,)."""
