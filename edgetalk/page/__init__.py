@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
-from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
+from aiohttp import WSCloseCode, WSMsgType, web
 from numpy.typing import NDArray
 
 from edgetalk import speech
@@ -106,13 +106,15 @@ class Page:
         await _tell(socket, width=width, height=height, fps=float(live.fps))
         gone = threading.Event()
         showing = asyncio.create_task(self._shown(live, socket, gone))
+        talk = _Talk(live, socket)
         try:
             async for came in socket:
-                try:
-                    await _hear(live, came)
-                except EdgetalkError as error:
-                    await _tell(socket, error=str(error))
+                if came.type == WSMsgType.TEXT and not came.data:
+                    talk.hush()
+                elif came.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+                    talk.say(came.data)
         finally:
+            talk.end()
             gone.set()
             await asyncio.wait([showing], timeout=LAST)
             if way:
@@ -144,14 +146,47 @@ async def _tell(socket: web.WebSocketResponse, **what: Any) -> None:
         await socket.send_json(what)
 
 
-async def _hear(live: Live, came: WSMessage) -> None:
-    """Do what one message of a page asks for."""
-    if came.type == WSMsgType.BINARY:
-        live.say(np.frombuffer(came.data[: len(came.data) // 2 * 2], "<i2").astype(np.float32) / FULL)
-    elif came.type == WSMsgType.TEXT and came.data:
-        live.say(await asyncio.to_thread(speech.say, came.data))
-    elif came.type == WSMsgType.TEXT:
-        live.hush()
+class _Talk:
+    """What a page gives its face to say, in the order in which it came.
+
+    A synthesiser may take long over words: hushing waits for none, and forgets those that are not spoken yet.
+    """
+
+    def __init__(self, live: Live, socket: web.WebSocketResponse) -> None:
+        self._live, self._socket = live, socket
+        self._begin()
+
+    def _begin(self) -> None:
+        self._wanted: asyncio.Queue[str | bytes] = asyncio.Queue()
+        self._task = asyncio.create_task(self._work(self._wanted))
+
+    def say(self, what: str | bytes) -> None:
+        """Say text, or sound as it comes from a page, after all that came before."""
+        self._wanted.put_nowait(what)
+
+    def hush(self) -> None:
+        self.end()
+        self._begin()
+        self._live.hush()
+
+    def end(self) -> None:
+        self._task.cancel()  # a synthesiser ends by itself, and nobody hears it
+
+    async def _work(self, wanted: asyncio.Queue[str | bytes]) -> None:
+        try:
+            while True:
+                what = await wanted.get()
+                try:
+                    if isinstance(what, str):
+                        self._live.say(await asyncio.to_thread(speech.say, what))
+                    else:
+                        self._live.say(np.frombuffer(what[: len(what) // 2 * 2], "<i2").astype(np.float32) / FULL)
+                except EdgetalkError as error:
+                    await _tell(self._socket, error=str(error))
+        except Exception as error:  # that nobody expects: the page shall not go on without a voice
+            told = {"message": "edgetalk live: a page's wish failed", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(told)
+            await self._socket.close(code=WSCloseCode.INTERNAL_ERROR)
 
 
 def _show(live: Live, socket: web.WebSocketResponse, loop: asyncio.AbstractEventLoop, gone: threading.Event) -> None:

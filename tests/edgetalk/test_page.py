@@ -12,6 +12,7 @@ import socket as sockets
 import struct
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -96,6 +97,36 @@ def test_empty_text_hushes(engine):
 
     before, after = asyncio.run(talk())
     assert before[-1][0].min() > 0.2 and not after[-1][0].any()
+
+
+def test_hushing_waits_for_no_words(engine, monkeypatch):
+    """What is being spoken and what waits for it is forgotten; what comes afterwards is said."""
+    spoken = threading.Event()
+
+    def say(text):
+        if text == "long":
+            spoken.wait(20)
+        return np.full(3200, len(text) / 100, np.float32)
+
+    monkeypatch.setattr("edgetalk.speech.say", say)
+
+    async def talk():
+        async with serving(engine) as client, client.ws_connect("/face") as socket:
+            await socket.receive_json()
+            await socket.send_bytes(np.full(160000, 9000, "<i2").tobytes())
+            await receive(socket, 15)
+            for what in ("long", "waits", ""):
+                await socket.send_str(what)
+            await socket.send_bytes(np.full(3200, 3001, "<i2").tobytes())
+            hushed = await receive(socket, 20)
+            spoken.set()
+            await socket.send_str("a" * 25)
+            return hushed, await receive(socket, 25)
+
+    hushed, after = (np.concatenate([sound for sound, _ in got]) for got in asyncio.run(talk()))
+    counted = int((hushed == 3001 / 32768).sum()), int(np.abs(hushed[-640:]).max() * 32768)
+    assert counted == (3200, 0)
+    assert set(np.unique(after)) == {0, 0.25}, "neither what was being spoken nor what waited for it"
 
 
 def test_text_is_spoken_and_what_cannot_be_is_told(engine, monkeypatch):
@@ -193,16 +224,21 @@ def test_an_engine_that_fails_is_told_and_frees_the_face(engine, monkeypatch):
     assert told == {"error": "the card fell off the bus"} and closed.data == 1011
 
 
-def test_an_error_that_nobody_expects_ends_the_conversation(engine, monkeypatch, caplog):
+@pytest.mark.parametrize("failing", ["edgetalk.session.Session.moment", "edgetalk.speech.say"])
+def test_an_error_that_nobody_expects_ends_the_conversation(engine, monkeypatch, caplog, failing):
     def fail(*args):
         raise ZeroDivisionError("nobody expects it")
 
-    monkeypatch.setattr(Session, "moment", fail)
+    monkeypatch.setattr(failing, fail)
 
     async def talk():
         async with serving(engine) as client, client.ws_connect("/face") as socket:
             await socket.receive_json()
-            return await socket.receive(timeout=20)
+            await socket.send_str("words")
+            while True:
+                came = await socket.receive(timeout=20)
+                if came.type != aiohttp.WSMsgType.BINARY:
+                    return came
 
     assert asyncio.run(talk()).data == 1011
     assert "nobody expects it" in caplog.text
