@@ -21,6 +21,7 @@ Array = NDArray[np.float32]
 REFERENCE_DB = 20.0  # subtracted from the level, as in Wav2Lip's front end
 FLOOR_DB = -100.0  # what counts as silence
 RANGE = 4.0  # values lie in [-RANGE, RANGE]
+BLOCK = 1024  # analysis windows at once: half an hour's spectra would be gigabytes
 
 
 def _mel_of_hz(hz: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -48,14 +49,21 @@ def _hann(n: int) -> NDArray[np.float64]:
     return 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(n) / n)
 
 
-def _spectra(samples: NDArray[np.float64], spec: AudioSpec) -> NDArray[np.float64]:
-    """Magnitudes of every whole analysis window in `samples`, (frames, n_fft // 2 + 1)."""
+def _bands(samples: NDArray[np.float64], spec: AudioSpec, power: int = 1) -> NDArray[np.float64]:
+    """Return what passes each filter in every whole analysis window of `samples`, (frames, n_mels).
+
+    That is the sum of the spectrum's magnitudes to that `power`.
+    """
     frames = np.lib.stride_tricks.sliding_window_view(samples, spec.n_fft)[:: spec.hop]
-    return np.abs(np.fft.rfft(frames * _hann(spec.n_fft)))
+    passed = np.empty((len(frames), spec.n_mels))
+    for i in range(0, len(frames), BLOCK):
+        magnitudes = np.abs(np.fft.rfft(frames[i : i + BLOCK] * _hann(spec.n_fft)))
+        passed[i : i + BLOCK] = magnitudes**power @ filterbank(spec)
+    return passed
 
 
-def _scaled(magnitudes: NDArray[np.float64], spec: AudioSpec) -> Array:
-    level = 20.0 * np.log10(np.maximum(1e-5, magnitudes @ filterbank(spec))) - REFERENCE_DB
+def _scaled(bands: NDArray[np.float64]) -> Array:
+    level = 20.0 * np.log10(np.maximum(1e-5, bands)) - REFERENCE_DB
     return np.clip(2 * RANGE * (level - FLOOR_DB) / -FLOOR_DB - RANGE, -RANGE, RANGE).astype(np.float32)
 
 
@@ -72,7 +80,7 @@ def log_mel(pcm: Array, spec: AudioSpec) -> Array:
     if spec.kind == "mfcc":
         return _mfcc(pcm, spec)
     margin = np.zeros(spec.n_fft // 2)
-    return _scaled(_spectra(np.concatenate([margin, _emphasised(pcm, 0.0, spec), margin]), spec), spec)
+    return _scaled(_bands(np.concatenate([margin, _emphasised(pcm, 0.0, spec), margin]), spec))
 
 
 def _mfcc(pcm: Array, spec: AudioSpec) -> Array:
@@ -82,8 +90,8 @@ def _mfcc(pcm: Array, spec: AudioSpec) -> Array:
     with. The level is limited to 80 dB below the loudest band of the whole sound, so there is no streaming form.
     """
     margin = np.zeros(spec.n_fft // 2)
-    power = _spectra(np.concatenate([margin, pcm.astype(np.float64), margin]), spec) ** 2
-    level = 10.0 * np.log10(np.maximum(1e-10, power @ filterbank(spec)))
+    power = _bands(np.concatenate([margin, pcm.astype(np.float64), margin]), spec, 2)
+    level = 10.0 * np.log10(np.maximum(1e-10, power))
     level = np.maximum(level, level.max() - 80.0)
     k, n = np.arange(spec.n_mfcc)[:, None], np.arange(spec.n_mels)
     cosines = np.cos(np.pi * k * (2 * n + 1) / (2 * spec.n_mels)) * np.sqrt(2.0 / spec.n_mels)
@@ -156,7 +164,7 @@ class MelStream:
         ready = max(0, (len(self._samples) - spec.n_fft) // spec.hop + 1)
         if not ready:
             return np.empty((0, spec.n_mels), np.float32)
-        frames = _scaled(_spectra(self._samples[: (ready - 1) * spec.hop + spec.n_fft], spec), spec)
+        frames = _scaled(_bands(self._samples[: (ready - 1) * spec.hop + spec.n_fft], spec))
         self._samples = self._samples[ready * spec.hop :]
         self._frames += ready
         return frames

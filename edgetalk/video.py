@@ -125,6 +125,7 @@ class Writer:
         self.fps = fps
         self.frames = 0
         self._failed: Exception | None = None
+        self._over = False
         self._part, self._held = claim(path)  # FFmpeg opens it at the first frame: too late to hear that it cannot
         self._converter = av.video.reformatter.VideoReformatter()  # one for all: making one costs as much as encoding
         self._output = av.open(plain(self._part), "w", format=kind.format, options=dict(kind.muxer))
@@ -186,6 +187,8 @@ class Writer:
         self._append(av.VideoFrame.from_ndarray(planes, format="yuv420p"))
 
     def _append(self, picture: Any) -> None:
+        if self._over:
+            raise InputError(f"{self.path}: is closed, so nothing more can be written")
         self._check_writing()
         try:
             self._encode(picture)
@@ -218,7 +221,10 @@ class Writer:
         self._output.mux(self._audio.encode(block))
 
     def close(self) -> None:
-        """Finish the file and give it its name. Raises InputError where no frame was written."""
+        """Finish the file and give it its name; may be called twice. Raises InputError where no frame was written."""
+        if self._over:
+            return
+        self._over = True
         try:
             self._check_writing()
             if not self.frames:
@@ -247,5 +253,6 @@ class Writer:
     ) -> None:
         if kind is None:
             self.close()
-        else:
+        elif not self._over:  # else what was written has its name
+            self._over = True
             self._discard()

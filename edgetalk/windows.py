@@ -13,6 +13,8 @@ from .errors import InputError
 from .metadata import AudioSpec
 from .preprocess import Array
 
+BLOCK = 1024  # windows at once: those of half an hour would be gigabytes
+
 
 class WindowStream:
     """The mel window of every video frame of a sound that arrives in chunks; equal to mel.windows of the whole.
@@ -83,7 +85,9 @@ def sound_windows(pcm: Array, spec: AudioSpec, fps: Fraction) -> Iterator[Array]
             import soxr
 
             pcm = soxr.resample(pcm, clock.SAMPLE_RATE, spec.sample_rate)
-        yield from mel.windows(mel.log_mel(pcm, spec), count, spec, fps)
+        heard = mel.log_mel(pcm, spec)
+        for first in range(0, count, BLOCK):
+            yield from mel.windows(heard, min(BLOCK, count - first), spec, fps, first)
         return
     stream = WindowStream(spec, fps)
     for i in range(clock.frame_at(len(pcm), fps) + 1):

@@ -1,5 +1,6 @@
 """The audio front end against librosa, and streaming against the whole, sample by sample."""
 
+import tracemalloc
 from fractions import Fraction
 
 import numpy as np
@@ -101,6 +102,18 @@ def test_one_sample_at_a_time():
 def test_mfcc_has_no_stream():
     with pytest.raises(InputError, match="use talk instead of stream"):
         mel.MelStream(RELEASED)
+
+
+@pytest.mark.parametrize("spec", [OURS, RELEASED], ids=["logmel", "mfcc"])
+def test_a_long_sound_takes_little_more_than_its_frames(spec):
+    """All spectra of half an hour at once would be 3 and 5 GB."""
+    pcm = np.random.default_rng(0).normal(size=100 * spec.sample_rate).astype(np.float32)
+    tracemalloc.start()
+    frames = mel.log_mel(pcm, spec)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(frames) == len(pcm) // spec.hop + 1
+    assert peak < 4 * 8 * len(pcm) + 12 * frames.nbytes
 
 
 def test_a_frame_is_centred_on_its_sample():

@@ -11,6 +11,7 @@ import pytest
 
 from edgetalk import __version__, audio, video
 from edgetalk.errors import InputError
+from edgetalk.files import claim
 from edgetalk.reader import Reader
 
 NTSC = Fraction(30000, 1001)
@@ -177,6 +178,20 @@ def test_no_frame_is_no_video(tmp_path):
     with pytest.raises(InputError, match="no frame was written"):
         write(tmp_path / "a.mp4", 0)
     assert not list(tmp_path.iterdir())
+
+
+def test_closing_twice_is_closing_once(tmp_path):
+    """Somebody else may write the same file meanwhile."""
+    path = tmp_path / "out.mp4"
+    with video.Writer(path, (64, 64), Fraction(25)) as writer:
+        writer.write(np.zeros((64, 64, 3), np.uint8))
+        writer.close()
+        whole = path.read_bytes()
+        part, held = claim(path)
+        with pytest.raises(InputError, match="out.mp4: is closed"):
+            writer.write(np.zeros((64, 64, 3), np.uint8))
+    assert part.exists() and path.read_bytes() == whole
+    held.close()
 
 
 def test_lower_quality_is_smaller(tmp_path):
