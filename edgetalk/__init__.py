@@ -12,10 +12,11 @@ from .errors import BackendError, EdgetalkError, InputError, ModelError
 
 if TYPE_CHECKING:
     from .dubbing import dub
+    from .render import talk
     from .session import Session
 
 __version__ = "0.1.0"
-__all__ = ["BackendError", "EdgetalkError", "InputError", "ModelError", "Session", "dub"]
+__all__ = ["BackendError", "EdgetalkError", "InputError", "ModelError", "Session", "dub", "talk"]
 
 
 def __getattr__(name: str) -> Any:
@@ -27,4 +28,8 @@ def __getattr__(name: str) -> Any:
         from .dubbing import dub
 
         return dub
+    if name == "talk":
+        from .render import talk
+
+        return talk
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,18 +13,23 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import audio
+from . import audio as sound
 from .backends import cores
-from .clock import SAMPLE_RATE, frame_count
+from .clock import SAMPLE_RATE, frame_count, frame_rate
 from .motion import Motion
 from .overlap import Job, overlap
 from .session import Session
-from .video import Writer
+from .video import Writer, check_output
 from .windows import sound_windows
+
+if TYPE_CHECKING:
+    from .avatar import Avatar
+    from .preprocess import Picture
 
 Array = NDArray[np.float32]
 
@@ -36,6 +41,7 @@ STAGES = ("mel", "step", "encode")
 class Timings:
     """How long each stage took for each frame, and the whole."""
 
+    fps: Fraction
     mel: list[float] = field(default_factory=list)
     """Seconds per frame, as of the two below; it includes the sound that the first window looks ahead to."""
     step: list[float] = field(default_factory=list)
@@ -80,9 +86,9 @@ def render(
     is whole: an exception or Ctrl-C leaves nothing behind. Raises InputError where there is no sound, ModelError where
     the engine does not say how it hears, and what Session.step and Writer raise.
     """
-    spec, pcm = session.front_end(), audio.of(pcm)
+    spec, pcm = session.front_end(), sound.of(pcm)
     total = frame_count(len(pcm), fps)
-    timings = Timings(sound=len(pcm) / SAMPLE_RATE)
+    timings = Timings(fps, sound=len(pcm) / SAMPLE_RATE)
     inputs = enumerate(session.controls(sound_windows(pcm, spec, fps), motion))
 
     def step(one: Session, numbered: tuple[int, tuple[Array, ...]]) -> NDArray[np.uint8]:
@@ -103,3 +109,46 @@ def render(
                 progress(done, total)
     timings.wall = time.perf_counter() - started
     return timings
+
+
+def talk(
+    engine: str | os.PathLike[str],
+    audio: str | os.PathLike[str] | NDArray[np.float32],
+    out: str | os.PathLike[str],
+    *,
+    avatar: str | os.PathLike[str] | Avatar | None = None,
+    source: str | os.PathLike[str] | Picture | None = None,
+    motion: str | os.PathLike[str] | Motion = "idle",
+    seed: int = 0,
+    fps: int | float | str | Fraction | None = None,
+    face_models: str | os.PathLike[str] | None = None,
+    use: str = "any",
+    device: str = "auto",
+    threads: int | None = None,
+    crf: int | None = None,
+    tracking: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Timings:
+    """Let a face say a sound, into the mp4 or webm file `out`; return the timings.
+
+    `audio` is a sound file or 16 kHz mono float32 PCM, (N,). `engine`, `avatar`, `source`, `use`, `device` and
+    `threads` are those of Session, `motion`, `seed` and `fps` those of Session.talk, `crf` is Writer's. `face_models`
+    is a folder with the two networks that find faces, for a film as motion (left alone: those in the user's cache).
+    `tracking(done, total)` is called after every frame of such a film, `progress(done, total)` after every frame made.
+
+    The file appears when it is whole: an exception or Ctrl-C leaves nothing behind. Raises FileNotFoundError,
+    ModelError, InputError or BackendError.
+
+    >>> edgetalk.talk("amnet", "speech.wav", "out.mp4", avatar="bea")
+    """
+    # What can be wrong with the arguments is said before an engine is loaded.
+    check_output(out, crf, audio, motion)
+    rate = None if fps is None else frame_rate(fps)
+    pcm = sound.of(audio)
+    with Session(
+        engine, avatar=avatar, source=source, use=use, device=device, threads=threads, streams=streams(threads)
+    ) as session:
+        rate = rate or session.fps
+        frames = frame_count(len(pcm), rate)
+        move = session.motion(motion, seed, rate, frames=frames, face_models=face_models, progress=tracking)
+        return render(session, pcm, out, move, rate, crf, progress)

@@ -22,10 +22,17 @@ if TYPE_CHECKING:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("engine", help="amnet.xml, amnet.plan or amnet.onnx; a bare name is a bundled model")
-    parser.add_argument(
+    face = parser.add_mutually_exclusive_group()
+    face.add_argument(
         "--avatar", metavar="FILE", help="a prepared face, or ada … finn (default: the one by the engine)"
     )
+    face.add_argument("--source", metavar="PICTURE", help="a square crop of an aligned face, prepared now")
     parser.add_argument("--motion", default="idle", help="head and blinks: idle (default), still, or a film")
+    parser.add_argument(
+        "--face-models",
+        metavar="FOLDER",
+        help="the two networks that find faces, from edgetalk fetch face -o FOLDER (default: the user's cache)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="another seed, another idle life (default: 0)")
     parser.add_argument("--fps", metavar="RATE", help="25 or 30000/1001 (default: the network's own rate)")
     parser.add_argument("--faces", type=int, default=1, metavar="N", help="pages that may be open at once (default: 1)")
@@ -46,8 +53,15 @@ def run(args: argparse.Namespace) -> None:
     rate = frame_rate(args.fps) if args.fps is not None else None
     from edgetalk.page import HERE, Page
 
-    with Session(args.engine, avatar=args.avatar, use=args.use, device=args.device, threads=args.threads) as session:
-        life = session.motion(args.motion, args.seed, rate or session.fps)
+    with Session(
+        args.engine,
+        avatar=args.avatar,
+        source=args.source,
+        use=args.use,
+        device=args.device,
+        threads=args.threads,
+    ) as session:
+        life = session.motion(args.motion, args.seed, rate or session.fps, face_models=args.face_models)
         page = Page(
             session,
             lambda one: one.live(life, fps=rate),

@@ -1,21 +1,20 @@
-"""Let a face say a sound file, into an mp4 or webm video with sound."""
+"""Let a face say a sound file, or words, into an mp4 or webm video with sound."""
 
 from __future__ import annotations
 
 import argparse
-from fractions import Fraction
 
-from edgetalk import audio, video
-from edgetalk.clock import frame_count, frame_rate
+from edgetalk import speech
 from edgetalk.progress import Progress
-from edgetalk.render import render, streams
-from edgetalk.session import Session
+from edgetalk.render import talk
 from edgetalk.use import USES
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("engine", help="amnet.xml, amnet.plan or amnet.onnx; a bare name is a bundled model")
-    parser.add_argument("--audio", required=True, metavar="FILE", help="speech: wav, flac, mp3, a film …")
+    words = parser.add_mutually_exclusive_group(required=True)
+    words.add_argument("--audio", metavar="FILE", help="speech: wav, flac, mp3, a film …")
+    words.add_argument("--text", help="English words, spoken by flite or espeak-ng if one is installed")
     face = parser.add_mutually_exclusive_group()
     face.add_argument(
         "--avatar", metavar="FILE", help="a prepared face, or ada … finn (default: the one by the engine)"
@@ -45,28 +44,25 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    # What can be wrong with the arguments is said before an engine is loaded.
-    video.check_output(args.output, args.crf, args.audio, args.motion)
-    fps: Fraction | None = frame_rate(args.fps) if args.fps is not None else None
-    pcm = audio.read(args.audio)
-    with Session(
-        args.engine,
-        avatar=args.avatar,
-        source=args.source,
-        use=args.use,
-        device=args.device,
-        threads=args.threads,
-        streams=streams(args.threads),
-    ) as session:
-        fps = fps or session.fps
-        with Progress("motion") as progress:
-            frames = frame_count(len(pcm), fps)
-            life = session.motion(
-                args.motion, args.seed, fps, frames=frames, face_models=args.face_models, progress=progress
-            )
-        with Progress("talk") as progress:
-            timings = render(session, pcm, args.output, life, fps, args.crf, progress)
+    with Progress("motion") as tracking, Progress("talk") as progress:
+        timings = talk(
+            args.engine,
+            args.audio if args.text is None else speech.say(args.text),
+            args.output,
+            avatar=args.avatar,
+            source=args.source,
+            motion=args.motion,
+            seed=args.seed,
+            fps=args.fps,
+            face_models=args.face_models,
+            use=args.use,
+            device=args.device,
+            threads=args.threads,
+            crf=args.crf,
+            tracking=tracking,
+            progress=progress,
+        )
     print(
-        f"{args.output}: {len(timings.step)} frames at {fps} per second, {timings.sound:.2f} s of sound "
+        f"{args.output}: {len(timings.step)} frames at {timings.fps} per second, {timings.sound:.2f} s of sound "
         f"in {timings.wall:.2f} s (real-time factor {timings.real_time_factor:.2f})"
     )

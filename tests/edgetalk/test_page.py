@@ -357,6 +357,8 @@ def test_a_host_without_an_address_is_one_line(engine, capsys, monkeypatch):
         (["--faces", "0"], "faces: got 0, expected 1 or more"),
         (["--port", "70000"], "port: got 70000, expected 0 to 65535"),
         (["--fps", "0"], "fps: got 0"),
+        (["--source", "nobody.png"], "nobody.png"),
+        (["--motion", "film.mp4", "--face-models", "nowhere"], "film.mp4"),
         (
             ["--host", "192.0.2.1"],
             "cannot listen at 192.0.2.1, port 8000: Cannot assign requested address; give another",

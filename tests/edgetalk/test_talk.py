@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from edgetalk import InputError, Session, audio, clock, mel, motion, video
+import edgetalk
+from edgetalk import InputError, Session, audio, cli, clock, mel, motion, video
 from edgetalk.metadata import AudioSpec, Metadata
 from edgetalk.reader import Reader
 from edgetalk.render import render
@@ -125,6 +126,30 @@ def test_command(engine, wav, tmp_path, edgetalk_cli):
     assert run.returncode == 0 and not run.stderr  # no bar where nobody watches
     assert "44 frames at 30000/1001 per second, 1.50 s of sound in" in run.stdout
     assert len(list(Reader(tmp_path / "o.mp4"))) == 44
+
+
+def test_in_python_as_by_the_command(engine, wav, tmp_path, edgetalk_cli):
+    options = ["--fps", "30", "--seed", "3", "--crf", "5"]
+    edgetalk_cli("talk", engine, "--audio", wav, *options, "-o", tmp_path / "command.mp4")
+    calls = []
+    done = edgetalk.talk(
+        engine,
+        audio.read(wav),
+        tmp_path / "python.mp4",
+        fps=30,
+        seed=3,
+        crf=5,
+        progress=lambda *call: calls.append(call),
+    )
+    assert (done.fps, len(done.step), calls[-1]) == (30, 45, (45, 45))
+    assert (tmp_path / "python.mp4").read_bytes() == (tmp_path / "command.mp4").read_bytes()
+
+
+def test_words_are_spoken(engine, tmp_path, monkeypatch, capsys):
+    said = []
+    monkeypatch.setattr("edgetalk.speech.say", lambda text: said.append(text) or speech(16000))
+    assert cli.main(["talk", str(engine), "--text", "Good morning.", "-o", str(tmp_path / "out.mp4")]) == 0
+    assert said == ["Good morning."] and "25 frames at 25 per second, 1.00 s of sound" in capsys.readouterr().out
 
 
 def test_the_same_seed_makes_the_same_film(engine, wav, tmp_path, edgetalk_cli):
