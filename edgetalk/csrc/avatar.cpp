@@ -13,7 +13,6 @@ namespace et {
 namespace {
 
 constexpr int64_t newest_format = 1;
-constexpr size_t item_sizes[] = {1, 2, 4};  // of Tensor::Type
 
 constexpr struct {
     std::string_view name;
@@ -43,12 +42,6 @@ float from_half(uint16_t half) {
     return value;
 }
 
-uint64_t little_endian(std::string_view bytes) {
-    uint64_t value = 0;
-    for (int k = 7; k >= 0; --k) value = value << 8 | static_cast<unsigned char>(bytes[static_cast<size_t>(k)]);
-    return value;
-}
-
 // One entry of the header, as a view of `data`; throws with what is wrong about it.
 Tensor tensor(const Json &entry, std::string_view data) {
     Tensor made;
@@ -59,8 +52,9 @@ Tensor tensor(const Json &entry, std::string_view data) {
         std::find_if(std::begin(types), std::end(types), [&](auto &one) { return one.name == type->text; });
     if (known == std::end(types)) fail_model("a tensor is of an unknown type");
     made.type = known->type;
+    made.item_size = known->size;
     const auto limit = static_cast<int64_t>(data.size());
-    int64_t bytes = known->size;
+    int64_t bytes = made.item_size;
     if (shape->items.empty() || shape->items.size() > 8) fail_model("a tensor of no or too many dimensions");
     for (const Json &item : shape->items) {
         const auto size = item.integer(1, limit);
@@ -76,7 +70,7 @@ Tensor tensor(const Json &entry, std::string_view data) {
 
 // The header of a safetensors file; its tensors must fill the rest without gaps and overlaps.
 Json layout(std::string_view file, std::map<std::string, Tensor> &tensors) {
-    const uint64_t size = file.size() < 8 ? UINT64_MAX : little_endian(file);
+    const uint64_t size = file.size() < 8 ? UINT64_MAX : little_endian(file.substr(0, 8));
     if (size > file.size() - std::min<size_t>(8, file.size())) fail_model("its header is not all there");
     const Json header = Json::parse(file.substr(8, size));
     const std::string_view data = file.substr(8 + size);
@@ -106,7 +100,7 @@ int64_t Tensor::values() const {
 }
 
 void Tensor::copy(int64_t index, void *out) const {
-    const size_t count = static_cast<size_t>(values()), size = count * item_sizes[type];
+    const size_t count = static_cast<size_t>(values()), size = count * static_cast<size_t>(item_size);
     const char *from = bytes.data() + static_cast<size_t>(index) * size;
     if (type != f16) {
         std::memcpy(out, from, size);
@@ -130,13 +124,9 @@ Avatar Avatar::parse(std::string_view file, const std::string &name) {
     }
     static const Json none;
     const Json *found = header.find("__metadata__"), &about = found ? *found : none;
-    if (const Json *format = about.find("format")) {
-        Json number;
-        number.kind = Json::number, number.text = format->text;
-        if (number.integer(newest_format + 1, INT64_MAX))
-            fail_model(name + " is an avatar of format " + format->text + ", this libedgetalk reads up to " +
-                       std::to_string(newest_format) + "; install a newer one");
-    }
+    if (const Json *format = about.find("format"); format && whole_number(format->text) > newest_format)
+        fail_model(name + " is an avatar of format " + format->text + ", this libedgetalk reads up to " +
+                   std::to_string(newest_format) + "; install a newer one");
     for (const char *key : {"family", "weights", "licence", "consent", "name"}) {
         const Json *value = about.find(key);
         if (!value || value->kind != Json::string) fail_model(name + " is no avatar: it lacks '" + key + "'" + again);

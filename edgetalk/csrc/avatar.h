@@ -16,10 +16,11 @@ struct Tensor {
     enum Type { u8, f16, f32, other };
 
     Type type = u8;
+    int64_t item_size = 1;  // bytes of one number
     std::vector<int64_t> shape;
     std::string_view bytes;
 
-    // Writes entry `index` of the first axis, values() numbers: u8 as they are, f16 and f32 as float32. Not of others.
+    // Writes entry `index` of the first axis, values() numbers: f16 as float32, others as they are.
     void copy(int64_t index, void *out) const;
     int64_t values() const;  // per entry of the first axis
 };

@@ -122,6 +122,9 @@ ET_API et_status et_get_landmarks(const et_session *session, float *landmarks);
    them, 26 kB per second of sound. */
 ET_API et_status et_push(et_session *session, const float *pcm, size_t count);
 
+/* The same of 16-bit samples, as microphones and wav files give them: full scale is 32768. */
+ET_API et_status et_push_s16(et_session *session, const int16_t *pcm, size_t count);
+
 /* Say that the sound has ended. */
 ET_API et_status et_finish(et_session *session);
 

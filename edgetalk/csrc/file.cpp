@@ -43,6 +43,12 @@ File::~File() {
     if (size_) munmap(data_, size_);
 }
 
+uint64_t little_endian(std::string_view bytes) {
+    uint64_t value = 0;
+    for (size_t k = bytes.size(); k-- > 0;) value = value << 8 | static_cast<unsigned char>(bytes[k]);
+    return value;
+}
+
 bool is_file(const std::string &path) {
     struct stat status;
     return stat(path.c_str(), &status) == 0 && S_ISREG(status.st_mode);

@@ -1,6 +1,7 @@
 // A file, mapped into memory to be read; names of files, and who may name them.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -19,6 +20,8 @@ class File {
     void *data_ = nullptr;
     size_t size_ = 0;
 };
+
+uint64_t little_endian(std::string_view bytes);  // the number that at most 8 bytes are
 
 bool is_file(const std::string &path);
 std::string name_of(const std::string &path);                                 // "a/b.xml" -> "b.xml"

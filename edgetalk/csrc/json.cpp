@@ -193,12 +193,8 @@ const Json *Json::find(std::string_view key) const {
 }
 
 std::optional<int64_t> Json::integer(int64_t low, int64_t high) const {
-    int64_t value = 0;
-    const char *end = text.data() + text.size();
-    if (kind != number) return {};
-    const auto [stop, error] = std::from_chars(text.data(), end, value);
-    if (error != std::errc() || stop != end || value < low || value > high) return {};
-    return value;
+    const auto value = kind == number ? whole_number(text) : std::nullopt;
+    return value && low <= *value && *value <= high ? value : std::nullopt;
 }
 
 std::optional<double> Json::real() const {
@@ -207,6 +203,15 @@ std::optional<double> Json::real() const {
     const char *end = text.data() + text.size();
     const auto [stop, error] = std::from_chars(text.data(), end, value);
     if (error != std::errc() || stop != end || !std::isfinite(value)) return {};
+    return value;
+}
+
+std::optional<int64_t> whole_number(std::string_view text) {
+    int64_t value = 0;
+    const char *end = text.data() + text.size();
+    const auto [stop, error] = std::from_chars(text.data(), end, value);
+    if (stop != end || error == std::errc::invalid_argument) return {};
+    if (error == std::errc::result_out_of_range) return text[0] == '-' ? INT64_MIN : INT64_MAX;
     return value;
 }
 

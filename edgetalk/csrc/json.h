@@ -31,4 +31,7 @@ struct Json {
     std::optional<double> real() const;                               // a finite number, else nothing
 };
 
+// The whole number that is written so, or the nearest that has 64 bits; nothing where it is no whole number.
+std::optional<int64_t> whole_number(std::string_view text);
+
 }  // namespace et

@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <dlfcn.h>
 #include <mutex>
+#include <signal.h>
 #include <utility>
 #include <vector>
 
@@ -343,6 +344,15 @@ void fix_batch(const Library &ov, const Model *model, const std::string &file) {
         fail_backend(file + " cannot be given a batch of 1: " + reason(ov));
 }
 
+// Gives the thread its own stack for signals back. OpenVINO's CPU plugin sets another when it is loaded and frees that
+// with the engine, which may be in another thread or out of turn: the next signal would be a segmentation fault.
+struct SignalStack {
+    stack_t own = {};
+
+    SignalStack() { sigaltstack(nullptr, &own); }
+    ~SignalStack() { sigaltstack(&own, nullptr); }
+};
+
 class OpenVino : public Engine {
   public:
     OpenVino(const std::string &path, const Metadata &metadata, const Options &options);
@@ -362,6 +372,7 @@ class OpenVino : public Engine {
 
 OpenVino::OpenVino(const std::string &path, const Metadata &metadata, const Options &options) : name_(name_of(path)) {
     const Library &ov = library(name_, options.library);
+    const SignalStack kept;
     const auto core = made<Core>(ov.ov_core_free, [&](Core **out) { ov.ov_core_create(out); });
     if (!core) fail_backend("OpenVINO does not start: " + reason(ov));
     const auto model = made<Model>(ov.ov_model_free,

@@ -16,12 +16,6 @@ constexpr size_t header_size = 64, longest_metadata = 4096;
 constexpr uint64_t largest = uint64_t(1) << 40;  // a "size" above that is another field
 constexpr std::string_view start = "{\"format\":";
 
-uint64_t little_endian(std::string_view bytes) {
-    uint64_t value = 0;
-    for (size_t k = bytes.size(); k-- > 0;) value = value << 8 | static_cast<unsigned char>(bytes[k]);
-    return value;
-}
-
 // The first bytes as text that fits in a message.
 std::string shown(std::string_view bytes) {
     std::string text;

@@ -8,6 +8,7 @@
 #include <memory>
 #include <new>
 #include <optional>
+#include <vector>
 
 #include "avatar.h"
 #include "edgetalk.h"
@@ -171,6 +172,13 @@ bool is_idle(const et_options &options) {
     return motion == "idle";
 }
 
+bool is_commercial(const et_options &options) {
+    const std::string use = options.use ? options.use : "any";
+    if (use != "any" && use != "commercial")
+        fail_input("options.use: got \"" + use + "\", expected \"any\" or \"commercial\"");
+    return use == "commercial";
+}
+
 }  // namespace
 
 struct et_session {
@@ -178,6 +186,7 @@ struct et_session {
 
     void step(const float *mel, const float *pose, const float *blink, uint8_t *frame);
     WindowStream &sound();
+    WindowStream &sound_for(const void *pcm, size_t count);
     void move(float *pose, float *blink);
 
     std::string name;
@@ -211,15 +220,13 @@ et_session::et_session(const std::string &path, const std::string &avatar_path, 
       moves(is_idle(options)),
       seed(options.seed),
       file(avatar_path),
-      avatar(Avatar::parse(file.bytes(), name_of(avatar_path))),
-      engine(open_engine(path, metadata, options)) {
-    const std::string use = options.use ? options.use : "any", label = name_of(avatar_path);
-    if (use != "any" && use != "commercial")
-        fail_input("options.use: got \"" + use + "\", expected \"any\" or \"commercial\"");
-    if (use == "commercial") {
+      avatar(Avatar::parse(file.bytes(), name_of(avatar_path))) {
+    const std::string label = name_of(avatar_path);
+    if (is_commercial(options)) {
         check_commercial(name, metadata.use, metadata.licence);
         check_commercial(label, avatar.use, avatar.licence);
     }
+    engine = open_engine(path, metadata, options);  // which takes a while: what is refused is refused before
     bind_frame();
     bind_avatar(label);
 }
@@ -341,6 +348,13 @@ WindowStream &et_session::sound() {
     return stream.emplace(spec, fps);
 }
 
+// Where more of it may be pushed.
+WindowStream &et_session::sound_for(const void *pcm, size_t count) {
+    if (count) need(pcm, "pcm");
+    if (sound().finished()) fail_input("pcm: got sound after et_finish; call et_reset to start another");
+    return *stream;
+}
+
 void et_session::move(float *pose, float *blink) {
     // The avatar's frames follow each other at the network's rate: this is the one at the middle of the frame's time.
     const Rate own = metadata.fps;
@@ -421,9 +435,7 @@ et_status et_get_landmarks(const et_session *session, float *landmarks) {
 et_status et_push(et_session *session, const float *pcm, size_t count) {
     return guarded([&] {
         need(session, "session");
-        if (count) need(pcm, "pcm");
-        WindowStream &sound = session->sound();
-        if (sound.finished()) fail_input("pcm: got sound after et_finish; call et_reset to start another");
+        WindowStream &sound = session->sound_for(pcm, count);
         float peak = 0;
         for (size_t k = 0; k < count; ++k) {
             if (!std::isfinite(pcm[k]))
@@ -433,6 +445,17 @@ et_status et_push(et_session *session, const float *pcm, size_t count) {
         if (peak > MAX_PEAK)
             fail_input("pcm: got samples up to " + number_text(peak) + ", expected -1 to 1; divide them by full scale");
         sound.push(pcm, count);
+        return ET_OK;
+    });
+}
+
+et_status et_push_s16(et_session *session, const int16_t *pcm, size_t count) {
+    return guarded([&] {
+        need(session, "session");
+        WindowStream &sound = session->sound_for(pcm, count);
+        std::vector<float> floats(pcm, pcm + count);
+        for (float &sample : floats) sample /= 32768;
+        sound.push(floats.data(), count);
         return ET_OK;
     });
 }

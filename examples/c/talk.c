@@ -75,13 +75,10 @@ int main(int count, char **words)
     uint8_t *frame = malloc(info.frame_bytes);
     et_status status = ET_WAIT;
     while (frame && status == ET_WAIT) {
-        unsigned char bytes[1280]; /* 40 ms, as a microphone would give them */
-        float pcm[640];
-        size_t got = left > 0 ? fread(bytes, 2, left < 640 ? (size_t)left : 640, wav) : 0;
-        for (size_t k = 0; k < got; ++k)
-            pcm[k] = (float)(int16_t)little(bytes + 2 * k, 2) / 32768.0f;
+        int16_t pcm[640]; /* 40 ms, as a microphone would give them; wav files have the byte order of x86 and Arm */
+        size_t got = left > 0 ? fread(pcm, 2, left < 640 ? (size_t)left : 640, wav) : 0;
         left -= (long)got;
-        status = got ? et_push(session, pcm, got) : et_finish(session);
+        status = got ? et_push_s16(session, pcm, got) : et_finish(session);
         while (status == ET_OK)
             if ((status = et_next(session, frame)) == ET_OK && !fwrite(frame, info.frame_bytes, 1, stdout))
                 return fail("the frames could not be written");

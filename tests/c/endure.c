@@ -2,22 +2,12 @@
    what the library adds to a step. Usage: endure ENGINE STEPS [OPENS] */
 
 #define _GNU_SOURCE
-#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
+#include "dlopen.h"
 #include "edgetalk.h"
-
-#ifdef __SANITIZE_ADDRESS__
-/* The threads of OpenVINO load a library in a way that AddressSanitizer does not allow. */
-void *dlopen(const char *name, int mode)
-{
-    void *(*next)(const char *, int);
-    *(void **)&next = dlsym(RTLD_NEXT, "dlopen");
-    return next(name, mode & ~RTLD_DEEPBIND);
-}
-#endif
 
 static double now(void)
 {

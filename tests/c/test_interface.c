@@ -46,6 +46,7 @@ int main(void)
     REFUSES(et_step(NULL, &value, &value, &value, frame), ET_ERROR_INPUT, "session: got NULL");
     REFUSES(et_get_landmarks(NULL, &value), ET_ERROR_INPUT, "session: got NULL");
     REFUSES(et_push(NULL, &value, 1), ET_ERROR_INPUT, "session: got NULL");
+    REFUSES(et_push_s16(NULL, NULL, 1), ET_ERROR_INPUT, "session: got NULL");
     REFUSES(et_finish(NULL), ET_ERROR_INPUT, "session: got NULL");
     REFUSES(et_next(NULL, frame), ET_ERROR_INPUT, "session: got NULL");
     REFUSES(et_next_inputs(NULL, &value, NULL, NULL), ET_ERROR_INPUT, "session: got NULL");
@@ -100,6 +101,9 @@ int main(void)
     options.motion = "dance";
     REFUSES(et_open("tiny.xml", NULL, &options, &session), ET_ERROR_INPUT, "motion: got \"dance\"");
     options.motion = NULL;
+    options.use = "commerce";
+    REFUSES(et_open("tiny.xml", NULL, &options, &session), ET_ERROR_INPUT, "use: got \"commerce\"");
+    options.use = NULL;
     options.threads = -1;
     REFUSES(et_open("tiny.xml", NULL, &options, &session), ET_ERROR_INPUT, "threads: got -1");
     options.threads = 0;

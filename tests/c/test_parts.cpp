@@ -60,7 +60,10 @@ static void json() {
     CHECK(value.find("a")->items[1].real() == -2500.0);
     CHECK(value.find("b")->text == "x\xc3\xa9\xf0\x9f\x98\x80\n");
     CHECK(!value.find("d") && !value.find("a")->find("a"));
-    CHECK(!Json::parse("1e999").real() && !Json::parse("99999999999999999999").integer(INT64_MIN, INT64_MAX));
+    CHECK(!Json::parse("1e999").real() && !Json::parse("99999999999999999999").integer(0, INT64_MAX - 1));
+    CHECK(whole_number("-12") == -12 && whole_number("99999999999999999999") == INT64_MAX);
+    CHECK(whole_number("-99999999999999999999") == INT64_MIN && !whole_number("99999999999999999999.5"));
+    CHECK(!whole_number("") && !whole_number("-") && !whole_number("1e2") && !whole_number(" 1"));
     for (const char *bad : {"",
                             " ",
                             "{",
@@ -143,14 +146,19 @@ static void avatars() {
         return safetensors(header, data);
     };
     CHECK(refused(changed("\"format\":\"1\"", "\"format\":\"2\""), "format 2"));
+    CHECK(refused(changed("\"format\":\"1\"", "\"format\":\"99999999999999999999\""), "format 99999999999999999999"));
     CHECK(refused(changed("U8", "I8"), "picture is not"));
     CHECK(refused(changed("U8", "X8"), "unknown type"));
     // What a newer edgetalk adds is carried along, whatever its type.
     const std::string more = R"(,"later":{"dtype":"I64","shape":[2],"data_offsets":[)" + std::to_string(data.size()) +
                              "," + std::to_string(data.size() + 16) + "]}";
-    const Avatar newer =
-        Avatar::parse(safetensors("{" + about + "," + tensors + more + "}", data + std::string(16, 0)), "a");
-    CHECK(newer.features.at("later").type == Tensor::other && newer.features.at("later").shape[0] == 2);
+    const std::string added = safetensors("{" + about + "," + tensors + more + "}", data + std::string(16, 0));
+    const Avatar newer = Avatar::parse(added, "a.avatar");
+    const Tensor &later = newer.features.at("later");
+    CHECK(later.type == Tensor::other && later.shape[0] == 2 && later.item_size == 8);
+    uint64_t copied = 1;
+    later.copy(1, &copied);
+    CHECK(copied == 0);
     CHECK(newer.family == "f" && newer.use == "any");
     CHECK(refused(changed("[2,2,3]", "[2,6,1]"), "picture is not"));
     CHECK(refused(changed("[2,2,3]", "[12]"), "picture is not"));
@@ -175,9 +183,8 @@ static void avatars() {
         refusal([&] {
             const Avatar read = Avatar::parse(file, "a.avatar");
             for (const auto &[name, tensor] : read.features) {
-                if (tensor.type == Tensor::other) continue;
-                std::vector<float> copied(static_cast<size_t>(tensor.values()));
-                tensor.copy(tensor.shape[0] - 1, copied.data());
+                std::vector<double> room(static_cast<size_t>(tensor.values()));  // no type is larger
+                tensor.copy(tensor.shape[0] - 1, room.data());
             }
         });
     }
@@ -199,6 +206,7 @@ static void metadata() {
     };
     CHECK(with("800", "400").empty() && with("-23.4", "0").empty() && with("-23.4", "1e1").empty());
     CHECK(has(with("\"format\":1", "\"format\":2"), "format 2"));
+    CHECK(has(with("\"format\":1", "\"format\":99999999999999999999"), "format 99999999999999999999"));
     CHECK(has(refusal([] { Metadata::parse("", "m.xml"); }), "no edgetalk metadata"));
     for (const auto &[from, to] : std::vector<std::pair<const char *, const char *>>{{"\"format\":1,", ""},
                                                                                      {"1", "\"1\""},
