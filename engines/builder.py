@@ -14,7 +14,7 @@ import dataclasses
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from .judge import Judge
 from .keep import choose, tightest, write_report
 from .onnx_file import Feeds, Progress, Run, Runner, read, set_metadata
 from .options import Options
-from .precision import layers
+from .precision import layers, overflow
 from .typed import arranged, typed_graph
 
 MADE_UP = 4
@@ -90,11 +90,17 @@ def build(
         options,
     )
     asked.check()
+    if out.suffix == ".plan":
+        from .tensorrt import target
+
+        target(**options)
     step, metadata = read(path)
     if metadata.role == "source":
         raise ModelError(f"{path.name} is the source graph of a model; name its step, this is built with it")
     if metadata.precision != "f32":
         raise ModelError(f"{path.name} is in {metadata.precision} already; build from the f32 file that export wrote")
+    if asked.fold_statistics is not None and not norms(step):
+        raise InputError(f"fold_statistics: {path.name} has no norm to fold into a convolution; leave it out")
     parts = {role: _read_part(path, role, getattr(metadata, role)) for role in ROLES}
     source = parts["source"][0] if parts["source"] else None
     avatar = asked.fold_statistics or path.with_suffix(".avatar")
@@ -113,6 +119,8 @@ def build(
         role: typed_graph(graph, precision, out.suffix, learn, kept[role], progress=progress)
         for role, graph in graphs.items()
     }
+    if hold and (precision == "fp16" or (precision == "int8" and out.suffix == ".plan")):
+        _check_range(typed.values(), held, f"{out.name} in {precision}")
     metadata = dataclasses.replace(metadata, precision=precision, onnx=sha256(path))
     write = _write_openvino if out.suffix == ".xml" else _write_tensorrt
     if out.suffix == ".plan" and progress is not None:
@@ -205,10 +213,20 @@ def _folded(step: onnx.ModelProto, samples: list[Feeds], name: str) -> tuple[onn
 def _with_face(samples: list[Feeds], avatar: Avatar, name: str) -> list[Feeds]:
     """Return the samples with the avatar's features in place of their own; raises InputError where they do not fit."""
     features = {key: values[:1].astype(np.float32) for key, values in avatar.features.items()}
-    fits = all(key in samples[0] and samples[0][key].shape == values.shape for key, values in features.items())
+    fits = all(key in samples[0] and samples[0][key].shape[1:] == values.shape[1:] for key, values in features.items())
     if not features or not fits:
         raise InputError(f"fold_statistics: {name} has no features of this model; make an avatar with: edgetalk avatar")
-    return [sample | features for sample in samples]
+    return [s | {key: np.repeat(values, len(s[key]), axis=0) for key, values in features.items()} for s in samples]
+
+
+def _check_range(graphs: Iterable[onnx.ModelProto], samples: list[Feeds], name: str) -> None:
+    """Raise ModelError where fp16 does not hold what a graph makes: the gate may compute in f32, which does."""
+    for graph in graphs:
+        if layer := overflow(graph, samples):
+            raise ModelError(
+                f"{name}: {layer} makes values above {np.finfo(np.float16).max:.0f}, more than fp16 holds; "
+                "build it in f32, or an .xml in bf16"
+            )
 
 
 def _runs(model: onnx.ModelProto, engine: Path) -> Run:
@@ -244,7 +262,9 @@ def _write_openvino(
     set_metadata(model, metadata)
     openvino.write(model, path, halve=halve)
     if judged is not None:
-        metadata = dataclasses.replace(metadata, gate=judged(_runs(model, path), "OpenVINO"))
+        metadata = dataclasses.replace(
+            metadata, gate=judged(_runs(model, path), openvino.judged_on(metadata.precision))
+        )
         set_metadata(model, metadata)
         openvino.write(model, path, halve=halve)
     return metadata
@@ -261,7 +281,8 @@ def _write_tensorrt(
     from .tensorrt import build_plan
 
     if judged is not None:
-        metadata = dataclasses.replace(metadata, gate=judged(Runner(model), "ONNX Runtime"))
+        on = "ONNX Runtime" if metadata.precision == "f32" else "ONNX Runtime (f32 where it has no fp16)"
+        metadata = dataclasses.replace(metadata, gate=judged(Runner(model), on))
     set_metadata(model, metadata)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         typed = Path(folder) / f"{path.stem}.onnx"

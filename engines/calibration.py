@@ -3,7 +3,8 @@
 A calibration file is an .npz with one array per input of the graph, the samples along the first axis: `mel`
 (N, T, F), `pose` (N, 3), `blink` (N, 2). What the step takes of the source graph, this computes from the arrays of its
 inputs: `source` uint8 (N, S, S, 3), or `target`, `reference` and `identity`. An array with a part of N samples, such
-as one picture of each person, is gone through again and again. Floats may be of any width.
+as one picture of each person, is gone through again and again. Floats may be of any width. A graph that takes several
+samples at once is fed with as many in a row; what is left over at the end is left away.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ RANGES = {"mel": (-4.0, 4.0), "pose": (-0.3, 0.3), "blink": (0.0, 1.0)}
 
 
 def load(path: str | os.PathLike[str], graph: Runner, source: Runner | None) -> list[Feeds]:
-    """Return the feeds of `graph`, one per sample of the file; `source` computes what the file has not.
+    """Return the feeds of `graph`, of its batch each; `source` computes what the file has not.
 
     The feeds of `source` are among them where the file has these.
 
@@ -36,7 +37,7 @@ def load(path: str | os.PathLike[str], graph: Runner, source: Runner | None) -> 
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError):
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError, TypeError):  # the last two: an .npy
         raise InputError(
             f"calibration: {name} is no .npz file or not a whole one; write one with: edgetalk data calibration"
         ) from None
@@ -48,7 +49,14 @@ def load(path: str | os.PathLike[str], graph: Runner, source: Runner | None) -> 
     if any(count % len(array) for array in checked.values()):
         got = ", ".join(f"{key} {len(array)}" for key, array in checked.items())
         raise InputError(f"calibration: {name} has {got} samples, expected equally many or a part that divides {count}")
+    if count < (size := batch(graph)):
+        raise InputError(f"calibration: {name} has {count} samples, expected at least the {size} that a run takes")
     return _feeds(checked, count, graph, source)
+
+
+def batch(graph: Runner) -> int:
+    """Return how many samples a run of the graph takes; 1 where it takes any number."""
+    return max([1, *(spec.shape[0] for spec in graph.inputs.values())])
 
 
 def made_up(count: int, graph: Runner, source: Runner | None, picture: np.ndarray | None = None) -> list[Feeds]:
@@ -57,6 +65,7 @@ def made_up(count: int, graph: Runner, source: Runner | None, picture: np.ndarra
     The source is `picture` uint8 (S, S, 3), or seeded noise where there is none.
     """
     random = np.random.default_rng(0)
+    count *= batch(graph)
     wanted = dict(graph.inputs)
     if source is not None:
         wanted = {key: spec for key, spec in wanted.items() if key not in source.outputs} | source.inputs
@@ -96,9 +105,9 @@ def _checked(array: np.ndarray | None, spec: tuple[np.dtype, tuple[int, ...]], k
 
 def _feeds(arrays: Feeds, count: int, graph: Runner, source: Runner | None) -> list[Feeds]:
     features: dict[bytes, Feeds] = {}  # what the source graph makes of each different source
-    samples = []
-    for i in range(count):
-        sample = {key: array[i % len(array)][None] for key, array in arrays.items()}
+    samples, size = [], batch(graph)
+    for first in range(0, count - size + 1, size):
+        sample = {key: _row(array, first, size) for key, array in arrays.items()}
         if source is not None and set(source.inputs) <= set(sample):
             key = b"".join(sample[name].tobytes() for name in source.inputs)
             if key not in features:
@@ -107,3 +116,10 @@ def _feeds(arrays: Feeds, count: int, graph: Runner, source: Runner | None) -> l
         known = set(graph.inputs) | set(source.inputs if source is not None else ())
         samples.append({key: value for key, value in sample.items() if key in known})
     return samples
+
+
+def _row(array: np.ndarray, first: int, size: int) -> np.ndarray:
+    """Return `size` samples from `first` on, behind the last one again the first; a view where that does not happen."""
+    first %= len(array)
+    row = array[first : first + size]
+    return row if len(row) == size else array[np.arange(first, first + size) % len(array)]

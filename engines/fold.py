@@ -56,8 +56,8 @@ def statistics(
         values = run(feeds, list(inputs.values()))
         for name, tensor in inputs.items():
             seen = values[tensor].astype(np.float64)
-            means[name].append(seen.mean(axis=(0, 2, 3)))
-            deviations[name].append(np.sqrt(seen.var(axis=(0, 2, 3))))
+            means[name].extend(seen.mean(axis=(2, 3)))
+            deviations[name].extend(np.sqrt(seen.var(axis=(2, 3))))
     # The deviations are averaged, not the variances: one picture with much of something would weigh too much.
     return {name: (np.mean(means[name], 0), np.mean(deviations[name], 0) ** 2) for name in inputs}
 

@@ -100,4 +100,5 @@ class Runner:
         """Return the outputs `names`, all where none are named. Feeds that the graph does not take are ignored."""
         known = {name: value for name, value in feeds.items() if name in self.inputs}
         names = self.outputs if names is None else list(names)
-        return dict(zip(names, self._session.run(names, known), strict=True))
+        # Of no names ONNX Runtime returns all outputs.
+        return dict(zip(names, self._session.run(names, known), strict=True)) if names else {}

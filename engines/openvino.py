@@ -31,6 +31,12 @@ def version() -> str:
     return str(package().__version__).partition("-")[0]
 
 
+def judged_on(precision: str) -> str:
+    """Return what an engine is judged on here, and in which arithmetic where this CPU lacks the precision's own."""
+    arithmetic, why = runtime.arithmetic_of(runtime.shared_core(), "CPU", precision)
+    return f"OpenVINO in {arithmetic}{why}" if why else "OpenVINO"
+
+
 def write(model: onnx.ModelProto, path: Path, *, halve: bool, without: Collection[str] = ()) -> None:
     """Write the graph as `path` and the .bin beside it; its metadata is kept at ["framework", "edgetalk"].
 

@@ -72,7 +72,7 @@ def phase_grid(model: onnx.ModelProto) -> onnx.ModelProto:
     than the shuffle.
     """
     graph = Graph(model)
-    for shuffle in [n for n in graph.nodes if n.op_type == "DepthToSpace"]:
+    for shuffle in [n for n in graph.nodes if n.op_type == "DepthToSpace" and _is_ours(n)]:
         chain = _chain(graph, shuffle)
         narrow = [n for n in chain if n.op_type == "Conv"]
         if len(narrow) != 1 or not _narrows(graph, narrow[0]):
@@ -104,6 +104,12 @@ def phase_grid(model: onnx.ModelProto) -> onnx.ModelProto:
             moves.append(helper.make_node("Slice", [shuffled, *bounds], [pixels], f"{shuffle.name}/Crop"))
         graph.nodes[at:at] = moves
     return graph.finish()
+
+
+def _is_ours(shuffle: onnx.NodeProto) -> bool:
+    """Whether a shuffle takes the phases of a pixel as `sub_pixel` has them: four, before the channels."""
+    told = attributes(shuffle)
+    return told["blocksize"] == 2 and told.get("mode", b"DCR") == b"DCR"
 
 
 def _data(graph: Graph, node: onnx.NodeProto) -> str:

@@ -21,8 +21,10 @@ from edgetalk.errors import InputError
 
 from .balance import balance
 from .onnx_file import Feeds, Progress, Runner, with_outputs
-from .rounding import nearest, rounded, steps
+from .rounding import held, nearest, rounded, steps
 
+PER_CHANNEL = 13
+"""The opset since which DequantizeLinear has an axis."""
 BINS = 2048
 ERROR = 1.75
 """Squares give the range to rare large values, whose errors hide in edges, and a coarse step to all small ones, which
@@ -58,6 +60,22 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     _sort(half.graph)  # it puts the casts of the inputs last
     onnx.checker.check_model(half, full_check=True)
     return half
+
+
+def overflow(model: onnx.ModelProto, samples: Sequence[Feeds]) -> str:
+    """Return the first layer of the graph that makes more of a sample than fp16 holds, "" where none does.
+
+    What runs the graph may compute in f32, where nothing would show it.
+    """
+    made = {name: node.name or node.op_type for node in model.graph.node for name in node.output if name}
+    run = Runner(with_outputs(model, made))
+    for feeds in samples:
+        values = run(feeds)
+        for name, layer in made.items():
+            value = values[name]
+            if value.dtype.kind == "f" and value.size and not np.abs(value).max() <= np.finfo(np.float16).max:
+                return layer
+    return ""
 
 
 def _drop_repeats(graph: onnx.GraphProto) -> None:
@@ -109,7 +127,7 @@ def to_int8(
         raise InputError("calibration: got no sample, expected at least one")
     model = balance(model, samples, chosen)
     scale = scales(model, samples, unsigned)
-    whole = rounded(model, samples, chosen, scale, progress)
+    whole = rounded(model, samples, chosen, scale, progress, np.float16 if rest == "fp16" else np.float32)
     if rest == "fp16":  # Q/DQ of 16-bit values came with opset 19
         model = version_converter.convert_version(to_fp16(model), 19)
     return quantize(model, scale, chosen, whole)
@@ -160,8 +178,7 @@ def quantize(
 
     Of weights that `whole` names it has the int8 values (from `rounded`), of others each is rounded by itself.
     """
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
+    result = _with_axes(model)
     graph = result.graph
     weights = {w.name: w for w in graph.initializer}
     nodes: list[onnx.NodeProto] = []
@@ -179,7 +196,10 @@ def quantize(
             if data not in done:
                 done.add(data)
                 step, kind = scale[data]
-                pair = [constant(f"{data}/scale", np.array(step, dtype)), constant(f"{data}/zero", np.array(0, kind))]
+                pair = [
+                    constant(f"{data}/scale", held(np.array(step), dtype)),
+                    constant(f"{data}/zero", np.array(0, kind)),
+                ]
                 nodes.append(helper.make_node("QuantizeLinear", [data, *pair], [f"{data}/q"], f"{data}/Quantize"))
                 nodes.append(
                     helper.make_node("DequantizeLinear", [f"{data}/q", *pair], [f"{data}/dq"], f"{data}/Dequantize")
@@ -207,6 +227,15 @@ def quantize(
     graph.node.extend(nodes)
     onnx.checker.check_model(result)
     return result
+
+
+def _with_axes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy of the graph in an opset whose DequantizeLinear has a scale for each channel."""
+    if next(used.version for used in model.opset_import if used.domain in ("", "ai.onnx")) < PER_CHANNEL:
+        return version_converter.convert_version(model, PER_CHANNEL)
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return copy
 
 
 def _output_axis(node: onnx.NodeProto) -> int:

@@ -37,7 +37,16 @@ def steps(weight: np.ndarray, axis: int) -> np.ndarray:
     """Return the scale of each output channel, along `axis`, of a convolution's weights, in their dtype and axes."""
     others = tuple(i for i in range(weight.ndim) if i != axis)
     peak = np.abs(weight.astype(np.float32)).max(axis=others, keepdims=True)
-    return np.where(peak > 0, peak / Q_MAX, 1.0).astype(weight.dtype)
+    return held(np.where(peak > 0, peak / Q_MAX, 1.0), weight.dtype)
+
+
+def held(step: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return scales in `dtype`, rounded up: fp16 is coarse near zero, and a scale must neither be 0 nor cut values off.
+
+    It holds no normal number below 6e-5, and none but 0 below 6e-8.
+    """
+    near = step.astype(dtype)
+    return np.where(near < step, np.nextafter(near, dtype.type(np.inf)), near)
 
 
 def nearest(weight: np.ndarray, step: np.ndarray) -> np.ndarray:
@@ -51,10 +60,12 @@ def rounded(
     names: Collection[str],
     scale: Mapping[str, Scale],
     progress: Progress | None = None,
+    dtype: type[np.floating] = np.float32,
 ) -> dict[str, np.ndarray]:
     """Return int8 weights (C_out, C_in, k, k) of the Conv nodes `names`, by the names of the weights.
 
-    `samples` are feeds of the graph, which is in float; `scale` is how each of its activations will be quantised.
+    `samples` are feeds of the graph, which is in float; `scale` is how each of its activations will be quantised, and
+    `dtype` what the scales of the weights will be written in.
     """
     weights = {w.name: w for w in model.graph.initializer}
     wanted = [n for n in model.graph.node if n.name in names and n.op_type == "Conv" and _of(n, "group", 1) == 1]
@@ -67,7 +78,8 @@ def rounded(
             if progress:
                 progress("weights rounded", len(found), len(nodes))
             weight = numpy_helper.to_array(weights[node.input[1]])
-            flat, step = weight.reshape(len(weight), -1), steps(weight, 0).ravel()
+            step = steps(weight.astype(dtype), 0).ravel().astype(np.float32)
+            flat = weight.reshape(len(weight), -1)
             found[node.input[1]] = gptq(flat, step, products.pop(node.name)).reshape(weight.shape)
     return found
 

@@ -9,12 +9,13 @@ tools open the plan like any other. Left out: plugins, DLA, refitting and weight
 from __future__ import annotations
 
 import dataclasses
+import errno
 import importlib
 import importlib.metadata
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgetalk.backends import plan as plans
 from edgetalk.backends.cuda import Device, open_device
@@ -60,19 +61,24 @@ def build_plan(
     Raises FileNotFoundError; InputError for options that do not go together; ModelError where the graph cannot
     be built; BackendError where neither package is installed, or no GPU is there and no device was named.
     """
-    source, target = Path(onnx_path), Path(plan_path)
+    source, out = Path(onnx_path), Path(plan_path)
     graph = source.read_bytes()
-    trt, product = load_package()
+    trt, product, gpu, capabilities = target(
+        compute_capability=compute_capability,
+        batch=batch,
+        workspace=workspace,
+        timing_cache=timing_cache,
+        hardware=hardware,
+        version_compatible=version_compatible,
+    )
     rtx = product == "TensorRT-RTX"
-    gpu, capabilities = _target(trt, product, compute_capability)
-    _check_options(trt, product, workspace, timing_cache, hardware, version_compatible)
     engine: dict[str, Any] = {"name": product, "version": trt.__version__, "compute_capability": capabilities}
     engine |= {"device": gpu.name} if gpu else {}
     engine |= {"cuda": cuda} if (cuda := toolkit(trt)) else {}
     engine |= {"hardware": hardware} if hardware else {}
     engine |= {"version_compatible": True} if version_compatible else {}
 
-    subject = f"the graph for {target.name}"  # the caller may have typed it into a file of another name
+    subject = f"the graph for {out.name}"  # the caller may have typed it into a file of another name
     journal = Journal(trt, subject, product)
     builder = trt.Builder(journal.logger)
     network = parse(trt, builder, journal, graph, source)
@@ -105,11 +111,43 @@ def build_plan(
     monitor.reraise()
     if serialized is None:
         raise journal.error("cannot be built")
-    plan = _write(target, bytes(serialized), name)
+    plan = _write(out, bytes(serialized), name)
     if cache is not None and timing_cache:
         with replacing(timing_cache) as part:
             part.write_bytes(bytes(cache.serialize()))
     return plan
+
+
+class Target(NamedTuple):
+    """What a plan is built by, and for."""
+
+    package: Any
+    product: str
+    gpu: Device | None
+    """This machine's, where the plan is for it."""
+    capabilities: list[str]
+
+
+def target(
+    *,
+    compute_capability: Sequence[str] | None = None,
+    batch: int | tuple[int, int, int] = 1,
+    workspace: int | None = None,
+    timing_cache: str | os.PathLike[str] | None = None,
+    hardware: str | None = None,
+    version_compatible: bool = False,
+) -> Target:
+    """Return what a plan of these options, those of build_plan, is built by and for.
+
+    Raises build_plan's errors that need no graph, so that they can be told before minutes of calibration.
+    """
+    trt, product = load_package()
+    gpu, capabilities = _devices(trt, product, compute_capability)
+    _check_options(trt, product, workspace, timing_cache, hardware, version_compatible)
+    low, usual, high = _range(batch)
+    if not 1 <= low <= usual <= high:
+        raise InputError(f"batch: got {batch}, expected 1 <= smallest <= usual <= largest")
+    return Target(trt, product, gpu, capabilities)
 
 
 def _check_options(
@@ -120,7 +158,7 @@ def _check_options(
     hardware: str | None,
     version_compatible: bool,
 ) -> None:
-    """Raise InputError for what this package does not offer."""
+    """Raise InputError for what this package does not offer, FileNotFoundError without the timing cache's folder."""
     rtx = product == "TensorRT-RTX"
     if rtx and (hardware or version_compatible):
         raise InputError(
@@ -129,6 +167,8 @@ def _check_options(
         )
     if rtx and timing_cache:
         raise InputError("timing_cache: TensorRT-RTX tries no kernels while it builds; leave it out")
+    if timing_cache and not (folder := Path(timing_cache).parent).is_dir():
+        raise FileNotFoundError(errno.ENOENT, "No such folder", str(folder))
     levels = [name for name, member in HARDWARE.items() if hasattr(trt.HardwareCompatibilityLevel, member)]
     if hardware not in (None, *levels):
         here = f"{product} {trt.__version__} has {', '.join(levels)}"
@@ -244,7 +284,7 @@ class Monitor:
             raise self._raised[0]
 
 
-def _target(trt: Any, product: str, asked: Sequence[str] | None) -> tuple[Device | None, list[str]]:
+def _devices(trt: Any, product: str, asked: Sequence[str] | None) -> tuple[Device | None, list[str]]:
     """Return this machine's GPU where the plan is for it, and the compute capabilities to build for."""
     known = capabilities_of(trt) if product == "TensorRT-RTX" else []
     if asked and product == "TensorRT-RTX":
@@ -279,11 +319,14 @@ def _member(capability: str) -> str:
     return "SM" + capability.replace(".", "")
 
 
+def _range(batch: int | tuple[int, int, int]) -> tuple[int, int, int]:
+    """Return the smallest, the usual and the largest batch."""
+    return (1, batch, batch) if isinstance(batch, int) else batch
+
+
 def _profile(builder: Any, network: Any, batch: int | tuple[int, int, int], name: str) -> Any:
     """Return an optimisation profile for a graph with a dynamic batch, None for one with a fixed batch."""
-    low, usual, high = (1, batch, batch) if isinstance(batch, int) else batch
-    if not 1 <= low <= usual <= high:
-        raise InputError(f"batch: got {batch}, expected 1 <= smallest <= usual <= largest")
+    low, usual, high = _range(batch)
     profile = None
     for tensor in (network.get_input(i) for i in range(network.num_inputs)):
         first, *rest = shape = tuple(tensor.shape)

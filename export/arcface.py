@@ -106,7 +106,9 @@ class Reference(nn.Module):
 
     def __init__(self, model: onnx.ModelProto, scale: float, shift: float):
         super().__init__()
-        self.session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        options = ort.SessionOptions()
+        options.log_severity_level = 3  # it would warn of each weight that is among the inputs
+        self.session = ort.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
         self.scale, self.shift = scale, shift
 
     def forward(self, portrait: Tensor) -> Tensor:
@@ -159,17 +161,20 @@ def _framed(model: onnx.ModelProto, name: str, vector: str, size: int, scale: fl
         length,
         helper.make_node("Div", [vector, "edgetalk/length"], ["identity"]),
     ]
-    nodes = list(graph.node)
+    nodes = [*before, *graph.node, *after]
+    for i, node in enumerate(nodes):
+        node.name = node.name or f"{node.op_type}_{i}"  # by which int8 knows its layers
     del graph.node[:]
-    graph.node.extend([*before, *nodes, *after])
+    graph.node.extend(nodes)
     graph.initializer.extend(
         numpy_helper.from_array(np.array(value, np.float32), f"edgetalk/{key}")
         for key, value in (("scale", scale), ("shift", shift))
     )
-    others = [value for value in graph.input if value.name != name]
     del graph.input[:], graph.output[:], framed.metadata_props[:]
     width = helper.make_tensor_value_info("identity", TensorProto.FLOAT, [1, None])
-    graph.input.extend([helper.make_tensor_value_info("portrait", TensorProto.UINT8, [1, size, size, 3]), *others])
+    # Weights are among the inputs of older files; since version 4 of the format they need not be, and here are not.
+    framed.ir_version = max(framed.ir_version, 4)
+    graph.input.append(helper.make_tensor_value_info("portrait", TensorProto.UINT8, [1, size, size, 3]))
     graph.output.append(width)
     return framed
 

@@ -8,13 +8,14 @@ the same file that ask for the same share the compiled network; each has its own
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-import functools
 import math
 import os
 import sys
 import threading
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def preflight(path: Path) -> list[str]:
     ov, core = _package(path), shared_core()
     model = _read(core, path)
     metadata = Metadata.from_json(_metadata(model), path.name)
-    arithmetic, why = _arithmetic(core, "CPU", metadata.precision)
+    arithmetic, why = arithmetic_of(core, "CPU", metadata.precision)
     built = f"; built with {metadata.engine['version']}" if "version" in metadata.engine else ""
     lines = [describe(metadata), f"engine        OpenVINO {_version(ov)} on the CPU, {arithmetic}{why}{built}"]
     for kind, ports in (("inputs", model.inputs), ("outputs", model.outputs)):
@@ -63,7 +64,7 @@ class Network:
         if precision is None:
             precision = Metadata.from_json(self.metadata, path.name).precision if self.metadata else "f32"
         target, chosen = _device(core, device)
-        arithmetic, why = _arithmetic(core, target, precision)
+        arithmetic, why = arithmetic_of(core, target, precision)
         self.device = (
             f"{target} ({core.get_property(target, 'FULL_DEVICE_NAME')}), OpenVINO {_version(ov)}, "
             f"{arithmetic}{why}{chosen}"
@@ -80,10 +81,13 @@ class Network:
         except RuntimeError as error:
             raise BackendError(f"{path.name} does not run on {target}: {_reason(error)}") from error
         self.inputs, self.outputs = _specs(self.compiled.inputs), _specs(self.compiled.outputs)
+        self._core = core  # for the next network
 
 
 _networks: weakref.WeakValueDictionary[tuple[Any, ...], Network] = weakref.WeakValueDictionary()
-_lock = threading.Lock()
+_cores: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+"""By process."""
+_lock = threading.RLock()
 
 
 _left_behind = False
@@ -93,7 +97,7 @@ _left_behind = False
 def _forked() -> None:
     """Leave alone the networks that a forked process has got: to free one would wait for ever for its threads."""
     global _lock, _left_behind
-    _lock, _left_behind = threading.Lock(), _left_behind or bool(_networks)
+    _lock, _left_behind = threading.RLock(), _left_behind or bool(_networks)
     for network in _networks.values():
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(network))  # even as the process ends
 
@@ -187,19 +191,40 @@ def package() -> Any:
 
 
 def shared_core() -> Any:
-    """Return OpenVINO's Core of this process, which is never freed; ImportError where the package is missing.
+    """Return OpenVINO's Core, one as long as somebody uses it; ImportError where the package is missing.
 
-    Its CPU plugin gives the thread that loads it a stack for signals. With the Core it would free that stack and leave
-    the thread its address, and Ctrl-C would be a segmentation fault.
+    A process that is forked afterwards has none of its threads: it gets another.
     """
-    return _core_of(os.getpid())  # a forked process has no use for the other's, whose threads it has not
+    with _lock:
+        core = _cores.get(os.getpid())
+        if core is None:
+            core = _cores[os.getpid()] = package().Core()
+            with _own_signal_stack(), contextlib.suppress(RuntimeError):
+                core.get_property("CPU", "FULL_DEVICE_NAME")  # loads the plugin
+        return core
 
 
-@functools.cache
-def _core_of(process: int) -> Any:
-    core = package().Core()
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(core))  # not even as the process, or one forked from it, ends
-    return core
+class _Stack(ctypes.Structure):
+    """stack_t of signal.h."""
+
+    _fields_ = [("pointer", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+
+
+@contextlib.contextmanager
+def _own_signal_stack() -> Iterator[None]:
+    """Give the thread its own stack for signals back, whatever the block has put in its place.
+
+    OpenVINO's CPU plugin sets one when it is loaded, and frees it with the Core: Ctrl-C would be a segmentation fault.
+    """
+    if sys.platform != "linux":  # where it does not
+        yield
+        return
+    own, c = _Stack(), ctypes.CDLL(None)
+    c.sigaltstack(None, ctypes.byref(own))
+    try:
+        yield
+    finally:
+        c.sigaltstack(ctypes.byref(own), None)
 
 
 def _package(path: Path) -> Any:
@@ -303,7 +328,7 @@ def _device(core: Any, device: str) -> tuple[str, str]:
     return name, ""
 
 
-def _arithmetic(core: Any, device: str, precision: str) -> tuple[str, str]:
+def arithmetic_of(core: Any, device: str, precision: str) -> tuple[str, str]:
     """Return the value of INFERENCE_PRECISION_HINT and, where the device lacks the wanted one, a remark."""
     wanted, capability = ARITHMETIC.get(precision, ARITHMETIC["f32"])
     if wanted != "f32" and capability not in core.get_property(device, "OPTIMIZATION_CAPABILITIES"):

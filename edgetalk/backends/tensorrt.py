@@ -200,6 +200,31 @@ class Buffer:
         self.host = self.memory[: math.prod(shape) * self.dtype.itemsize].view(self.dtype).reshape(shape)
 
 
+class Held:
+    """What one backend has of the device; it is given back once, whether the backend is closed or dropped."""
+
+    def __init__(self, shared: Engine) -> None:
+        self.shared: Engine | None = shared
+        self.context: Any = None
+        self.graph: Graph | None = None
+        self.stream = self.done = 0
+        self.buffers: dict[str, Buffer] = {}
+
+    def free(self, device: Device) -> None:
+        shared, self.shared = [self.shared], None
+        with device.current(), contextlib.ExitStack() as calls:  # the last one first, and all of them if one fails
+            calls.callback(shared.clear)  # the last backend of a file takes the engine with it
+            if self.stream:
+                calls.callback(device.free_stream, self.stream)
+            if self.done:
+                calls.callback(device.free_event, self.done)
+            for buffer in self.buffers.values():
+                calls.callback(device.free, buffer.pointer)
+            calls.callback(setattr, self, "context", None)  # before the memory that it points to
+            if self.graph is not None:
+                calls.callback(self.graph.close)
+
+
 class TensorRT:
     """An execution context with its stream and buffers; implements edgetalk.backends.Backend.
 
@@ -213,7 +238,9 @@ class TensorRT:
 
     def _open(self, shared: Engine, graph: bool) -> None:
         plan, package, gpu = shared.plan, shared.package, shared.device
-        self._shared: Engine | None = shared
+        self._held = Held(shared)
+        self._free = weakref.finalize(self, self._held.free, gpu)
+        self._free.atexit = False  # the process gives everything back
         self._name, self._gpu, self._lines = plan.path.name, gpu, shared.lines
         self.metadata = plan.text
         self.device = (
@@ -222,11 +249,7 @@ class TensorRT:
         )
         self._asked = graph
         self._record = graph and can_capture()
-        self._graph: Graph | None = None
         self._warm = False  # whether this shape has run once, as recording it asks for
-        self._buffers: dict[str, Buffer] = {}
-        self._context: Any = None
-        self._stream = self._done = 0
         self._whole = True  # whether the last run came to its end, so that the device holds what the host does
         try:
             with gpu.current():
@@ -240,11 +263,11 @@ class TensorRT:
 
     def _bind(self, engine: Any, trt: Any) -> None:
         self._lines.clear()
-        self._context = engine.create_execution_context()
-        if self._context is None:
+        self._held.context = engine.create_execution_context()
+        if self._held.context is None:
             raise BackendError(f"it got no execution context ({self._lines}); close other programs on this GPU")
-        self._stream = self._gpu.stream()
-        self._done = self._gpu.event()
+        self._held.stream = self._gpu.stream()
+        self._held.done = self._gpu.event()
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         specs = {n: TensorSpec(_dtype(engine, n), tuple(engine.get_tensor_shape(n))) for n in names}
         fed = {n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT}
@@ -258,12 +281,12 @@ class TensorRT:
         shapes = self._resolve(self._batches[1])  # the largest say how much each buffer has to hold
         for name, spec in specs.items():
             capacity = math.prod(shapes[name]) * spec.dtype.itemsize
-            self._buffers[name] = buffer = Buffer(self._gpu, spec.dtype, capacity)
-            if not self._context.set_tensor_address(name, buffer.pointer):
+            self._held.buffers[name] = buffer = Buffer(self._gpu, spec.dtype, capacity)
+            if not self._held.context.set_tensor_address(name, buffer.pointer):
                 raise BackendError(f"it refused the buffer of {name} ({self._lines}); rebuild the plan")
-        self._feeds = {name: self._buffers[name] for name in self.inputs}
+        self._feeds = {name: self._held.buffers[name] for name in self.inputs}
         for buffer in self._feeds.values():
-            self._gpu.upload(buffer.pointer, buffer.host, self._stream)
+            self._gpu.upload(buffer.pointer, buffer.host, self._held.stream)
         self._finish()
         self._reshape(self._batches[0])
 
@@ -271,28 +294,28 @@ class TensorRT:
         """Tell the context the batch and return the shapes of all tensors."""
         shapes = {n: tuple(batch if size == -1 else size for size in spec.shape) for n, spec in self.inputs.items()}
         for name, shape in shapes.items():
-            if -1 in self.inputs[name].shape and not self._context.set_input_shape(name, shape):
+            if -1 in self.inputs[name].shape and not self._held.context.set_input_shape(name, shape):
                 raise ModelError(f"{self._name} refused {name} of shape {shape} ({self._lines}); rebuild the plan")
-        return shapes | {name: tuple(self._context.get_tensor_shape(name)) for name in self.outputs}
+        return shapes | {name: tuple(self._held.context.get_tensor_shape(name)) for name in self.outputs}
 
     def _reshape(self, batch: int) -> None:
         """Set the batch; what inputs held of another batch is still there, as far as it fits."""
         for name, shape in self._resolve(batch).items():
-            self._buffers[name].shape(shape)
-        self._results = {name: self._buffers[name].host for name in self.outputs}
+            self._held.buffers[name].shape(shape)
+        self._results = {name: self._held.buffers[name].host for name in self.outputs}
         self._warm = False
-        graph, self._graph = self._graph, None
+        graph, self._held.graph = self._held.graph, None
         if graph is not None:
             graph.close()
 
     def run(self, feeds: Arrays) -> Arrays:
-        if self._context is None:
+        if self._held.context is None:
             raise BackendError(f"{self._name} is closed; open it again")
         try:
             with self._gpu.current():
                 self._feed(feeds)
-                if self._graph is not None:
-                    self._graph.launch(self._stream)
+                if self._held.graph is not None:
+                    self._held.graph.launch(self._held.stream)
                 elif self._warm and self._record:
                     self._capture()
                 else:
@@ -318,7 +341,7 @@ class TensorRT:
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{self._name} takes {self.inputs}, not what was fed: {error}") from error
         for name in feeds if whole else self._feeds:
-            self._gpu.upload(self._feeds[name].pointer, self._feeds[name].host, self._stream)
+            self._gpu.upload(self._feeds[name].pointer, self._feeds[name].host, self._held.stream)
 
     def _batch(self, feeds: Arrays) -> int:
         """Return the batch that all inputs have, fed now or before; ValueError where a shape does not fit."""
@@ -338,50 +361,35 @@ class TensorRT:
 
     def _enqueue(self) -> None:
         self._lines.clear()
-        if not self._context.execute_async_v3(self._stream):
+        if not self._held.context.execute_async_v3(self._held.stream):
             raise BackendError(str(self._lines))
         for name in self.outputs:
-            buffer = self._buffers[name]
-            self._gpu.download(buffer.host, buffer.pointer, self._stream)
+            buffer = self._held.buffers[name]
+            self._gpu.download(buffer.host, buffer.pointer, self._held.stream)
 
     def _capture(self) -> None:
         try:
-            self._graph = Graph(self._stream, self._enqueue)
+            self._held.graph = Graph(self._held.stream, self._enqueue)
         except BackendError as error:
             self._record = False
             logging.getLogger("edgetalk").warning("%s runs without a CUDA graph: %s", self._name, error)
             self._enqueue()
         else:
-            self._graph.launch(self._stream)
+            self._held.graph.launch(self._held.stream)
 
     def _finish(self) -> None:
-        self._gpu.record(self._done, self._stream)
-        self._gpu.wait(self._done)
+        self._gpu.record(self._held.done, self._held.stream)
+        self._gpu.wait(self._held.done)
 
     def twin(self) -> TensorRT:
-        if self._shared is None:
+        if self._held.shared is None:
             raise BackendError(f"{self._name} is closed; open it again")
         other = object.__new__(TensorRT)
-        other._open(self._shared, self._asked)
+        other._open(self._held.shared, self._asked)
         return other
 
     def close(self) -> None:
-        shared, self._shared = self._shared, None
-        if shared is None:
-            return
-        held = [shared]
-        del shared
-        with self._gpu.current(), contextlib.ExitStack() as calls:  # the last one first, and all of them if one fails
-            calls.callback(held.clear)  # the last backend of a file takes the engine with it
-            if self._stream:
-                calls.callback(self._gpu.free_stream, self._stream)
-            if self._done:
-                calls.callback(self._gpu.free_event, self._done)
-            for buffer in self._buffers.values():
-                calls.callback(self._gpu.free, buffer.pointer)
-            calls.callback(setattr, self, "_context", None)  # before the memory that it points to
-            if self._graph is not None:
-                calls.callback(self._graph.close)
+        self._free()
 
 
 def _dtype(engine: Any, name: str) -> np.dtype[Any]:

@@ -14,7 +14,7 @@ from onnx import helper
 
 from edgetalk import BackendError, InputError, ModelError
 from edgetalk.backends import cores, open_engine, preflight
-from edgetalk.session import MODELS
+from edgetalk.bundled import MODELS
 
 
 @pytest.fixture
@@ -327,6 +327,31 @@ except BackendError as error:
 if streams == 1:
     backend.close()
 """
+
+
+FORKED_LATER = """
+import os, signal, sys
+from edgetalk.backends import open_engine
+def frame():
+    backend = open_engine(sys.argv[1])
+    made = backend.run({})["frame"].copy()
+    backend.close()
+    return made
+before = frame()
+child = os.fork()
+if child:
+    sys.exit(os.waitpid(child, 0)[1])
+signal.alarm(30)
+assert (frame() == before).all()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_process_forked_after_engines_were_closed_opens_its_own(zoo):
+    """It would wait for ever for threads that OpenVINO keeps for the next engine, where it is kept itself."""
+    command = [sys.executable, "-c", FORKED_LATER, zoo.root / "f32/amnet.xml"]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (told.returncode, told.stderr) == (0, "")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")

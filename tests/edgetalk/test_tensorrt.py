@@ -140,6 +140,25 @@ def test_close_frees_everything_in_order_and_results_stay_readable(machine):
     assert not machine.device.left()
 
 
+@pytest.mark.parametrize("runs", [0, 2])
+def test_what_is_dropped_without_close_is_freed_in_the_same_order(machine, runs):
+    first, other = machine.open(), machine.open()
+    for _ in range(runs):
+        result = first.run(feeds(10, 5))
+    machine.device.calls.clear()
+    freed = [*["close graph"] * (runs > 1), "del context", *["free"] * 4, "free_event", "free_stream"]
+    del first
+    assert machine.device.names() == freed
+    assert (other.run(feeds(20, 2))["frame"] == 22).all() and (not runs or (result["frame"] == 15).all())
+    result = None
+    machine.device.calls.clear()
+    other.cycle = [other]  # freed when garbage is collected
+    del other
+    gc.collect()
+    assert machine.device.names() == ["del context", *["free"] * 4, "free_event", "free_stream", "del engine"]
+    assert not machine.device.left()
+
+
 def test_sessions_share_the_engine_and_nothing_else(machine):
     first, second = machine.open(), machine.open()
     assert machine.package.deserialised == 1

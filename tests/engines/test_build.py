@@ -9,15 +9,17 @@ import onnx
 import pytest
 
 from edgetalk import Session, avatar
-from edgetalk.backends import open_engine
+from edgetalk.backends import open_engine, openvino
+from edgetalk.backends.openvino import shared_core
 from edgetalk.cli import main
 from edgetalk.engines import build, builder, gate, typed
+from edgetalk.engines.calibration import load
 from edgetalk.engines.onnx_file import Runner, read
 from edgetalk.engines.precision import layers
 from edgetalk.errors import InputError, ModelError
 from edgetalk.metadata import Metadata
 
-from .conftest import samples
+from .conftest import pictures, samples
 
 FILES = ["amnet-source.bin", "amnet-source.xml", "amnet.avatar", "amnet.bin", "amnet.xml"]
 
@@ -54,7 +56,10 @@ def test_openvino_engine_of_each_precision(precision, error, exported, calibrati
     assert built.precision == precision
     assert built.onnx == hashlib.sha256((exported / "amnet.onnx").read_bytes()).hexdigest()
     assert built.engine["name"] == "OpenVINO"
-    assert built.gate["on"] == "OpenVINO"
+    asks = {"f32": "FP32", "fp16": "FP16"}.get(precision, "BF16")
+    able = asks in shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    lacks = {"FP16": "f16", "BF16": "bf16"}.get(asks)
+    assert built.gate["on"] == ("OpenVINO" if able else f"OpenVINO in f32 (this CPU has no {lacks})")
     assert built.gate["samples"] == ("held out" if given else "made up")
     source = open_engine(tmp_path / "amnet-source.xml")
     told = Metadata.from_json(source.metadata, "amnet-source.xml")
@@ -105,6 +110,31 @@ def test_a_dynamic_batch_becomes_an_engine(exported, tmp_path):
     build(tmp_path / "amnet.onnx", tmp_path / "amnet.xml")
     with Session(tmp_path / "amnet.xml") as session:
         assert session.size == (64, 64)
+
+
+def test_a_fixed_batch_becomes_an_engine(exported, tmp_path):
+    from edgetalk.export import to_onnx
+
+    to_onnx(exported / "amnet.safetensors", tmp_path / "amnet.onnx", batch=4)
+    made_up = build(tmp_path / "amnet.onnx", tmp_path / "amnet.xml")
+    assert made_up.gate["frames"] == 4 * builder.MADE_UP
+    one, four = (Runner(read(folder / "amnet.onnx")[0]) for folder in (exported, tmp_path))
+    sources = [Runner(read(folder / "amnet-source.onnx")[0]) for folder in (exported, tmp_path)]
+    calibration = tmp_path / "c.npz"
+    np.savez(calibration, **(samples(11) | {"source": pictures(11)}))
+    single, rows = load(calibration, one, sources[0]), load(calibration, four, sources[1])
+    assert len(single) == 11 and len(rows) == 2
+    for i, row in enumerate(rows):
+        for name in one.inputs:
+            together = np.concatenate([feeds[name] for feeds in single[4 * i : 4 * i + 4]])
+            np.testing.assert_allclose(row[name], together, atol=1e-5)
+    face = exported / "amnet.avatar"
+    given = {"precision": "int8", "calibration": calibration, "fold_statistics": face}
+    built = build(tmp_path / "amnet.onnx", tmp_path / "amnet.xml", **given)
+    assert built.gate["frames"] == 4 and built.gate["folded_statistics"].endswith("norms, for amnet.avatar")
+    np.savez(calibration, **samples(3))
+    with pytest.raises(InputError, match="c.npz has 3 samples, expected at least the 4 that a run takes"):
+        build(tmp_path / "amnet.onnx", tmp_path / "amnet.xml", calibration=calibration)
 
 
 def test_kept_layers_are_left_out(exported, calibration, tmp_path, monkeypatch):
@@ -159,7 +189,7 @@ def test_a_plan_is_judged_by_its_typed_graph(exported, tmp_path):
     pytest.importorskip("tensorrt_rtx")
     built = build(exported / "amnet.onnx", tmp_path / "amnet.plan", precision="fp16", compute_capability=["8.6"])
     assert sorted(p.name for p in tmp_path.iterdir()) == ["amnet-source.plan", "amnet.avatar", "amnet.plan"]
-    assert built.gate["on"] == "ONNX Runtime"
+    assert built.gate["on"] == "ONNX Runtime (f32 where it has no fp16)"
     assert built.gate["psnr"] > 45
     assert built.to_json().encode() in (tmp_path / "amnet.plan").read_bytes()
 
@@ -173,7 +203,30 @@ def test_an_int8_plan_has_the_rest_in_fp16(exported, calibration, tmp_path):
         calibration=calibration,
         compute_capability=["8.6"],
     )
-    assert (built.precision, built.gate["on"]) == ("int8", "ONNX Runtime")
+    assert (built.precision, built.gate["on"]) == ("int8", "ONNX Runtime (f32 where it has no fp16)")
+
+
+@pytest.mark.parametrize("suffix", [".xml", ".plan"])
+def test_what_fp16_does_not_hold_is_refused(exported, tmp_path, suffix):
+    """A norm takes out again how large its input is: in f32, in which the gate may compute, all looks well."""
+    if suffix == ".plan":
+        pytest.importorskip("tensorrt_rtx")
+    options = {"compute_capability": ["8.6"]} if suffix == ".plan" else {}
+    for file in (*exported.glob("amnet*.onnx"), exported / "amnet.avatar"):
+        shutil.copy(file, tmp_path)
+    model, metadata = read(tmp_path / "amnet.onnx")
+    norm = next(n for n in model.graph.node if n.op_type == "InstanceNormalization")
+    conv = next(n for n in model.graph.node if norm.input[0] in n.output)
+    (weight,) = (w for w in model.graph.initializer if w.name == conv.input[1])
+    values = onnx.numpy_helper.to_array(weight)
+    weight.CopyFrom(onnx.numpy_helper.from_array(values * (60000 / np.abs(values).max()), weight.name))
+    onnx.save(model, tmp_path / "amnet.onnx")
+    (tmp_path / "out").mkdir()
+    out = tmp_path / "out" / f"amnet{suffix}"
+    with pytest.raises(ModelError, match=f"amnet{suffix} in fp16: {conv.name} makes values above 65504, more than"):
+        build(tmp_path / "amnet.onnx", out, precision="fp16", **options)
+    assert list(out.parent.iterdir()) == []
+    assert build(tmp_path / "amnet.onnx", out, **options).gate["psnr"] > 50
 
 
 @pytest.fixture
@@ -288,6 +341,13 @@ def test_damaged_calibration_is_one_line(workplace, capfd, damage):
     )
 
 
+def test_a_lone_array_is_no_calibration(workplace, capfd):
+    np.save(workplace / "mel.npy", samples()["mel"])
+    fails_in_one_line(
+        ["amnet.onnx", "-o", "out/a.xml", "--calibration", "mel.npy"], "mel.npy is no .npz file", workplace, capfd
+    )
+
+
 def test_a_damaged_avatar_is_one_line(workplace, capfd):
     (workplace / "amnet.avatar").write_bytes(b"hello")
     fails_in_one_line(["amnet.onnx", "-o", "out/a.xml"], "amnet.avatar is truncated or no avatar", workplace, capfd)
@@ -325,3 +385,10 @@ def test_command_says_what_was_built(exported, calibration, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "int8" in told
     assert "ssim" in told
+
+
+def test_command_says_in_which_arithmetic_it_was_judged(exported, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(openvino, "arithmetic_of", lambda *_: ("f32", " (this CPU has no bf16)"))
+    given = ["build", str(exported / "amnet.onnx"), "-o", str(tmp_path / "amnet.xml"), "--precision", "bf16"]
+    assert main(given) == 0
+    assert ", on OpenVINO in f32 (this CPU has no bf16), " in capsys.readouterr().out

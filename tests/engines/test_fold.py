@@ -46,6 +46,11 @@ def test_folded_norm_is_a_batch_norm_of_the_calibration(conv):
     model = trace(stage, {"x": samples[0]}, ["frame"])
     (name,) = norms(model)
     known = statistics(model, [{"x": x.numpy()} for x in samples], [name])
+    together = trace(stage, {"x": torch.cat(samples)}, ["frame"])
+    for batch, one in zip(
+        statistics(together, [{"x": torch.cat(samples).numpy()}], [name])[name], known[name], strict=True
+    ):
+        np.testing.assert_allclose(batch, one, rtol=1e-5)
     folded = fold(model, known, [name])
     assert [n.op_type for n in folded.graph.node if n.op_type != "Constant"] == [type(conv).__name__[:-2], "Relu"]
     with torch.no_grad():
@@ -78,6 +83,7 @@ def test_only_norms_that_cost_little_are_folded():
     assert cheapest(model, samples, budget=1.0) == [steady]
     assert set(cheapest(model, samples, budget=1e6)) == {steady, other}
     assert cheapest(model, samples, budget=0.0) == []
+    assert statistics(model, samples, []) == {}
 
 
 def test_what_is_no_plain_norm_of_a_convolution_stays():

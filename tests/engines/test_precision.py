@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgetalk.engines.balance import balance
 from edgetalk.engines.calibration import load
 from edgetalk.engines.onnx_file import Runner, read, with_outputs
-from edgetalk.engines.precision import layers, quantize, scales, to_fp16, to_int8
+from edgetalk.engines.precision import layers, overflow, quantize, scales, to_fp16, to_int8
 from edgetalk.errors import InputError
 
 
@@ -156,6 +156,30 @@ def test_int8_with_the_rest_in_fp16(step, int8, feeds):
     assert losses[1] < 1.2 * losses[0]  # 16 bits add little to what 8 bits lose
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", ["Conv", "ConvTranspose"])
+def test_weights_too_small_for_a_scale_in_fp16_keep_what_fp16_holds(kind):
+    """The last channel's own step would be 2e-9, the third's 2e-8, where fp16 knows 0 and 6e-8."""
+    random = np.random.default_rng(3)
+    size = np.float32([1, 1e-3, 1e-5, 1e-6])
+    weight = random.normal(size=(4, 6, 3, 3)).astype(np.float32) / 4 * size.reshape(-1, 1, 1, 1)
+    weight = weight if kind == "Conv" else weight.transpose(1, 0, 2, 3)
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("x", [1, 6, 9, 9]), ("y", [1, 4, None, None]))
+    ]
+    nodes = [helper.make_node("Relu", ["x"], ["r"]), helper.make_node(kind, ["r", "w"], ["y"], "conv")]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], [numpy_helper.from_array(weight, "w")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    given = [{"x": np.cumsum(random.normal(size=(1, 6, 9, 9)), 3).astype(np.float32)} for _ in range(4)]
+    half = to_int8(model, given, rest="fp16")
+    scale = constants(half)["w/scale"]
+    assert scale.dtype == np.float16 and (scale > 0).all()
+    wanted, got = (Runner(m)(given[0])["y"] for m in (model, half))
+    lost = np.sqrt(np.square(got - wanted).sum((0, 2, 3)) / np.square(wanted).sum((0, 2, 3)))
+    assert (lost < [0.03, 0.03, 0.03, 0.1]).all(), lost
+
+
 def test_a_bit_is_gained_where_nothing_is_negative(step, int8, feeds):
     finer = to_int8(step, feeds[:3], unsigned=True)
     kinds = {n.name: constants(finer)[n.input[2]].dtype for n in finer.graph.node if n.op_type == "QuantizeLinear"}
@@ -210,6 +234,21 @@ def test_fp16_runs_in_onnxruntime(step, feeds):
     assert frame.dtype == np.uint8
     assert np.abs(frame.astype(int) - Runner(step)(feeds[0])["frame"]).max() <= 3
     assert half.metadata_props == step.metadata_props
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_layer_that_makes_more_than_fp16_holds_is_named(half):
+    """In f32, in which ONNX Runtime computes it on most CPUs, the result is right."""
+    make = helper.make_node
+    nodes = [make("Mul", ["x", "k"], ["a"], "up"), make("Mul", ["a", "k"], ["b"], "further")]
+    nodes += [make("Div", ["b", "k"], ["c"], "down"), make("Div", ["c", "k"], ["y"], "back")]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in "xy"]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], [numpy_helper.from_array(np.float32([1000]), "k")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model = to_fp16(model) if half else model
+    small, large = ({"x": np.float32([0.05, size])} for size in (-0.06, -0.07))
+    assert overflow(model, [small]) == ""
+    assert overflow(model, [small, large]) == "further"
 
 
 def test_fp16_of_a_constant_with_several_readers():

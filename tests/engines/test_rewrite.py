@@ -121,6 +121,24 @@ def test_other_stages_keep_their_shuffle(tail):
     assert_equal(rewritten, example, wanted)
 
 
+@pytest.mark.parametrize(("size", "mode"), [(2, b"CRD"), (3, b"DCR"), (2, b"DCR")])
+def test_shuffles_of_another_order_or_size_stay(size, mode):
+    """Torch's own shuffle has the phases last; without that attribute, as here for DCR, they come first."""
+    example = torch.randn(1, 5, 6, 6)
+    shuffled = nn.Sequential(nn.Conv2d(5, 8 * size**2, 1), nn.PixelShuffle(size), nn.Conv2d(8, 3, 3, padding=1))
+    model, wanted = graph_of(shuffled, example)
+    (shuffle,) = (node for node in model.graph.node if node.op_type == "DepthToSpace")
+    (order,) = (told for told in shuffle.attribute if told.name == "mode")
+    assert order.s == b"CRD"
+    if mode == b"DCR":
+        shuffle.attribute.remove(order)
+        wanted = Runner(model)({"x": example.numpy()})["frame"]
+    rewritten = phase_grid(model)
+    moved = kinds(rewritten) == ["Conv", "Conv", "DepthToSpace", "Slice"]
+    assert moved == ((size, mode) == (2, b"DCR")) and (moved or kinds(rewritten) == kinds(model))
+    assert_equal(rewritten, example, wanted)
+
+
 def test_features_keep_their_channels_last():
     class Step(nn.Module):
         def forward(self, x):

@@ -52,6 +52,15 @@ def test_the_output_is_nearer_than_by_plain_rounding():
     assert np.abs(ours - weight / step).max() < 20
 
 
+def test_a_step_is_written_so_that_it_is_not_zero_and_cuts_nothing_off():
+    peaks = np.float32([0, 1e-7, 1e-5, 1e-3, 0.3, 127])
+    exact, half = (steps(peaks.astype(dtype)[:, None], 0)[:, 0] for dtype in (np.float32, np.float16))
+    np.testing.assert_array_equal(exact, np.where(peaks > 0, peaks / np.float32(127), 1))
+    assert half.dtype == np.float16 and half[0] == half[5] == 1 and (half[1:] > 0).all()
+    assert (127 * half.astype(np.float64) >= peaks.astype(np.float16)).all()
+    np.testing.assert_allclose(half[3:], exact[3:], rtol=2**-6)
+
+
 def test_inputs_that_are_never_there_and_equal_ones_do_no_harm():
     rng = np.random.default_rng(2)
     x, weight = rng.normal(size=(100, 6)), rng.normal(size=(3, 6))

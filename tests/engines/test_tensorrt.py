@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgetalk.backends import cuda, preflight
 from edgetalk.backends import plan as plans
 from edgetalk.cli import main
+from edgetalk.engines import build as build_all
 from edgetalk.engines import tensorrt as engine
 from edgetalk.engines.precision import to_fp16, to_int8
 from edgetalk.errors import BackendError, InputError, ModelError
@@ -360,6 +361,27 @@ def test_a_timing_cache_that_tensorrt_refuses(small, tensorrt, content):
         build(small, compute_capability=None, timing_cache=cache)
     assert left(small.parent) == ["amnet.onnx"] + ["timing.cache"] * bool(content)
     assert not content or cache.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"compute_capability": ["8.60"]}, "compute_capability: got 8.60, but TensorRT builds for this"),
+        ({"workspace": 0}, "workspace: got 0 MiB, expected at least 1"),
+        ({"timing_cache": "nowhere/timing.cache"}, "No such folder: 'nowhere'"),
+        ({"batch": 0}, "batch: got 0, expected 1 <= smallest"),
+    ],
+)
+def test_options_are_refused_before_any_file_is_read(tmp_path, tensorrt, options, message):
+    with pytest.raises((InputError, FileNotFoundError), match=message):
+        build_all("nowhere.onnx", tmp_path / "a.plan", precision="int8", calibration="nowhere.npz", **options)
+
+
+def test_a_missing_package_is_told_before_any_file_is_read(tmp_path, monkeypatch):
+    for package in plans.PACKAGES.values():
+        monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(BackendError, match="a plan needs TensorRT or TensorRT-RTX to be built"):
+        build_all("nowhere.onnx", tmp_path / "a.plan", precision="int8", calibration="nowhere.npz")
 
 
 @pytest.mark.parametrize("hardware", [None, "ampere+", "same"])

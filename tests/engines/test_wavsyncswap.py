@@ -17,7 +17,7 @@ from edgetalk.engines import build, builder, gate, judge
 from edgetalk.engines.concat import quantize_early
 from edgetalk.engines.onnx_file import Runner
 from edgetalk.engines.precision import to_int8
-from edgetalk.errors import ModelError
+from edgetalk.errors import InputError, ModelError
 from edgetalk.export import to_onnx
 from edgetalk.metadata import Metadata
 
@@ -181,6 +181,13 @@ def test_layers_of_either_graph_can_be_kept(exported, tmp_path, capsys):
     assert "no layer of the graph begins with '/nowhere'" in capsys.readouterr().err
 
 
+def test_nothing_can_be_folded_into_a_step_without_norms(exported, tmp_path):
+    given = {"calibration": exported / "calibration.npz", "fold_statistics": tmp_path / "face.avatar"}
+    with pytest.raises(InputError, match=r"fold_statistics: wavsyncswap.onnx has no norm to fold .*; leave it out"):
+        build(exported / "wavsyncswap.onnx", tmp_path / "w.xml", **given)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("precision", ["f32", "fp16", "int8"])
 def test_plans_of_all_three_graphs(precision, exported, tmp_path):
     trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install 'edgetalk[rtx]'")
@@ -192,7 +199,8 @@ def test_plans_of_all_three_graphs(precision, exported, tmp_path):
         calibration=given,
         compute_capability=["8.6", "12.0"],
     )
-    assert built.gate["on"] == "ONNX Runtime" and built.gate["samples"] == ("held out" if given else "made up")
+    on = "ONNX Runtime" if precision == "f32" else "ONNX Runtime (f32 where it has no fp16)"
+    assert built.gate["on"] == on and built.gate["samples"] == ("held out" if given else "made up")
     names = {
         "": ("face", "skip0", "skip1", "skip2", "kept", "mel", "frame"),
         "-source": ("target", "reference", "identity", "face", "skip0", "skip1", "skip2", "kept"),

@@ -134,6 +134,45 @@ def test_onnx_keeps_its_graph(pixels, opset, portrait, tmp_path):
     assert_plan(tmp_path / "arcface.onnx")
 
 
+@pytest.mark.parametrize(("version", "opset"), [(3, 8), (6, 11), (8, 18)])
+def test_onnx_whose_weights_are_inputs_too(version, opset, portrait, tmp_path, capfd):
+    """As MXNet writes it, and as version 3 of the format asks for; its nodes may be without names."""
+    random = np.random.default_rng(9)
+    kernel, matrix = random.normal(size=(8, 3, 16, 16)) / 16, random.normal(size=(8 * 49, 32)) / 16
+    write_onnx(tmp_path / "bare.onnx", (kernel, matrix), opset=opset)
+    model = onnx.load(tmp_path / "bare.onnx")
+    model.ir_version = version
+    weights = [helper.make_tensor_value_info(w.name, w.data_type, w.dims) for w in model.graph.initializer]
+    model.graph.input.extend(weights)
+    onnx.save(model, tmp_path / "listed.onnx")
+    for name in ("bare", "listed"):
+        to_onnx(tmp_path / f"{name}.onnx", tmp_path / f"{name}-out.onnx", family="arcface", licence=TERMS)
+    assert capfd.readouterr().err == ""
+    made = [onnx_run(tmp_path / f"{name}-out.onnx", {"portrait": portrait})["identity"] for name in ("bare", "listed")]
+    np.testing.assert_array_equal(*made)
+    assert [given.name for given in onnx.load(tmp_path / "listed-out.onnx").graph.input] == ["portrait"]
+    assert_plan(tmp_path / "listed-out.onnx")
+    built = build(tmp_path / "listed-out.onnx", tmp_path / "arcface.xml")
+    assert built.gate["cosine"] > 0.9999
+
+
+@pytest.mark.parametrize("keep", [(), "auto"])
+def test_onnx_of_an_old_opset_in_int8(keep, portrait, tmp_path):
+    """Scales for each channel came with opset 13."""
+    random = np.random.default_rng(9)
+    kernel, matrix = random.normal(size=(8, 3, 16, 16)) / 16, random.normal(size=(8 * 49, 32)) / 16
+    write_onnx(tmp_path / "w600k.onnx", (kernel, matrix), opset=11)
+    to_onnx(tmp_path / "w600k.onnx", tmp_path / "arcface.onnx", family="arcface", licence=TERMS)
+    np.savez(tmp_path / "c.npz", portrait=np.concatenate([portrait, 255 - portrait, portrait // 2]))
+    given = {"precision": "int8", "calibration": tmp_path / "c.npz", "keep": keep}
+    built = build(tmp_path / "arcface.onnx", tmp_path / "arcface.xml", **given)
+    wanted = onnx_run(tmp_path / "arcface.onnx", {"portrait": portrait})["identity"][0]
+    engine = open_engine(tmp_path / "arcface.xml")
+    assert engine.run({"portrait": portrait})["identity"][0] @ wanted == pytest.approx(built.gate["cosine"], abs=1e-4)
+    assert 0.98 < built.gate["cosine"] < 1
+    engine.close()
+
+
 def test_bad_onnx_is_one_line(tmp_path):
     weights = np.zeros((8, 3, 16, 16)), np.zeros((8 * 25, 32))
     write_onnx(tmp_path / "good.onnx", weights, size=80)
