@@ -28,7 +28,7 @@ import pytest
 from edgetalk import Session, benchmark
 from edgetalk.avatar import Avatar
 from edgetalk.backends import cores
-from edgetalk.session import MODELS
+from edgetalk.bundled import MODELS
 from edgetalk.windows import sound_windows
 
 HERE = Path(__file__).parent

@@ -23,10 +23,10 @@ import torch
 
 from edgetalk.avatar import load as load_avatar
 from edgetalk.backends import Backend, open_engine
+from edgetalk.bundled import MODELS
 from edgetalk.engines import build
 from edgetalk.files import replacing
 from edgetalk.metadata import Metadata
-from edgetalk.session import MODELS
 from edgetalk.train.commands.score import JUDGE
 from edgetalk.train.data import Footage
 from edgetalk.train.networks.landmarks import load as load_judge

@@ -27,6 +27,7 @@ import numpy as np
 import onnx
 
 from edgetalk.backends import cores, open_engine
+from edgetalk.bundled import MODELS
 from edgetalk.engines import gate
 from edgetalk.engines.calibration import load, split
 from edgetalk.engines.concat import quantize_early
@@ -35,7 +36,6 @@ from edgetalk.engines.openvino import write as write_engine
 from edgetalk.engines.rewrite import AFTER, BEFORE
 from edgetalk.engines.typed import typed_graph
 from edgetalk.metadata import Metadata
-from edgetalk.session import MODELS
 
 from .duel import FEWEST, times
 from .machine import Others, processor

@@ -47,9 +47,12 @@ def read(path: str | os.PathLike[str]) -> Array:
     averaged, speech in the middle of a film's six stays as loud as it is there. Where next to nothing is left then, as
     of a microphone wired in opposite phase, the loudest channel is taken alone.
 
-    Raises FileNotFoundError where there is no such file, and InputError where it is empty, shorter than 10 ms,
-    truncated, holds NaN or infinity, is no sound, or was sampled at less than 8 kHz. Formats whose header does not
-    say how long they are (Ogg, raw AAC, MP3 without a Xing header, pipes) end where they end.
+    Of several sound tracks the first is read that can be decoded.
+
+    Raises FileNotFoundError where there is no such file, and InputError where it is a pipe, empty, shorter than 10 ms,
+    truncated, holds NaN or infinity, is no sound that can be decoded, or was sampled at less than 8 kHz. Formats whose
+    header does not say how long they are (Ogg, raw AAC, MP3 without a Xing header, what was written to a pipe) end
+    where they end.
     """
     path = Path(path)
     if path.is_fifo():  # /dev/stdin too
@@ -174,9 +177,14 @@ def _with_av(path: Path, mix: _Mix) -> tuple[Array, int]:
 
     try:
         with av.open(plain(path)) as container:
-            if not container.streams.audio:
+            streams = container.streams.audio
+            stream = next((stream for stream in streams if stream.codec_context is not None), None)
+            if stream is None:
+                if streams:
+                    raise InputError(
+                        f"{path} has sound that this FFmpeg cannot decode, expected AAC or the like; convert it first"
+                    )
                 raise InputError(f"{path} has no sound; expected a sound file or a film with a sound track")
-            stream = container.streams.audio[0]
             rate = int(stream.rate)
             for block in _floats(container.decode(stream)):
                 mix.add(block.to_ndarray().T)

@@ -22,11 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .backends import Arrays, Backend, beside, open_engine, shared_device
+from .bundled import find_engine
 from .errors import InputError, ModelError, word
 from .files import replacing, sha256
 from .metadata import Metadata
 from .picture import read_picture
 from .preprocess import Picture, square_crop
+from .use import ALLOWED
 
 FORMAT = 1
 PICTURE = {"source"}
@@ -90,8 +92,10 @@ class Avatar:
 def save(avatar: Avatar, path: str | os.PathLike[str]) -> None:
     """Write an avatar, whole or not at all; equal avatars give equal bytes.
 
-    Features go to the file one by one, so that those of a film need not fit into memory twice.
+    Features go to the file one by one, so that those of a film need not fit into memory twice. Raises InputError where
+    an array or what the face may be used for is none that an avatar has.
     """
+    check_allowed(avatar.use)
     tensors: dict[str, NDArray[Any]] = {"source": avatar.source, "boxes": avatar.boxes, **avatar.features}
     header = {
         "format": str(FORMAT),
@@ -205,14 +209,16 @@ def make(
     device: str = "auto",
     threads: int | None = None,
 ) -> Avatar:
-    """Prepare a picture for the network whose step is in the file `engine`, by the source engine beside it.
+    """Prepare a picture for the network whose step is `engine`, by the source engine beside it.
 
-    The picture is a square crop of an aligned face, a file or uint8 (S, S, 3). `device` and `threads` are as of
-    `open_engine`, the device that of the step. Raises FileNotFoundError, ModelError where the source engine is missing
-    or cannot be used, InputError where the picture cannot, and BackendError.
+    `engine` is a file, or the bare name of a bundled model. The picture is a square crop of an aligned face, a file or
+    uint8 (S, S, 3). `device` and `threads` are as of `open_engine`, the device that of the step; licence, consent, name
+    and use are as of `Avatar`. Raises FileNotFoundError, ModelError where the source engine is missing or cannot be
+    used, InputError where the picture or `use` cannot, and BackendError.
     """
+    check_allowed(use)
     original = read_picture(picture)
-    source, metadata = open_source(Path(engine), PICTURE, device, threads)
+    source, metadata = open_source(engine, PICTURE, device, threads)
     with closing(source):
         crop = square_crop(original, source.inputs["source"].shape[1])
         features = halved(source.run({"source": crop[None]}), f"{Path(engine).stem}-source")
@@ -229,21 +235,29 @@ def make(
     )
 
 
+def check_allowed(use: str) -> None:
+    """Raise InputError where `use` is nothing that a face may be used for."""
+    if use not in ALLOWED:
+        raise InputError(f'use: got {use!r}, expected "any" or "non-commercial", what the face may be used for')
+
+
 def open_source(
-    engine: Path, takes: Collection[str], device: str = "auto", threads: int | None = None
+    engine: str | os.PathLike[str], takes: Collection[str], device: str = "auto", threads: int | None = None
 ) -> tuple[Backend, Metadata]:
     """Open the source engine beside the step `engine`, which has to take these inputs; it is to be closed.
 
-    In its metadata `onnx` tells the weights where the file is the ONNX itself, too. Raises ModelError where the file is
-    missing or takes something else, and as `open_engine`.
+    `engine` is a file, or the bare name of a bundled model. In the metadata of what is opened, `onnx` tells the weights
+    where that is the ONNX itself, too. Raises ModelError where it is missing or takes something else, and as
+    `open_engine`.
     """
-    found = beside(engine, f"{engine.stem}-source")
+    step = find_engine(engine)
+    found = beside(step, f"{step.stem}-source")
     if found is None:
         raise ModelError(
-            f"{engine.name} has no {engine.stem}-source{engine.suffix} beside it, which prepares avatars; "
+            f"{step.name} has no {step.stem}-source{step.suffix} beside it, which prepares avatars; "
             "copy that file too, or build the model again"
         )
-    backend = open_engine(found, device=shared_device(device, engine, found), threads=threads)
+    backend = open_engine(found, device=shared_device(device, step, found), threads=threads)
     try:
         metadata = Metadata.from_json(backend.metadata, found.name)
         if set(backend.inputs) != set(takes):

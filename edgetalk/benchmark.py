@@ -20,11 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import __version__, audio, progress
+from .bundled import MODELS
 from .clock import SAMPLE_RATE
 from .metadata import AudioSpec
 from .motion import Idle
 from .render import render, streams
-from .session import MODELS, Session
+from .session import Session
 from .video import Writer
 from .windows import sound_windows
 

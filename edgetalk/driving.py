@@ -12,6 +12,7 @@ import errno
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InputError
-from .face import Face, Tracker, read_track, track_beside, track_rate
+from .face import Face, Tracker, read_track_and_rate, track_beside
 
 Array = NDArray[np.float32]
 
@@ -95,16 +96,18 @@ def drive(
         raise FileNotFoundError(errno.ENOENT, "No such film to drive the head", str(path))
     track = path if path.suffix == ".npz" else track_beside(path)
     if track is not None:
-        return Driven(read_track(track), track_rate(track), fps, limits, track.name)
+        tracked, rate = read_track_and_rate(track)
+        return Driven(tracked, rate, fps, limits, track.name)
     from .reader import Reader
 
     pictures = Reader(path)
     needed = None if frames is None else math.ceil((frames - 1) * pictures.fps / fps) + 2
     promised = min((n for n in (needed, pictures.length) if n), default=0)
-    faces = []
+    faces: list[Face | None] = []
     with Tracker(pictures.fps, models=face_models) as tracker:
         for picture in islice(pictures, needed):
-            faces.append(tracker.update(picture))
+            seen = tracker.update(picture)
+            faces.append(seen and replace(seen, landmarks=None))  # most of a face, and not asked for
             if progress is not None:
                 progress(len(faces), max(promised, len(faces)))
     return Driven(faces, pictures.fps, fps, limits, path.name)

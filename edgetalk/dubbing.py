@@ -95,13 +95,13 @@ def dub(
 
     `engines` is one engine, or several whose stages follow each other. `audio` is a sound file or 16 kHz mono
     float32 PCM, (N,). `portrait` is the person whose face a swap paints: a picture file, uint8 (H, W, 3), or the
-    avatar of a film, whose person is taken and whose terms are kept. `identity` is the extractor of that face (left
-    alone: what stands beside the engine), or the vector itself, float32 (1, D). `track` is a track file (left alone:
-    VIDEO-stem.track.npz beside the film, else the face is tracked), `face` which face is tracked: "largest", an index
-    from the left, or a portrait; `face_models` is a folder with the two networks that find faces in film and portrait
-    (left alone: those in the user's cache). `fit` is one of targets.FITS. `use="commercial"` refuses models and
-    avatars that may not be used so. `streams` is how many frames the networks repaint side by side.
-    `progress(done, total)` is called after every frame.
+    avatar of a film, whose person is taken and whose terms are kept. `identity` is the extractor of the face in a
+    picture (left alone: what stands beside the engine), or instead of a portrait the vector itself, float32 (1, D).
+    `track` is a track file (left alone: VIDEO-stem.track.npz beside the film, else the face is tracked), `face` which
+    face is tracked: "largest", an index from the left, or a portrait; `face_models` is a folder with the two networks
+    that find faces in film and portrait (left alone: those in the user's cache). `fit` is one of targets.FITS.
+    `use="commercial"` refuses models and avatars that may not be used so. `streams` is how many frames the networks
+    repaint side by side. `progress(done, total)` is called after every frame.
 
     The film's rate and resolution stay. The file appears when it is whole: an exception or Ctrl-C leaves nothing
     behind. Raises FileNotFoundError, ModelError, InputError or BackendError.
@@ -114,6 +114,13 @@ def dub(
     check_stated(use)
     if fit not in FITS:
         raise InputError(f"fit: got {fit!r}, expected one of {', '.join(FITS)}")
+    if identity is not None and _is_avatar(portrait):
+        raise InputError("identity: got one beside an avatar, which has its own; leave it away")
+    if isinstance(identity, np.ndarray) and portrait is not None:
+        raise InputError(
+            "identity: got a vector beside a portrait, expected one of them; leave the portrait away, or name the "
+            "extractor that tells its identity"
+        )
     pcm = sound.of(audio)
     film = Reader(video)
     side_by_side = render.streams(threads) if streams is None else streams
@@ -126,17 +133,25 @@ def dub(
                 for name in names
             ]
             workers.append(Pipeline(stages))
-        if portrait is not None and not any("identity" in stage.takes for stage in workers[0].stages):
-            raise InputError(
-                f"portrait: got one, and {', '.join(stage.name for stage in workers[0].stages)} paints nobody else's "
-                "face; leave it away, or add an engine that swaps faces"
-            )
+        swaps = any("identity" in stage.takes for stage in workers[0].stages)
+        for what, given in (("portrait", portrait), ("identity", identity)):
+            if given is not None and not swaps:
+                raise InputError(
+                    f"{what}: got one, and {', '.join(stage.name for stage in workers[0].stages)} paints nobody else's "
+                    "face; leave it away, or add an engine that swaps faces"
+                )
         for k, stage in enumerate(workers[0].stages):
             if "identity" in stage.takes:
                 vector = _identity(stage, portrait, identity, use, device, threads, face_models)
                 for worker in workers:
                     worker.stages[k].wear(vector)
         return _dub(workers, film, faces, pcm, out, fit, crf, progress)
+
+
+def _is_avatar(portrait: Any) -> bool:
+    return isinstance(portrait, Avatar) or (
+        isinstance(portrait, str | os.PathLike) and Path(portrait).suffix == ".avatar"
+    )
 
 
 def _identity(
@@ -146,7 +161,7 @@ def _identity(
         return identity
     if portrait is None:
         raise InputError(f"{stage.name} paints somebody's face and was not told whose; give a portrait")
-    if isinstance(portrait, Avatar) or (isinstance(portrait, str | os.PathLike) and Path(portrait).suffix == ".avatar"):
+    if _is_avatar(portrait):
         return portraits.of_avatar(portrait, stage.metadata.source, use=use)
     found = Path(identity or portraits.extractor(stage.path))
     at = shared_device(device, stage.path, found)

@@ -19,8 +19,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .avatar import FRAMES, Avatar, Film, halved, make, open_source
+from .avatar import FRAMES, Avatar, Film, check_allowed, halved, make, open_source
 from .backends import Backend, shared_device
+from .bundled import find_engine
 from .errors import InputError, ModelError
 from .metadata import Metadata
 from .planes import to_rgb
@@ -65,22 +66,24 @@ def make_film(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Avatar:
-    """Prepare a film, with the face of a portrait, for the network whose step is in the file `engine`.
+    """Prepare a film, with the face of a portrait, for the network whose step is `engine`.
 
-    `video` is anything that FFmpeg reads, of which the first `seconds` are used: of these, the longest stretch in
-    which the face is seen, without a cut. `portrait` is a picture of the person whose face is painted, `track` a
-    track file (left alone: VIDEO-stem.track.npz beside the film, else the face is tracked), `face` which face:
-    "largest", an index from the left, or a portrait of the person to follow. `identity` is the extractor's engine
-    (left alone: what stands beside the step), `face_models` a folder with the two networks that find faces in film
-    and portrait (left alone: those in the user's cache). `device` and `threads` are as of `open_engine`, the device
-    that of the step. `progress(done, total)` is called after every frame.
+    `engine` is a file, or the bare name of a bundled model. `video` is anything that FFmpeg reads, of which the first
+    `seconds` are used: of these, the longest stretch in which the face is seen, without a cut. `portrait` is a picture
+    of the person whose face is painted, `track` a track file (left alone: VIDEO-stem.track.npz beside the film, else
+    the face is tracked), `face` which face: "largest", an index from the left, or a portrait of the person to follow.
+    `identity` is the extractor's engine (left alone: what stands beside the step), `face_models` a folder with the two
+    networks that find faces in film and portrait (left alone: those in the user's cache). `device` and `threads` are as
+    of `open_engine`, the device that of the step; licence, consent, name and use are as of `Avatar`.
+    `progress(done, total)` is called after every frame.
 
     Raises FileNotFoundError, ModelError where an engine is missing or is none that prepares films, InputError where
     film, track or portrait cannot be used or show no face, and BackendError.
     """
+    check_allowed(use)
     if not 0 < seconds < math.inf:
         raise InputError(f"seconds: got {seconds}, expected a number above 0")
-    path = Path(engine)
+    path = find_engine(engine)
     source, metadata = open_source(path, FRAMES, device, threads)
     with closing(source):
         size = source.inputs["target"].shape[1]

@@ -38,8 +38,9 @@ SLACK = Fraction(3, 20)  # seconds by which a film may miss its promised length
 class Reader:
     """A film. Every iteration starts anew and gives RGB pictures, uint8 (height, width, 3).
 
-    Raises FileNotFoundError, and InputError where the file is no film, has no picture stream or is cut short; what
-    only shows on the way raises while the pictures are read.
+    Of several picture streams the first is read that can be decoded. Raises FileNotFoundError, and InputError where the
+    file is no film, a pipe, has no such stream or is cut short; what only shows on the way raises while the pictures
+    are read.
 
     >>> film = Reader("target.mp4")
     >>> film.size, film.fps, film.length
@@ -49,6 +50,8 @@ class Reader:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        if self.path.is_fifo():  # /dev/stdin too
+            raise InputError(f"{path} is a pipe, which cannot be read from its start again; write the film to a file")
         with open(path, "rb") as file:  # the system's own words where it cannot be opened
             if not file.read(1):
                 raise InputError(f"{path} is empty (0 bytes); expected a film")
@@ -205,10 +208,15 @@ class _Opened:
             raise InputError(f"{path} is no film that FFmpeg can read ({error.strerror}), or it is damaged") from None
         covers = int(av.stream.Disposition.attached_pic)
         streams = [stream for stream in self._film.streams.video if not int(stream.disposition) & covers]
-        if not streams:
+        decoded = [stream for stream in streams if stream.codec_context is not None]
+        if not decoded:
             self._film.close()
+            if streams:
+                raise InputError(
+                    f"{path} has pictures that this FFmpeg cannot decode, expected H.264 or the like; convert it first"
+                )
             raise InputError(f"{path} has no picture stream; expected a film")
-        self._stream = streams[0]
+        self._stream = decoded[0]
         self._stream.thread_type = "AUTO"
         self._stream.codec_context.thread_count = codec_threads()
 

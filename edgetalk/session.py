@@ -8,13 +8,11 @@ faces or threads open several: sessions of one file that ask for the same share 
 from __future__ import annotations
 
 import dataclasses
-import errno
 import os
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -24,7 +22,8 @@ from numpy.typing import ArrayLike, NDArray
 from . import audio as sound
 from . import motion as motions
 from .avatar import Avatar, load, make
-from .backends import FALLBACKS, Arrays, beside, open_engine
+from .backends import Arrays, beside, open_engine
+from .bundled import called, find_avatar, find_engine, is_bundled
 from .clock import frame_count, frame_rate
 from .errors import BackendError, InputError, ModelError, word
 from .metadata import AudioSpec, Metadata
@@ -35,8 +34,6 @@ from .windows import WindowStream, sound_windows
 
 if TYPE_CHECKING:
     from .live import Live
-
-MODELS = Path(__file__).with_name("models")
 
 Frame = NDArray[np.uint8]
 
@@ -150,18 +147,18 @@ class Session:
                         what = "--video FILM --portrait PICTURE"
                     raise ModelError(
                         f"{name} has no {avatar.name} beside it; pass one as avatar= or --avatar, "
-                        f"made by: edgetalk avatar {_called(self._path)} {what} -o {word(avatar.name)}"
+                        f"made by: edgetalk avatar {called(self._path)} {what} -o {word(avatar.name)}"
                     )
             if isinstance(avatar, Avatar):
                 made, label, bundled = avatar, "the avatar", False
             else:
-                path = _find_avatar(avatar)
-                made, label, bundled = load(path), path.name, path.parent == MODELS
+                path = find_avatar(avatar)
+                made, label, bundled = load(path), path.name, is_bundled(path)
             check_use(made, label, use)
             if made.family != self.metadata.family:
                 raise ModelError(
                     f"{label} is of {made.family} and {name} is {self.metadata.family}; "
-                    f"prepare one for it: edgetalk avatar {_called(self._path)}"
+                    f"prepare one for it: edgetalk avatar {called(self._path)}"
                 )
             if whole is not None:
                 made = dataclasses.replace(made, source=square_crop(made.source, whole.shape[1]))
@@ -412,48 +409,6 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def find_engine(engine: str | os.PathLike[str]) -> Path:
-    """Return the path of an engine; a bare name, without folder and suffix, means a bundled model.
-
-    What is called as a bundled model in the current folder does not hide it: ./NAME does.
-    """
-    path = Path(engine)
-    if path.suffix or os.path.dirname(engine):
-        bundled = path.suffix in FALLBACKS and any((MODELS / f"{path.stem}{kind}").is_file() for kind in FALLBACKS)
-        if bundled and not path.exists():
-            told = f"No such engine; the bundled model is called by its bare name, {path.stem}"
-            raise FileNotFoundError(errno.ENOENT, told, str(path))
-        return path
-    for suffix in FALLBACKS:  # int8 for the CPU, then f32
-        found = MODELS / f"{path.name}{suffix}"
-        if found.is_file():
-            return found
-    if path.exists():
-        return path
-    there = sorted({file.stem for file in MODELS.glob("*") if file.suffix in FALLBACKS})
-    names = ", ".join(stem for stem in there if not stem.endswith("-source")) or "none"
-    raise FileNotFoundError(
-        f"no bundled model is called {path.name}; bundled here: {names}; or pass the path of an engine"
-    )
-
-
-def _find_avatar(avatar: str | os.PathLike[str]) -> Path:
-    """Return the path of an avatar; a bare name, without folder and suffix, means a bundled face."""
-    path = Path(avatar)
-    if path.suffix or os.path.dirname(avatar):
-        return path
-    for found in (MODELS / f"{path.name}.avatar", path):
-        if found.exists():
-            return found
-    names = ", ".join(sorted(file.stem for file in MODELS.glob("*.avatar"))) or "none"
-    raise FileNotFoundError(f"no bundled avatar is called {path.name}; bundled here: {names}; or pass the path of one")
-
-
-def _called(engine: Path) -> str:
-    """What a command that a message tells calls an engine: a bundled one by its bare name, which works everywhere."""
-    return engine.stem if engine.parent == MODELS else word(engine.name)
 
 
 def _ping_pong(step: int, frames: int) -> int:

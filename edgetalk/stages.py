@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from .avatar import weights_of
 from .backends import Arrays, Backend, beside, open_engine, shared_device
+from .bundled import find_engine
 from .errors import InputError, ModelError
 from .metadata import AudioSpec, Metadata
 from .planes import blend, crop
 from .postprocess import change, feather, match_colour, oval
 from .preprocess import Array, Picture, check_array, crop_matrix
-from .session import find_engine
 from .use import check_use
 
 MASKS: dict[str, Callable[[int], Array]] = {

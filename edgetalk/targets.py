@@ -9,6 +9,7 @@ import itertools
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from .avatar import APART
 from .errors import InputError
-from .face import Face, Tracker, read_track, track_beside, track_rate
+from .face import Face, Tracker, read_track_and_rate, track_beside
 from .face.cuts import THUMB, Scenes
 from .face.tracker import LARGEST
 from .planes import small, to_rgb
@@ -73,11 +74,11 @@ class Faces:
                 "the track away to have the film tracked"
             )
         else:
-            self._track, self._name = read_track(path), path.name
-            if track_rate(path) != film.fps:
+            (self._track, rate), self._name = read_track_and_rate(path), path.name
+            if rate != film.fps:
                 raise InputError(
-                    f"{path.name} is of a film of {track_rate(path)} frames per second, {film.path.name} has "
-                    f"{film.fps}; make it again"
+                    f"{path.name} is of a film of {rate} frames per second, {film.path.name} has {film.fps}; "
+                    "make it again"
                 )
         self.whom = f"face {pick} (0 is the leftmost)" if isinstance(pick, int) else "face"
         self._seen: list[Face | None] = []
@@ -94,12 +95,14 @@ class Faces:
             self._tracker.close()
 
     def of(self, index: int, planes: Image) -> Face | None:
-        """Return the face of a picture; new ones are to come in their order."""
+        """Return the face of a picture; new ones are to come in their order, and they alone have landmarks."""
         if index == len(self._seen):
             if self._tracker is not None:
                 width, height = self._film.size
-                self._seen.append(self._tracker.update(to_rgb(planes)[:height, :width]))
+                face: Face | None = self._tracker.update(to_rgb(planes)[:height, :width])
+                self._seen.append(face and replace(face, landmarks=None))  # most of a face, and these are kept for good
                 self._numbers.append(self._tracker.scene)
+                return face
             elif index < len(self._track):
                 self._seen.append(self._track[index])
                 self._scenes.cut(small(planes, THUMB))
@@ -153,10 +156,11 @@ def targets(film: Reader, faces: Faces, sounding: int, fit: str) -> Iterator[Tar
 
 def _back_and_forth(film: Reader, count: int) -> Iterator[tuple[int, Image]]:
     """Yield what follows a film of `count` pictures that was shown once: back to the first, on to the last, …"""
+    if count == 1:
+        only = next(film.planes())
+        while True:
+            yield 0, only.copy()
     while True:
-        if count == 1:
-            yield 0, next(film.planes())
-            continue
         yield from zip(range(count - 2, -1, -1), film.backwards(count - 1), strict=True)
         yield from zip(range(1, count), film.planes(1), strict=False)
 

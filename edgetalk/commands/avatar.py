@@ -22,7 +22,7 @@ from edgetalk.use import ALLOWED
 if TYPE_CHECKING:
     from edgetalk.avatar import Avatar
 
-FILM = ("portrait", "track", "identity", "face_models")
+FILM = ("portrait", "track", "seconds", "face", "identity", "face_models")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -41,9 +41,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     film.add_argument(
         "--face",
         type=picked,
-        default="largest",
         metavar="WHICH",
-        help="the face that is tracked: largest, its number from the left (0, 1 …), or a picture of the person",
+        help="the face that is tracked: largest (default), its number from the left (0, 1 …), or the person's picture",
     )
     film.add_argument(
         "--face-models",
@@ -64,7 +63,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from edgetalk.avatar import make, save
-    from edgetalk.session import Session, find_engine
+    from edgetalk.session import Session
 
     if (args.picture is None) == (args.video is None):
         raise InputError("picture: got none or both of PICTURE and --video, expected one of them")
@@ -77,37 +76,36 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"{output}: got suffix {output.suffix!r}, expected .avatar; rename the output")
     if not output.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "No such folder", str(output.parent))
-    engine = find_engine(args.engine)
     told = {key: getattr(args, key) for key in ("licence", "consent", "name", "use", "device", "threads")}
     if args.video is None:
-        surplus = [key for key in (*FILM, "seconds") if getattr(args, key) is not None]
+        surplus = [key for key in FILM if getattr(args, key) is not None]
         if surplus:
             option = surplus[0].replace("_", "-")
             raise InputError(f"{option}: is of films, {args.picture} is a picture; give --video or leave it out")
-        avatar = make(engine, args.picture, **told)
+        avatar = make(args.engine, args.picture, **told)
         what = f"{avatar.source.shape[0]}x{avatar.source.shape[1]}"
     else:
         if args.portrait is None:
             raise InputError("portrait: got none, expected a picture of whose face the film is given: --portrait")
-        avatar = _film(engine, args, told)
+        avatar = _film(args, told)
         what = f"{len(avatar.boxes)} frames"
     # Refuses what is not of these weights, warns of a face that the network cannot know.
-    Session(engine, avatar=avatar, device=args.device, threads=args.threads).close()
+    Session(args.engine, avatar=avatar, device=args.device, threads=args.threads).close()
     save(avatar, output)
     print(f"{output}: {what}, {output.stat().st_size / 1e6:.1f} MB")
 
 
-def _film(engine: Path, args: argparse.Namespace, told: dict[str, Any]) -> Avatar:
+def _film(args: argparse.Namespace, told: dict[str, Any]) -> Avatar:
     from edgetalk.film import SECONDS, make_film
     from edgetalk.progress import Progress
 
     with Progress("avatar") as progress:
         return make_film(
-            engine,
+            args.engine,
             args.video,
             args.portrait,
             track=args.track,
-            face=args.face,
+            face="largest" if args.face is None else args.face,
             seconds=SECONDS if args.seconds is None else args.seconds,
             identity=args.identity,
             face_models=args.face_models,

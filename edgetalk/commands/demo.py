@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from edgetalk import audio, benchmark, dubbing, motion, session, speech, video
+from edgetalk import audio, benchmark, bundled, dubbing, motion, session, speech, video
 from edgetalk.errors import InputError
 from edgetalk.preprocess import Array
 from edgetalk.progress import Progress
@@ -32,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def announcers() -> list[str]:
     """Return the names of the bundled avatars that are no model's default one."""
-    files = session.MODELS.glob("*.avatar")
+    files = bundled.MODELS.glob("*.avatar")
     return sorted(file.stem for file in files if not file.with_suffix(".xml").is_file())
 
 
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
     if args.announcer is not None and args.announcer not in announcers():
         there = ", ".join(announcers()) or "none: this copy holds the default announcer alone"
         raise InputError(f"announcer: got {args.announcer!r}, expected one of {there}")
-    sentence = session.MODELS / SCENE / "speech.wav" if args.film else benchmark.SENTENCE
+    sentence = bundled.MODELS / SCENE / "speech.wav" if args.film else benchmark.SENTENCE
     pcm = speech.say(args.text) if args.text is not None else audio.read(args.audio or sentence)
     if args.film:
         dub(pcm, args.output)
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
 
 def talk(pcm: Array, output: str, announcer: str | None, seed: int) -> None:
     """Let an announcer speak, and print what it took."""
-    avatar = session.MODELS / f"{announcer}.avatar" if announcer else None
+    avatar = bundled.MODELS / f"{announcer}.avatar" if announcer else None
     with session.Session(MODEL, avatar=avatar, streams=streams(None)) as face:
         life = motion.Idle(seed, face.fps)
         with Progress("demo") as progress:
@@ -67,7 +67,7 @@ def talk(pcm: Array, output: str, announcer: str | None, seed: int) -> None:
 
 def dub(pcm: Array, output: str) -> None:
     """Dub the bundled film, and print what it took."""
-    scene = session.MODELS / SCENE
+    scene = bundled.MODELS / SCENE
     with Progress("demo") as progress:
         done = dubbing.dub(FILM_MODEL, scene / "target.mp4", pcm, output, scene / "portrait.png", progress=progress)
     stages = {name: benchmark.Spread.of(getattr(done, name)) for name in dubbing.STAGES}

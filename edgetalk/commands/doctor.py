@@ -69,7 +69,7 @@ def machine() -> list[str]:
 def engine(name: str) -> list[str]:
     """What can be said of an engine before it is opened; raises where it cannot run here."""
     from edgetalk.backends import preflight
-    from edgetalk.session import find_engine
+    from edgetalk.bundled import find_engine
 
     path = find_engine(name)
     lines = preflight(path)

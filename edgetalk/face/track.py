@@ -7,8 +7,6 @@ ones. Points are (x, y) in pixels, the centre of the first pixel at (0, 0). Who 
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -68,20 +66,20 @@ def read_track(path: str | os.PathLike[str]) -> list[Face | None]:
 
     Raises FileNotFoundError, and InputError where the file is no track or damaged.
     """
+    return read_track_and_rate(path)[0]
+
+
+def read_track_and_rate(path: str | os.PathLike[str]) -> tuple[list[Face | None], Fraction]:
+    """Return what `read_track` does, and the film's frames per second; raises as it."""
     arrays = _track_arrays(path)
     there = np.isfinite(arrays["points"]).all((1, 2))
-    return [
+    faces = [
         Face(arrays["boxes"][i], arrays["points"][i], 1.0, None, arrays["pose"][i], arrays["blink"][i])
         if seen
         else None
         for i, seen in enumerate(there)
     ]
-
-
-def track_rate(path: str | os.PathLike[str]) -> Fraction:
-    """Return the frames per second of a track file; raises as read_track."""
-    numerator, denominator = _track_arrays(path)["fps"].tolist()
-    return Fraction(numerator, denominator)
+    return faces, Fraction(*arrays["fps"].tolist())
 
 
 def track_beside(film: str | os.PathLike[str]) -> Path | None:
@@ -92,13 +90,15 @@ def track_beside(film: str | os.PathLike[str]) -> Path | None:
 
 def _track_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     name = Path(path).name
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: np.asarray(file[key]) for key in (*TRACK, "fps")}
-    except KeyError as error:
-        raise InputError(f"{name} is no track of a face: it has no {error.args[0].split()[0]}; make it again") from None
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error):
-        raise InputError(f"{name} is no track of a face, or it is damaged; make it again") from None
+    with open(path, "rb") as file:  # the system's own words where it cannot be opened
+        try:
+            with np.load(file, allow_pickle=False) as members:
+                arrays = {key: np.asarray(members[key]) for key in (*TRACK, "fps")}
+        except KeyError as error:
+            lacks = error.args[0].split()[0]
+            raise InputError(f"{name} is no track of a face: it has no {lacks}; make it again") from None
+        except Exception:  # one array alone, a damaged member, one with a password: each fails in its own way
+            raise InputError(f"{name} is no track of a face, or it is damaged; make it again") from None
     rate = arrays["fps"]
     if rate.shape != (2,) or rate.dtype.kind not in "iu" or rate.min() < 1:
         raise InputError(f"{name} has fps {rate.tolist()}, expected two whole numbers above 0; make it again")

@@ -64,10 +64,10 @@ class Tracker:
 
     `pick` says which face where there are several: "largest", a number that counts from the left (0 is the first),
     or the path of a portrait. It is asked when a face is first seen, after a cut, and when the face has been away
-    for a second or comes back elsewhere; in between the same face is followed, whoever else comes. A portrait's
-    likeness is that of aligned pictures, colour by colour: it tells apart two people who look different, but it
-    always follows the most alike, also where the person of the portrait is not there. `models` is a folder with the
-    two networks.
+    for a second or comes back elsewhere; in between the same face is followed, whoever else comes. Whoever was in the
+    picture beside the face is not taken for it in that second. A portrait's likeness is that of aligned pictures,
+    colour by colour: it tells apart two people who look different, but it always follows the most alike, also where
+    the person of the portrait is not there. `models` is a folder with the two networks.
 
     Points and pose are smoothed over time without a delay of frames; blinks are not, they are too short. A cut
     between scenes, or a jump within one, ends the smoothing: nothing is interpolated over it. Frames without the
@@ -107,7 +107,7 @@ class Tracker:
 
     def reset(self) -> None:
         """Forget the face and the scene: the next frame is the first of another film."""
-        self._sight: Sight | None = None  # the last that was seen of the face
+        self._last: tuple[Sight, Picture] | None = None  # of the face, and the frame it was seen in
         self._away = 0  # frames since then
         self._forget_motion()
 
@@ -117,11 +117,14 @@ class Tracker:
         self._smooth_pose.reset()
 
     def update(self, frame: Picture) -> Face | None:
-        """Return the face in the next frame, uint8 (H, W, 3) RGB, or None where it is not to be seen."""
+        """Return the face in the next frame, uint8 (H, W, 3) RGB, or None where it is not to be seen.
+
+        Every frame is to be an array of its own: where the face is missed, the one before is looked at again.
+        """
         frame = read_picture(frame)
         if self._scenes.cut(frame):
             self.reset()
-        before = self._sight
+        before = self._last[0] if self._last else None
         sight = self._look.at(frame, before.place()) if before and not self._away else None
         if sight is None:
             sight = self._search(frame)
@@ -130,7 +133,7 @@ class Tracker:
             return None
         if self._away or before is None or _distance(before, sight) > JUMP * before.size:
             self._forget_motion()
-        self._sight, self._away = sight, 0
+        self._last, self._away = (sight, frame), 0
         return self._smoothed(sight)
 
     def _search(self, frame: Picture) -> Sight | None:
@@ -138,16 +141,23 @@ class Tracker:
         seen = self._look.all(frame, closely=self._away % self._pause == 0)
         if not seen:
             return None
-        last = self._sight
-        if last is not None and self._away < self._memory:
+        found = seen[self._pick : self._pick + 1] if isinstance(self._pick, int) else seen
+        if self._last is not None and self._away < self._memory:
+            last, before = self._last
             near = min(seen, key=lambda sight: _distance(last, sight))
             if _distance(last, near) < last.size / 2:
                 return near
+            found = [sight for sight in found if not self._beside(last, before, sight)]
+        if not found:
+            return None
         if (portrait := self._portrait) is not None:
-            return max(seen, key=lambda sight: float((_crop(frame, sight) * portrait).sum()))
-        if isinstance(self._pick, int):
-            return seen[self._pick] if self._pick < len(seen) else None
-        return max(seen, key=lambda sight: sight.size)
+            return max(found, key=lambda sight: float((_crop(frame, sight) * portrait).sum()))
+        return max(found, key=lambda sight: sight.size)
+
+    def _beside(self, last: Sight, before: Picture, sight: Sight) -> bool:
+        """Whether somebody was where `sight` is when the face was last seen, elsewhere in the same picture."""
+        there = self._look.at(before, sight.place())
+        return there is not None and _distance(last, there) >= last.size / 2
 
     def _smoothed(self, sight: Sight) -> Face:
         face = face_of(sight, self._eyes)

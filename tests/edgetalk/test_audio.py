@@ -92,6 +92,34 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
         audio.read(tmp_path / "a.wav")
 
 
+def test_of_several_sound_tracks_the_first_is_heard_that_can_be_decoded(tmp_path, monkeypatch):
+    import av
+
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as output:
+        streams = [output.add_stream("aac", rate=16000, layout="mono") for _ in range(2)]
+        for stream, hz in zip(streams, (1000, 440), strict=True):
+            block = av.AudioFrame.from_ndarray(tone(16000, hz=hz)[None].astype(np.float32), "fltp", "mono")
+            block.sample_rate, block.pts, block.time_base = 16000, 0, Fraction(1, 16000)
+            output.mux([*stream.encode(block), *stream.encode(None)])
+
+    def loudest():
+        return np.argmax(np.abs(np.fft.rfft(audio.read(path)[4000:12000]))) * 2  # a bin is 2 Hz
+
+    assert loudest() == 1000
+    data = path.read_bytes()
+    for count in (1, 2):
+        path.write_bytes(data.replace(b"mp4a", b"zzzz", count).replace(b"esds", b"zzzz", count))
+        if count == 1:
+            assert loudest() == 440
+    opened, really = [], av.open
+    monkeypatch.setattr(av, "open", lambda path: opened.append(really(path)) or opened[-1])
+    with pytest.raises(InputError, match="a.mp4 has sound that this FFmpeg cannot decode, .*; convert it"):
+        audio.read(path)
+    with pytest.raises(AssertionError, match="not open"):
+        opened[0].seek(0)
+
+
 @pytest.mark.parametrize(
     "parts",
     [

@@ -11,7 +11,7 @@ import pytest
 import safetensors
 import safetensors.numpy
 
-from edgetalk import InputError, ModelError
+from edgetalk import InputError, ModelError, bundled
 from edgetalk import avatar as avatars
 from edgetalk.backends import beside
 
@@ -151,6 +151,24 @@ def test_make_runs_the_source_engine(zoo, name, tmp_path):
     assert made.weights == zoo.metadata.source  # whatever it was built into
     assert (made.licence, made.consent, made.name, made.family) == ("CC0-1.0", "me", "ada", "amnet")
     np.testing.assert_array_equal(made.boxes, [[0, 0, 64, 64]])
+
+
+def test_a_bare_name_means_a_bundled_model(zoo, tmp_path, monkeypatch):
+    zoo.set("f32", tmp_path)
+    monkeypatch.setattr(bundled, "MODELS", tmp_path)
+    assert avatars.make("amnet", zoo.face(64)).weights == zoo.metadata.source
+    with pytest.raises(FileNotFoundError, match="no bundled model is called anna; bundled here: amnet;"):
+        avatars.make("anna", zoo.face(64))
+
+
+@pytest.mark.parametrize("use", ["commercial", "noncommercial", ""])
+def test_what_no_face_may_be_used_for_is_refused(avatar, zoo, tmp_path, use):
+    words = f'use: got {use!r}, expected "any" or "non-commercial"'
+    with pytest.raises(InputError, match=words):
+        avatars.make("none.xml", "none.png", use=use)
+    with pytest.raises(InputError, match=words):
+        avatars.save(dataclasses.replace(avatar, use=use), tmp_path / "ada.avatar")
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_source_engine_is_looked_for_in_order(zoo, tmp_path):

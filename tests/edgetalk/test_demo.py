@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from edgetalk import audio, benchmark, cli, session, speech
+from edgetalk import audio, benchmark, bundled, cli, speech
 from edgetalk.face import write_track
 from edgetalk.reader import Reader
 
@@ -26,7 +26,7 @@ def models(zoo, tmp_path, monkeypatch):
     folder = tmp_path / "models"
     engine = zoo.set("f32", folder)
     shutil.copy(engine.with_suffix(".avatar"), folder / "bea.avatar")
-    monkeypatch.setattr(session, "MODELS", folder)
+    monkeypatch.setattr(bundled, "MODELS", folder)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     return folder
@@ -179,7 +179,7 @@ def test_sample_leaves_the_warm_up_out():
     assert len(benchmark.sample(lambda: calls.append(0), 7, warm_up=3)) == 7 and len(calls) == 10
 
 
-@pytest.mark.skipif(not (session.MODELS / "amnet.xml").is_file(), reason="this copy carries no bundled model")
+@pytest.mark.skipif(not (bundled.MODELS / "amnet.xml").is_file(), reason="this copy carries no bundled model")
 def test_the_bundled_model_speaks(tmp_path, edgetalk_cli):
     run = edgetalk_cli("demo", cwd=tmp_path)
     frames = np.stack(list(Reader(tmp_path / "demo.mp4"))).astype(np.float32)

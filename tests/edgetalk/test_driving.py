@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from edgetalk import InputError, Session, motion
+from edgetalk import InputError, Session, driving, motion
 from edgetalk.cli import main
 from edgetalk.driving import CUT, Driven, drive
 from edgetalk.face import Face, write_track
@@ -119,6 +119,16 @@ def test_a_session_talks_as_the_track_beside_the_film_moves(zoo, tmp_path):
             live = list(session.stream([pcm], motion=str(tmp_path / "film.track.npz")))
             assert np.array_equal(live, want)
     assert Metadata.from_json(limited.to_json(), "it").limits == limited.limits
+
+
+def test_a_film_that_is_tracked_drives_by_faces_without_their_landmarks(tmp_path, face_models, monkeypatch):
+    with Writer(tmp_path / "film.mp4", (320, 240), Fraction(25)) as writer:
+        for frame in (squares(), *[squares((150, 120, 90))] * 4):
+            writer.write(frame)
+    monkeypatch.setattr(driving, "Driven", lambda faces, *_: faces)
+    kept = drive(tmp_path / "film.mp4", Fraction(25), face_models=face_models)
+    assert kept[0] is None and len(kept) == 5
+    assert all(face.landmarks is None and np.abs(face.pose).max() < 0.06 for face in kept[1:])
 
 
 def test_the_command_line_takes_a_film(zoo, tmp_path, edgetalk_cli):

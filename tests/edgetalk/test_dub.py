@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -30,7 +31,7 @@ from edgetalk.planes import OFFSET, TO_RGB, of_rgb, split, to_rgb
 from edgetalk.preprocess import ASPECTS, TEMPLATES, crop_matrix
 from edgetalk.reader import Reader
 from edgetalk.stages import MASKS, Pipeline, Stage
-from edgetalk.targets import Target, with_references
+from edgetalk.targets import Faces, Target, with_references
 
 from . import dub_models as tiny
 from .dub_models import POINTS, SIZE, face, film, number, picture, speech
@@ -350,6 +351,16 @@ def test_the_mouth_closes_where_the_sound_has_ended(engines, target, tmp_path):
 # Faces
 
 
+def test_a_still_picture_is_opened_for_what_is_asked_of_it_and_not_for_every_frame(engines, tmp_path, monkeypatch):
+    source, passes, planes = film(tmp_path / "a.mp4", 1), [], Reader.planes
+    monkeypatch.setattr(Reader, "planes", lambda *given: passes.append(given) or planes(*given))
+    edgetalk.dub(engines / "negative.onnx", source, speech(0.4), tmp_path / "b.mp4", crf=4)
+    monkeypatch.undo()
+    assert len(passes) == 2  # once as the film, once to go back and forth
+    frames = np.stack(list(Reader(tmp_path / "b.mp4"))).astype(int)
+    assert len(frames) == 10 and np.abs(frames - frames[0]).mean() < 1  # none was painted over one that was painted
+
+
 def untracked(path, frames):
     """Write a film without a track, of squares that are faces to the doubles of face tracking."""
     with video.Writer(path, (320, 240), Fraction(25), crf=2) as writer:
@@ -394,6 +405,15 @@ def test_the_face_models_that_are_named_find_the_faces_of_film_and_portrait(engi
     red = 255 * np.array(RED) / np.linalg.norm(RED)  # the identity is the colour of the portrait's face
     painted = next(iter(Reader(tmp_path / "b.mp4")))[135:145, 155:165].reshape(-1, 3).mean(0)
     assert np.abs(painted - red).max() < 8
+
+
+def test_the_landmarks_of_faces_are_told_and_not_kept(tmp_path, face_models, elsewhere):
+    film = Reader(untracked(tmp_path / "a.mp4", [squares_of((160, 120, 90))] * 3))
+    with contextlib.closing(Faces(film, face_models=face_models)) as faces:
+        new, again = ([faces.of(i, planes) for i, planes in enumerate(film.planes())] for _ in range(2))
+    for told, kept in zip(new, again, strict=True):
+        assert told.landmarks.shape == (468, 2) and kept.landmarks is None
+        assert np.array_equal(told.points, kept.points) and np.array_equal(told.box, kept.box)
 
 
 def marked(picture, x, y, side, colour=(240, 240, 240)):
@@ -566,6 +586,9 @@ def test_the_terms_of_an_avatar_are_kept(tmp_path, target):
         dub("strange")
     with pytest.raises(InputError, match="picture.avatar holds one picture and no identity"):
         dub("picture")
+    for identity in (vector, tmp_path / "none.onnx"):
+        with pytest.raises(InputError, match="identity: got one beside an avatar, which has its own; leave it away"):
+            dub("limited", identity=identity, use="commercial")
 
 
 def test_every_bad_input_is_one_line(engines, target, tmp_path, capsys):
@@ -612,6 +635,7 @@ def test_every_bad_input_is_one_line(engines, target, tmp_path, capsys):
         ({"engine": alone / "same.onnx"}, "there is no same-source.onnx beside it"),
         ({"engine": swap}, "was not told whose; give a portrait"),
         ({"--portrait": picture_file}, "portrait: got one, and same.onnx paints nobody else's face"),
+        ({"--identity": tmp_path / "none.onnx"}, "identity: got one, and same.onnx paints nobody else's face"),
         ({"engine": alone / "swap.onnx", "--portrait": picture_file}, "name the extractor with --identity"),
         ({"engine": swap, "--portrait": picture_file}, "has no face in it"),
         ({"engine": swap, "--portrait": picture_file, "--identity": same}, "expected an extractor"),
@@ -635,6 +659,8 @@ def test_numbers_that_cannot_be_are_refused(engines, target, tmp_path):
             dub(identity=np.ones((1, 3), np.float32), streams=streams)
     with pytest.raises(InputError, match="identity: got NaN or infinite numbers"):
         dub(identity=np.full((1, 3), np.nan, np.float32))
+    with pytest.raises(InputError, match="identity: got a vector beside a portrait, expected one of them"):
+        dub(picture(0), identity=np.ones((1, 3), np.float32))
     assert not list(tmp_path.glob("out.*"))
 
 

@@ -11,7 +11,7 @@ import pytest
 import edgetalk
 import edgetalk.film
 import edgetalk.portrait
-from edgetalk import Session
+from edgetalk import Session, bundled
 from edgetalk import avatar as avatars
 from edgetalk.backends import open_engine
 from edgetalk.cli import main
@@ -358,12 +358,24 @@ def test_bad_films_are_one_line(copied, monkeypatch, capsys, spoil, extra, messa
         (["--video", "target.mp4"], "portrait: got none"),
         (["face.png", "--seconds", "3"], "seconds: is of films"),
         (["face.png", "--face-models", "."], "face-models: is of films"),
+        (["face.png", "--face", "largest"], "face: is of films"),
     ],
 )
 def test_what_is_missing_is_told(given, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(given)
     assert main(["avatar", "wavsyncswap.onnx", *arguments]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_what_no_face_may_be_used_for_is_refused_before_anything_is_opened():
+    with pytest.raises(InputError, match='use: got \'commercial\', expected "any" or "non-commercial"'):
+        make_film("none.xml", "none.mp4", "none.png", use="commercial")
+
+
+def test_a_bare_name_means_a_bundled_model(given, avatar, monkeypatch):
+    monkeypatch.setattr(bundled, "MODELS", given)
+    made = make_film("wavsyncswap", given / "target.mp4", given / "portrait.png", seconds=0.1)
+    assert made.weights == avatar.weights and len(made.boxes) == 2
 
 
 def test_a_network_for_pictures_takes_no_film(given, zoo):
@@ -436,7 +448,7 @@ def test_a_film_speaks_in_a_video(given, avatar, tmp_path):
     """The commands of AMNet work with a film: edgetalk talk."""
     avatars.save(avatar, given / "wavsyncswap.avatar")
     try:
-        sound, out = edgetalk.session.MODELS / "demo.flac", tmp_path / "out.mp4"
+        sound, out = bundled.MODELS / "demo.flac", tmp_path / "out.mp4"
         assert main(["talk", str(given / "wavsyncswap.xml"), "--audio", str(sound), "-o", str(out)]) == 0
         assert Reader(tmp_path / "out.mp4").size == (96, 96)
     finally:

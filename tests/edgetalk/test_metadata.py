@@ -9,9 +9,9 @@ import re
 import pytest
 
 from edgetalk.backends import plan
+from edgetalk.bundled import MODELS
 from edgetalk.errors import ModelError
 from edgetalk.metadata import AudioSpec, Metadata
-from edgetalk.session import MODELS
 
 
 @pytest.mark.parametrize("path", sorted(MODELS.glob("*.xml")), ids=lambda path: path.stem)

@@ -1,5 +1,6 @@
 """Films of every kind, made by PyAV or FFmpeg, read and compared with what went in and with FFmpeg's own program."""
 
+import os
 import shutil
 import subprocess
 import warnings
@@ -237,6 +238,37 @@ def test_bad_files_are_told_in_one_line(tmp_path):
         assert "\n" not in str(caught.value) and name in str(caught.value)
     with pytest.raises(FileNotFoundError):
         Reader(tmp_path / "none.mp4")
+
+
+def unknown(path, count):
+    """Rename the codec of the first `count` picture streams of an mp4 to one that nobody knows."""
+    data = path.read_bytes()
+    at = data.index(b"moov")
+    path.write_bytes(data[:at] + data[at:].replace(b"avc1", b"zzzz", count))
+
+
+def test_of_several_picture_streams_the_first_is_read_that_can_be_decoded(tmp_path, monkeypatch):
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as film:
+        streams = [film.add_stream("libx264", rate=25, width=96, height=64, pix_fmt="yuv420p") for _ in range(2)]
+        for stream, n in zip(streams, (2, 7), strict=True):
+            film.mux([*stream.encode(av.VideoFrame.from_ndarray(picture(n), format="rgb24")), *stream.encode(None)])
+    assert [number(frame) for frame in Reader(path)] == [2]
+    unknown(path, 1)
+    assert [number(frame) for frame in Reader(path)] == [7]
+    unknown(path, 2)
+    opened, really = [], av.open
+    monkeypatch.setattr(av, "open", lambda path: opened.append(really(path)) or opened[-1])
+    with pytest.raises(InputError, match="a.mp4 has pictures that this FFmpeg cannot decode, .*; convert it"):
+        Reader(path)
+    with pytest.raises(AssertionError, match="not open"):
+        opened[0].seek(0)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.mp4")
+    with pytest.raises(InputError, match="a.mp4 is a pipe, .*; write the film to a file"):
+        Reader(tmp_path / "a.mp4")
 
 
 @FFMPEG

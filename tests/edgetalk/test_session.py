@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
-import edgetalk.session
-from edgetalk import BackendError, InputError, ModelError, Session
+from edgetalk import BackendError, InputError, ModelError, Session, bundled
 from edgetalk import avatar as avatars
 from edgetalk.backends import open_engine
 from edgetalk.clock import frame_count
@@ -320,7 +319,7 @@ def test_commercial_use(zoo, tmp_path, controls):
 
 
 def test_a_bare_name_means_a_bundled_model(zoo, tmp_path, monkeypatch):
-    monkeypatch.setattr(edgetalk.session, "MODELS", tmp_path)
+    monkeypatch.setattr(bundled, "MODELS", tmp_path)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     with pytest.raises(FileNotFoundError, match="no bundled model is called amnet; bundled here: none"):
@@ -348,7 +347,7 @@ def test_a_bare_name_means_a_bundled_face(zoo, engine, tmp_path, monkeypatch):
     models, here = tmp_path / "models", tmp_path / "here"
     for folder in (models, here):
         folder.mkdir()
-    monkeypatch.setattr(edgetalk.session, "MODELS", models)
+    monkeypatch.setattr(bundled, "MODELS", models)
     monkeypatch.chdir(here)
     own = avatars.load(engine.with_suffix(".avatar"))
     avatars.save(dataclasses.replace(own, name="zoe"), models / "zoe.avatar")
@@ -480,7 +479,7 @@ def test_an_avatar_of_other_weights_is_prepared_again_or_refused(zoo, engine, co
 
 def test_a_bundled_face_is_prepared_for_every_bundled_model(zoo, tmp_path, monkeypatch, controls):
     engine = zoo.set("f32", tmp_path / "models")
-    monkeypatch.setattr(edgetalk.session, "MODELS", engine.parent)
+    monkeypatch.setattr(bundled, "MODELS", engine.parent)
     own = avatars.load(engine.with_suffix(".avatar"))
     other = dataclasses.replace(own, weights="0" * 64, features={"appearance": own.features["appearance"] * 2})
     avatars.save(other, engine.with_name("zoe.avatar"))

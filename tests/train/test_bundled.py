@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import edgetalk
-from edgetalk import audio, benchmark, motion, session
+from edgetalk import audio, benchmark, bundled, motion
 from edgetalk.train.commands.score import JUDGE
 from edgetalk.train.networks.landmarks import inner_opening, load
 
@@ -16,7 +16,7 @@ STILL, OPEN = np.zeros(3, np.float32), np.zeros(2, np.float32)
 
 @pytest.fixture(scope="module", params=["amnet", "amnet-lite"])
 def model(request):
-    if not (session.MODELS / f"{request.param}.xml").is_file():
+    if not (bundled.MODELS / f"{request.param}.xml").is_file():
         pytest.skip(f"this copy carries no bundled model edgetalk/models/{request.param}.xml")
     return request.param
 

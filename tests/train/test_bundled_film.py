@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import edgetalk
-from edgetalk import audio, session
+from edgetalk import audio, bundled
 from edgetalk.commands.demo import FILM_MODEL, SCENE
 from edgetalk.face import read_track
 from edgetalk.reader import Reader
@@ -21,9 +21,9 @@ from edgetalk.train.commands.score import JUDGE
 from edgetalk.train.networks.landmarks import inner_opening, load
 from edgetalk.train.swap_scene import TO_SAY
 
-FOLDER = session.MODELS / SCENE
+FOLDER = bundled.MODELS / SCENE
 pytestmark = pytest.mark.skipif(
-    not (session.MODELS / f"{FILM_MODEL}.xml").is_file(),
+    not (bundled.MODELS / f"{FILM_MODEL}.xml").is_file(),
     reason=f"this copy carries no bundled model: edgetalk/models/{FILM_MODEL}.xml",
 )
 

@@ -3,6 +3,7 @@
 Who finds and follows whom is in test_tracker.py.
 """
 
+import io
 import math
 from fractions import Fraction
 
@@ -12,7 +13,7 @@ import pytest
 from edgetalk import InputError
 from edgetalk.backends import open_engine
 from edgetalk.errors import ModelError
-from edgetalk.face import Face, blazeface, facemesh, read_track, track_beside, track_rate, write_track
+from edgetalk.face import Face, blazeface, facemesh, read_track, read_track_and_rate, track_beside, write_track
 from edgetalk.face.look import OPEN, Eyes
 from edgetalk.face.smooth import OneEuro
 from edgetalk.train.announcers.camera import rotation as turned_by  # written apart, from the same words
@@ -37,14 +38,14 @@ def test_a_track_comes_back_as_it_was_written(tmp_path):
     path = tmp_path / "film.track.npz"
     write_track(path, faces, Fraction(30000, 1001))
     assert [file.name for file in tmp_path.iterdir()] == ["film.track.npz"]
-    got = read_track(path)
+    got, rate = read_track_and_rate(path)
+    assert rate == Fraction(30000, 1001)
     assert [face is None for face in got] == [face is None for face in faces]
     for face, want in zip(got, faces, strict=True):
         if face is not None and want is not None:
             for name in ("box", "points", "pose", "blink"):
                 assert np.array_equal(getattr(face, name), getattr(want, name))
             assert face.landmarks is None and face.score == 1.0
-    assert track_rate(path) == Fraction(30000, 1001)
     with np.load(path, allow_pickle=False) as file:  # the format as other programs read it
         assert {name: file[name].shape for name in file.files} == {
             "points": (5, 5, 2), "boxes": (5, 4), "pose": (5, 3), "blink": (5, 2), "fps": (2,),
@@ -57,7 +58,7 @@ def test_a_track_comes_back_as_it_was_written(tmp_path):
 )
 def test_a_track_takes_a_rate_as_everything_does(tmp_path, fps, rate):
     write_track(tmp_path / "a.track.npz", [None], fps)
-    assert track_rate(tmp_path / "a.track.npz") == rate
+    assert read_track_and_rate(tmp_path / "a.track.npz") == ([None], rate)
     with pytest.raises(InputError, match="fps: got 0, expected a number from 1"):
         write_track(tmp_path / "a.track.npz", [None], 0)
 
@@ -103,7 +104,30 @@ def test_a_wrong_track_is_refused_in_one_sentence(tmp_path, change, words):
         read_track(tmp_path / "a.track.npz")
 
 
-@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[:200], lambda data: b"no zip at all"])
+def told(data, at, value):
+    """A zip archive that says something else of its first member: `at` counts from where the list says it."""
+    at += data.index(b"PK\1\2")
+    return data[:at] + bytes([value]) + data[at + 1 :]
+
+
+def one_array(_):
+    file = io.BytesIO()
+    np.save(file, GOOD["points"])
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: b"",
+        lambda data: data[:200],
+        lambda data: b"no zip at all",
+        one_array,
+        lambda data: told(data, 8, 1),  # it has a password
+        lambda data: told(data, 10, 99),  # it is packed in a way that nobody knows
+        lambda data: told(data, 10, 12),  # it is packed by bzip2, which it is not
+    ],
+)
 def test_a_damaged_track_is_refused(tmp_path, damage):
     np.savez(tmp_path / "a.track.npz", **GOOD)
     (tmp_path / "a.track.npz").write_bytes(damage((tmp_path / "a.track.npz").read_bytes()))

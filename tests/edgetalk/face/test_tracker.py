@@ -128,6 +128,32 @@ def test_whoever_comes_back_where_it_left_is_taken_for_the_same_for_a_second(mod
     assert abs(middles(late)[-1][0] - 230) < 2
 
 
+A, B = (80, 100, 60), (230, 120, 50)
+
+
+@pytest.mark.parametrize("alone", [0, 3])  # frames until the other one comes
+@pytest.mark.parametrize("pick", ["largest", 0])
+def test_who_stands_beside_a_face_is_not_taken_for_it_when_it_is_missed(models, alone, pick):
+    steps = [(230 + 2 * i, 120, 50) for i in range(6)]
+    before = [*[frame(A)] * alone, *(frame(A, b) for b in steps)]
+    faces = follow([*before, frame(steps[-1]), *[frame(A, steps[-1])] * 3], models, pick=pick)
+    assert [face is None for face in faces] == [i == len(before) for i in range(len(faces))]
+    assert all(abs(middle[0] - 80) < 2 for middle in middles(faces) if middle is not None)
+
+
+def test_who_stood_beside_a_face_is_picked_when_that_has_been_away_for_a_second(models):
+    faces = follow([*[frame(A, B)] * 3, *[frame(B)] * 30], models)
+    assert [face is None for face in faces] == [3 <= i < 28 for i in range(33)]
+    assert abs(middles(faces)[-1][0] - 230) < 2
+
+
+@pytest.mark.parametrize("pick", ["largest", 0])
+def test_a_face_that_jumps_is_followed_also_beside_a_larger_one(models, pick):
+    larger = (230, 120, 90)
+    faces = follow([frame(A), *[frame(A, larger)] * 3, *[frame((80, 200, 60), larger)] * 2], models, pick=pick)
+    assert np.allclose(middles(faces)[-1], (80, 200), atol=2)
+
+
 def test_a_cut_starts_anew(models):
     """Another scene: the pick is asked again, and nothing of the old face is in the new one."""
     one = [frame((100, 100, 50), ground=(40, 40, 40))] * 10

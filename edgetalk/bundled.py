@@ -1,0 +1,59 @@
+"""The models and faces that come with edgetalk, and the bare names by which they are called."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from .backends import FALLBACKS
+from .errors import word
+
+MODELS = Path(__file__).with_name("models")
+
+
+def find_engine(engine: str | os.PathLike[str]) -> Path:
+    """Return the path of an engine; a bare name, without folder and suffix, means a bundled model.
+
+    What is called as a bundled model in the current folder does not hide it: ./NAME does.
+    """
+    path = Path(engine)
+    if path.suffix or os.path.dirname(engine):
+        bundled = path.suffix in FALLBACKS and any((MODELS / f"{path.stem}{kind}").is_file() for kind in FALLBACKS)
+        if bundled and not path.exists():
+            told = f"No such engine; the bundled model is called by its bare name, {path.stem}"
+            raise FileNotFoundError(errno.ENOENT, told, str(path))
+        return path
+    for suffix in FALLBACKS:  # int8 for the CPU, then f32
+        found = MODELS / f"{path.name}{suffix}"
+        if found.is_file():
+            return found
+    if path.exists():
+        return path
+    there = sorted({file.stem for file in MODELS.glob("*") if file.suffix in FALLBACKS})
+    names = ", ".join(stem for stem in there if not stem.endswith("-source")) or "none"
+    raise FileNotFoundError(
+        f"no bundled model is called {path.name}; bundled here: {names}; or pass the path of an engine"
+    )
+
+
+def find_avatar(avatar: str | os.PathLike[str]) -> Path:
+    """Return the path of an avatar; a bare name, without folder and suffix, means a bundled face."""
+    path = Path(avatar)
+    if path.suffix or os.path.dirname(avatar):
+        return path
+    for found in (MODELS / f"{path.name}.avatar", path):
+        if found.exists():
+            return found
+    names = ", ".join(sorted(file.stem for file in MODELS.glob("*.avatar"))) or "none"
+    raise FileNotFoundError(f"no bundled avatar is called {path.name}; bundled here: {names}; or pass the path of one")
+
+
+def is_bundled(path: Path) -> bool:
+    """Whether a file is one of the bundled models and faces."""
+    return path.parent == MODELS
+
+
+def called(engine: Path) -> str:
+    """What a command that a message tells calls an engine: a bundled one by its bare name, which works everywhere."""
+    return engine.stem if is_bundled(engine) else word(engine.name)
