@@ -16,7 +16,6 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from edgetalk.backends import cores
 
@@ -43,7 +42,7 @@ def by_hand(args: argparse.Namespace, folder: Path) -> Got:
 def roofline(args: argparse.Namespace, folder: Path) -> Got:
     from . import roofline
 
-    return floors(**roofline.main(["--threads", str(args.threads), "--write", str(args.write)]))
+    return roofline.floors(**roofline.main(["--threads", str(args.threads), "--write", str(args.write)]))
 
 
 def gains(args: argparse.Namespace, folder: Path) -> Got:
@@ -58,14 +57,6 @@ def throughput(args: argparse.Namespace, folder: Path) -> Got:
 
     throughput.main(["--threads", str(args.threads), "--prepared", str(folder), "--write", str(args.write)])
     return {}
-
-
-def floors(groups: list[Any], peaks: dict[str, float]) -> Got:
-    """Return how many times their floors all layers, and the residual convolutions, take."""
-    [residual] = (group for group in groups if group.name.startswith("residual"))
-    taken = sum(group.convolutions + group.others for group in groups)
-    return {"floor": taken / sum(group.floor(peaks) for group in groups),
-            "residual": residual.convolutions / residual.floor(peaks)}  # fmt: skip
 
 
 def curve(args: argparse.Namespace, folder: Path) -> Got:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-QUIET = {"OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0"}  # threads that wait must not take the next one's turn
 
 
 class Worker:
@@ -26,9 +25,7 @@ class Worker:
     def __init__(self, contestant: str, tree: Path = ROOT, **arguments: Any) -> None:
         command = [sys.executable, "-m", "bench.worker", str(tree), contestant, json.dumps(arguments, default=str)]
         start = time.perf_counter()
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=os.environ | QUIET
-        )
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
         self.told: dict[str, Any] = self._hear()
         """What the contestant says about itself."""
         self.first = time.perf_counter() - start

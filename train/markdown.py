@@ -12,9 +12,11 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; all columns but the first are right-aligned."""
-    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+    """A Markdown table; columns of figures are right-aligned, but for the first."""
+    cells = [list(row) for row in rows]
+    figures = [k > 0 and all(len(row[k].split()) <= 3 for row in cells) for k in range(len(head))]
+    lines = ["| " + " | ".join(head) + " |", "|" + "".join("---:|" if right else "---|" for right in figures)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in cells])
 
 
 def made_by(*commands: str) -> str:

@@ -45,6 +45,27 @@ DATA = {
 }
 """The sets that are scored: who is in them, and what else than their name is told to draw them."""
 
+MEASURES = {
+    "SSIM, PSNR": "likeness of a frame to the true one; 1, and infinite, where they are equal",
+    "LPIPS, FID": "the usual distances by AlexNet's and by Inception's features",
+    "judge Fréchet": "FID's formula on the features of our landmark judge: comparable within this page alone",
+    "DR": "share of frames in which dlib's frontal detector finds a face",
+    "ALE": "mean distance of 106 landmarks from the true ones, in pixels of a 256 frame",
+    "APE, ABE": "mean error of yaw, pitch and roll in radians; of the two eyes, 0 open to 1 closed",
+    "lip r, gap r": "correlation over time of how far the lips are open with the truth: 1 is perfect, 0 means that "
+    "they ignore the sound",
+    "gap amplitude": "how far the lips move, as a share of the true movement (`gap_ratio`)",
+    "LMD, LMD-m": "mean distance of all landmarks, and of the mouth's, in pixels of a 256 frame",
+    "LSE-D, LSE-C": "SyncNet's distance between lips and sound at the best shift, and by how much the median of all "
+    "shifts is farther",
+    "offset ±1": "share of clips whose best shift of sound is at most one frame from the truth's",
+    "ID-Retrieve": "share of clips in which a judge finds the portrait's person among all test persons; as a share of "
+    "what it finds in true swaps it is `retrieval_share`",
+    "nearest=target": "share of frames in which that judge still finds the person of the film",
+    "CPBD, sharpness": "share of edges without visible blur; power of fine detail, as a share of the truth's",
+}
+"""What the columns mean."""
+
 # The paper's own figures ("Real-Time Audio-Guided Multi-Face Reenactment", Tables I to IV).
 PAPER_1 = {
     "APB2Face": (11.862, 0.799, 0.0195, 98.8, 1.429, 0.0195, 0.0413),
@@ -96,7 +117,9 @@ def training_of(report: Report) -> str:
     training = report["training"]
     stretches = training.get("history") or [training]  # a checkpoint may come from several runs in a row
     seen = sum(run.get("images_seen", 0) for run in stretches) or training.get("images")
-    begun = f" from {training['start']} on" if training.get("start") and "history" not in training else ""
+    begun = (
+        f" from {training['start']}, as it then was, on" if training.get("start") and "history" not in training else ""
+    )
     hours = f", {training['hours']:.2f} hours" if "hours" in training else ""
     shown = "{0}×{0}".format
     return (
@@ -382,9 +405,10 @@ def document(folder: Path, link: str) -> str:
         "measuring tools; they stand beside ours for orientation and are not comparable with them.** Nothing here "
         "was measured on real faces. This page is written by `python -m edgetalk.train.results docs/results -o "
         "docs/results.md`.",
-        "The data sets": "What stands behind `--data` in the commands is a folder that is called as the set in it. "
+        "The data sets": "`--data NAME` is the folder that the command in the row NAME makes. "
         "DIR is a set in full (`edgetalk data announcers -o DIR`), and in WavSyncSwap's part what "
         "[its page](wavsyncswap.md) draws.\n\n" + data_sets(),
+        "The measures": table(["", "what it says"], [list(row) for row in MEASURES.items()]),
         "The landmark judge": judge_of(score["judge"] if score else load_judge(JUDGE)[1]),
         "Table I: quality per person": "Heads that turn by up to 28°, twice as far as announcers do: what the inputs "
         "can ask for. Each person is shown from the picture that its avatar is made of.\n\n" + table_1(score),
