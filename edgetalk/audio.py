@@ -1,8 +1,9 @@
 """Sound files in, 16 kHz mono float32 out.
 
 libsndfile reads what it knows, FFmpeg (PyAV) the rest, films included. Channels are added up to the level of the
-loudest, or where they cancel each other out it is taken alone; any rate from 8 kHz up is resampled. What would give a
-video without speech is refused: empty, cut short, not a number, not sound. Microphones and streams are not here.
+loudest, or where they cancel each other out it is taken alone; any rate from 8 kHz up is resampled. The sound of a film
+begins with its first picture, and is silent where it has a hole. What would give a video without speech is refused:
+empty, cut short, not a number, not sound. Microphones and streams are not here.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import itertools
 import math
 import os
 import re
+import warnings
 from collections.abc import Iterable, Iterator
+from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +25,7 @@ from .clock import SAMPLE_RATE
 from .errors import InputError
 from .files import plain
 from .preprocess import MAX_PEAK, check_pcm
+from .reader import JUMP, TS_DISCONT, Reader
 
 if TYPE_CHECKING:
     import av
@@ -34,6 +38,9 @@ CANCELLED = 0.01  # of the energy that channels independent of each other leave 
 BLOCK = 1 << 18  # samples that are mixed down at once
 _LONG = ("mov", "matroska", "flac", "caf", "wav")  # FFmpeg's formats whose header knows the length
 SLACK = 0.15  # seconds by which compressed sound may miss its promised duration (priming, rounding)
+START = 0.01  # seconds by which sound may begin beside a film's first picture and be taken to begin with it
+LONGEST = 3600  # seconds of a hole; a longer one is a clock that was set
+HOLE = 0.1  # seconds; less is missing where clocks are rounded or run apart, more where packets were lost
 _OPEN_END = 0x7FFFFFFF  # sizes from here on are what a program writes that does not know the size yet
 _MALFORMED = 3  # libsndfile's code for a format it knows in a file it cannot follow
 # How libsndfile's log of WAV, AIFF, AU, W64 and RF64 headers tells of samples that are not there.
@@ -185,14 +192,16 @@ def _with_av(path: Path, mix: _Mix) -> tuple[Array, int]:
                         f"{path} has sound that this FFmpeg cannot decode, expected AAC or the like; convert it first"
                     )
                 raise InputError(f"{path} has no sound; expected a sound file or a film with a sound track")
-            rate = int(stream.rate)
-            for block in _floats(container.decode(stream)):
-                mix.add(block.to_ndarray().T)
-                rate = block.sample_rate
+            rate = int(stream.rate) or SAMPLE_RATE
+            own = (stream.start_time or 0) * (stream.time_base or Fraction(0))
+            begin = _first_picture(path, container, own)
+            for block in _placed(container, stream, begin):
+                mix.add(block.samples)
+                rate = block.rate
             promised = 0.0
             if _tells_length(path, container.format.name):
                 if stream.duration is not None and stream.time_base is not None:
-                    promised = float(stream.duration * stream.time_base)
+                    promised = float(stream.duration * stream.time_base + own - begin)
                 elif container.duration is not None and len(container.streams) == 1:
                     promised = container.duration / av.time_base
     except av.FFmpegError as error:
@@ -201,6 +210,52 @@ def _with_av(path: Path, mix: _Mix) -> tuple[Array, int]:
     if len(mono) / rate < promised - SLACK:
         raise _truncated(path)
     return mono[: round(promised * rate)] if promised else mono, rate  # less what fills the last packet
+
+
+class _Block(NamedTuple):
+    samples: Array
+    """(N, channels)."""
+    rate: int
+
+
+def _placed(container: Any, stream: Any, begin: Fraction) -> Iterator[_Block]:
+    """Yield the sound from the time `begin` on, silence where there is none."""
+    longest = JUMP if container.format.flags & TS_DISCONT else LONGEST
+    held = 0  # samples
+    for block in _floats(container.decode(stream)):
+        rate: int = block.sample_rate
+        samples: Array = block.to_ndarray().T.astype(np.float32, copy=False)
+        # How far its time is from where it would be added.
+        time = None if block.pts is None or block.time_base is None else block.pts * block.time_base
+        away = 0 if time is None else round((time - begin) * rate) - held
+        if held and not -JUMP * rate <= away <= longest * rate:  # the clock was set
+            begin, away = begin + Fraction(away, rate), 0
+        if away > (HOLE if held else START) * rate:
+            yield _Block(np.zeros((away, samples.shape[1]), np.float32), rate)
+            held += away
+        elif not held and away < -START * rate:  # it was heard before the first picture was seen
+            samples = samples[-away:]
+        if len(samples):
+            yield _Block(samples, rate)
+            held += len(samples)
+
+
+def _first_picture(path: Path, container: Any, own: Fraction) -> Fraction:
+    """Return the time at which a film shows its first picture, from where its sound is heard; `own` where it has none.
+
+    It may be later than its stream begins, where a broadcast was cut between two key frames.
+    """
+    import av
+
+    covers = int(av.stream.Disposition.attached_pic)
+    if not any(one.codec_context and not int(one.disposition) & covers for one in container.streams.video):
+        return own
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is the sound that is read
+        try:
+            return Reader(path).begins
+        except InputError:  # nor are its pictures' errors those of the sound
+            return own
 
 
 def _floats(frames: Iterable[av.AudioFrame]) -> Iterator[av.AudioFrame]:

@@ -1,13 +1,15 @@
 """Films in: upright pictures at a constant rate, from any file that FFmpeg reads.
 
 The film's rate and resolution are kept, exactly. Where a file shows its pictures for unequal times, each index shows
-the picture whose time is nearest: some are given twice, some not at all. Colours follow what the file says of itself;
+the picture whose time is nearest: some are given twice, some not at all. Where its clock is set anew on the way the
+pictures go on, and those of another size are brought to the first one's. Colours follow what the file says of itself;
 where it says nothing, films of 720 and more rows are taken for BT.709 and smaller ones for BT.601, as players do.
 Interlaced films are not deinterlaced, high dynamic range is not mapped to the screen's.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Iterator
@@ -32,6 +34,8 @@ SPACES = (1, 4, 5, 6, 7, 9)  # matrices that FFmpeg's scaler knows by the same n
 HDR = {16: "PQ", 18: "HLG"}  # FFmpeg's numbers of transfer curves
 VARIES = Fraction(3, 2)  # a nominal rate that many times the mean one is that of the clock, not of the pictures
 MEMORY = 1 << 28  # bytes of pictures that walking backwards may hold
+TS_DISCONT = 0x200  # FFmpeg's flag of formats whose clock may start anew, as where broadcasts were joined
+JUMP = 10  # seconds by which such a clock goes on in one step only where it was set, as the ffmpeg program has it
 SLACK = Fraction(3, 20)  # seconds by which a film may miss its promised length
 
 
@@ -55,7 +59,7 @@ class Reader:
         with open(path, "rb") as file:  # the system's own words where it cannot be opened
             if not file.read(1):
                 raise InputError(f"{path} is empty (0 bytes); expected a film")
-        self._turn = 0
+        self._turn, self._joined = 0, False
         self._origin: Fraction | None = None
         with self._open() as (film, stream):
             self._check_whole(stream)
@@ -65,7 +69,10 @@ class Reader:
             if first is None:
                 raise InputError(f"{path} has a picture stream without a picture; expected a film")
             self._origin = _time(first)
+            self.begins: Fraction = self._origin or Fraction(0)
+            """When the first picture is shown, in seconds of the file's clock, which its sound has, too."""
             self._turn = first.rotation // 90 % 4
+            self._stored = first.width, first.height  # before it is turned
             self._plain = first.format.name == "yuv420p" and not (
                 self._turn or first.width % 2 or first.height % 2 or _colours(first) != (BT709, LIMITED)
             )
@@ -104,13 +111,19 @@ class Reader:
     def _rgb(self, frame: Any) -> Image:
         space, span = _colours(frame)
         rgb = frame.reformat(
-            format="rgb24", src_colorspace=space, dst_colorspace=space, src_color_range=span, dst_color_range=FULL
+            *self._stored,
+            "rgb24",
+            src_colorspace=space,
+            dst_colorspace=space,
+            src_color_range=span,
+            dst_color_range=FULL,
         )
         return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), self._turn))
 
     def _planes(self, frame: Any) -> Image:
         # A film may change its format on the way: what is not as the first picture takes the long way.
-        if self._plain and frame.format.name == "yuv420p" and _colours(frame) == (BT709, LIMITED):
+        same = frame.format.name == "yuv420p" and (frame.width, frame.height) == self._stored
+        if self._plain and same and _colours(frame) == (BT709, LIMITED):
             return np.asarray(frame.to_ndarray())
         return of_rgb(even(self._rgb(frame)))
 
@@ -132,7 +145,7 @@ class Reader:
 
     def _indexed(self, start: int) -> Iterator[tuple[int, Any]]:
         """Yield decoded pictures with the index at which each begins, from one at or before `start` on."""
-        if start and (origin := self._origin) is not None:
+        if start and (origin := self._origin) is not None and not self._joined:
             with self._open() as (film, stream):
                 try:
                     film.seek(int((origin + start / self.fps) / stream.time_base), stream=stream)
@@ -149,11 +162,16 @@ class Reader:
             yield from self._numbered(film, stream, 0)
 
     def _numbered(self, film: Any, stream: Any, index: int) -> Iterator[tuple[int, Any]]:
+        before, away = None, 0  # the index that was given last, and by how much the clock is to be set
+        jump = round(JUMP * self.fps) if film.format.flags & TS_DISCONT else math.inf
         for frame in self._decode(film, stream):
             time = _time(frame)
             if time is not None and self._origin is not None:
-                index = max(0, ((time - self._origin) * self.fps + Fraction(1, 2)).__floor__())
+                index = max(0, away + ((time - self._origin) * self.fps + Fraction(1, 2)).__floor__())
+                if before is not None and not before <= index <= before + jump:
+                    away, index, self._joined = away + before + 1 - index, before + 1, True
             yield index, frame
+            before = index
             index += 1
 
     def _decode(self, film: Any, stream: Any) -> Iterator[Any]:
@@ -176,7 +194,7 @@ class Reader:
             place = f" at {float(last.time):.2f} s" if last is not None and last.time is not None else ""
             raise InputError(f"{self.path} is damaged{place} ({error.strerror}); copy or convert it again") from None
         promised = _promised(stream)
-        if last is not None and promised and last.time is not None and self._origin is not None:
+        if last is not None and promised and not self._joined and last.time is not None and self._origin is not None:
             shown = max(1 / self.fps, Fraction(last.duration or 0) * last.time_base)  # the last one may stay long
             if Fraction(last.pts * last.time_base) - self._origin + shown < promised - SLACK:
                 raise self._truncated()

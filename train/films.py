@@ -1,7 +1,7 @@
 """Films of real people for training: pictures at 25 per second with the tracked face, and the sound beside them.
 
-`people` tells who is in which film, `frames` walks a film once, `sound` reads its speech at 16 kHz, cut to begin with
-the first picture and as loud as the announcers'. Crops and labels are made of them elsewhere (filmed.py is AMNet's data
+`people` tells who is in which film, `frames` walks a film once, `sound` reads its speech at 16 kHz, as loud as the
+announcers'. Crops and labels are made of them elsewhere (filmed.py is AMNet's data
 set).
 """
 
@@ -15,10 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from edgetalk import audio
-from edgetalk.clock import SAMPLE_RATE
 from edgetalk.errors import InputError
 from edgetalk.face import Face
-from edgetalk.files import plain
 from edgetalk.planes import to_rgb
 from edgetalk.preprocess import Picture
 from edgetalk.reader import Reader
@@ -119,16 +117,4 @@ def sound(film: Reader) -> np.ndarray:
     pcm = audio.read(film.path)
     if not pcm.any():
         raise InputError(f"{film.path} is silent throughout; expected somebody who speaks")
-    late = round(_lead(film) * SAMPLE_RATE)
-    return levelled(pcm[late:] if late >= 0 else np.pad(pcm, (-late, 0)))
-
-
-def _lead(film: Reader) -> Fraction:
-    """Seconds by which the sound of a file begins before its pictures."""
-    import av
-
-    with av.open(plain(film.path)) as container:
-        covers = int(av.stream.Disposition.attached_pic)
-        pictures = next(s for s in container.streams.video if not int(s.disposition) & covers)
-        begins = [(stream.start_time or 0) * stream.time_base for stream in (pictures, container.streams.audio[0])]
-    return begins[0] - begins[1]
+    return levelled(pcm)

@@ -120,6 +120,42 @@ def test_of_several_sound_tracks_the_first_is_heard_that_can_be_decoded(tmp_path
         opened[0].seek(0)
 
 
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs the ffmpeg program to write such films")
+@pytest.mark.parametrize("suffix", ["mkv", "mp4", "ts"])
+@pytest.mark.parametrize("late", [0.0, 0.32, -0.32])
+def test_sound_of_a_film_begins_with_its_first_picture(tmp_path, suffix, late):
+    """A click lies half a second into the sound; how late that begins beside the pictures is the films' matter."""
+    click = np.zeros(32000, np.float32)
+    click[8000:8010] = 0.9
+    soundfile.write(tmp_path / "a.wav", click, 16000)
+    pictures = ["-itsoffset", f"{max(0, -late)}", "-f", "lavfi", "-i", "testsrc=duration=2:size=64x48:rate=25"]
+    sound = ["-itsoffset", f"{max(0, late)}", "-i", str(tmp_path / "a.wav")]
+    film = tmp_path / f"film.{suffix}"
+    codecs = ["-fps_mode", "passthrough", "-c:v", "libx264", "-c:a", "aac", "-b:a", "128k"]
+    subprocess.run(["ffmpeg", "-v", "error", *pictures, *sound, *codecs, str(film)], check=True)
+    assert np.abs(audio.read(film)).argmax() / 16000 == pytest.approx(0.5 + late, abs=0.015)
+
+
+def test_a_hole_in_the_sound_is_silent_and_what_follows_comes_in_time(tmp_path):
+    import av
+
+    path = tmp_path / "hole.mka"
+    samples = tone(48000, 2.0).astype(np.float32)
+    with av.open(str(path), "w", format="matroska") as container:
+        stream = container.add_stream("pcm_f32le", rate=48000, layout="mono")
+        for first in range(0, len(samples), 4800):
+            if 28800 <= first < 67200:  # eight packets are lost
+                continue
+            block = av.AudioFrame.from_ndarray(samples[None, first : first + 4800], format="flt", layout="mono")
+            block.sample_rate, block.pts, block.time_base = 48000, first, Fraction(1, 48000)
+            container.mux(stream.encode(block))
+        container.mux(stream.encode(None))
+    pcm = audio.read(path)
+    assert len(pcm) == pytest.approx(32000, abs=20)
+    loudest = [float(np.abs(part).max()) for part in (pcm[:9500], pcm[9700:22300], pcm[22500:])]
+    assert loudest == pytest.approx([0.3, 0.0, 0.3], abs=1e-3)
+
+
 @pytest.mark.parametrize(
     "parts",
     [
