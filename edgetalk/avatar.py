@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .backends import Arrays, Backend, beside, open_engine, shared_device
+from .backends import Arrays, Backend, beside, check_batch, open_engine, shared_device
 from .bundled import find_engine
 from .errors import InputError, ModelError, word
 from .files import replacing, sha256
@@ -266,6 +266,7 @@ def open_source(
                 f"{found.name} takes {', '.join(backend.inputs)}, expected {', '.join(sorted(takes))}; "
                 f"this model's avatars are made by: edgetalk avatar ENGINE {other}"
             )
+        check_batch(backend, found.name)
         return backend, replace(metadata, onnx=weights_of(metadata, found))
     except BaseException:
         backend.close()

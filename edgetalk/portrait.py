@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .avatar import Avatar, load, weights_of
-from .backends import beside, open_engine
+from .backends import beside, check_batch, open_engine
 from .errors import InputError, ModelError
 from .face import find, read_track, track_beside
 from .metadata import Metadata
@@ -122,6 +122,7 @@ def extract(
                 f"{engine.name} is {metadata.family} {metadata.role} that takes {', '.join(backend.inputs)}, expected "
                 "an extractor that makes identity from portrait"
             )
+        check_batch(backend, engine.name)
         if weights not in ("", weights_of(metadata, engine)):
             raise ModelError(
                 f"{engine.name} is not the extractor that the network was exported with, whose identities alone mean "

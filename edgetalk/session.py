@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from . import audio as sound
 from . import motion as motions
 from .avatar import Avatar, load, make
-from .backends import Arrays, beside, open_engine
+from .backends import Arrays, beside, check_batch, open_engine
 from .bundled import called, find_avatar, find_engine, is_bundled
 from .clock import frame_count, frame_rate
 from .errors import BackendError, InputError, ModelError, word
@@ -92,9 +92,7 @@ class Session:
                 f"{name} makes {', '.join(backend.outputs)} from {', '.join(backend.inputs)}, expected a step that "
                 f"makes frame from mel; open {name.replace('-source', '')} or another engine"
             )
-        for kind, spec in {**backend.inputs, **backend.outputs}.items():
-            if spec.shape[0] not in (1, -1):
-                raise ModelError(f"{name} has {kind} of batch {spec.shape[0]}, a session takes 1; build it again")
+        check_batch(backend, name)
         self.device: str = getattr(backend, "device", "not told by the backend")
         """Where the engine runs, at what precision, and why there."""
         _, height, width, _ = backend.outputs["frame"].shape

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .avatar import weights_of
-from .backends import Arrays, Backend, beside, open_engine, shared_device
+from .backends import Arrays, Backend, beside, check_batch, open_engine, shared_device
 from .bundled import find_engine
 from .errors import InputError, ModelError
 from .metadata import AudioSpec, Metadata
@@ -76,6 +76,7 @@ class Stage:
 
     def _open(self, path: Path, device: str, threads: int | None, streams: int) -> Backend:
         self._backends.append(open_engine(path, device=device, threads=threads, streams=streams))
+        check_batch(self._backends[-1], path.name)
         return self._backends[-1]
 
     def _open_source(self, device: str, threads: int | None, streams: int) -> Backend | None:

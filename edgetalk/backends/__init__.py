@@ -98,6 +98,13 @@ def open_engine(
     return backend
 
 
+def check_batch(backend: Backend, name: str) -> None:
+    """Raise ModelError where the engine `name` was built for several frames at once, and one alone comes to it."""
+    for kind, spec in {**backend.inputs, **backend.outputs}.items():
+        if spec.shape[0] not in (1, -1):
+            raise ModelError(f"{name} has {kind} of batch {spec.shape[0]}, expected 1; build it again")
+
+
 def beside(engine: Path, *stems: str) -> Path | None:
     """Return the engine beside `engine` of the first stem that has one: of the same kind, else .xml, else .onnx."""
     for stem in stems:

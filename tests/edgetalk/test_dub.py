@@ -664,6 +664,15 @@ def test_numbers_that_cannot_be_are_refused(engines, target, tmp_path):
     assert not list(tmp_path.glob("out.*"))
 
 
+def test_an_engine_of_several_frames_at_once_is_refused(target, tmp_path, monkeypatch):
+    """One frame would be fed to it several times, and computed as often."""
+    for name, (kind, shape) in list(tiny.INPUTS.items()):
+        monkeypatch.setitem(tiny.INPUTS, name, (kind, [4, *shape[1:]]))
+    engine = tiny.unchanged(tmp_path / "four.onnx")
+    with pytest.raises(ModelError, match=r"four(-source)?.onnx has \w+ of batch 4, expected 1; build it again"):
+        edgetalk.dub(engine, target, np.zeros(16000, np.float32), tmp_path / "out.mp4")
+
+
 def test_engines_of_another_export_are_refused(engines, target, tmp_path):
     tiny.unchanged(tmp_path / "same.onnx", source="0" * 64)
     with pytest.raises(ModelError, match="are not of one export"):

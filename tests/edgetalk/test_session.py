@@ -303,7 +303,7 @@ def test_a_source_engine_is_no_session(engine):
 def test_a_fixed_batch_is_refused(zoo, tmp_path):
     zoo.set("onnx", tmp_path)
     zoo.write("step", tmp_path / "amnet.onnx", batch=4)
-    with pytest.raises(ModelError, match="amnet.onnx has appearance of batch 4, a session takes 1"):
+    with pytest.raises(ModelError, match="amnet.onnx has appearance of batch 4, expected 1; build it again"):
         Session(tmp_path / "amnet.onnx")
 
 
