@@ -33,6 +33,7 @@ COMMANDS = {
     "doctor": Command(
         "edgetalk.commands.doctor", "what this machine can run, whether an engine fits, what an avatar holds"
     ),
+    "track": Command("edgetalk.commands.track", "follow a face through a film: where it is, once for all"),
     "fetch": Command("edgetalk.commands.fetch", "download the face-tracking networks into the user's cache"),
     "data": Command(
         "edgetalk.train.commands.data", "a data set of announcers or films, or calibration arrays", "train"

@@ -1,0 +1,70 @@
+"""`edgetalk track` on films of squares, with doubles in the place of the networks: whom it follows, what it writes."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from edgetalk.cli import main
+from edgetalk.face import read_track, read_track_and_rate
+from edgetalk.reader import Reader
+from edgetalk.targets import Faces
+from edgetalk.video import Writer
+
+from .face.doubles import frame as squares
+
+
+@pytest.fixture
+def film(tmp_path):
+    """Two faces for five frames, the larger at the left, then nobody."""
+    path = tmp_path / "film.mp4"
+    with Writer(path, (320, 240), Fraction(24), crf=4) as writer:
+        for i in range(5):
+            writer.write(squares((80 + i, 100, 80), (230, 120, 56)))
+        for _ in range(3):
+            writer.write(squares())
+    return path
+
+
+def test_the_track_lies_beside_the_film_and_is_what_dubbing_takes(film, face_models, elsewhere, capsys):
+    assert main(["track", str(film), "--face-models", str(face_models)]) == 0
+    track = film.with_name("film.track.npz")
+    assert capsys.readouterr().out == f"{track}: a face in 5 of 8 frames; 0 cuts\n"
+    faces, rate = read_track_and_rate(track)
+    assert rate == 24 and [face is not None for face in faces] == [True] * 5 + [False] * 3
+    places = [float(face.points[:, 0].mean()) for face in faces[:5]]
+    assert places == pytest.approx([80, 81, 82, 83, 84], abs=3)
+    Faces(Reader(film)).close()  # without networks: the track is there
+
+
+def test_another_face_is_followed_and_shown(film, face_models, elsewhere, tmp_path):
+    out, seen = tmp_path / "other.npz", tmp_path / "seen.mp4"
+    asked = ["--face", "1", "--face-models", str(face_models), "--show", str(seen), "-o", str(out)]
+    assert main(["track", str(film), *asked]) == 0
+    face = read_track(out)[2]
+    assert face.points[:, 0].mean() == pytest.approx(230, abs=3) and not film.with_name("film.track.npz").exists()
+    frames = list(Reader(seen))
+    assert len(frames) == 8
+    green = [
+        np.argwhere(frame[..., 1] > frame.max(-1, where=[True, False, True], initial=0) + 50.0) for frame in frames
+    ]
+    assert len(green[2]) > 40 and len(green[7]) == 0
+    left, top, right, bottom = face.box
+    (y0, x0), (y1, x1) = green[2].min(0), green[2].max(0)
+    assert [x0, y0, x1, y1] == pytest.approx([left, top, right, bottom], abs=3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["nowhere.mp4"], "nowhere.mp4"),
+        (["FILM", "-o", "/nowhere/at/all.npz"], "/nowhere/at"),
+        (["FILM", "--show", "FILM"], "is read and would be written over"),
+        (["FILM", "--face-models", "/nowhere"], "/nowhere"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_leaves_nothing(film, elsewhere, capsys, arguments, told):
+    assert main(["track", *(str(film) if word == "FILM" else word for word in arguments)]) == 1
+    line = capsys.readouterr().err
+    assert told in line and line.count("\n") == 1
+    assert [path.name for path in film.parent.iterdir() if path.name != "cache"] == ["film.mp4"]
