@@ -22,7 +22,7 @@ from torch import Tensor
 from edgetalk.errors import InputError
 
 from . import loop
-from .data import Footage
+from .data import Batch, Footage
 from .lite_student import Teacher, inherit, take_fuser
 from .losses import adversarial_loss, content_loss, discriminator_loss, geometry_loss, region_weight
 from .networks.amnet import VARIANTS, AMNet, Architecture
@@ -33,6 +33,7 @@ from .options import add_fields, check_bounds
 from .picture import write_picture
 from .precision import autocast
 from .rates import linear, risen, set_rate
+from .scores.measures import landmark_error, ssim
 from .stretch import steps_in_all
 from .terms import joined
 
@@ -40,6 +41,8 @@ SMALLEST = 32
 """Side of the smallest picture that the discriminator still has a judgement of."""
 RUNS = 16, 32
 """Stretches of so many frames that one step hears where φ learns alone: neighbours share most of what is heard."""
+HELD_OUT = 48
+"""Frames on which a training is measured while it goes on."""
 KEPT = 60
 """Persons at most whose pictures a checkpoint keeps, for avatars and calibration; one of more people takes any face."""
 
@@ -337,15 +340,26 @@ class AMNetRecipe:
         return network.to(self.footage.device).eval()
 
     @torch.no_grad()
-    def sheet(self, path: Path) -> None:
-        """Write source, truth and picture of two held-out frames of up to six persons, side by side."""
-        network = self.averaged()
+    def sheet(self, path: Path) -> dict[str, float]:
+        """Write source, truth and picture of two held-out frames of up to six persons, side by side.
+
+        Returns the SSIM of HELD_OUT such frames, and how far their landmarks are off in pixels of a 256 frame.
+        """
+        network, similar, away = self.averaged(), [], []
+        for parts in zip(*(tensor.split(12) for tensor in self.footage.examples(HELD_OUT)), strict=True):
+            some = Batch(*parts)
+            with self.autocast():
+                made, landmarks = network(some.source, some.mel, some.pose, some.blink)
+            similar.append(ssim((made.float() + 1) / 2, (some.true + 1) / 2))
+            away.append(landmark_error(landmarks.float(), some.landmarks))
         batch = self.footage.examples(12)
         with self.autocast():
             made = network(batch.source, batch.mel, batch.pose, batch.blink)[0]
         rows = [torch.cat(list(t.float()), 2) for t in (batch.source, batch.true, made)]
         picture = ((torch.cat(rows, 1).clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
         write_picture(path, picture)
+        means = (float(torch.cat(values).mean()) for values in (similar, away))
+        return dict(zip(("held-out SSIM", "held-out landmarks px"), means, strict=True))
 
     def checkpoint(self, run: Path, step: int) -> None:
         """Write `save_checkpoint`'s file as run/amnet.safetensors."""

@@ -56,8 +56,8 @@ class Recipe(Protocol):
     def checkpoint(self, run: Path, step: int) -> None:
         """Write what `step` steps have made of the network into the folder `run`, for all but the loop."""
 
-    def sheet(self, path: Path) -> None:
-        """Write a picture of what the network makes now."""
+    def sheet(self, path: Path) -> Mapping[str, float] | None:
+        """Write a picture of what the network makes now; return what was measured of it on held-out ones, by name."""
 
 
 def worker() -> tuple[int, int]:
@@ -238,8 +238,11 @@ def train(
             means()  # the next line of the log may be far, and what is saved takes the place of something whole
             _save(recipe, run, step)
             recipe.checkpoint(run, step)
-            if draw:
-                recipe.sheet(run / "sheets" / f"{step:07d}.jpg")
+            if draw and (measured := recipe.sheet(run / "sheets" / f"{step:07d}.jpg")):
+                told = {name: round(value, 5) for name, value in measured.items()}
+                with (run / "log.jsonl").open("a") as log:
+                    log.write(json.dumps({"step": step, **told}) + "\n")
+                show(f"step {step}  " + "  ".join(f"{name} {value:.4f}" for name, value in told.items()))
             write_page(run, dict(recipe.config), recipe.shown)
 
     def in_time() -> bool:

@@ -32,7 +32,7 @@ def write_page(run: Path, config: dict[str, Any], shown: str) -> None:
     """Write run/index.html from run/log.jsonl and run/sheets; `shown` says what is on a sheet."""
     log = run / "log.jsonl"
     lines = [json.loads(line) for line in log.read_text().splitlines() if line.endswith("}")] if log.exists() else []
-    names = [name for name in (lines[-1] if lines else {}) if name != "step"]
+    names = list(dict.fromkeys(name for line in lines for name in line if name != "step"))
     curves = []
     for i, name in enumerate(names):
         pairs = [(line["step"], line[name]) for line in lines if name in line]

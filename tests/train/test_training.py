@@ -289,7 +289,7 @@ def test_train_writes_its_folder_and_stops_at_the_end(tmp_path):
         and "data:image/jpeg;base64," in page
         and "http" not in page.replace("http://www.w3", "")
     )
-    assert told and "step 6/6" in told[-1]
+    assert "step 6/6" in told[-2] and "held-out SSIM" in told[-1] and "held-out SSIM" in page
     (tmp_path / "run" / "amnet.safetensors").unlink()
     assert loop.train(AMNetRecipe(SMALL, footage()), tmp_path / "run") == 6  # nothing left to do
     assert load_checkpoint(tmp_path / "run" / "amnet.safetensors").training["images_seen"] == 12
@@ -333,6 +333,22 @@ def test_who_interrupts_twice_does_not_wait_and_no_half_step_is_saved(tmp_path):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_a_sheet_tells_how_near_pictures_of_held_out_frames_are(tmp_path):
+    structural_similarity = pytest.importorskip("skimage.metrics").structural_similarity
+    recipe = AMNetRecipe(replace(SMALL, mixed=False), footage())
+    recipe.step(0)
+    told = recipe.sheet(tmp_path / "a.jpg")
+    batch, network = recipe.footage.examples(amnet.HELD_OUT), recipe.averaged()
+    assert set(batch.index.tolist()) <= set(recipe.footage.test.tolist()) and len(batch.index) == 48
+    with torch.no_grad():
+        made, landmarks = network(batch.source, batch.mel, batch.pose, batch.blink)
+    options = dict(channel_axis=0, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1.0)
+    pairs = zip((made.numpy() + 1) / 2, (batch.true.numpy() + 1) / 2, strict=True)
+    similar = [structural_similarity(a, b, **options) for a, b in pairs]
+    away = np.linalg.norm(256 * (landmarks - batch.landmarks).numpy(), axis=-1).mean()
+    assert told == pytest.approx({"held-out SSIM": np.mean(similar), "held-out landmarks px": away}, rel=1e-3)
+
+
 def test_a_log_tells_each_step_once_after_a_kill(tmp_path):
     recipe = AMNetRecipe(SMALL, footage())
     loop._save(recipe, tmp_path, 4)
@@ -340,7 +356,7 @@ def test_a_log_tells_each_step_once_after_a_kill(tmp_path):
     (tmp_path / "log.jsonl").write_text("\n".join(told))  # killed as it wrote the last line
     loop.train(recipe, tmp_path, show=lambda _: None)
     lines = (tmp_path / "log.jsonl").read_text().splitlines()
-    steps = [json.loads(line)["step"] for line in lines]  # every ten seconds, and the last
+    steps = [told["step"] for told in map(json.loads, lines) if "L_C" in told]  # every ten seconds, and the last
     assert lines[:2] == told[:2] and told[2] not in lines and steps == sorted(set(steps)) and steps[-1] == 6
 
 
