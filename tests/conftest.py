@@ -9,8 +9,14 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:  # each has a core: threads of its own would wait for those of the others
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+WORKERS = 8  # at most, for -n auto: each may take a gigabyte or two
 WIDTH, VECTOR, HEAD = 0.125, 32, 0.1
 SKIPS = {96: (16, 16, 8), 192: (16, 16, 8, 8)}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    return min(WORKERS, os.cpu_count() or 1)
 
 
 def unsettle(network, seed):
