@@ -9,7 +9,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import socket
+from collections.abc import Collection
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from edgetalk.clock import frame_rate
 from edgetalk.errors import InputError
@@ -37,6 +40,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fps", metavar="RATE", help="25 or 30000/1001 (default: the network's own rate)")
     parser.add_argument("--faces", type=int, default=1, metavar="N", help="pages that may be open at once (default: 1)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1, this machine)")
+    parser.add_argument(
+        "--name",
+        action="append",
+        default=[],
+        help="another host name by which browsers may ask, as behind a web server; again for more",
+    )
+    parser.add_argument(
+        "--origin",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="a site whose pages may use this face, and show this page in theirs: https://example.org; again for more",
+    )
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
     parser.add_argument(
         "--use", choices=USES, default="any", help="commercial: refuse a model or a face that may not be used so"
@@ -50,6 +66,11 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"faces: got {args.faces}, expected 1 or more")
     if not 0 <= args.port <= 65535:
         raise InputError(f"port: got {args.port}, expected 0 to 65535")
+    if not args.host:
+        raise InputError("host: got none, expected an address to listen at, or 0.0.0.0 for all of this machine's")
+    for origin in args.origin:
+        if origin != "null" and (urlsplit(origin).scheme not in ("http", "https") or urlsplit(origin).path):
+            raise InputError(f"origin: got {origin}, expected the start of a site's address, as https://example.org")
     rate = frame_rate(args.fps) if args.fps is not None else None
     from edgetalk.page import HERE, Page
 
@@ -66,10 +87,19 @@ def run(args: argparse.Namespace) -> None:
             session,
             lambda one: one.live(life, fps=rate),
             faces=args.faces,
-            names=HERE if args.host in HERE else (),
+            names=names_of(args.host, HERE) | set(args.name),
+            origins=args.origin,
         )
         session.live(life, fps=rate).step()  # whatever is wrong with the engine is said before a page is open
         asyncio.run(_serve(page, args.host, args.port))
+
+
+def names_of(host: str, here: Collection[str]) -> set[str]:
+    """Return the host names by which browsers may ask a server that listens at `host`; addresses always do."""
+    if host in here:
+        return set(here)
+    own = socket.gethostname()
+    return {*here, host, own, f"{own}.local", socket.getfqdn()}
 
 
 async def _serve(page: Page, host: str, port: int) -> None:

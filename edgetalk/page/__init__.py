@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import threading
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -36,20 +37,30 @@ FILES["/sentence.flac"] = SENTENCE
 LARGEST = 1 << 20  # bytes; one message has less: half a minute of sound
 QUALITY = 90  # of a JPEG
 FULL = 32768  # scale of int16
+LONGEST, MESSAGES = 600, 1000  # seconds that may wait to be said; messages, behind words that are being spoken
+CONTENT = "default-src 'self'; style-src 'unsafe-inline'; img-src 'self' data: blob:; connect-src 'self' ws: wss:"
 LAST = 1.0  # seconds that a page has to take the last that it is sent
 
 
 class Page:
     """What a web server of one engine and its face answers, to `faces` pages at a time.
 
-    `live` begins the face of a session. `names` are the host names by which a browser may ask, empty for all: a site
-    that lets its own name mean this machine is refused, and so are pages of other sites.
+    `live` begins the face of a session. `names` are the host names by which a browser may ask, beside the numbers of
+    an address: a site that lets its own name mean this machine is refused. So are pages of other sites but those of
+    `origins` (https://example.org), which may also show this page as a part of theirs.
     """
 
     def __init__(
-        self, session: Session, live: Callable[[Session], Live], *, faces: int = 1, names: Collection[str] = HERE
+        self,
+        session: Session,
+        live: Callable[[Session], Live],
+        *,
+        faces: int = 1,
+        names: Collection[str] = HERE,
+        origins: Collection[str] = (),
     ) -> None:
-        self._session, self._live, self._names, self._free = session, live, names, faces
+        self._session, self._live, self._free = session, live, faces
+        self._names, self._origins = {name.lower() for name in names}, origins
         self._sockets: set[web.WebSocketResponse] = set()
         self._threads = ThreadPoolExecutor(faces)  # of its own: in asyncio's few there is room for files and words
 
@@ -57,7 +68,7 @@ class Page:
         """Return what aiohttp serves."""
         app = web.Application(middlewares=[self._guard])
         for url, path in FILES.items():
-            app.router.add_get(url, partial(_file, path))
+            app.router.add_get(url, partial(_file, path, " ".join(["'self'", *self._origins])))
         app.router.add_get("/face", self._face)
         app.on_shutdown.append(self._end)
         return app
@@ -68,10 +79,11 @@ class Page:
             here, origin = urlsplit(f"//{request.host}"), urlsplit(request.headers.get("Origin", ""))
         except ValueError:
             raise web.HTTPBadRequest(text="Got a Host or an Origin that is no address.") from None
-        if self._names and here.hostname not in self._names:
+        if here.hostname not in self._names and not _is_address(here.hostname):
             raise web.HTTPForbidden(text=f"Got host {here.hostname}, expected {', '.join(sorted(self._names))}.")
-        if "Origin" in request.headers and origin.netloc != here.netloc:
-            raise web.HTTPForbidden(text="A page of another site may not ask.")
+        other = "Origin" in request.headers and origin.netloc != here.netloc
+        if other and request.headers["Origin"] not in self._origins:
+            raise web.HTTPForbidden(text="A page of another site may not ask; see edgetalk live --origin.")
         answer: web.StreamResponse = await handler(request)
         return answer
 
@@ -134,10 +146,23 @@ class Page:
             await socket.close(code=WSCloseCode.INTERNAL_ERROR)
 
 
-async def _file(path: Path, request: web.Request) -> web.FileResponse:
+def _is_address(host: str | None) -> bool:
+    """Whether a host is an address in numbers, which means the same machine to everybody."""
+    try:
+        return bool(ipaddress.ip_address(host or ""))
+    except ValueError:
+        return False
+
+
+async def _file(path: Path, frames: str, request: web.Request) -> web.FileResponse:
     # A page of another site may not show ours as a part of itself either, and lure clicks to it.
     return web.FileResponse(
-        path, headers={"Cache-Control": "no-cache", "Content-Security-Policy": "frame-ancestors 'self'"}
+        path,
+        headers={
+            "Cache-Control": "no-cache",
+            "Content-Security-Policy": f"{CONTENT}; frame-ancestors {frames}",
+            "X-Content-Type-Options": "nosniff",
+        },
     )
 
 
@@ -162,7 +187,11 @@ class _Talk:
 
     def say(self, what: str | bytes) -> None:
         """Say text, or sound as it comes from a page, after all that came before."""
-        self._wanted.put_nowait(what)
+        if self._live.left > LONGEST or self._wanted.qsize() > MESSAGES:
+            told = f"{LONGEST // 60} minutes are waiting to be said; wait, or hush the face"
+            self._refusing = asyncio.create_task(_tell(self._socket, error=told))
+        else:
+            self._wanted.put_nowait(what)
 
     def hush(self) -> None:
         self.end()

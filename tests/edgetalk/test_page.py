@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 
 from edgetalk import BackendError, InputError, Session, cli
+from edgetalk.commands.live import names_of
 
 aiohttp = pytest.importorskip("aiohttp", reason="needs aiohttp: the live extra")
 
@@ -181,6 +182,10 @@ def test_faces_are_counted_and_come_back(engine):
         ({}, 200),
         ({"Host": "localhost:8000", "Origin": "http://localhost:8000"}, 200),
         ({"Host": "[::1]:8000"}, 200),
+        ({"Host": "192.0.2.7:8000"}, 200),  # an address, which no site can let mean another machine
+        ({"Host": "Localhost"}, 200),
+        ({"Origin": "https://shop.example"}, 200),
+        ({"Origin": "http://shop.example"}, 403),
         ({"Host": "rebound.example:8000"}, 403),
         ({"Origin": "http://elsewhere.example"}, 403),
         ({"Host": "localhost:8000", "Origin": "http://localhost:9000"}, 403),
@@ -191,7 +196,7 @@ def test_faces_are_counted_and_come_back(engine):
 )
 def test_other_sites_may_not_ask(engine, headers, status):
     async def ask():
-        async with serving(engine) as client:
+        async with serving(engine, origins=["https://shop.example"]) as client:
             got = [(await client.get(path, headers=headers)).status for path in ("/", "/page.js", "/sentence.flac")]
             try:
                 async with client.ws_connect("/face", headers=headers):
@@ -357,6 +362,8 @@ def test_a_host_without_an_address_is_one_line(engine, capsys, monkeypatch):
         (["--faces", "0"], "faces: got 0, expected 1 or more"),
         (["--port", "70000"], "port: got 70000, expected 0 to 65535"),
         (["--fps", "0"], "fps: got 0"),
+        (["--host", ""], "host: got none"),
+        (["--origin", "shop.example"], "origin: got shop.example, expected the start of a site's address"),
         (["--source", "nobody.png"], "nobody.png"),
         (["--motion", "film.mp4", "--face-models", "nowhere"], "film.mp4"),
         (
@@ -405,8 +412,8 @@ def test_a_signal_ends_it_while_a_page_is_open(engine, number, status):
 
 WATCH = """
     var blocks = 0, tracks = [], begun_at;
-    const send = WebSocket.prototype.send;
-    WebSocket.prototype.send = function (data) { blocks += data instanceof ArrayBuffer; return send.call(this, data); };
+    const sent = WebSocket.prototype.send;
+    WebSocket.prototype.send = function (data) { blocks += data instanceof ArrayBuffer; return sent.call(this, data); };
     const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
     navigator.mediaDevices.getUserMedia = async (wanted) => {
       const stream = await ask(wanted);
@@ -414,6 +421,22 @@ WATCH = """
       return stream;
     };
     0"""
+RESAMPLED = """(async (rate, hertz) => {  // of a tone: RMS, zeros crossed in a second, count
+    const context = new OfflineAudioContext(1, rate, rate);
+    await context.audioWorklet.addModule('microphone.js');
+    const node = new AudioWorkletNode(context, 'microphone', { numberOfOutputs: 0 });
+    let given = [];
+    node.port.onmessage = ({ data }) => given.push(...new Int16Array(data));
+    const tone = new OscillatorNode(context, { frequency: hertz });
+    tone.connect(node);
+    tone.start();
+    await context.startRendering();
+    await new Promise((done) => setTimeout(done, 100));
+    const settled = given.slice(1600);
+    const crossed = settled.filter((sample, i) => i && sample >= 0 && settled[i - 1] < 0).length;
+    const power = settled.reduce((sum, sample) => sum + sample * sample, 0) / settled.length;
+    return [Math.sqrt(power) / 32768, crossed / settled.length * 16000, given.length];
+  })"""
 FLOOD = """new Promise((done) => canvas.toBlob(async (blob) => {
       const data = new Uint8Array(4 + 1280 + blob.size).fill(1);
       new DataView(data.buffer).setUint32(0, 640, true);
@@ -470,8 +493,15 @@ def test_the_page_in_a_browser(engine, tmp_path):
         assert await value("audio === undefined")  # not before the visitor clicks
         await value("document.querySelector('#sentence').click()")
         await comes("audio?.state === 'running' && next > audio.currentTime && due.length > 0")
+        await comes("next > audio.currentTime + 0.02")
         await value("document.querySelector('#hush').click()")
+        assert await value("next") == 0 and await value("due.length") == 0, "silent here at once, not after the server"
         await value("document.body.dispatchEvent(new KeyboardEvent('keydown', {key: 'Escape', bubbles: true}))")
+        for rate in 16000, 44100, 48000:  # Firefox hears at the device's
+            for hertz, wanted in (440, 0.707), (6000, 0.707), (12000, 0.0):
+                rms, crossed, count = await value(f"{RESAMPLED}({rate}, {hertz})")
+                assert rms == pytest.approx(wanted, abs=0.02) and 15_000 < count <= 16_000, (rate, hertz)
+                assert wanted == 0 or crossed == pytest.approx(hertz, rel=0.01)
         # The microphone is off again where it cannot be used, on once if it is asked for twice, and heard once.
         await value(WATCH)
         await value("audio.audioWorklet.addModule = async () => { throw new Error('no worklet'); }")
@@ -512,10 +542,35 @@ def test_the_page_in_a_browser(engine, tmp_path):
 
 def test_another_site_may_not_frame_the_page(engine):
     async def ask():
-        async with serving(engine) as client:
+        async with serving(engine, origins=["https://shop.example"]) as client:
             return (await client.get("/")).headers["Content-Security-Policy"]
 
-    assert asyncio.run(ask()) == "frame-ancestors 'self'"
+    assert asyncio.run(ask()).endswith("; frame-ancestors 'self' https://shop.example")
+
+
+def test_a_server_for_the_network_answers_to_its_own_names_and_those_it_was_told():
+    names = names_of("0.0.0.0", {"localhost"})
+    assert {"localhost", sockets.gethostname()} <= names and "rebound.example" not in names
+    assert names_of("localhost", {"localhost", "::1"}) == {"localhost", "::1"}
+
+
+def test_more_than_ten_minutes_that_wait_are_refused(engine, monkeypatch):
+    monkeypatch.setattr("edgetalk.page.LONGEST", 15)
+
+    async def talk():
+        async with serving(engine) as client, client.ws_connect("/face") as socket:
+            await socket.receive_json()
+            for _ in range(3):
+                await socket.send_bytes(np.full(160000, 9000, "<i2").tobytes())
+            while not isinstance(came := (await socket.receive(timeout=20)).data, str):
+                pass
+            await socket.send_str("")
+            await socket.send_bytes(np.full(3200, 3001, "<i2").tobytes())
+            return json.loads(came), await receive(socket, 25)
+
+    told, after = asyncio.run(talk())
+    assert "are waiting to be said; wait, or hush the face" in told["error"]
+    assert sum((sound == 3001 / 32768).sum() for sound, _ in after) == 3200
 
 
 def test_every_file_of_the_page_is_there():
