@@ -25,7 +25,7 @@ from .clock import SAMPLE_RATE
 from .errors import InputError
 from .files import plain
 from .preprocess import MAX_PEAK, check_pcm
-from .reader import JUMP, TS_DISCONT, Reader
+from .reader import JUMP, TS_DISCONT, Reader, picture_streams
 
 if TYPE_CHECKING:
     import av
@@ -39,7 +39,7 @@ BLOCK = 1 << 18  # samples that are mixed down at once
 _LONG = ("mov", "matroska", "flac", "caf", "wav")  # FFmpeg's formats whose header knows the length
 SLACK = 0.15  # seconds by which compressed sound may miss its promised duration (priming, rounding)
 START = 0.01  # seconds by which sound may begin beside a film's first picture and be taken to begin with it
-LONGEST = 3600  # seconds of a hole; a longer one is a clock that was set
+LONGEST, BACK = 3600, 1  # seconds of a hole, and of a step back; more is a clock that was set
 HOLE = 0.1  # seconds; less is missing where clocks are rounded or run apart, more where packets were lost
 _OPEN_END = 0x7FFFFFFF  # sizes from here on are what a program writes that does not know the size yet
 _MALFORMED = 3  # libsndfile's code for a format it knows in a file it cannot follow
@@ -228,11 +228,12 @@ def _placed(container: Any, stream: Any, begin: Fraction) -> Iterator[_Block]:
         # How far its time is from where it would be added.
         time = None if block.pts is None or block.time_base is None else block.pts * block.time_base
         away = 0 if time is None else round((time - begin) * rate) - held
-        if held and not -JUMP * rate <= away <= longest * rate:  # the clock was set
+        if away > longest * rate or (held and away < -BACK * rate):  # the clock was set
             begin, away = begin + Fraction(away, rate), 0
         if away > (HOLE if held else START) * rate:
-            yield _Block(np.zeros((away, samples.shape[1]), np.float32), rate)
             held += away
+            for first in range(0, away, BLOCK):
+                yield _Block(np.zeros((min(BLOCK, away - first), samples.shape[1]), np.float32), rate)
         elif not held and away < -START * rate:  # it was heard before the first picture was seen
             samples = samples[-away:]
         if len(samples):
@@ -245,15 +246,13 @@ def _first_picture(path: Path, container: Any, own: Fraction) -> Fraction:
 
     It may be later than its stream begins, where a broadcast was cut between two key frames.
     """
-    import av
-
-    covers = int(av.stream.Disposition.attached_pic)
-    if not any(one.codec_context and not int(one.disposition) & covers for one in container.streams.video):
+    if not any(stream.codec_context for stream in picture_streams(container)):
         return own
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it is the sound that is read
         try:
-            return Reader(path).begins
+            begins = Reader(path).begins
+            return own if begins is None else begins
         except InputError:  # nor are its pictures' errors those of the sound
             return own
 

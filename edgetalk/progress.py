@@ -21,12 +21,14 @@ class Progress:
     def __init__(self, label: str) -> None:
         self._label = label
         self._live = sys.stderr.isatty()
-        self._start = time.monotonic()
+        self._start: float | None = None  # when something is done first: another bar may go before
         self._drawn = 0.0
 
     def __call__(self, done: int, total: int) -> None:
         """Draw `done` of `total` frames."""
         now = time.monotonic()
+        if self._start is None:
+            self._start = now
         if not self._live or (now - self._drawn < PAUSE and done < total):
             return
         self._drawn = now
@@ -34,7 +36,7 @@ class Progress:
         rate = done / max(now - self._start, 1e-9)
         bar = "█" * filled + "░" * (WIDTH - filled)
         sys.stderr.write(
-            f"\r{self._label} {bar} {done}/{total} frames, {rate:.0f}/s, {(total - done) / rate:.0f} s left "
+            f"\r{self._label} {bar} {done}/{total} frames, {rate:.0f}/s, {(total - done) / rate:.0f} s left \033[K"
         )
         sys.stderr.flush()
 

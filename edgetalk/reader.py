@@ -69,8 +69,9 @@ class Reader:
             if first is None:
                 raise InputError(f"{path} has a picture stream without a picture; expected a film")
             self._origin = _time(first)
-            self.begins: Fraction = self._origin or Fraction(0)
-            """When the first picture is shown, in seconds of the file's clock, which its sound has, too."""
+            self.begins: Fraction | None = self._origin
+            """When the first picture is shown, in seconds of the file's clock, which its sound has, too; None where its
+            pictures have no times."""
             self._turn = first.rotation // 90 % 4
             self._stored = first.width, first.height  # before it is turned
             self._plain = first.format.name == "yuv420p" and not (
@@ -162,16 +163,16 @@ class Reader:
             yield from self._numbered(film, stream, 0)
 
     def _numbered(self, film: Any, stream: Any, index: int) -> Iterator[tuple[int, Any]]:
-        before, away = None, 0  # the index that was given last, and by how much the clock is to be set
-        jump = round(JUMP * self.fps) if film.format.flags & TS_DISCONT else math.inf
+        before, shift = None, 0  # the index that was given last, and by how much the clock is to be set
+        back, jump = round(self.fps), round(JUMP * self.fps) if film.format.flags & TS_DISCONT else math.inf
         for frame in self._decode(film, stream):
             time = _time(frame)
             if time is not None and self._origin is not None:
-                index = max(0, away + ((time - self._origin) * self.fps + Fraction(1, 2)).__floor__())
-                if before is not None and not before <= index <= before + jump:
-                    away, index, self._joined = away + before + 1 - index, before + 1, True
+                index = max(0, shift + ((time - self._origin) * self.fps + Fraction(1, 2)).__floor__())
+                if before is not None and not before - back <= index <= before + jump:  # a second less is an overlap
+                    shift, index, self._joined = shift + before + 1 - index, before + 1, True
             yield index, frame
-            before = index
+            before = index if before is None else max(before, index)
             index += 1
 
     def _decode(self, film: Any, stream: Any) -> Iterator[Any]:
@@ -224,8 +225,7 @@ class _Opened:
             self._film = av.open(plain(path))
         except av.FFmpegError as error:
             raise InputError(f"{path} is no film that FFmpeg can read ({error.strerror}), or it is damaged") from None
-        covers = int(av.stream.Disposition.attached_pic)
-        streams = [stream for stream in self._film.streams.video if not int(stream.disposition) & covers]
+        streams = picture_streams(self._film)
         decoded = [stream for stream in streams if stream.codec_context is not None]
         if not decoded:
             self._film.close()
@@ -243,6 +243,14 @@ class _Opened:
 
     def __exit__(self, *error: object) -> None:
         self._film.close()
+
+
+def picture_streams(film: Any) -> list[Any]:
+    """Return a file's streams of moving pictures: no cover of a record."""
+    import av
+
+    covers = int(av.stream.Disposition.attached_pic)
+    return [stream for stream in film.streams.video if not int(stream.disposition) & covers]
 
 
 def _rate(stream: Any) -> Fraction:

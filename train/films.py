@@ -1,8 +1,7 @@
 """Films of real people for training: pictures at 25 per second with the tracked face, and the sound beside them.
 
 `people` tells who is in which film, `frames` walks a film once, `sound` reads its speech at 16 kHz, as loud as the
-announcers'. Crops and labels are made of them elsewhere (filmed.py is AMNet's data
-set).
+announcers'. Crops and labels are made of them elsewhere (filmed.py is AMNet's data set).
 """
 
 from __future__ import annotations

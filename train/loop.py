@@ -1,8 +1,9 @@
 """The training loop that every recipe shares: slices of minutes, exact resume, averaged weights, a page to look at.
 
-A run is a folder: `state.safetensors` (all tensors and the step, renamed when whole), `log.jsonl` (one line of losses
-per interval), `sheets/` (pictures), `index.html` (losses and the last sheets, self-contained). What belongs to a step
-is derived from the seed and the step's number alone, so a run that was killed goes on as if it had not been.
+A run is a folder: `state.safetensors` (all tensors and the step, renamed when whole), `log.jsonl` (a line of losses per
+interval, and of what was measured on held-out pictures), `sheets/` (pictures), `index.html` (curves of the log and the
+last sheets, self-contained). What belongs to a step is derived from the seed and the step's number alone, so a run that
+was killed goes on as if it had not been.
 Several GPUs: start the same command with torchrun, where the recipe averages its gradients (amnet.py does); each
 process draws its own share.
 """

@@ -1,4 +1,4 @@
-"""A run's page: its losses as curves and its last sheets, in one self-contained HTML file."""
+"""A run's page: what its log tells as curves, and its last sheets, in one self-contained HTML file."""
 
 from __future__ import annotations
 

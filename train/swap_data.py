@@ -136,6 +136,7 @@ class Swaps:
         self.rows: dict[int, np.ndarray] = {}
         self.seen: set[str] = set()
         self.people: set[int] = set()  # of whom there are stills
+        self.waiting: dict[str, list[int]] = {}  # clips that show others
         self.arrays: dict[str, list] = {}
         self.refresh()
 
@@ -146,37 +147,38 @@ class Swaps:
         """
         import torch
 
-        waiting = self.split == "train" and "still" in self.kinds and not self.filmed
-        new = [
-            p
-            for kind in self.kinds
-            for p in sorted(self.folder.glob(f"{self.split}-{kind}-*.npz"))[: self.limit if kind == "clip" else None]
-            if p.name not in self.seen
-        ]
-        with ThreadPoolExecutor(4) as pool:
-            for path, arrays in zip(new, pool.map(_read, new), strict=True):
-                kind = path.name.split("-")[1]
-                if kind == "still":
-                    self.people.update(arrays["person"].tolist())
-                elif waiting and not self.people.issuperset(arrays["meta"][0, :2]):
-                    continue
-                self.seen.add(path.name)
-                if kind == "clip":
-                    said, first, other = map(int, arrays["meta"][0, 2:])
-                    if self.filmed:
-                        arrays |= self._paired(said, other) if self.split == "test" else {}
-                    else:
-                        arrays |= self._heard("", said, first)
-                        arrays |= self._heard("other_", other, 0) if self.split == "test" else {}
-                for name, array in arrays.items():
-                    self.arrays.setdefault(f"{kind}_{name}", []).append(torch.from_numpy(array))
-        if new:
+        waiting, taken = self.split == "train" and "still" in self.kinds and not self.filmed, 0
+        for kind in self.kinds:  # stills first
+            paths = sorted(self.folder.glob(f"{self.split}-{kind}-*.npz"))[: self.limit if kind == "clip" else None]
+            ready = lambda path: self.people.issuperset(self.waiting.get(path.name, ()))  # noqa: E731
+            new = [path for path in paths if path.name not in self.seen and ready(path)]
+            with ThreadPoolExecutor(4) as pool:
+                for path, arrays in zip(new, pool.map(_read, new), strict=True):
+                    if kind == "still":
+                        self.people.update(arrays["person"].tolist())
+                    elif waiting and not self.people.issuperset(shown := arrays["meta"][0, :2].tolist()):
+                        self.waiting[path.name] = shown
+                        continue
+                    taken += 1
+                    self.seen.add(path.name)
+                    if kind == "clip":
+                        arrays |= self._sound_of(arrays["meta"])
+                    for name, array in arrays.items():
+                        self.arrays.setdefault(f"{kind}_{name}", []).append(torch.from_numpy(array))
+        if taken:
             for name, parts in self.arrays.items():
                 joined = parts[0] if len(parts) == 1 else torch.cat([p.to(self.device) for p in parts])
                 self.arrays[name] = [joined.to(self.device)]
             if "still_person" in self.arrays:
                 self.rows = rows_by_person(self["still_person"].cpu().numpy())
-        return len(new)
+        return taken
+
+    def _sound_of(self, meta: np.ndarray) -> dict[str, np.ndarray]:
+        """Return what is heard in a clip, and for a test in another; the source of a filmed one."""
+        said, first, other = map(int, meta[0, 2:])
+        if self.filmed:
+            return self._paired(said, other) if self.split == "test" else {}
+        return self._heard("", said, first) | (self._heard("other_", other, 0) if self.split == "test" else {})
 
     def _heard(self, prefix: str, utterance: int, first: int) -> dict[str, np.ndarray]:
         spoken = self.speech[utterance]

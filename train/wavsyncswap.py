@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -66,16 +67,24 @@ class Part:
         print(f"{self.name}: status {status} after {time.monotonic() - self.began:.0f} s", flush=True)
         return status == 0 or (stopped and self.made is not None and self.made.exists())
 
-    def close(self) -> None:
-        """Stop it where it still runs, and wait until it has saved what it has."""
+    def stop(self) -> None:
+        """Let it save what it has and end, without waiting for that."""
         if self.process.poll() is None:
             self.process.terminate()
-            try:
-                self.process.wait(GRACE)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-        self.log.close()
+
+    def close(self) -> None:
+        """Stop it where it still runs, and wait until it has saved what it has."""
+        self.stop()
+        try:
+            self.process.wait(GRACE)
+        except BaseException as error:  # Ctrl-C once more, too: nobody else can reach it
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+        finally:
+            self.log.close()
 
     def _last_line(self) -> str:
         """Return the log's last line with something in it; a progress bar rewrites its own with carriage returns."""
@@ -118,11 +127,15 @@ def run(args: argparse.Namespace) -> None:
     config = of_films(config, data) if filmed else config
     experts.mkdir(parents=True, exist_ok=True)
     here = "edgetalk.train."
+    parts: list[Part] = []
     common = ("--data", data) if filmed else ("--data", data, "--speech", args.speech)
     with contextlib.ExitStack() as opened:  # what ends the command ends its parts
 
         def start(name: str, *arguments: object, made: Path | None = None) -> Part:
-            return opened.enter_context(contextlib.closing(Part(name, out, *arguments, made=made)))
+            part = opened.enter_context(contextlib.closing(Part(name, out, *arguments, made=made)))
+            parts.append(part)
+            opened.callback(lambda: [one.stop() for one in parts])  # all of them, before any is waited for
+            return part
 
         drawing = None if filmed else start(
             "draw", here + "swap_data", "draw", "-o", data, "--speech", args.speech, "--seconds", args.draw * total,

@@ -68,9 +68,7 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"port: got {args.port}, expected 0 to 65535")
     if not args.host:
         raise InputError("host: got none, expected an address to listen at, or 0.0.0.0 for all of this machine's")
-    for origin in args.origin:
-        if origin != "null" and (urlsplit(origin).scheme not in ("http", "https") or urlsplit(origin).path):
-            raise InputError(f"origin: got {origin}, expected the start of a site's address, as https://example.org")
+    origins = [origin_of(told) for told in args.origin]
     rate = frame_rate(args.fps) if args.fps is not None else None
     from edgetalk.page import HERE, Page
 
@@ -88,10 +86,20 @@ def run(args: argparse.Namespace) -> None:
             lambda one: one.live(life, fps=rate),
             faces=args.faces,
             names=names_of(args.host, HERE) | set(args.name),
-            origins=args.origin,
+            origins=origins,
         )
         session.live(life, fps=rate).step()  # whatever is wrong with the engine is said before a page is open
         asyncio.run(_serve(page, args.host, args.port))
+
+
+def origin_of(told: str) -> str:
+    """Return the start of a site's address as browsers tell it; InputError where it is none."""
+    if told == "null":
+        return told
+    site, ports = urlsplit(told.lower().rstrip("/")), {"http": ":80", "https": ":443"}
+    if site.scheme not in ports or not site.netloc or site.path or site.query:
+        raise InputError(f"origin: got {told}, expected the start of a site's address, as https://example.org")
+    return f"{site.scheme}://{site.netloc.removesuffix(ports[site.scheme])}"
 
 
 def names_of(host: str, here: Collection[str]) -> set[str]:

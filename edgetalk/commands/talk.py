@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from edgetalk import speech
+from edgetalk import speech, video
 from edgetalk.progress import Progress
 from edgetalk.render import talk
 from edgetalk.use import USES
@@ -44,6 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    video.check_output(args.output, args.crf, args.audio, args.motion)  # before words are spoken
     with Progress("motion") as tracking, Progress("talk") as progress:
         timings = talk(
             args.engine,

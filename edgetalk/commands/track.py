@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgetalk.errors import InputError
 from edgetalk.face import picked
 from edgetalk.progress import Progress
 
@@ -44,27 +45,40 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from edgetalk.face import Tracker, write_track
+    from edgetalk.face import Tracker, track_of, write_track
     from edgetalk.reader import Reader
-    from edgetalk.video import Writer, check_output
+    from edgetalk.video import TOOL, Writer, check_output
 
+    output = args.output or track_of(args.film)
+    # Said before the work; and the suffix keeps a film from being written over.
+    if output.suffix != ".npz":
+        raise InputError(f"{output}: got suffix {output.suffix!r}, expected .npz; rename the output")
+    output.parent.stat()
     if args.show is not None:
         check_output(args.show, None, args.film)
     film = Reader(args.film)
-    output = args.output or Path(f"{os.path.splitext(args.film)[0]}.track.npz")
-    output.parent.stat()  # the system's own words where it is not there, before the work
     faces: list[Face | None] = []
     with contextlib.ExitStack() as opened:
         tracker = opened.enter_context(contextlib.closing(Tracker(film.fps, models=args.face_models, pick=args.face)))
-        shown = None if args.show is None else opened.enter_context(Writer(args.show, film.size, film.fps))
+        shown = None
+        if args.show is not None:
+            tags = {"comment": f"a face marked by {TOOL}"}  # nothing of it is generated
+            writer = Writer(args.show, film.size, film.fps, pixel_aspect=film.pixel_aspect, tags=tags)
+            shown = opened.enter_context(writer)
         progress = opened.enter_context(Progress("track"))
         for frame in film:
-            faces.append(tracker.update(frame))
+            face = tracker.update(frame)
+            faces.append(face and replace(face, landmarks=None))  # most of it, and nobody asks for them
             if shown is not None:
-                shown.write(marked(frame, faces[-1]))
+                shown.write(marked(frame, face))
             progress(len(faces), max(film.length, len(faces)))
+        seen, cuts = sum(face is not None for face in faces), tracker.scene
+        if not seen:
+            raise InputError(
+                f"{args.film.name} shows no such face in {len(faces)} frames, so nothing was written; "
+                "choose another --face"
+            )
     write_track(output, faces, film.fps)
-    seen, cuts = sum(face is not None for face in faces), tracker.scene
     print(f"{output}: a face in {seen} of {len(faces)} frames; {cuts} cut{'' if cuts == 1 else 's'}")
 
 

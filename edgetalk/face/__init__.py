@@ -7,7 +7,7 @@ of this is needed.
 """
 
 from .models import cache_folder, face_models
-from .track import Face, read_track, read_track_and_rate, track_beside, write_track
+from .track import Face, read_track, read_track_and_rate, track_beside, track_of, write_track
 from .tracker import Tracker, find, picked
 
 __all__ = [
@@ -20,5 +20,6 @@ __all__ = [
     "read_track",
     "read_track_and_rate",
     "track_beside",
+    "track_of",
     "write_track",
 ]

@@ -84,8 +84,13 @@ def read_track_and_rate(path: str | os.PathLike[str]) -> tuple[list[Face | None]
 
 def track_beside(film: str | os.PathLike[str]) -> Path | None:
     """Return FILM-stem.track.npz where it lies beside the film, else None."""
-    track = Path(f"{os.path.splitext(Path(film))[0]}.track.npz")
+    track = track_of(film)
     return track if track.is_file() else None
+
+
+def track_of(film: str | os.PathLike[str]) -> Path:
+    """Return FILM-stem.track.npz, where the track of a film is looked for."""
+    return Path(f"{os.path.splitext(Path(film))[0]}.track.npz")
 
 
 def _track_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:

@@ -60,7 +60,7 @@ class Page:
         origins: Collection[str] = (),
     ) -> None:
         self._session, self._live, self._free = session, live, faces
-        self._names, self._origins = {name.lower() for name in names}, origins
+        self._names, self._origins = {name.lower() for name in names}, set(origins)
         self._sockets: set[web.WebSocketResponse] = set()
         self._threads = ThreadPoolExecutor(faces)  # of its own: in asyncio's few there is room for files and words
 
@@ -68,7 +68,7 @@ class Page:
         """Return what aiohttp serves."""
         app = web.Application(middlewares=[self._guard])
         for url, path in FILES.items():
-            app.router.add_get(url, partial(_file, path, " ".join(["'self'", *self._origins])))
+            app.router.add_get(url, partial(_file, path, " ".join(["'self'", *(self._origins - {"null"})])))
         app.router.add_get("/face", self._face)
         app.on_shutdown.append(self._end)
         return app

@@ -4,6 +4,7 @@ const RATE = 16000; // Hz, of sound in both directions
 const LEAD = 0.06; // seconds between a sound's arrival and its start, for those that the way delays
 const MOST = 0.3; // seconds; where more is waiting, since two clocks are never one, what nobody hears is left out
 const LATE = 1; // seconds; where that much is waiting, after a page stood still, what is heard is left out as well
+const DYING = 500; // milliseconds in which the silence that was asked for comes
 const DEAD = 5000; // milliseconds without a picture: a connection whose other end is gone does not tell
 const KEPT = 50; // pictures that wait to be drawn: a hidden page draws none, and of more some are left out
 
@@ -15,6 +16,7 @@ let socket; // WebSocket to the face
 let audio; // AudioContext, from the first click on: browsers let no page sound before
 let loudness; // its volume, 0 while the microphone is on: who speaks need not hear it again
 let voice; // GainNode of what is being said: hushing fades it out, and what follows takes another
+let hushed = 0; // performance.now() of the last hush whose silence has not come yet
 let next = 0; // when the next sound starts, on the clock of `audio`
 let ear; // AudioWorkletNode that hands the microphone's sound on
 let hearing; // AudioContext of the microphone, where it cannot be that of the sound
@@ -51,15 +53,19 @@ function silence() {
   voice.gain.linearRampToValueAtTime(0, audio.currentTime + 0.02);
   speak();
   next = 0;
+  hushed = performance.now();
   due.splice(0).forEach(({ picture }) => picture.close());
 }
 
 // Plays samples after those before them; returns when they start, or 0 for at once where nothing may sound.
 function play(samples) {
   if (audio?.state !== "running") return 0;
+  const still = samples.every((sample) => sample === 0);
+  if (still || performance.now() - hushed > DYING) hushed = -Infinity;
+  if (hushed > 0) return 0; // was on its way when the face was hushed
   if (next < audio.currentTime) next = audio.currentTime + LEAD;
   const waiting = next - audio.currentTime;
-  if (waiting > LATE || (waiting > MOST && (source || samples.every((sample) => sample === 0)))) return next;
+  if (waiting > LATE || (waiting > MOST && (source || still))) return next;
   const sound = audio.createBuffer(1, samples.length, RATE);
   sound.getChannelData(0).set(Float32Array.from(samples, (sample) => sample / 32768));
   const player = audio.createBufferSource();

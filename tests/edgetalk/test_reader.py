@@ -154,18 +154,28 @@ def test_pictures_shown_for_unequal_times_come_at_a_constant_rate(tmp_path):
 def test_a_broadcast_that_was_joined_to_another_goes_on(tmp_path, offset):
     """Its clock and the size of its pictures are others then."""
     for name, size, start in (("a", (96, 64), 0), ("b", (192, 128), offset)):
-        film = write(tmp_path / f"{name}.mp4", 20, size=size)
+        film = write(tmp_path / f"{name}.mp4", 40, size=size)
         ffmpeg("-i", film, "-c", "copy", "-output_ts_offset", start, tmp_path / f"{name}.ts")
     (tmp_path / "both.ts").write_bytes(b"".join((tmp_path / f"{name}.ts").read_bytes() for name in "ab"))
     film = Reader(tmp_path / "both.ts")
     level = lambda frame: float(frame[2:14, 2:22].mean())  # noqa: E731
-    expected = [18.5 + 4 * i for i in (*range(20), *range(20))]  # codec, scaler and converter round down
+    expected = [18.5 + 4 * i for i in (*range(40), *range(40))]  # codec, scaler and converter round down
     for _ in range(2):
-        frames = [frame for frame, _ in zip(film, range(100), strict=False)]
+        frames = [frame for frame, _ in zip(film, range(200), strict=False)]
         np.testing.assert_allclose([level(frame) for frame in frames], expected, atol=1.9)
         assert {frame.shape for frame in frames} == {(64, 96, 3)}
-    for planes, wanted in ((film.planes(30), expected[30:]), (film.backwards(25), expected[24::-1])):
+    for planes, wanted in ((film.planes(50), expected[50:]), (film.backwards(45), expected[44::-1])):
         np.testing.assert_allclose([level(codec.to_rgb(each)) for each in planes], wanted, atol=1.9)
+
+
+def test_a_picture_whose_time_steps_back_sets_no_clock(tmp_path, monkeypatch):
+    """As where films were joined that overlap by a picture: sound and pictures stay together."""
+    film = Reader(write(tmp_path / "a.mp4", 9))
+    times = [0, 1, 2, 3, 3, 2, 4, 5, 6]
+    shown = lambda frame: Fraction(times[round(frame.time * 25)], 25)  # noqa: E731
+    monkeypatch.setattr("edgetalk.reader._time", shown)
+    numbers = [number(frame) for frame in film]
+    assert len(numbers) == 7 and numbers[:3] == [0, 1, 2] and numbers[4:] == [6, 7, 8]
 
 
 def test_a_picture_is_a_film_of_one(tmp_path):

@@ -54,6 +54,13 @@ def test_another_face_is_followed_and_shown(film, face_models, elsewhere, tmp_pa
     assert [x0, y0, x1, y1] == pytest.approx([left, top, right, bottom], abs=3)
 
 
+def test_nobody_is_no_track(film, face_models, elsewhere, capsys):
+    asked = ["--face", "2", "--face-models", str(face_models), "--show", str(film.with_name("seen.mp4"))]
+    assert main(["track", str(film), *asked]) == 1
+    assert "film.mp4 shows no such face in 8 frames, so nothing was written" in capsys.readouterr().err
+    assert not list(film.parent.glob("*.npz")) and not list(film.parent.glob("seen*"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -61,6 +68,7 @@ def test_another_face_is_followed_and_shown(film, face_models, elsewhere, tmp_pa
         (["FILM", "-o", "/nowhere/at/all.npz"], "/nowhere/at"),
         (["FILM", "--show", "FILM"], "is read and would be written over"),
         (["FILM", "--face-models", "/nowhere"], "/nowhere"),
+        (["FILM", "-o", "film.mp4"], "got suffix '.mp4', expected .npz"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_leaves_nothing(film, elsewhere, capsys, arguments, told):

@@ -214,6 +214,21 @@ def test_a_file_that_was_cut_is_told(folder, tmp_path, name):
             load(tmp_path)
 
 
+def test_what_was_begun_raw_is_not_taken_for_another_set(folder, tmp_path, monkeypatch):
+    """Killed while it drew, or before its labels: then it is asked for in another codec, or another size."""
+    (tmp_path / "speech.npz").write_bytes((folder / "speech.npz").read_bytes())
+    for left in ("frames.npy.part", "frames.npy"):
+        for size, codec in ((SIZE, "h264"), (2 * SIZE, "raw")):
+            np.save(tmp_path / "old.npy", np.zeros((FRAMES, SIZE, SIZE, 3), np.uint8))
+            (tmp_path / "old.npy").rename(tmp_path / left)
+            dataset.write(tmp_path, size=size, codec=codec, workers=1)
+            frames = load(tmp_path).frames
+            assert frames.shape == (FRAMES, size, size, 3) and frames[0].std() > 5
+            for path in tmp_path.iterdir():
+                if path.name != "speech.npz":
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
 def test_a_set_that_was_stopped_before_its_labels_goes_on(folder, tmp_path, monkeypatch):
     """Whatever is there under its own name is whole: labels.npz says that pictures are there, and comes last."""
     (tmp_path / "speech.npz").write_bytes((folder / "speech.npz").read_bytes())

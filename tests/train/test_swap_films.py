@@ -382,8 +382,10 @@ def test_the_whole_command_draws_nothing_for_films(filmed, tmp_path, monkeypatch
         def wait(self, until):
             return True
 
-        def close(self):
+        def stop(self):
             pass
+
+        close = stop
 
     monkeypatch.setattr(whole_command, "Part", Part)
     parser = argparse.ArgumentParser()

@@ -558,6 +558,9 @@ def test_the_whole_command_names_the_logs_of_what_failed(swaps, tmp_path, monkey
         def wait(self, until):
             return self.name not in failing
 
+        def stop(self):
+            started.append(f"stop of {self.name}")
+
         def close(self):
             started.append(f"end of {self.name}")
 
@@ -572,7 +575,11 @@ def test_the_whole_command_names_the_logs_of_what_failed(swaps, tmp_path, monkey
     else:
         whole_command.run(args)
     assert ("score" in started) == ("generator" not in failing)
-    assert {f"end of {name}" for name in started if " " not in name} <= set(started)
+    names = [name for name in started if " " not in name]
+    first = [word for word in started if word.startswith("end")][0]
+    assert {f"end of {name}" for name in names} <= set(started)
+    told = started[: started.index(first)]
+    assert {f"stop of {name}" for name in names} <= set(told), "all are told before one is waited for"
     with pytest.raises(SystemExit):
         parser.parse_args(["--speech", "s.npz", "-o", "run", "--images", "9"])  # the clock ends this one
     args.speech = tmp_path / "none.npz"

@@ -110,10 +110,16 @@ def _draw(folder: Path, size: int, codec: str, workers: int) -> None:
     parts.mkdir(exist_ok=True)
     paths = [parts / f"{i:05d}.npy" for i in range(len(start) - 1)]
     picture_path = folder / "frames.npy.part"
+    there = [path for path in (picture_path, folder / "frames.npy") if path.exists()]
     if codec == "raw":
-        if not (folder / "frames.npy").exists() and not (picture_path.exists() and any(parts.iterdir())):
+        if not (there and any(parts.iterdir())):
+            for path in parts.iterdir():  # whose pictures are gone
+                path.unlink()
             mapped_frames(picture_path, int(start[-1]), size)
-    elif codec == "h264":
+    else:
+        for path in there:  # of a set that was begun raw
+            path.unlink()
+    if codec == "h264":
         (folder / "clips").mkdir(exist_ok=True)
 
     def draw(clip: int) -> int:
