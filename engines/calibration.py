@@ -10,13 +10,12 @@ samples at once is fed with as many in a row; what is left over at the end is le
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from edgetalk.errors import InputError
+from edgetalk.npz import read_npz
 
 from .onnx_file import Feeds, Runner
 
@@ -34,13 +33,8 @@ def load(path: str | os.PathLike[str], graph: Runner, source: Runner | None) -> 
     Raises FileNotFoundError, or InputError naming the array that is missing, misshapen or not finite.
     """
     name = Path(path).name
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError, TypeError):  # the last two: an .npy
-        raise InputError(
-            f"calibration: {name} is no .npz file or not a whole one; write one with: edgetalk data calibration"
-        ) from None
+    told = f"calibration: {name} is no .npz file or not a whole one; write one with: edgetalk data calibration"
+    arrays = read_npz(path, told)
     wanted = dict(graph.inputs)
     if source is not None and not set(source.outputs) <= set(arrays):
         wanted = {key: spec for key, spec in wanted.items() if key not in source.outputs} | source.inputs

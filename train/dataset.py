@@ -20,9 +20,7 @@ import contextlib
 import errno
 import json
 import os
-import zipfile
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +30,7 @@ import numpy as np
 from edgetalk.clock import SAMPLE_RATE
 from edgetalk.errors import InputError, word
 from edgetalk.files import plain, replacing
+from edgetalk.npz import read_npz
 
 FORMAT = 1
 FPS = 25
@@ -132,25 +131,21 @@ class Script:
         }
 
 
-@contextlib.contextmanager
-def _whole(path: Path) -> Iterator[None]:
-    """Raise InputError where numpy finds damage in the file at `path`, which the block reads."""
-    try:
-        yield
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path} is damaged; copy the set again or make it anew") from error
+def read_arrays(path: Path, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
+    """Return the arrays of a set's .npz, or those of `names`, by name; InputError where it is damaged."""
+    return read_npz(path, _damaged(path), names)
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Return the arrays of a set's .npz by name; InputError where it is damaged."""
-    with _whole(path), np.load(path) as file:
-        return dict(file)
+def _damaged(path: Path) -> str:
+    return f"{path} is damaged; copy the set again or make it anew"
 
 
 def read_plan(path: Path) -> dict[str, Any]:
     """Return the plan in a speech.npz; InputError where it is of another format."""
-    with _whole(path), np.load(path) as file:
-        plan: dict[str, Any] = json.loads(str(file["plan"]))
+    try:
+        plan: dict[str, Any] = json.loads(str(read_arrays(path, ["plan"])["plan"]))
+    except (KeyError, json.JSONDecodeError):
+        raise InputError(_damaged(path)) from None
     if plan.get("format") != FORMAT:
         raise InputError(f"{path}: got format {plan.get('format')}, expected 1; make the set anew with this version")
     return plan
@@ -249,8 +244,10 @@ def load(folder: Path | str, pictures: bool = True) -> Dataset:
     else:
         if codec == "h264" and not (folder / "frames.npy").exists():
             _decode(folder, script.start, size)
-        with _whole(folder / "frames.npy"):
+        try:
             frames = np.load(folder / "frames.npy", mmap_mode="c")
+        except (ValueError, EOFError):
+            raise InputError(_damaged(folder / "frames.npy")) from None
     labels["landmarks"] = _unpacked(labels["landmarks"])
     return Dataset(
         frames=frames,

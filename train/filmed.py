@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, fields
@@ -22,6 +21,7 @@ import numpy as np
 
 from edgetalk.errors import InputError
 from edgetalk.files import replacing
+from edgetalk.npz import read_npz
 from edgetalk.preprocess import align
 from edgetalk.reader import Reader
 from edgetalk.targets import Faces
@@ -156,11 +156,11 @@ def _looked(person: str, path: Path, pcm: np.ndarray, parts: Path, face: str, mo
         track = look(film, face, models)
         with replacing(kept) as part, part.open("wb") as file:
             np.savez(file, **{field.name: getattr(track, field.name) for field in fields(Track)})
-    try:
-        with np.load(kept) as file:
-            return _Job(path, film.size, Track(**file), pcm)
-    except (ValueError, TypeError, EOFError, zipfile.BadZipFile):
-        raise InputError(f"{kept} is damaged; delete it to have {path.name} tracked again") from None
+    told = f"{kept} is damaged; delete it to have {path.name} tracked again"
+    arrays = read_npz(kept, told)
+    if arrays.keys() != {field.name for field in fields(Track)}:
+        raise InputError(told)
+    return _Job(path, film.size, Track(**arrays), pcm)
 
 
 def look(film: Reader, face: str = "largest", models: Path | None = None) -> Track:

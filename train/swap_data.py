@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
 from edgetalk.errors import InputError, word
 from edgetalk.mel import RANGE, windows
 from edgetalk.metadata import AudioSpec
+from edgetalk.npz import read_npz
 from edgetalk.use import ALLOWED
 
 from . import program
@@ -67,19 +67,17 @@ class Utterance:
 
 def read_speech(path: Path) -> list[Utterance]:
     """Return what write_speech wrote. Raises InputError where the file holds something else."""
+    told = f"{path} is no speech for swaps; write it with: python -m edgetalk.train.swap_data speech -o speech.npz"
+    file = read_npz(path, told)
     try:
-        with np.load(path) as file:
-            mels = np.split(file["mel"], np.cumsum(file["mel_counts"])[:-1])
-            phones = np.split(file["phones"], np.cumsum(file["phone_counts"])[:-1])
-            return [
-                Utterance(mel, tuple((float(a), float(b), str(v)) for a, b, v in spoken), int(n), str(split))
-                for mel, spoken, n, split in zip(mels, phones, file["samples"], file["split"], strict=True)
-            ]
-    except (KeyError, ValueError, EOFError, BadZipFile) as error:
-        raise InputError(
-            f"{path} is no speech for swaps ({error}); write it with: "
-            "python -m edgetalk.train.swap_data speech -o speech.npz"
-        ) from error
+        mels = np.split(file["mel"], np.cumsum(file["mel_counts"])[:-1])
+        phones = np.split(file["phones"], np.cumsum(file["phone_counts"])[:-1])
+        return [
+            Utterance(mel, tuple((float(a), float(b), str(v)) for a, b, v in spoken), int(n), str(split))
+            for mel, spoken, n, split in zip(mels, phones, file["samples"], file["split"], strict=True)
+        ]
+    except (KeyError, ValueError) as error:
+        raise InputError(told) from error
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from edgetalk.clock import frame_rate
 from edgetalk.errors import InputError
 from edgetalk.files import replacing
+from edgetalk.npz import read_npz
 
 Array = NDArray[np.float32]
 
@@ -95,15 +96,10 @@ def track_of(film: str | os.PathLike[str]) -> Path:
 
 def _track_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     name = Path(path).name
-    with open(path, "rb") as file:  # the system's own words where it cannot be opened
-        try:
-            with np.load(file, allow_pickle=False) as members:
-                arrays = {key: np.asarray(members[key]) for key in (*TRACK, "fps")}
-        except KeyError as error:
-            lacks = error.args[0].split()[0]
-            raise InputError(f"{name} is no track of a face: it has no {lacks}; make it again") from None
-        except Exception:  # one array alone, a damaged member, one with a password: each fails in its own way
-            raise InputError(f"{name} is no track of a face, or it is damaged; make it again") from None
+    wanted = (*TRACK, "fps")
+    arrays = read_npz(path, f"{name} is no track of a face, or it is damaged; make it again", wanted)
+    if lacks := next((key for key in wanted if key not in arrays), None):
+        raise InputError(f"{name} is no track of a face: it has no {lacks}; make it again")
     rate = arrays["fps"]
     if rate.shape != (2,) or rate.dtype.kind not in "iu" or rate.min() < 1:
         raise InputError(f"{name} has fps {rate.tolist()}, expected two whole numbers above 0; make it again")

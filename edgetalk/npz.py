@@ -1,0 +1,27 @@
+"""Reading .npz files that others give: numpy tells of damage in a dozen ways."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import InputError
+
+
+def read_npz(path: str | os.PathLike[str], told: str, names: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
+    """Return the arrays of an .npz file by name, all of them or those of `names` that it has.
+
+    Raises FileNotFoundError, and InputError, which says what was `told`, where the file is none or damaged.
+    """
+    with open(path, "rb") as file:  # the system's own words where it cannot be opened
+        try:
+            with np.load(file, allow_pickle=False) as members:
+                return {name: members[name] for name in members.files if names is None or name in names}
+        except MemoryError:
+            raise
+        except Exception as error:  # one array alone, a damaged member, one with a password: each fails in its own way
+            raise InputError(told) from error
