@@ -27,8 +27,9 @@ class Progress:
     def __call__(self, done: int, total: int) -> None:
         """Draw `done` of `total` frames."""
         now = time.monotonic()
-        if self._start is None:
+        if self._start is None:  # how fast it goes, only the next one tells
             self._start = now
+            return
         if not self._live or (now - self._drawn < PAUSE and done < total):
             return
         self._drawn = now

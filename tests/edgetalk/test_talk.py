@@ -15,6 +15,7 @@ import soundfile
 import edgetalk
 from edgetalk import InputError, Session, audio, cli, clock, mel, motion, video
 from edgetalk.metadata import AudioSpec, Metadata
+from edgetalk.progress import Progress
 from edgetalk.reader import Reader
 from edgetalk.render import render
 from edgetalk.windows import sound_windows
@@ -295,6 +296,18 @@ def test_nothing_heavy_is_imported(engine, wav, tmp_path):
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_bar_tells_no_rate_before_it_knows_one(monkeypatch, capsys):
+    """Its clock starts with the first frame: another bar may have gone before it."""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    clock = iter([10.0, 12.0])
+    monkeypatch.setattr("edgetalk.progress.time.monotonic", lambda: next(clock))
+    bar = Progress("talk")
+    bar(1, 100)
+    assert capsys.readouterr().err == ""
+    bar(50, 100)
+    assert "50/100 frames, 25/s, 2 s left" in capsys.readouterr().err
 
 
 def test_the_bar_is_drawn_on_a_terminal(engine, wav, tmp_path):
