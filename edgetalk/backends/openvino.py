@@ -90,14 +90,18 @@ _cores: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 _lock = threading.RLock()
 
 
-_left_behind = False
-"""Whether this process was forked while networks were open, whose threads, and OpenVINO's own, stayed behind."""
+_used = False
+"""Whether a network was ever compiled here: its threads may end long after it was closed."""
+_left_behind = ""
+"""When this process was forked from one that had networks, whose threads, and OpenVINO's own, stayed behind."""
 
 
 def _forked() -> None:
     """Leave alone the networks that a forked process has got: to free one would wait for ever for its threads."""
     global _lock, _left_behind
-    _lock, _left_behind = threading.RLock(), _left_behind or bool(_networks)
+    _lock = threading.RLock()
+    if _used and not _left_behind:
+        _left_behind = "while engines were open" if _networks else "after engines were open"
     for network in _networks.values():
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(network))  # even as the process ends
 
@@ -108,16 +112,18 @@ if hasattr(os, "register_at_fork"):  # Windows does not fork
 
 def shared_network(path: Path, *wanted: Any) -> Network:
     """Return the network of this file for what is wanted, compiled once as long as somebody uses it."""
+    global _used
     if _left_behind:
         raise BackendError(
-            f"{path.name} cannot be opened in a process that was forked while engines were open, as OpenVINO's threads "
-            "stay behind; start processes by spawn or forkserver"
+            f"{path.name} cannot be opened in a process that was forked {_left_behind}, as OpenVINO's threads stay "
+            "behind; start processes by spawn or forkserver"
         )
     files = [file.stat() for file in (path, path.with_suffix(".bin")) if file.is_file()]
     key = (*wanted, os.environ.get("EDGETALK_CACHE"), *((f.st_dev, f.st_ino, f.st_mtime_ns, f.st_size) for f in files))
     with _lock:
         network = _networks.get(key)
         if network is None:
+            _used = True
             network = _networks[key] = Network(path, *wanted)
         return network
 
