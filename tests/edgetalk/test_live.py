@@ -73,6 +73,18 @@ def test_sound_of_any_pieces_is_heard_in_order_soon_and_whole(session):
     assert not run(live, AHEAD)[1].any()
 
 
+@pytest.mark.parametrize("silent", range(4))
+def test_a_piece_shorter_than_a_frame_waits_for_the_next(session, silent):
+    """However long it was silent before."""
+    live, said = session.live(), noise(640)
+    run(live, AHEAD + silent)
+    live.say(said[:320])
+    live.step()
+    live.say(said[320:])
+    _, heard = run(live, AHEAD + 4)
+    np.testing.assert_array_equal(heard[heard.nonzero()[0][0] :][:640], said)
+
+
 def test_a_piece_that_the_caller_writes_into_again_was_heard(session):
     live, buffer = session.live(), noise(1600)
     want = buffer.copy()
