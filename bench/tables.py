@@ -84,9 +84,10 @@ def precisions() -> list[str]:
 
 def build(network: nn.Module, inputs: Inputs, stem: Path, kinds: list[str]) -> None:
     """Write STEM-f32.xml and so on, as `edgetalk build` writes them; what is there already stays."""
+    from edgetalk.engines.onnx_file import set_metadata
     from edgetalk.engines.openvino import write
     from edgetalk.engines.typed import typed_graph as typed
-    from edgetalk.export.onnx_file import to_bytes, trace
+    from edgetalk.export.onnx_file import trace
     from edgetalk.metadata import Metadata
 
     wanted = {p: path for p in kinds if not (path := stem.with_name(f"{stem.name}-{p}.xml")).exists()}
@@ -95,7 +96,7 @@ def build(network: nn.Module, inputs: Inputs, stem: Path, kinds: list[str]) -> N
     torch.backends.mha.set_fastpath_enabled(False)  # which the exporter has no operator for
     model = trace(network, inputs, outputs(network, inputs))
     torch.backends.mha.set_fastpath_enabled(True)
-    to_bytes(model, Metadata(family="bench"))  # gives it its metadata
+    set_metadata(model, Metadata(family="bench"))
     feeds = {name: value.numpy() for name, value in inputs.items()}
     for precision, path in wanted.items():
         write(typed(copy.deepcopy(model), precision, ".xml", [feeds], ()), path, halve=False)

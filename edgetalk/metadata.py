@@ -15,6 +15,7 @@ from typing import Any, get_origin, get_type_hints
 from .errors import ModelError
 
 FORMAT = 1
+KEY = "edgetalk"
 TENSORRT_LIMIT = 4096  # bytes that TensorRT keeps of a network's name
 # Types of the fields below -> what comes out of JSON for them.
 IN_JSON: dict[Any, Any] = {str: str, int: int, float: (int, float), dict: dict, tuple: list}

@@ -34,7 +34,7 @@ from .fold import cheapest, fold, norms, statistics
 from .judge import Judge
 from .keep import choose, tightest, write_report
 from .onnx_file import Feeds, Progress, Run, Runner, read, set_metadata
-from .options import Options
+from .options import Options, PlanOptions
 from .precision import layers, overflow
 from .typed import arranged, typed_graph
 
@@ -43,6 +43,12 @@ MADE_UP = 4
 
 ROLES = ("identity", "source")
 """Graphs beside a step, written before it."""
+
+Judged = Callable[[Run, str], dict[str, Any]]
+"""Takes what runs an engine and on what, and returns what its frames are worth; raises ModelError where that is less
+than the gate asks for."""
+Write = Callable[[onnx.ModelProto, Metadata, Path, Judged | None], Metadata]
+"""Writes an engine of a typed graph, and returns what it says about itself."""
 
 
 def build(
@@ -61,8 +67,8 @@ def build(
 ) -> Metadata:
     """Build the engines of NAME.onnx as `out`, copy its avatar beside it, and return the step engine's metadata.
 
-    The suffix of `out` chooses OpenVINO (.xml) or TensorRT (.plan, whose `options` are those of build_plan in
-    tensorrt.py). NAME-source.onnx, where the step needs one, becomes an engine too, in f32 where it runs once per
+    The suffix of `out` chooses OpenVINO (.xml) or TensorRT (.plan, whose `options` are those of PlanOptions in
+    options.py). NAME-source.onnx, where the step needs one, becomes an engine too, in f32 where it runs once per
     face, and so does NAME-identity.onnx.
     `precision` is "f32", "bf16" (OpenVINO alone), "fp16" or "int8"; int8 needs the `calibration` file that
     calibration.py describes, and leaves layers whose names begin with one of `keep` in float. `keep="auto"` chooses
@@ -87,13 +93,10 @@ def build(
         None if report is None else Path(report),
         None if fold_statistics is None else Path(fold_statistics),
         hold,
-        options,
+        PlanOptions(**options),
     )
     asked.check()
-    if out.suffix == ".plan":
-        from .tensorrt import target
-
-        target(**options)
+    write = _writer(asked.plan, progress) if out.suffix == ".plan" else _write_openvino
     step, metadata = read(path)
     if metadata.role == "source":
         raise ModelError(f"{path.name} is the source graph of a model; name its step, this is built with it")
@@ -122,9 +125,6 @@ def build(
     if hold and (precision == "fp16" or (precision == "int8" and out.suffix == ".plan")):
         _check_range(typed.values(), held, f"{out.name} in {precision}")
     metadata = dataclasses.replace(metadata, precision=precision, onnx=sha256(path))
-    write = _write_openvino if out.suffix == ".xml" else _write_tensorrt
-    if out.suffix == ".plan" and progress is not None:
-        options["progress"] = progress
 
     def judged(run: Run, on: str) -> dict[str, Any]:
         figures = judge(run) | {"on": on, **told}
@@ -136,7 +136,7 @@ def build(
         for role, part in parts.items():
             if part is not None:
                 described = dataclasses.replace(part[1], onnx=part[2], precision=precision if role in typed else "f32")
-                write(typed.get(role, part[0]), described, folder / f"{out.stem}-{role}{out.suffix}", None, options)
+                write(typed.get(role, part[0]), described, folder / f"{out.stem}-{role}{out.suffix}", None)
         whole = judged
         if "source" in typed:
             before = _runs(typed["source"], folder / f"{out.stem}-source{out.suffix}")
@@ -144,7 +144,7 @@ def build(
             def whole(run: Run, on: str) -> dict[str, Any]:
                 return judged(lambda feeds: run(feeds | before(feeds)), on)
 
-        metadata = write(typed["step"], metadata, folder / out.name, whole, options)
+        metadata = write(typed["step"], metadata, folder / out.name, whole)
         copy = out.with_suffix(".avatar")
         if avatar.is_file() and not (copy.exists() and copy.samefile(avatar)):
             shutil.copyfile(avatar, folder / copy.name)
@@ -249,13 +249,7 @@ def _read_part(path: Path, role: str, wanted: str) -> tuple[onnx.ModelProto, Met
     return *read(part), wanted
 
 
-def _write_openvino(
-    model: onnx.ModelProto,
-    metadata: Metadata,
-    path: Path,
-    judged: Callable[[Run, str], dict[str, Any]] | None,
-    options: dict[str, Any],
-) -> Metadata:
+def _write_openvino(model: onnx.ModelProto, metadata: Metadata, path: Path, judged: Judged | None) -> Metadata:
     """Write an .xml; the engine itself passes the gate, and its figures are then written into it."""
     halve = metadata.precision != "f32"
     metadata = dataclasses.replace(metadata, engine={"name": "OpenVINO", "version": openvino.version()})
@@ -270,22 +264,22 @@ def _write_openvino(
     return metadata
 
 
-def _write_tensorrt(
-    model: onnx.ModelProto,
-    metadata: Metadata,
-    path: Path,
-    judged: Callable[[Run, str], dict[str, Any]] | None,
-    options: dict[str, Any],
-) -> Metadata:
-    """Write a .plan; its typed graph passes the gate in ONNX Runtime, as the plan's device may be another."""
-    from .tensorrt import build_plan
+def _writer(options: PlanOptions, progress: Progress | None) -> Write:
+    """Return what writes plans of these options; raises what find_target does, before minutes of calibration."""
+    from .tensorrt import build_plan, find_target
 
-    if judged is not None:
-        on = "ONNX Runtime" if metadata.precision == "f32" else "ONNX Runtime (f32 where it has no fp16)"
-        metadata = dataclasses.replace(metadata, gate=judged(Runner(model), on))
-    set_metadata(model, metadata)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        typed = Path(folder) / f"{path.stem}.onnx"
-        onnx.save(model, typed)
-        plan = build_plan(typed, path, metadata=metadata, **options)
-    return Metadata.from_json(plan.text, path.name)
+    target = find_target(options)
+
+    def write(model: onnx.ModelProto, metadata: Metadata, path: Path, judged: Judged | None) -> Metadata:
+        """Write a .plan; its typed graph passes the gate in ONNX Runtime, as the plan's device may be another."""
+        if judged is not None:
+            on = "ONNX Runtime" if metadata.precision == "f32" else "ONNX Runtime (f32 where it has no fp16)"
+            metadata = dataclasses.replace(metadata, gate=judged(Runner(model), on))
+        set_metadata(model, metadata)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            typed = Path(folder) / f"{path.stem}.onnx"
+            onnx.save(model, typed)
+            plan = build_plan(typed, path, metadata=metadata, target=target, progress=progress)
+        return Metadata.from_json(plan.text, path.name)
+
+    return write

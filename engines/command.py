@@ -7,14 +7,13 @@ frames of the new engine have passed the gate against those of the f32 graph, al
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 
 from .builder import build
 from .keep import MARGIN
-from .options import PRECISIONS
-
-TENSORRT = ("compute_capability", "workspace", "timing_cache", "hardware", "version_compatible", "batch")
+from .options import PRECISIONS, PlanOptions
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +68,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    options = {name: getattr(args, name) for name in TENSORRT if getattr(args, name) is not None}
+    names = [field.name for field in dataclasses.fields(PlanOptions)]
+    options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     progress = show if sys.stderr.isatty() else None
     try:
         metadata = build(

@@ -14,9 +14,7 @@ from google.protobuf.message import DecodeError
 from onnx import helper
 
 from edgetalk.errors import ModelError
-from edgetalk.metadata import Metadata
-
-KEY = "edgetalk"
+from edgetalk.metadata import KEY, Metadata
 
 Feeds = dict[str, np.ndarray]
 Run = Callable[[Feeds], Feeds]

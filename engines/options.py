@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping
-from dataclasses import dataclass
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,29 @@ AUTO = "auto"
 
 
 @dataclass(frozen=True)
+class PlanOptions:
+    """What a plan is to run on, and how it is built."""
+
+    compute_capability: Sequence[str] | None = None
+    """Devices such as ("8.6", "8.9"); None is the GPU of this machine. Others than that one need TensorRT-RTX."""
+    batch: int | tuple[int, int, int] = 1
+    """Largest batch of a graph with a dynamic one, or smallest, usual and largest."""
+    workspace: int | None = None
+    """MiB that a layer may use while it runs and while its kernels are tried out; a small number keeps the build on a
+    Jetson within its memory. None leaves it to TensorRT: all that there is."""
+    timing_cache: str | os.PathLike[str] | None = None
+    """File that keeps what was measured of kernels, read if it exists, written afterwards. TensorRT alone."""
+    hardware: str | None = None
+    """"ampere+" or "same": let the plan run on other devices too, somewhat slower. TensorRT alone."""
+    version_compatible: bool = False
+    """Let newer versions of TensorRT run the plan too, somewhat slower. TensorRT alone."""
+
+    def given(self) -> dict[str, Any]:
+        """Return those that are not left at their defaults."""
+        return {x.name: value for x in fields(self) if (value := getattr(self, x.name)) != x.default}
+
+
+@dataclass(frozen=True)
 class Options:
     """What `build` was asked for; its docstring says what each of them means."""
 
@@ -31,8 +55,7 @@ class Options:
     report: Path | None
     fold_statistics: Path | None
     hold: bool
-    plan: Mapping[str, Any]
-    """What build_plan takes."""
+    plan: PlanOptions
 
     @property
     def chooses(self) -> bool:
@@ -71,5 +94,5 @@ class Options:
                 "calibration: statistics to fold come from a calibration file; write one with: "
                 "edgetalk data calibration"
             )
-        if self.plan and self.out.suffix == ".xml":
-            raise InputError(f"{min(self.plan)}: is an option of TensorRT; {self.out.name} is built for OpenVINO")
+        if self.out.suffix == ".xml" and (asked := self.plan.given()):
+            raise InputError(f"{min(asked)}: is an option of TensorRT; {self.out.name} is built for OpenVINO")

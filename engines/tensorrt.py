@@ -24,6 +24,7 @@ from edgetalk.files import replacing
 from edgetalk.metadata import TENSORRT_LIMIT, Metadata
 
 from .onnx_file import Progress
+from .options import PlanOptions
 
 ARCHITECTURES = {
     "7.2": "Xavier", "7.5": "Turing", "8.0": "A100", "8.6": "Ampere", "8.7": "Orin", "8.9": "Ada", "9.0": "Hopper",
@@ -38,45 +39,23 @@ def build_plan(
     plan_path: str | os.PathLike[str],
     *,
     metadata: Metadata,
-    compute_capability: Sequence[str] | None = None,
-    batch: int | tuple[int, int, int] = 1,
-    workspace: int | None = None,
-    timing_cache: str | os.PathLike[str] | None = None,
-    hardware: str | None = None,
-    version_compatible: bool = False,
+    target: Target,
     progress: Progress | None = None,
 ) -> plans.Plan:
     """Build a plan from a typed ONNX file and return what the finished file says about itself.
 
-    metadata: goes into the plan; its field `engine` is filled in here.
-    compute_capability: devices such as ("8.6", "8.9"); None is the GPU of this machine. Others than that one
-        need TensorRT-RTX.
-    batch: largest batch of a graph with a dynamic one, or smallest, usual and largest.
-    workspace: MiB that a layer may use while it runs and while its kernels are tried out; a small number keeps
-        the build on a Jetson within its memory. None leaves it to TensorRT: all that there is.
-    timing_cache: file that keeps what was measured of kernels, read if it exists, written afterwards. TensorRT alone.
-    hardware: "ampere+" or "same": let the plan run on other devices too, somewhat slower. TensorRT alone.
-    version_compatible: let newer versions of TensorRT run the plan too, somewhat slower. TensorRT alone.
-
-    Raises FileNotFoundError; InputError for options that do not go together; ModelError where the graph cannot
-    be built; BackendError where neither package is installed, or no GPU is there and no device was named.
+    metadata goes into the plan; its field `engine` is filled in here. Raises FileNotFoundError; InputError for a batch
+    that the graph does not take; ModelError where the graph cannot be built.
     """
     source, out = Path(onnx_path), Path(plan_path)
     graph = source.read_bytes()
-    trt, product, gpu, capabilities = target(
-        compute_capability=compute_capability,
-        batch=batch,
-        workspace=workspace,
-        timing_cache=timing_cache,
-        hardware=hardware,
-        version_compatible=version_compatible,
-    )
+    trt, product, gpu, capabilities, options = target
     rtx = product == "TensorRT-RTX"
     engine: dict[str, Any] = {"name": product, "version": trt.__version__, "compute_capability": capabilities}
     engine |= {"device": gpu.name} if gpu else {}
     engine |= {"cuda": cuda} if (cuda := toolkit(trt)) else {}
-    engine |= {"hardware": hardware} if hardware else {}
-    engine |= {"version_compatible": True} if version_compatible else {}
+    engine |= {"hardware": options.hardware} if options.hardware else {}
+    engine |= {"version_compatible": True} if options.version_compatible else {}
 
     subject = f"the graph for {out.name}"  # the caller may have typed it into a file of another name
     journal = Journal(trt, subject, product)
@@ -89,21 +68,21 @@ def build_plan(
             "shorten its licence or units"
         )
     config = builder.create_builder_config()
-    if profile := _profile(builder, network, batch, subject):
+    if profile := _profile(builder, network, options.batch, subject):
         config.add_optimization_profile(profile)
-    if workspace is not None:
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace << 20)
+    if options.workspace is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace << 20)
     if hasattr(trt.BuilderFlag, "TF32"):
         config.clear_flag(trt.BuilderFlag.TF32)  # on by itself, it rounds what an f32 graph multiplies to 10 bits
     if rtx:
         config.num_compute_capabilities = len(capabilities)
         for index, capability in enumerate(capabilities):
             config.set_compute_capability(getattr(trt.ComputeCapability, _member(capability)), index)
-    if hardware:
-        config.hardware_compatibility_level = getattr(trt.HardwareCompatibilityLevel, HARDWARE[hardware])
-    if version_compatible:
+    if options.hardware:
+        config.hardware_compatibility_level = getattr(trt.HardwareCompatibilityLevel, HARDWARE[options.hardware])
+    if options.version_compatible:
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
-    cache = _read_cache(config, Path(timing_cache)) if timing_cache else None
+    cache = _read_cache(config, Path(options.timing_cache)) if options.timing_cache else None
     monitor = Monitor(trt, progress)
     config.progress_monitor = monitor.monitor
 
@@ -112,8 +91,8 @@ def build_plan(
     if serialized is None:
         raise journal.error("cannot be built")
     plan = _write(out, bytes(serialized), name)
-    if cache is not None and timing_cache:
-        with replacing(timing_cache) as part:
+    if cache is not None and options.timing_cache:
+        with replacing(options.timing_cache) as part:
             part.write_bytes(bytes(cache.serialize()))
     return plan
 
@@ -126,57 +105,46 @@ class Target(NamedTuple):
     gpu: Device | None
     """This machine's, where the plan is for it."""
     capabilities: list[str]
+    options: PlanOptions
 
 
-def target(
-    *,
-    compute_capability: Sequence[str] | None = None,
-    batch: int | tuple[int, int, int] = 1,
-    workspace: int | None = None,
-    timing_cache: str | os.PathLike[str] | None = None,
-    hardware: str | None = None,
-    version_compatible: bool = False,
-) -> Target:
-    """Return what a plan of these options, those of build_plan, is built by and for.
+def find_target(options: PlanOptions) -> Target:
+    """Return what a plan of these options is built by and for, before anything that takes long.
 
-    Raises build_plan's errors that need no graph, so that they can be told before minutes of calibration.
+    Raises InputError for options that do not go together, FileNotFoundError without the timing cache's folder, and
+    BackendError where neither package is installed, or no GPU is there and no device was named.
     """
     trt, product = load_package()
-    gpu, capabilities = _devices(trt, product, compute_capability)
-    _check_options(trt, product, workspace, timing_cache, hardware, version_compatible)
-    low, usual, high = _range(batch)
+    gpu, capabilities = _devices(trt, product, options.compute_capability)
+    _check_options(trt, product, options)
+    low, usual, high = _range(options.batch)
     if not 1 <= low <= usual <= high:
-        raise InputError(f"batch: got {batch}, expected 1 <= smallest <= usual <= largest")
-    return Target(trt, product, gpu, capabilities)
+        raise InputError(f"batch: got {options.batch}, expected 1 <= smallest <= usual <= largest")
+    return Target(trt, product, gpu, capabilities, options)
 
 
-def _check_options(
-    trt: Any,
-    product: str,
-    workspace: int | None,
-    timing_cache: str | os.PathLike[str] | None,
-    hardware: str | None,
-    version_compatible: bool,
-) -> None:
+def _check_options(trt: Any, product: str, options: PlanOptions) -> None:
     """Raise InputError for what this package does not offer, FileNotFoundError without the timing cache's folder."""
     rtx = product == "TensorRT-RTX"
-    if rtx and (hardware or version_compatible):
+    if rtx and (options.hardware or options.version_compatible):
         raise InputError(
             "hardware and version_compatible: TensorRT-RTX has neither; name all devices instead: "
             "--compute-capability 8.6,8.9,12.0"
         )
-    if rtx and timing_cache:
+    if rtx and options.timing_cache:
         raise InputError("timing_cache: TensorRT-RTX tries no kernels while it builds; leave it out")
-    if timing_cache and not (folder := Path(timing_cache).parent).is_dir():
+    if options.timing_cache and not (folder := Path(options.timing_cache).parent).is_dir():
         raise FileNotFoundError(errno.ENOENT, "No such folder", str(folder))
     levels = [name for name, member in HARDWARE.items() if hasattr(trt.HardwareCompatibilityLevel, member)]
-    if hardware not in (None, *levels):
+    if options.hardware not in (None, *levels):
         here = f"{product} {trt.__version__} has {', '.join(levels)}"
-        raise InputError(f"hardware: got {hardware!r}, but {here}; take one of these, or build on the device itself")
-    if version_compatible and not hasattr(trt.BuilderFlag, "VERSION_COMPATIBLE"):
+        raise InputError(
+            f"hardware: got {options.hardware!r}, but {here}; take one of these, or build on the device itself"
+        )
+    if options.version_compatible and not hasattr(trt.BuilderFlag, "VERSION_COMPATIBLE"):
         raise InputError(f"version_compatible: {product} {trt.__version__} has no such option; leave it out")
-    if workspace is not None and workspace < 1:
-        raise InputError(f"workspace: got {workspace} MiB, expected at least 1, or None for all that there is")
+    if options.workspace is not None and options.workspace < 1:
+        raise InputError(f"workspace: got {options.workspace} MiB, expected at least 1, or None for all that there is")
 
 
 def load_package() -> tuple[Any, str]:

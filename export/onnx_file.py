@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from edgetalk.errors import ModelError
-from edgetalk.metadata import Metadata
+from edgetalk.metadata import KEY, Metadata
 
 OPSET = 17
 """The newest opset that the tracing exporter writes and TensorRT 10.3 reads."""
@@ -95,10 +95,12 @@ def halve_weights(model: onnx.ModelProto) -> None:
 
 def to_bytes(model: onnx.ModelProto, metadata: Metadata) -> bytes:
     """Return the file's bytes, the same for the same graph and metadata."""
-    halve_weights(model)
-    model.metadata_props.append(onnx.StringStringEntryProto(key="edgetalk", value=metadata.to_json()))
-    onnx.checker.check_model(model, full_check=True)
-    return model.SerializeToString(deterministic=True)
+    whole = onnx.ModelProto()
+    whole.CopyFrom(model)
+    halve_weights(whole)
+    whole.metadata_props.append(onnx.StringStringEntryProto(key=KEY, value=metadata.to_json()))
+    onnx.checker.check_model(whole, full_check=True)
+    return whole.SerializeToString(deterministic=True)
 
 
 def run(data: bytes, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -437,7 +437,7 @@ def document(folder: Path, link: str) -> str:
         "Fig. 4: variants": figure("variants.jpg", "Held-out frames by several checkpoints", SHEETS + " --variants …")
         + "\n\n"
         + figure("ablations.jpg", "Held-out frames by the ablated rows, 64×64", ABLATIONS),
-        "Fig. 5: decoupling": figure("decoupling.jpg", "Yaw, pitch, roll and blink swept alone", SHEETS)
+        "Fig. 5: decoupling": figure("decoupling.jpg", "Yaw, pitch, roll, both eyes and each eye swept alone", SHEETS)
         + "\n\n"
         + decoupled(reports["decoupling"]),
         "Mouths": "Silence, closed lips and open mouths of held-out clips, the true frame above the generated one.\n\n"

@@ -1,7 +1,7 @@
 """Contact sheets: `python -m edgetalk.train.sheets --checkpoint FILE --data DIR -o DIR` (or `--engine amnet.xml`).
 
     cross.jpg       every person driven by every person's sound, pose and blink (the paper's Fig. 3)
-    decoupling.jpg  yaw, pitch, roll and blink swept alone (Fig. 5), and decoupling.json: what moved, measured
+    decoupling.jpg  yaw, pitch, roll, both eyes and each eye swept alone (Fig. 5); what moved, in decoupling.json
     mouths.jpg      silence, closed lips and open mouths, the true frame above the generated one
     variants.jpg    held-out frames by several checkpoints (Fig. 4), with --variants
 
@@ -181,12 +181,11 @@ def sweeps(steps: int = STEPS) -> dict[str, tuple[Array, Array]]:
 
 
 def decoupling_sheet(render: Render, source: Picture, spec: AudioSpec, side: int = 160) -> Picture:
-    """Fig. 5: a row each for yaw, pitch, roll and blink, swept alone in silence."""
+    """Fig. 5: a row each for yaw, pitch, roll, both eyes and each eye, swept alone in silence."""
     mel = np.tile(silence(spec), (spec.window, 1))
     rows = sweeps()
-    names = ["yaw", "pitch", "roll", "blink"]
-    cells = [[render(source, mel, p, b) for p, b in zip(*rows[name], strict=True)] for name in names]
-    return tiled(cells, side, names)
+    cells = [[render(source, mel, p, b) for p, b in zip(*row, strict=True)] for row in rows.values()]
+    return tiled(cells, side, list(rows))
 
 
 def readings(judge: LandmarkNet, frames: Sequence[Picture]) -> tuple[Array, Array]:

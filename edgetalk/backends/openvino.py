@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from edgetalk.errors import BackendError, InputError, ModelError, word
 from edgetalk.halves import widen
-from edgetalk.metadata import Metadata
+from edgetalk.metadata import KEY, Metadata
 
 from . import Arrays, TensorSpec, describe
 
@@ -315,7 +315,7 @@ def _check_onnx(path: Path) -> None:
 
 
 def _metadata(model: Any) -> str:
-    keys = ["framework", "edgetalk"]
+    keys = ["framework", KEY]
     return str(model.get_rt_info(keys).astype(str)) if model.has_rt_info(keys) else ""
 
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
+from edgetalk.engines.onnx_file import set_metadata
 from edgetalk.engines.openvino import write
-from edgetalk.export.onnx_file import to_bytes, trace
+from edgetalk.export.onnx_file import trace
 from edgetalk.metadata import Metadata
 
 
@@ -27,7 +28,7 @@ class Blend(nn.Module):
 def engine_of(batch, folder):
     inputs = {"appearance": torch.zeros(batch, 4, 4, 3), "mel": torch.zeros(batch, 2, 3)}
     model = trace(Blend(), inputs, ["frame"])
-    to_bytes(model, Metadata(family="bench"))
+    set_metadata(model, Metadata(family="bench"))
     write(model, folder / f"{batch}.xml", halve=False)
     return folder / f"{batch}.xml"
 

@@ -332,10 +332,12 @@ def test_a_card_that_tensorrt_rtx_does_not_support_is_refused_in_its_own_words(t
     graph = onnx.helper.make_graph([node], "g", [value("x", 1, [1, 8])], [value("y", 1, [1, 8])])
     path = tmp_path / "a.onnx"
     onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8), path)
+    options = engines.PlanOptions
     with pytest.raises(BackendError, match="TensorRT-RTX .* does not support this GPU") as caught:
-        engines.build_plan(path, tmp_path / "a.plan", metadata=Metadata(family="amnet"))
+        engines.find_target(options())
     show(str(caught.value))
-    plan = engines.build_plan(path, tmp_path / "a.plan", metadata=Metadata(family="amnet"), compute_capability=["8.9"])
+    target = engines.find_target(options(compute_capability=["8.9"]))
+    plan = engines.build_plan(path, tmp_path / "a.plan", metadata=Metadata(family="amnet"), target=target)
     with pytest.raises(ModelError, match=f"was built for 8.9 .*this device is {gpu.capability}"):
         preflight(plan.path)
     with pytest.raises(ModelError, match="was refused by TensorRT-RTX") as caught:

@@ -18,6 +18,7 @@ from edgetalk.backends import plan as plans
 from edgetalk.cli import main
 from edgetalk.engines import build as build_all
 from edgetalk.engines import tensorrt as engine
+from edgetalk.engines.options import PlanOptions
 from edgetalk.engines.precision import to_fp16, to_int8
 from edgetalk.errors import BackendError, InputError, ModelError
 from edgetalk.export import to_onnx
@@ -93,6 +94,12 @@ def profiles(monkeypatch):
     return given
 
 
+def build_plan(path, metadata=METADATA, progress=None, **options):
+    """Build FILE.onnx as FILE.plan, with options of PlanOptions."""
+    target = engine.find_target(PlanOptions(**options))
+    return engine.build_plan(path, path.with_suffix(".plan"), metadata=metadata, target=target, progress=progress)
+
+
 @pytest.mark.parametrize("form", ["conv", "shift"])
 @pytest.mark.parametrize("precision", ["f32", "fp16", "int8"])
 @pytest.mark.parametrize("role", ["source", "step"])
@@ -101,8 +108,7 @@ def test_plan_of_every_graph_precision_and_form(exports, tmp_path, profiles, for
     onnx.save(typed(path, precision), tmp_path / "amnet.onnx")
     metadata = dataclasses.replace(METADATA, precision=precision, role=role)
     batch = BATCH if form == "shift" else 1
-    plan = engine.build_plan(tmp_path / "amnet.onnx", tmp_path / "amnet.plan", metadata=metadata, batch=batch,
-                             compute_capability=DEVICES)  # fmt: skip
+    plan = build_plan(tmp_path / "amnet.onnx", metadata, batch=batch, compute_capability=DEVICES)
 
     network, keep = parsed(tmp_path / "amnet.onnx")
     first = -1 if form == "shift" else 1
@@ -152,10 +158,9 @@ def test_plan_for_one_card_at_full_size(tmp_path_factory, tmp_path, device):
                         audio=dataclasses.asdict(AudioSpec()), persons=[], training={})  # fmt: skip
         to_onnx(folder / "amnet.safetensors", folder / "amnet.onnx")
         onnx.save(typed(folder / "amnet.onnx", "fp16"), folder / "fp16.onnx")
-    plan = engine.build_plan(folder / "fp16.onnx", tmp_path / "amnet.plan", metadata=METADATA,
-                             compute_capability=[device])  # fmt: skip
+    plan = build_plan(folder / "fp16.onnx", compute_capability=[device])
     assert plan.capabilities == (device,)
-    content = (tmp_path / "amnet.plan").read_bytes()
+    content = plan.path.read_bytes()
     assert struct.unpack_from("<I", content, 32)[0] == BITS[device]
     network, keep = parsed(folder / "fp16.onnx")
     assert tuple(network.get_output(0).shape) == (1, 256, 256, 3)
@@ -181,9 +186,8 @@ def graph(path, batch=1, op="Conv"):
     return path
 
 
-def build(path, **options):
-    options = {"metadata": METADATA, "compute_capability": ["8.6"], **options}
-    return engine.build_plan(path, path.with_suffix(".plan"), **options)
+def build(path, *args, **options):
+    return build_plan(path, *args, **{"compute_capability": ["8.6"], **options})
 
 
 @pytest.fixture
