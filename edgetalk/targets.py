@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -180,44 +180,62 @@ def with_references(frames: Iterator[Target], crop: Crops) -> Iterator[tuple[Tar
 
 
 def _within_scene(frames: Iterator[Target], crop: Crops) -> Iterator[tuple[Target, list[Picture | None]]]:
+    references = _References(crop)
     held: deque[Target] = deque()  # until both references are known
-    first: Target | None = None
-    crops: list[list[Picture | None]] = []  # of the first reference and the second
-    apart = 0  # frames from one to the other, APART where it is more; 0 while there is no second
     looked = False
-
-    def away(frame: Target) -> int:
-        return 0 if first is None else abs(frame.at - first.at)
-
-    def take(frame: Target) -> bool:
-        nonlocal first, apart
-        cut = [] if frame.face is None else crop(frame.planes, frame.face)
-        if not cut:
-            return False
-        if first is None:
-            first = frame
-        else:
-            apart = min(APART, away(frame))
-        crops[1:] = [cut]
-        return True
-
-    def take_farthest() -> None:
-        if crops and not apart:
-            any(away(frame) and take(frame) for frame in sorted(held, key=away, reverse=True))
-
-    def given(frame: Target) -> tuple[Target, list[Picture | None]]:
-        return frame, crops[-1 if away(frame) < apart else 0] if crops else []
-
     for frame in frames:
         held.append(frame)
-        if first is None or apart < APART <= away(frame):
-            take(frame)
+        references.offer(frame)
         if len(held) > LOOK:  # the face left, or the film runs back and forth within a few pictures
             looked = True
-            take_farthest()
-        if first is None or apart or looked:
-            while held:
-                yield given(held.popleft())
-    take_farthest()
-    while held:
-        yield given(held.popleft())
+            references.settle(held)
+        while held and (looked or references.settled):
+            yield (ready := held.popleft()), references.of(ready)
+    references.settle(held)
+    for frame in held:
+        yield frame, references.of(frame)
+
+
+class _References:
+    """What a scene's frames are compared with: the crops of its first face, and of one far from it."""
+
+    def __init__(self, crop: Crops) -> None:
+        self._crop = crop
+        self._first: Target | None = None
+        self._crops: list[list[Picture | None]] = []  # of the first reference and the second
+        self._apart = 0  # frames from one to the other, APART where it is more; 0 while there is no second
+
+    @property
+    def settled(self) -> bool:
+        """Whether there are both, or no face yet that would wait for a second."""
+        return self._first is None or self._apart > 0
+
+    def offer(self, frame: Target) -> None:
+        """Take a frame as the first, or as a second that is as far away as is wanted."""
+        if self._first is None or self._apart < APART <= self._away(frame):
+            self._take(frame)
+
+    def settle(self, frames: Iterable[Target]) -> None:
+        """Take the farthest that shows a face as the second, where there is none yet."""
+        if self._first is not None and not self._apart:
+            for frame in sorted(frames, key=self._away, reverse=True):
+                if self._take(frame):
+                    return
+
+    def of(self, frame: Target) -> list[Picture | None]:
+        """Return the crops of the reference for a frame, an empty list where the scene shows no face."""
+        return self._crops[-1 if self._away(frame) < self._apart else 0] if self._crops else []
+
+    def _away(self, frame: Target) -> int:
+        return 0 if self._first is None else abs(frame.at - self._first.at)
+
+    def _take(self, frame: Target) -> bool:
+        crops = [] if frame.face is None else self._crop(frame.planes, frame.face)
+        if not crops:
+            return False
+        if self._first is None:
+            self._first = frame
+        else:
+            self._apart = min(APART, self._away(frame))
+        self._crops[1:] = [crops]
+        return True

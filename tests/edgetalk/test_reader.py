@@ -85,11 +85,13 @@ def test_rotation_is_applied(tmp_path, turn):
         stream = film.add_stream("libx264", rate=25)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         stream.set_display_rotation(turn)
+        stream.sample_aspect_ratio = Fraction(16, 15)
         for packet in [*stream.encode(av.VideoFrame.from_ndarray(corner, format="rgb24")), *stream.encode(None)]:
             film.mux(packet)
     film = Reader(tmp_path / "a.mp4")
     expected = np.rot90(corner, turn // 90)
     assert film.size == (expected.shape[1], expected.shape[0])
+    assert film.pixel_aspect == (Fraction(16, 15) if turn == 180 else Fraction(15, 16))
     assert np.abs(next(iter(film)).astype(int) - expected).mean() < 2
     assert np.abs(codec.to_rgb(next(film.planes())).astype(int) - expected).mean() < 2
     if shutil.which("ffmpeg"):
