@@ -355,6 +355,7 @@ def decoupled(report: Report | None) -> str:
     rows = [[name, *(number(v, 2) for v in row.values())] for name, row in report["response"].items()]
     groups = list(next(iter(report["groups"].values())))
     ways = [[name, *(number(v, 2) for v in row.values())] for name, row in report["groups"].items()]
+    eyes = [[name, *(number(v, 2) for v in row.values())] for name, row in report["closing"].items()]
     errors = ", ".join(
         f"{k} {v['mean']:.2f}° (largest {v['largest']:.2f}°)" for k, v in report["pose_error_deg"].items()
     )
@@ -365,6 +366,10 @@ def decoupled(report: Report | None) -> str:
             table(["swept", *(heads.get(name, name.replace("_", " ")) for name in outputs)], rows),
             f"Mean leak into outputs that should stay (share of their response to their own input): "
             f"**{report['decoupling']:.3f}**. Difference between the pose asked for and the pose seen: {errors}.",
+            "How far each eye closes where one alone is asked to, as a share of where both are, read off the pictures. "
+            "(The judge takes both eyes for alike: where the true left or right eye alone is closed, it reads 0.25 or "
+            "0.47 for both.)",
+            table(["asked", "left eye", "right eye"], eyes),
             "Mean way of each landmark group, in pixels of a 256 frame:",
             table(["swept", *groups], ways),
             made_by(report["command"]),

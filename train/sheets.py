@@ -201,14 +201,35 @@ def readings(judge: LandmarkNet, frames: Sequence[Picture]) -> tuple[Array, Arra
     return outputs.cpu().numpy(), 256 * seen.landmarks.cpu().numpy()
 
 
+def closing(render: Render, source: Picture, landmarks: Array, spec: AudioSpec) -> NDArray[np.float64]:
+    """How far each eye closes where one alone is asked to: (2, 2), left and right asked by left and right seen.
+
+    1 is as far as where both are asked to. It is read off the pictures around the eyes of the neutral `landmarks`,
+    (106, 2) in fractions of the picture, and not by the judge, who has seen few winks and takes both eyes for alike.
+    """
+    mel, still = np.tile(silence(spec), (spec.window, 1)), np.zeros(3, np.float32)
+    lids = np.array([(0, 0), (1, 0), (0, 1), (1, 1)], np.float32)
+    neutral, *alone, both = (render(source, mel, still, blink).astype(np.float64) for blink in lids)
+    eyes, margin = landmarks[GROUPS["eyes"]] * len(neutral), len(neutral) / 40
+    beyond = eyes[:, 0] > eyes[:, 0].mean()
+    shares = np.zeros((2, 2))
+    for seen, eye in enumerate((eyes[beyond], eyes[~beyond])):  # the subject's left eye is on the right
+        left, top, right, bottom = np.r_[eye.min(0) - margin, eye.max(0) + margin].clip(0).astype(int)
+        part = np.s_[top:bottom, left:right]
+        way = both[part] - neutral[part]
+        for asked, picture in enumerate(alone):
+            shares[asked, seen] = ((picture[part] - neutral[part]) * way).sum() / max((way**2).sum(), 1e-6)
+    return shares
+
+
 def decoupling(render: Render, judge: LandmarkNet, examples: Sequence[Drive], speech: Array, spec: AudioSpec) -> dict:
     """Sweep each input alone, for every source, and measure what answers.
 
     `speech` (N, T, F) are consecutive mel windows, the sweep of the sound. Returns, each the mean over the sources:
     `response` of each output (range; degrees, 0–1, pixels) to each input, `leak`: the same as a share of the output's
     response to its own input, `decoupling`: the mean of all leaks (0: every output hears its own input alone),
-    `groups`: mean way of each landmark group in pixels of 256, `pose_error_deg`: mean and largest difference between
-    the pose that was asked for and the one that is seen, per axis.
+    `groups`: mean way of each landmark group in pixels of 256, `closing`: what the function of that name returns,
+    `pose_error_deg`: mean and largest difference between the pose asked for and the one that is seen, per axis.
     """
     mel = np.tile(silence(spec), (spec.window, 1))
     rows = {name: row for name, row in sweeps().items() if name != "blink"}
@@ -216,9 +237,11 @@ def decoupling(render: Render, judge: LandmarkNet, examples: Sequence[Drive], sp
     response = np.zeros((len(examples), len(inputs), len(OUTPUTS)))
     groups = np.zeros((len(examples), len(inputs), len(GROUPS)))
     errors: dict[str, list[Array]] = {name: [] for name in LIMITS}
+    shares = []
     still = np.zeros(3, np.float32), np.zeros(2, np.float32)
     for i, example in enumerate(examples):
         neutral = readings(judge, [render(example.source, mel, *still)])[1][0]
+        shares.append(closing(render, example.source, neutral / 256, spec))
         for j, name in enumerate(inputs):
             if name == "speech":
                 frames = [render(example.source, window, *still) for window in speech]
@@ -237,12 +260,17 @@ def decoupling(render: Render, judge: LandmarkNet, examples: Sequence[Drive], sp
     table = {name: dict(zip(OUTPUTS, row, strict=True)) for name, row in zip(inputs, mean.tolist(), strict=True)}
     share = {name: dict(zip(OUTPUTS, row, strict=True)) for name, row in zip(inputs, leak.tolist(), strict=True)}
     ways = groups.mean(0).tolist()
+    closed = np.mean(shares, axis=0).tolist()
     return {
         "sources": len(examples),
         "response": table,
         "leak": share,
         "decoupling": float(off.mean()),
         "groups": {name: dict(zip(GROUPS, row, strict=True)) for name, row in zip(inputs, ways, strict=True)},
+        "closing": {
+            name: dict(zip(("left", "right"), row, strict=True))
+            for name, row in zip(("blink_left", "blink_right"), closed, strict=True)
+        },
         "pose_error_deg": {
             name: {"mean": float(np.mean(e)), "largest": float(np.max(e))} for name, e in errors.items()
         },

@@ -23,9 +23,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def marked(source, mel, pose, blink):
-    """A frame that shows its inputs as grey levels: yaw, pitch, roll, both lids, loudness, one column each."""
+    """A frame that shows its inputs as grey levels: yaw, pitch, roll, right lid, left, loudness, one column each."""
     frame = np.zeros((64, 64, 3), np.uint8)
-    values = [*(0.5 + np.asarray(pose)), *blink, 0.5 + 0.1 * np.mean(mel)]
+    values = [*(0.5 + np.asarray(pose)), blink[1], blink[0], 0.5 + 0.1 * np.mean(mel)]
     for i, value in enumerate(values):
         frame[:, 10 * i : 10 * i + 10] = round(200 * float(np.clip(value, 0, 1)))
     frame[:, 60:] = source[0, 0]
@@ -38,8 +38,9 @@ class Reader(LandmarkNet):
     def forward(self, images):
         levels = ((images + 1) * 127.5 / 200)[:, 0, 0, 5:60:10]
         landmarks = torch.zeros(len(images), 106, 2)
+        landmarks[:, 66:86] = torch.tensor([[35 / 64, 0.5]] * 10 + [[45 / 64, 0.5]] * 10)
         landmarks[:, 104, 1] = 0.1 * levels[:, 5]
-        return Measured(landmarks, levels[:, :3] - 0.5, levels[:, 3:5])
+        return Measured(landmarks, levels[:, :3] - 0.5, levels[:, [4, 3]])
 
 
 def test_each_input_that_moves_its_own_output_alone_is_decoupled(footage):
@@ -49,19 +50,22 @@ def test_each_input_that_moves_its_own_output_alone_is_decoupled(footage):
     assert found["decoupling"] < 0.01 and found["sources"] == 2
     assert found["response"]["yaw"]["yaw"] == pytest.approx(2 * np.rad2deg(sheets.LIMITS["yaw"]), abs=0.5)
     assert found["response"]["blink_left"]["blink_left"] == pytest.approx(1, abs=0.01)
+    assert found["closing"] == {"blink_left": {"left": 1, "right": 0}, "blink_right": {"left": 0, "right": 1}}
     assert found["pose_error_deg"]["pitch"]["largest"] < 0.3
     assert found["leak"]["roll"]["roll"] == pytest.approx(1)
 
 
 def test_what_leaks_is_counted(footage):
     def coupled(source, mel, pose, blink):
-        return marked(source, mel, [pose[0], pose[1] + 0.5 * pose[0], pose[2]], blink)
+        return marked(source, mel, [pose[0], pose[1] + 0.5 * pose[0], pose[2]], [blink[0], max(blink)])
 
     speech = np.stack([np.full((SPEC.window, SPEC.features), v, np.float32) for v in (-4, 2)])
     found = sheets.decoupling(coupled, Reader(), sheets.drives(footage)[:1], speech, SPEC)
     expected = 0.5 * sheets.LIMITS["yaw"] / sheets.LIMITS["pitch"]
     assert found["leak"]["yaw"]["pitch"] == pytest.approx(expected, rel=0.05)
-    assert found["decoupling"] == pytest.approx(expected / 30, rel=0.1)
+    assert found["leak"]["blink_left"]["blink_right"] == pytest.approx(1, abs=0.01)
+    assert found["decoupling"] == pytest.approx((expected + 1) / 30, rel=0.1)
+    assert found["closing"] == {"blink_left": {"left": 1, "right": 1}, "blink_right": {"left": 0, "right": 1}}
     assert found["groups"]["speech"]["mouth"] > 10 * found["groups"]["yaw"]["mouth"]
 
 
