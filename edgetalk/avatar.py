@@ -26,8 +26,8 @@ from .bundled import find_engine
 from .errors import InputError, ModelError, word
 from .files import replacing, sha256
 from .metadata import Metadata
-from .picture import read_picture
-from .preprocess import Picture, square_crop
+from .picture import PictureLike, read_picture
+from .preprocess import square_crop
 from .use import ALLOWED
 
 FORMAT = 1
@@ -87,6 +87,10 @@ class Avatar:
     use: str = "any"
     """What the face may be used for: "any" or "non-commercial"."""
     film: Film | None = None
+
+
+AvatarLike = str | os.PathLike[str] | Avatar
+"""A file, the bare name of a bundled one, or what was read from one."""
 
 
 def save(avatar: Avatar, path: str | os.PathLike[str]) -> None:
@@ -200,7 +204,7 @@ def _film(told: str, arrays: dict[str, NDArray[Any]]) -> Film:
 
 def make(
     engine: str | os.PathLike[str],
-    picture: str | os.PathLike[str] | Picture,
+    picture: PictureLike,
     *,
     licence: str = "",
     consent: str = "",

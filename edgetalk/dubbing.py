@@ -31,6 +31,7 @@ from .errors import InputError
 from .face import Face
 from .metadata import AudioSpec
 from .overlap import Job, overlap
+from .picture import PictureLike
 from .preprocess import Array, Picture
 from .reader import Reader
 from .stages import Pipeline, Stage
@@ -77,7 +78,7 @@ def dub(
     video: str | os.PathLike[str],
     audio: str | os.PathLike[str] | NDArray[np.float32],
     out: str | os.PathLike[str],
-    portrait: str | os.PathLike[str] | Picture | Avatar | None = None,
+    portrait: PictureLike | Avatar | None = None,
     *,
     identity: str | os.PathLike[str] | NDArray[np.float32] | None = None,
     track: str | os.PathLike[str] | None = None,

@@ -24,6 +24,7 @@ from .backends import Backend, shared_device
 from .bundled import find_engine
 from .errors import InputError, ModelError
 from .metadata import Metadata
+from .picture import PictureLike
 from .planes import to_rgb
 from .portrait import aligned, extract, extractor
 from .preprocess import Picture, align, crop_matrix, square_crop
@@ -51,7 +52,7 @@ class Crop(NamedTuple):
 def make_film(
     engine: str | os.PathLike[str],
     video: str | os.PathLike[str],
-    portrait: str | os.PathLike[str] | Picture,
+    portrait: PictureLike,
     *,
     track: str | os.PathLike[str] | None = None,
     face: int | str | os.PathLike[str] = "largest",

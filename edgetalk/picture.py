@@ -12,11 +12,14 @@ import numpy as np
 from .errors import InputError
 from .preprocess import Picture
 
+PictureLike = str | os.PathLike[str] | Picture
+"""A file, or uint8 (H, W, 3) RGB."""
+
 # Where a segment of a JPEG begins, or its end; the others stand among the bits of a picture.
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
 
 
-def read_picture(picture: str | os.PathLike[str] | Picture) -> Picture:
+def read_picture(picture: PictureLike) -> Picture:
     """Return a picture as uint8 (H, W, 3) RGB, from a file that OpenCV reads or from such an array.
 
     Grey becomes RGB, transparency is dropped, 16 bits become 8, and the camera's rotation is applied. Raises

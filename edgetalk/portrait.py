@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .avatar import Avatar, load, weights_of
+from .avatar import Avatar, AvatarLike, load, weights_of
 from .backends import beside, check_batch, open_engine
 from .errors import InputError, ModelError
 from .face import find, read_track, track_beside
 from .metadata import Metadata
-from .picture import read_picture
+from .picture import PictureLike, read_picture
 from .preprocess import Picture, align, crop_matrix
 from .use import check_use
 
@@ -46,7 +46,7 @@ def extractor(engine: Path) -> Path:
 
 
 def points(
-    portrait: str | os.PathLike[str] | Picture,
+    portrait: PictureLike,
     picture: Picture,
     face_models: str | os.PathLike[str] | None = None,
 ) -> NDArray[Any]:
@@ -73,7 +73,7 @@ def points(
 
 def identity(
     engine: str | os.PathLike[str],
-    portrait: str | os.PathLike[str] | Picture,
+    portrait: PictureLike,
     *,
     weights: str = "",
     use: str = "any",
@@ -91,7 +91,7 @@ def identity(
     return extract(Path(engine), cut, weights=weights, use=use, device=device, threads=threads)[1]
 
 
-def aligned(portrait: str | os.PathLike[str] | Picture, face_models: str | os.PathLike[str] | None = None) -> Cut:
+def aligned(portrait: PictureLike, face_models: str | os.PathLike[str] | None = None) -> Cut:
     """Return what cuts the largest face out of a portrait, for `extract`; `face_models` and errors as of `points`."""
     picture = read_picture(portrait)
 
@@ -136,7 +136,7 @@ def extract(
     return crop, vector
 
 
-def of_avatar(face: str | os.PathLike[str] | Avatar, weights: str, *, use: str = "any") -> NDArray[np.float32]:
+def of_avatar(face: AvatarLike, weights: str, *, use: str = "any") -> NDArray[np.float32]:
     """Return the identity that an avatar of a film was prepared with, float32 (1, D).
 
     `weights` is the sha256 of the source ONNX that the network names, "" where it names none. Raises ModelError where

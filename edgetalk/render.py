@@ -28,8 +28,8 @@ from .video import Writer, check_output
 from .windows import sound_windows
 
 if TYPE_CHECKING:
-    from .avatar import Avatar
-    from .preprocess import Picture
+    from .avatar import AvatarLike
+    from .picture import PictureLike
 
 Array = NDArray[np.float32]
 
@@ -116,8 +116,8 @@ def talk(
     audio: str | os.PathLike[str] | NDArray[np.float32],
     out: str | os.PathLike[str],
     *,
-    avatar: str | os.PathLike[str] | Avatar | None = None,
-    source: str | os.PathLike[str] | Picture | None = None,
+    avatar: AvatarLike | None = None,
+    source: PictureLike | None = None,
     motion: str | os.PathLike[str] | Motion = "idle",
     seed: int = 0,
     fps: int | float | str | Fraction | None = None,

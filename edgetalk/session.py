@@ -13,6 +13,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -21,14 +22,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from . import audio as sound
 from . import motion as motions
-from .avatar import Avatar, load, make
+from .avatar import Avatar, AvatarLike, load, make
 from .backends import Arrays, beside, check_batch, open_engine
 from .bundled import called, find_avatar, find_engine, is_bundled
 from .clock import frame_count, frame_rate
 from .errors import BackendError, InputError, ModelError, word
 from .metadata import AudioSpec, Metadata
-from .picture import read_picture
-from .preprocess import PI, Picture, check_array, check_pcm, check_range, square_crop
+from .picture import PictureLike, read_picture
+from .preprocess import PI, check_array, check_pcm, check_range, square_crop
 from .use import check_stated, check_use
 from .windows import WindowStream, sound_windows
 
@@ -59,8 +60,8 @@ class Session:
         self,
         engine: str | os.PathLike[str],
         *,
-        avatar: str | os.PathLike[str] | Avatar | None = None,
-        source: str | os.PathLike[str] | Picture | None = None,
+        avatar: AvatarLike | None = None,
+        source: PictureLike | None = None,
         device: str = "auto",
         use: str = "any",
         threads: int | None = None,
@@ -82,7 +83,7 @@ class Session:
             self._backend.close()
             raise
 
-    def _open(self, avatar: Any, source: Any, use: str) -> None:
+    def _open(self, avatar: AvatarLike | None, source: PictureLike | None, use: str) -> None:
         backend, name = self._backend, self._path.name
         self.metadata = Metadata.from_json(backend.metadata, name)
         """What the engine says about itself."""
@@ -126,55 +127,67 @@ class Session:
         """The frame of the avatar that the last step showed: what its film's `matrices` are to be asked for."""
         return _ping_pong(max(self.at - 1, 0), self._frames)
 
-    def _prepare(self, avatar: Any, source: Any, use: str) -> Avatar:
+    def _prepare(self, avatar: AvatarLike | None, source: PictureLike | None, use: str) -> Avatar:
         """Find, load or make the avatar, with features of this engine's weights."""
-        name = self._path.name
-        whole = self._backend.inputs.get("source")  # the graph takes the picture itself
-        if source is not None and whole is not None:
-            picture = read_picture(source)
-            box = np.array([[0, 0, picture.shape[1], picture.shape[0]]], np.float32)
-            made = Avatar(square_crop(picture, whole.shape[1]), {}, box, self.metadata.family, "")
-        elif source is not None:
-            made = self._of_this_export(make(self._path, source, device=self._device, threads=self._threads))
-        else:
-            if avatar is None:
-                avatar = self._path.with_suffix(".avatar")
-                if not avatar.is_file():
-                    what = "PICTURE"
-                    if "pose" not in self.inputs:  # somebody else has to move the head
-                        what = "--video FILM --portrait PICTURE"
-                    raise ModelError(
-                        f"{name} has no {avatar.name} beside it; pass one as avatar= or --avatar, "
-                        f"made by: edgetalk avatar {called(self._path)} {what} -o {word(avatar.name)}"
-                    )
-            if isinstance(avatar, Avatar):
-                made, label, bundled = avatar, "the avatar", False
-            else:
-                path = find_avatar(avatar)
-                made, label, bundled = load(path), path.name, is_bundled(path)
-            check_use(made, label, use)
-            if made.family != self.metadata.family:
-                raise ModelError(
-                    f"{label} is of {made.family} and {name} is {self.metadata.family}; "
-                    f"prepare one for it: edgetalk avatar {called(self._path)}"
-                )
-            if whole is not None:
-                made = dataclasses.replace(made, source=square_crop(made.source, whole.shape[1]))
-            elif "target" not in self._backend.inputs and made.weights != self.metadata.source:
-                made = self._prepare_again(made, label)
-                if not bundled:  # those are prepared for one of the bundled models and meant for all
-                    warnings.warn(
-                        f"{label} was prepared with other weights than those of {name} and has been prepared again "
-                        "for this session; keep that with: edgetalk avatar",
-                        stacklevel=4,
-                    )
+        made = self._load_avatar(avatar, use) if source is None else self._of_picture(source)
         persons = self.metadata.persons
         if persons and made.name not in persons:
             warnings.warn(
-                f"{name} was trained on {', '.join(persons)} alone: this face is none of them and will not look right",
+                f"{self._path.name} was trained on {', '.join(persons)} alone: this face is none of them and will not "
+                "look right",
                 stacklevel=4,
             )
         return made
+
+    def _of_picture(self, source: PictureLike) -> Avatar:
+        """Return the avatar of a picture of a face."""
+        whole = self._backend.inputs.get("source")  # the graph takes the picture itself
+        if whole is None:
+            return self._of_this_export(make(self._path, source, device=self._device, threads=self._threads))
+        picture = read_picture(source)
+        box = np.array([[0, 0, picture.shape[1], picture.shape[0]]], np.float32)
+        return Avatar(square_crop(picture, whole.shape[1]), {}, box, self.metadata.family, "")
+
+    def _load_avatar(self, avatar: AvatarLike | None, use: str) -> Avatar:
+        """Return an avatar, one of a file, or, of None, the one beside the engine."""
+        name = self._path.name
+        if isinstance(avatar, Avatar):
+            made, label, bundled = avatar, "the avatar", False
+        else:
+            path = self._own_avatar() if avatar is None else find_avatar(avatar)
+            made, label, bundled = load(path), path.name, is_bundled(path)
+        check_use(made, label, use)
+        if made.family != self.metadata.family:
+            raise ModelError(
+                f"{label} is of {made.family} and {name} is {self.metadata.family}; "
+                f"prepare one for it: edgetalk avatar {called(self._path)}"
+            )
+        inputs = self._backend.inputs
+        if "source" in inputs:
+            return dataclasses.replace(made, source=square_crop(made.source, inputs["source"].shape[1]))
+        if "target" in inputs or made.weights == self.metadata.source:
+            return made
+        again = self._prepare_again(made, label)
+        if not bundled:  # those are prepared for one of the bundled models and meant for all
+            warnings.warn(
+                f"{label} was prepared with other weights than those of {name} and has been prepared again "
+                "for this session; keep that with: edgetalk avatar",
+                stacklevel=5,
+            )
+        return again
+
+    def _own_avatar(self) -> Path:
+        """Return the avatar that lies beside the engine; raises ModelError where there is none."""
+        avatar = self._path.with_suffix(".avatar")
+        if not avatar.is_file():
+            what = "PICTURE"
+            if "pose" not in self.inputs:  # somebody else has to move the head
+                what = "--video FILM --portrait PICTURE"
+            raise ModelError(
+                f"{self._path.name} has no {avatar.name} beside it; pass one as avatar= or --avatar, "
+                f"made by: edgetalk avatar {called(self._path)} {what} -o {word(avatar.name)}"
+            )
+        return avatar
 
     def _prepare_again(self, avatar: Avatar, label: str) -> Avatar:
         """Return an avatar of other weights with features of these."""

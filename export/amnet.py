@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from edgetalk.errors import InputError
 from edgetalk.metadata import Metadata
 from edgetalk.train.networks.amnet import AMNet
-from edgetalk.train.networks.checkpoint import load_checkpoint
+from edgetalk.train.networks.checkpoint import LARGEST, load_checkpoint
 
 from . import dynamic_conv, published, published_amnet
 from .graph import Export, Graph
@@ -81,8 +81,8 @@ def prepare(checkpoint: Path, *, form: str, whole: bool, size: int | None, batch
     network, audio = read.network, read.audio
     size = read.size if size is None else size
     reduction = network.reenactor.architecture.reduction
-    if size < 32 or size % reduction:
-        raise InputError(f"size: got {size}, expected a multiple of {reduction} of at least 32")
+    if not 32 <= size <= LARGEST or size % reduction:
+        raise InputError(f"size: got {size}, expected a multiple of {reduction} from 32 to {LARGEST}")
     if form == "shift":
         dynamic_conv.unroll(network)
     metadata = Metadata(

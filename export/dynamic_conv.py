@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgetalk.train.networks.amnet import GeometricController
+from edgetalk.train.networks.amnet import GeometricController, NormalisedController
 
 FORMS = ("conv", "shift")
 
@@ -48,6 +48,8 @@ class Shifted(nn.Module):
         self.controller = controller
 
     def forward(self, x: Tensor, f_geo: Tensor) -> Tensor:
+        if isinstance(self.controller, NormalisedController):
+            x = F.instance_norm(x)
         return shifted(x, *self.controller.predict(f_geo))
 
 

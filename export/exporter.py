@@ -71,6 +71,9 @@ def to_onnx(
     if batch is None:
         batch = 0 if dynamic_conv == "shift" else 1
     _check_options(family, dynamic_conv, out, batch, identity, use)
+    for given in (checkpoint, identity, source):
+        if isinstance(given, str | os.PathLike) and out.exists() and Path(given).exists() and out.samefile(given):
+            raise InputError(f"out: {out} is read and would be written over; give the result another name")
     module = importlib.import_module(f".{family}", __package__)
     also = {} if identity is None else {"identity": Path(identity)}
     # Two samples, where any number is to be allowed, keep the tracer from taking a batch of one for granted.
@@ -112,6 +115,11 @@ def _check_options(
         raise InputError(f"dynamic_conv: got {dynamic_conv!r}, expected one of {', '.join(FORMS)}")
     if out.suffix != ".onnx":
         raise InputError(f"out: got {out.name!r}, expected a name that ends in .onnx")
+    for role in ("source", "identity"):
+        if out.stem.endswith(f"-{role}"):
+            raise InputError(
+                f"out: got {out.name!r}, which is what the {role} graph of a model is called; name another"
+            )
     if use is not None and use not in ALLOWED:
         raise InputError(f"use: got {use!r}, expected one of {', '.join(ALLOWED)}")
     if batch < 0 or (batch == 0 and dynamic_conv == "conv"):

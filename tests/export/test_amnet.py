@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 
 import numpy as np
 import onnx
@@ -245,6 +246,31 @@ BAD = {
         lambda path, good: spoil(good, path, lambda t, h: t.update({"landmark_layer.bias": torch.zeros(3)})),
         "1 tensors do not fit AMNet (landmark_layer.bias)",
     ),
+    "not finite": (
+        lambda path, good: spoil(good, path, lambda t, h: t["landmark_layer.bias"].fill_(torch.nan)),
+        "landmark_layer.bias has NaN or infinite numbers",
+    ),
+    "a person elsewhere": (
+        lambda path, good: spoil(good, path, lambda t, h: t.update({"source.../../eve": t["source.ada"].clone()})),
+        "calls a person '../../eve', which cannot be a file's name",
+    ),
+    "a person without a name": (
+        lambda path, good: spoil(good, path, lambda t, h: t.update({"source.": t["source.ada"].clone()})),
+        "calls a person ''",
+    ),
+    "grey picture": (
+        lambda path, good: spoil(good, path, lambda t, h: t.update({"source.ada": t["source.ada"][..., 0].clone()})),
+        "as the picture of ada, expected uint8 (H, W, 3)",
+    ),
+    "window no number": (
+        lambda path, good: spoil(good, path, lambda t, h: h.update(audio=h["audio"].replace("32", '"32"'))),
+        "is not a checkpoint of AMNet",
+    ),
+    "endless": (lambda path, good: spoil(good, path, lambda t, h: h.update(size="Infinity")), "is not a checkpoint"),
+    "terms a list": (
+        lambda path, good: spoil(good, path, lambda t, h: h.update(training='{"terms": []}')),
+        "is not a checkpoint of AMNet",
+    ),
     "other variant": (
         lambda path, good: spoil(good, path, lambda t, h: h.update(variant='"amnet-k3"')),
         "do not fit AMNet",
@@ -267,12 +293,25 @@ def test_bad_checkpoints_are_one_line(kind, checkpoint, tmp_path, capfd):
     assert list(out.iterdir()) == []
 
 
+def test_what_is_read_is_not_written_over(checkpoint, tmp_path, capfd):
+    """An ONNX may be the checkpoint, of ArcFace; a link may lead to it."""
+    shutil.copy(checkpoint, tmp_path / "a.safetensors")
+    (tmp_path / "a.onnx").symlink_to("a.safetensors")
+    before = (tmp_path / "a.safetensors").read_bytes()
+    arguments = ["--checkpoint", str(tmp_path / "a.safetensors"), "-o", str(tmp_path / "a.onnx")]
+    assert main(["export", "amnet", *arguments]) == 1
+    assert "a.onnx is read and would be written over; give the result another name" in capfd.readouterr().err
+    assert (tmp_path / "a.safetensors").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["-o", "amnet.pt"], "expected a name that ends in .onnx"),
         (["-o", "nowhere/amnet.onnx"], "No such folder"),
         (["-o", "amnet.onnx", "--size", "66"], "expected a multiple of 4"),
+        (["-o", "amnet.onnx", "--size", "100000"], "expected a multiple of 4 from 32 to 2048"),
+        (["-o", "amnet-source.onnx"], "'amnet-source.onnx', which is what the source graph of a model is called"),
         (["-o", "amnet.onnx", "--batch", "dynamic"], "for any batch use"),
         (["-o", "amnet.onnx", "--batch", "-2"], "expected at least 1"),
         (["-o", "amnet.onnx", "--avatar", "zoe"], "no picture of 'zoe', it has ada, dan"),

@@ -7,7 +7,7 @@ from torch import nn
 
 from edgetalk.export import dynamic_conv, onnx_file
 from edgetalk.metadata import Metadata
-from edgetalk.train.networks.amnet import GeometricController
+from edgetalk.train.networks.amnet import GeometricController, NormalisedController
 
 CHANNELS, GEOMETRY, SIDE = 16, 8, 10
 
@@ -15,6 +15,8 @@ CHANNELS, GEOMETRY, SIDE = 16, 8, 10
 def naive(controller, x, f_geo):
     """One convolution per sample, with that sample's weights."""
     weight, bias = controller.predict(f_geo)
+    if isinstance(controller, NormalisedController):
+        x = (x - x.mean((2, 3), keepdim=True)) / (x.var((2, 3), unbiased=False, keepdim=True) + 1e-5).sqrt()
     return torch.cat(
         [
             nn.functional.conv2d(
@@ -29,9 +31,10 @@ def naive(controller, x, f_geo):
 @pytest.mark.parametrize("groups", [1, CHANNELS // 8, CHANNELS])
 @pytest.mark.parametrize("kernel", [1, 3])
 @pytest.mark.parametrize("form", dynamic_conv.FORMS)
-def test_both_forms_are_the_per_sample_convolution(form, kernel, groups, batch):
+@pytest.mark.parametrize("kind", [GeometricController, NormalisedController])
+def test_both_forms_are_the_per_sample_convolution(kind, form, kernel, groups, batch):
     torch.manual_seed(kernel * 100 + groups)
-    net = nn.ModuleDict({"controller": GeometricController(CHANNELS, kernel, groups, GEOMETRY)})
+    net = nn.ModuleDict({"controller": kind(CHANNELS, kernel, groups, GEOMETRY)})
     controller = net["controller"]
     nn.init.normal_(controller.weight[2].weight, std=0.3)
     nn.init.normal_(controller.bias[2].weight, std=0.3)

@@ -6,7 +6,9 @@ import shutil
 import numpy as np
 import onnx
 import pytest
+import safetensors
 import torch
+from safetensors.torch import save_file
 
 from edgetalk.cli import main
 from edgetalk.errors import InputError
@@ -174,8 +176,17 @@ def test_bad_checkpoints_are_one_line(trained, tmp_path, capsys):
     other = tmp_path / "other.safetensors"
     wide = arcface.Config(width=0.0625, blocks=(1, 1, 1, 1), size=32, identity=64)
     store.save(other, "arcface", arcface.ArcFace(wide), wide)
+    with safetensors.safe_open(folder / "wavsyncswap.safetensors", "pt") as file:
+        header, tensors = dict(file.metadata()), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    for name, config in (("broken", "{"), ("listed", "[]"), ("strayed", header["config"])):
+        if name == "strayed":
+            next(t for t in tensors.values() if t.is_floating_point()).fill_(torch.nan)
+        save_file(tensors, tmp_path / f"{name}.safetensors", header | {"config": config})
     for arguments, message in (
         (["--checkpoint", "nowhere.safetensors"], "no checkpoint at"),
+        (["--checkpoint", "broken.safetensors"], "holds a wavsyncswap arranged as no longer built"),
+        (["--checkpoint", "listed.safetensors"], "holds a wavsyncswap arranged as no longer built"),
+        (["--checkpoint", "strayed.safetensors"], "has NaN or infinite numbers, as of a training that diverged"),
         (["--checkpoint", "cut.safetensors"], "is no whole safetensors file"),
         (["--checkpoint", "other.safetensors"], "holds 'arcface' of format 1, expected 'wavsyncswap'"),
         (["--checkpoint", "wavsyncswap.safetensors"], "has no identity.safetensors beside it"),

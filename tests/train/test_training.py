@@ -275,6 +275,12 @@ def test_a_checkpoint_keeps_the_pictures_of_few_trained_persons(tmp_path, monkey
     assert len(trained) > 2
 
 
+def test_a_checkpoint_is_read_by_whom_the_system_lets(tmp_path):
+    (tmp_path / "plain").touch()
+    AMNetRecipe(SMALL, footage()).save_checkpoint(tmp_path / "a.safetensors")
+    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_train_writes_its_folder_and_stops_at_the_end(tmp_path):
     recipe = AMNetRecipe(SMALL, footage())
     told: list[str] = []

@@ -12,14 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, uint8
 
 from edgetalk.errors import ModelError
 from edgetalk.files import sha256
 from edgetalk.metadata import AudioSpec
 
 from .amnet import VARIANTS, AMNet, Architecture
-from .tensors import write_tensors
+from .tensors import check_finite, write_tensors
+
+LARGEST = 2048
+"""Side of the largest picture that a checkpoint may be for, in pixels."""
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], **header: Any) -> None:
@@ -56,6 +59,18 @@ def read_architecture(path: str | Path) -> Architecture:
         ) from error
 
 
+def _check_sources(path: Path, sources: dict[str, Tensor]) -> None:
+    """Raise ModelError where a person's name could not be a file's, which it becomes, or the picture is none."""
+    for name, picture in sources.items():
+        if not name or name in (".", "..") or set(name) & set("/\\:\0"):
+            raise ModelError(f"{path} calls a person {name!r}, which cannot be a file's name; do not trust this file")
+        if picture.dtype != uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
+            raise ModelError(
+                f"{path} has {picture.dtype} {tuple(picture.shape)} as the picture of {name}, "
+                "expected uint8 (H, W, 3); it is damaged, copy it again"
+            )
+
+
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Read a checkpoint on the CPU; half-precision weights come back as float32.
 
@@ -75,11 +90,15 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         spec = AudioSpec(**header["audio"])
         architecture = Architecture.of(header["architecture"]) if "architecture" in header else None
         size, persons, training = int(header["size"]), tuple(header["persons"]), dict(header["training"])
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        if not 0 < size <= LARGEST or not isinstance(training.get("terms", {}), dict):
+            raise ValueError("size or terms")
+        network = AMNet(header["variant"], (spec.window, spec.features), architecture)
+    except (SafetensorError, KeyError, ValueError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
         raise ModelError(f"{path} is not a checkpoint of AMNet; train one with: edgetalk train amnet") from error
     sources = {name.removeprefix("source."): t for name, t in tensors.items() if name.startswith("source.")}
     weights = {name: t.float() for name, t in tensors.items() if not name.startswith("source.")}
-    network = AMNet(header["variant"], (spec.window, spec.features), architecture)
+    _check_sources(path, sources)
+    check_finite(path, weights)
     expected = network.state_dict()
     wrong = [n for n in expected if n not in weights or weights[n].shape != expected[n].shape]
     wrong += [n for n in weights if n not in expected]

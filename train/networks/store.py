@@ -16,7 +16,7 @@ from torch import nn
 from edgetalk.errors import InputError, ModelError
 
 from . import arcface, simswap, syncnet, wav2lip, wavsyncswap
-from .tensors import write_tensors
+from .tensors import check_finite, write_tensors
 
 FORMAT = "1"
 BESIDE = ("identity.safetensors", "experts/identity-a.safetensors")
@@ -62,13 +62,14 @@ def load(path: Path, family: str) -> tuple[nn.Module, dict[str, Any]]:
             f"expected {family!r} of format {FORMAT}; give another file"
         )
     try:
-        network = _build(family, json.loads(header["config"]))
+        record = {key: json.loads(value) for key, value in header.items() if key not in ("format", "family")}
+        network = _build(family, record["config"])
         network.load_state_dict({name: t.float() if t.is_floating_point() else t for name, t in tensors.items()})
-    except (TypeError, RuntimeError) as error:
+    except (TypeError, RuntimeError, KeyError, ValueError, AttributeError, ArithmeticError) as error:
         raise ModelError(
-            f"{path} holds a {family} arranged as no longer built ({str(error).splitlines()[0]}); train it again"
+            f"{path} holds a {family} arranged as no longer built ({str(error).partition(chr(10))[0]}); train it again"
         ) from error
-    record = {key: json.loads(value) for key, value in header.items() if key not in ("format", "family")}
+    check_finite(path, tensors)
     return network.eval(), record
 
 

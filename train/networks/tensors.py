@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
 
+from edgetalk.errors import ModelError
 from edgetalk.files import replacing
 
 
@@ -17,13 +16,17 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
 
     Raises OSError where it cannot be written, as on a full disk.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    with replacing(path) as part:
-        try:
-            save_file(dict(tensors), part, dict(header))
-        except SafetensorError as error:  # the system's errors come as its own
-            if (number := re.search(r"os error (\d+)", str(error))) is None:
-                raise
-            raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
+    with replacing(path) as part:  # save_file would put a file of its own there, which nobody else may read
+        part.write_bytes(save(dict(tensors), dict(header)))
+
+
+def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Raise ModelError, naming the first of them, where weights of the file are NaN or infinite."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise ModelError(
+                f"{path}: {name} has NaN or infinite numbers, as of a training that diverged; take an earlier "
+                "checkpoint, or train again with a lower learning rate"
+            )
