@@ -275,6 +275,42 @@ def test_a_checkpoint_keeps_the_pictures_of_few_trained_persons(tmp_path, monkey
     assert len(trained) > 2
 
 
+@pytest.mark.parametrize("lambdas", [(1.0, 100.0, 1.0), (3.0, 20.0, 40.0)])
+def test_a_step_descends_equation_5(lambdas):
+    """λ_G L_G + λ_C L_C + λ_Adv L_Adv, each written out; the discriminator's step comes first."""
+    geometry, content, adversarial = lambdas
+    config = replace(SMALL, mixed=False, mouth=3.0, eyes=7.0, squared=2.0)
+    config = replace(config, geometry=geometry, content=content, adversarial=adversarial)
+    recipe, other = AMNetRecipe(config, footage()), AMNetRecipe(config, footage())
+    batch = other.footage.draw(other.footage.train, 2, loop.generator(config.seed, 0), config.neutral, config.rare)
+    recipe.step(0)
+    made, landmarks = other.network(batch.source, batch.mel, batch.pose, batch.blink)
+    away = (made - batch.true).abs()
+    weight = losses.region_weight(batch.landmarks, 32, mouth=3.0, eyes=7.0)
+    total = content * ((away + 2.0 * away**2) * weight).mean()
+    total = total + geometry * 256 * (landmarks - batch.landmarks).abs().mean()
+    total = total + adversarial * ((recipe.critic.judge(made, batch.source) - 1) ** 2).mean()
+    total.backward()
+    for name, parameter in other.network.named_parameters():
+        got = dict(recipe.network.named_parameters())[name].grad
+        assert (got is None) == (parameter.grad is None), name
+        if got is not None:
+            torch.testing.assert_close(got, parameter.grad, rtol=1e-3, atol=1e-4 * float(parameter.grad.abs().max()))
+
+
+def test_the_discriminator_joins_when_the_schedule_says():
+    recipe = AMNetRecipe(replace(SMALL, adversarial_from=0.5), footage())
+    joined = ["L_Adv" in recipe.step(number) for number in range(6)]
+    assert joined == [False] * 3 + [True] * 3
+
+
+def test_pictures_seen_are_those_of_steps_with_pictures(tmp_path):
+    recipe = AMNetRecipe(replace(SMALL, geometry_first=3), footage())
+    for step, seen in ((2, 0), (3, 0), (5, 4)):
+        recipe.checkpoint(tmp_path, step)
+        assert load_checkpoint(tmp_path / "amnet.safetensors").training["images_seen"] == seen
+
+
 def test_a_checkpoint_is_read_by_whom_the_system_lets(tmp_path):
     (tmp_path / "plain").touch()
     AMNetRecipe(SMALL, footage()).save_checkpoint(tmp_path / "a.safetensors")
