@@ -1,8 +1,8 @@
 """ArcFace for export: an aligned portrait in, its identity as a unit vector out.
 
 Reads the residual networks that InsightFace publishes (iresnet18 to iresnet200, told by their names), the state dict
-of the extractor that SimSwap was trained with, and ONNX files of InsightFace's kind, whose graph is kept and framed
-by uint8 input and unit length. Left out: finding and aligning faces.
+of the extractor that SimSwap was trained with, and ONNX files of InsightFace's kind (arcface_onnx.py). Left out:
+finding and aligning faces.
 """
 
 from __future__ import annotations
@@ -10,22 +10,18 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
-import torch.nn.functional as F
-from google.protobuf.message import DecodeError
-from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from edgetalk.errors import InputError, ModelError
+from edgetalk.errors import InputError
 from edgetalk.files import sha256
 from edgetalk.metadata import Metadata
 from edgetalk.train.networks.arcface import ArcFace, Config
 from edgetalk.train.networks.simswap_arcface import SimSwapArcFace
 
 from . import published
+from .arcface_onnx import example, load_onnx
 from .graph import Export, Graph
 from .onnx_file import from_pixels
 
@@ -101,84 +97,6 @@ def _published(name: str, blocks: list[str]) -> str:
     raise KeyError(name)
 
 
-class Reference(nn.Module):
-    """The file's own graph in ONNX Runtime, fed and normalised as Identity does: what its framed form is held to."""
-
-    def __init__(self, model: onnx.ModelProto, scale: float, shift: float):
-        super().__init__()
-        options = ort.SessionOptions()
-        options.log_severity_level = 3  # it would warn of each weight that is among the inputs
-        self.session = ort.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
-        self.scale, self.shift = scale, shift
-
-    def forward(self, portrait: Tensor) -> Tensor:
-        picture = from_pixels(portrait, self.scale, self.shift).numpy()
-        vector = self.session.run(None, {self.session.get_inputs()[0].name: picture})[0]
-        return F.normalize(torch.from_numpy(vector), dim=1)
-
-
-def load_onnx(path: Path) -> tuple[onnx.ModelProto, Reference, int]:
-    """Read an ONNX file that makes (N, 512) of (N, 3, S, S) RGB pictures in [-1, 1], or of pixels where it begins
-    with a subtraction; return it framed, its own graph as a reference, and S.
-    """
-    try:
-        model = onnx.load_model(path)
-        onnx.checker.check_model(model)
-    except (DecodeError, onnx.checker.ValidationError, ValueError):
-        raise ModelError(f"{path.name} is no ONNX file or not a whole one; copy it again") from None
-    graph = model.graph
-    constants = {tensor.name for tensor in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in constants]
-    shape = [d.dim_value for d in inputs[0].type.tensor_type.shape.dim] if len(inputs) == 1 else []
-    if len(shape) != 4 or shape[1] != 3 or shape[2] != shape[3] or not shape[2] or len(graph.output) != 1:
-        got = ", ".join(f"{value.name} {[d.dim_value for d in value.type.tensor_type.shape.dim]}" for value in inputs)
-        raise ModelError(f"{path.name} takes {got}, expected one picture (N, 3, 112, 112); give an ArcFace")
-    name, vector = inputs[0].name, graph.output[0].name
-    pixels = any(node.op_type == "Sub" and name in node.input for node in graph.node)
-    scale, shift = (1.0, 0.0) if pixels else (127.5, -1.0)
-    reference = Reference(model, scale, shift)
-    return _framed(model, name, vector, shape[2], scale, shift), reference, shape[2]
-
-
-def _framed(model: onnx.ModelProto, name: str, vector: str, size: int, scale: float, shift: float) -> onnx.ModelProto:
-    """Return the graph with portrait uint8 (1, S, S, 3) before its input and unit length behind its output."""
-    framed = onnx.ModelProto()
-    framed.CopyFrom(model)
-    graph = framed.graph
-    before = [
-        helper.make_node("Cast", ["portrait"], ["edgetalk/float"], to=TensorProto.FLOAT),
-        helper.make_node("Transpose", ["edgetalk/float"], ["edgetalk/planes"], perm=[0, 3, 1, 2]),
-        helper.make_node("Div", ["edgetalk/planes", "edgetalk/scale"], ["edgetalk/scaled"]),
-        helper.make_node("Add", ["edgetalk/scaled", "edgetalk/shift"], [name]),
-    ]
-    length = helper.make_node("ReduceL2", [vector], ["edgetalk/length"], keepdims=1)
-    if next(used.version for used in model.opset_import if used.domain in ("", "ai.onnx")) < 18:
-        length.attribute.append(helper.make_attribute("axes", [1]))
-    else:  # an input since then
-        graph.initializer.append(numpy_helper.from_array(np.array([1]), "edgetalk/axes"))
-        length.input.append("edgetalk/axes")
-    after = [
-        length,
-        helper.make_node("Div", [vector, "edgetalk/length"], ["identity"]),
-    ]
-    nodes = [*before, *graph.node, *after]
-    for i, node in enumerate(nodes):
-        node.name = node.name or f"{node.op_type}_{i}"  # by which int8 knows its layers
-    del graph.node[:]
-    graph.node.extend(nodes)
-    graph.initializer.extend(
-        numpy_helper.from_array(np.array(value, np.float32), f"edgetalk/{key}")
-        for key, value in (("scale", scale), ("shift", shift))
-    )
-    del graph.input[:], graph.output[:], framed.metadata_props[:]
-    width = helper.make_tensor_value_info("identity", TensorProto.FLOAT, [1, None])
-    # Weights are among the inputs of older files; since version 4 of the format they need not be, and here are not.
-    framed.ir_version = max(framed.ir_version, 4)
-    graph.input.append(helper.make_tensor_value_info("portrait", TensorProto.UINT8, [1, size, size, 3]))
-    graph.output.append(width)
-    return framed
-
-
 def prepare(checkpoint: Path, *, form: str, whole: bool, size: int | None, batch: int) -> Export:
     """Return the one graph of a published extractor."""
     model: onnx.ModelProto | None = None
@@ -196,7 +114,5 @@ def prepare(checkpoint: Path, *, form: str, whole: bool, size: int | None, batch
     if model is not None and batch != 1:
         raise InputError(f"batch: got {batch}, an ONNX file is exported for 1")
     metadata = Metadata(family="arcface", variant=variant, units=UNITS, checkpoint=sha256(checkpoint))
-    generator = torch.Generator().manual_seed(0)
-    portrait = torch.randint(0, 256, (batch, side, side, 3), generator=generator, dtype=torch.uint8)
-    graph = Graph("identity", module, {"portrait": portrait}, ["identity"], model)
+    graph = Graph("identity", module, {"portrait": example(side, batch)}, ["identity"], model)
     return Export(metadata, [graph], {}, published.LICENCES["arcface"])

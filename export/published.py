@@ -105,14 +105,20 @@ def read(path: str | Path) -> Any:
             f"{path.name} holds Python objects{what} and not weights alone, and reading them would run code from the "
             "file; where you trust it, load it with torch and the code it came with, and save its state_dict()"
         ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, OSError) as error:
+    except Exception as error:  # the older format has no checksum: what is damaged fails wherever it is noticed
         if "TorchScript" in str(error):
             raise ModelError(
                 f"{path.name} is a TorchScript archive, which holds code; where you trust it, save its "
                 "weights alone: torch.save(torch.jit.load(FILE).state_dict(), NEW)"
             ) from None
-        reason = re.split(r"\.?\s*\n|\. ", str(error).strip())[0] or "it ends early"
-        raise ModelError(f"{path.name} is damaged or no checkpoint ({reason.rstrip('.')}); copy it again") from None
+        raise ModelError(f"{path.name} is damaged or no checkpoint ({_reason(error)}); copy it again") from None
+
+
+def _reason(error: Exception) -> str:
+    """The first sentence of an error of torch.load; of those that Python raises on the way, their kind alone."""
+    if not isinstance(error, (RuntimeError, EOFError, OSError)):
+        return f"its parts do not fit together, {type(error).__name__}"
+    return re.split(r"\.?\s*\n|\. ", str(error).strip())[0].rstrip(".") or "it ends early"
 
 
 def _read_safetensors(path: Path) -> Tensors:
@@ -133,17 +139,12 @@ def _read_safetensors(path: Path) -> Tensors:
 def state_dict(path: str | Path, family: str) -> Tensors:
     """Return the weights in a file as float32, under their published names without prefix.
 
-    Raises FileNotFoundError, and ModelError where the file holds none or those of another family.
+    Raises FileNotFoundError, and ModelError where the file holds none, those of another family, or no floats.
     """
     path = Path(path)
-    held = read(path)
-    while isinstance(held, Mapping) and not _tensors(held):
-        inner = next((held[key] for key in WRAPPERS if isinstance(held.get(key), Mapping)), None)
-        if inner is None:
-            break
-        held = inner
+    held = _unwrap(read(path))
     if isinstance(held, Mapping) and isinstance(held.get("netG"), Mapping):
-        _refuse_family(path, clean(held["netG"]), family)
+        _refuse_family(path, clean(held["netG"], path), family)
     if not isinstance(held, Mapping) or not _tensors(held):
         names = list(map(str, held))[:SHOWN] if isinstance(held, Mapping) else [f"a {type(held).__name__}"]
         what = ", ".join(names) or "nothing"
@@ -151,18 +152,56 @@ def state_dict(path: str | Path, family: str) -> Tensors:
             f"{path.name} holds {what}, expected the weights of {family} by their names; "
             "give the file that its authors publish, or its state_dict()"
         )
-    tensors = clean(held)
+    tensors = clean(held, path)
     if SIGNATURES[family] not in tensors:
         _refuse_family(path, tensors, family)
     return tensors
 
 
-def clean(held: Mapping[str, Any]) -> Tensors:
-    """Return the tensors of a state dict without DataParallel's prefix and batch norm's counters, halves as float32."""
-    tensors = {name: value for name, value in held.items() if isinstance(value, Tensor) and not name.endswith(COUNTER)}
+def _unwrap(held: Any) -> Any:
+    """Return the innermost mapping under the names of WRAPPERS that holds tensors, or the last where none does."""
+    if not isinstance(held, Mapping):
+        return held
+    levels, seen = [held], {id(held)}
+    while True:
+        inner = [levels[-1][key] for key in WRAPPERS if isinstance(levels[-1].get(key), Mapping)]
+        new = [value for value in inner if id(value) not in seen]  # a wrapper may hold itself
+        if not new:
+            return next((level for level in reversed(levels) if _tensors(level)), levels[-1])
+        levels.append(new[0])
+        seen.add(id(new[0]))
+
+
+def clean(held: Mapping[Any, Any], path: str | Path = "the checkpoint") -> Tensors:
+    """Return the tensors of a state dict without DataParallel's prefix and batch norm's counters, halves as float32.
+
+    Raises ModelError, which names `path`, where a tensor has no name or holds no dense, real floating numbers.
+    """
+    tensors = {name: value for name, value in held.items() if isinstance(value, Tensor)}
+    if unnamed := [name for name in tensors if not isinstance(name, str)]:
+        raise ModelError(
+            f"{Path(path).name} holds a tensor under a key of type {type(unnamed[0]).__name__}, "
+            "expected the names of weights; give the file that its authors publish, or its state_dict()"
+        )
+    tensors = {name: value for name, value in tensors.items() if not name.endswith(COUNTER)}
+    if others := [f"{name} {kind}" for name, value in tensors.items() if (kind := _other_kind(value))]:
+        raise ModelError(
+            f"{Path(path).name} holds {_named('of another kind', others)[0]}, expected dense tensors of real "
+            "floating numbers; give the file that its authors publish, or save its weights as float32"
+        )
     while tensors and all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
-    return {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
+    return {name: value.float() for name, value in tensors.items()}
+
+
+def _other_kind(value: Tensor) -> str:
+    """Return what a tensor is that no weight can be, "" where it is dense and of real floating numbers."""
+    if value.is_meta or value.is_nested:
+        return "meta, without values" if value.is_meta else "nested"
+    if value.layout != torch.strided:
+        return str(value.layout).removeprefix("torch.")
+    kind = str(value.dtype).removeprefix("torch.")
+    return "" if value.is_floating_point() and not kind.startswith("float4") else kind  # two of those are in a byte
 
 
 def fill(network: nn.Module, tensors: Tensors, path: str | Path, names: Mapping[str, str] | None = None) -> nn.Module:

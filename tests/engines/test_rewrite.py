@@ -220,7 +220,29 @@ def test_a_norm_before_a_depthwise_convolution_is_a_mean(bias):
     np.testing.assert_allclose(made, wanted, atol=2e-3)  # epsilon of 1e-5 weighs a little differently
 
 
-@pytest.mark.parametrize("other", [separable(3), separable(groups=6), separable(last=nn.ReLU())])
+class Shared(nn.Module):
+    """What the first convolution makes is read by its norm and by something else."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, *rest = separable()
+        self.rest = nn.Sequential(*rest)
+
+    def forward(self, x):
+        seen = self.first(x)
+        return self.rest(seen) + seen
+
+
+def scaled():
+    """A norm with a scale and a shift of its own."""
+    made = separable()
+    made[1] = nn.InstanceNorm2d(12, affine=True)
+    nn.init.normal_(made[1].weight)
+    nn.init.normal_(made[1].bias)
+    return made
+
+
+@pytest.mark.parametrize("other", [separable(3), separable(groups=6), separable(last=nn.ReLU()), Shared(), scaled()])
 def test_other_norms_stay_whole(other):
     model, _ = graph_of(other, torch.randn(1, 4, 9, 7))
     assert kinds(centre(model)) == kinds(model)

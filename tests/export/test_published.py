@@ -2,10 +2,11 @@
 
 import os
 import pickle
+import re
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from edgetalk.cli import main
@@ -39,7 +40,19 @@ def without(tensors, *names):
     return {name: value for name, value in tensors.items() if name not in names}
 
 
+def save_old(held, path):
+    """Write as torch did before version 1.6, without a zip archive's checksums."""
+    torch.save(held, path, _use_new_zipfile_serialization=False)
+
+
+def ring(held):
+    """A wrapper that is its own model."""
+    held["model"] = held
+    return held
+
+
 LAST = "output_block.1.bias"
+SIGNATURE = published.SIGNATURES["arcface"]
 FIRST = "face_encoder_blocks.0.0.conv_block.0.weight"
 BAD = {
     "a trap": (
@@ -114,6 +127,27 @@ BAD = {
         lambda path, good: torch.save(good | {"face_encoder_blocks.6.1.conv_block.0.weight": torch.zeros(5)}, path),
         "of another shape",
     ),
+    "an older format, cut": (
+        lambda path, good: save_old(good, path) or os.truncate(path, 16),
+        "is damaged or no checkpoint (its parts do not fit together, IndexError); copy it again",
+    ),
+    "keys that are numbers": (
+        lambda path, good: torch.save({0: good[FIRST]}, path),
+        "wav2lip_gan.pth holds a tensor under a key of type int, expected the names of weights; give the file that its "
+        "authors publish, or its state_dict()",
+    ),
+    "keys that are numbers beside the names": (
+        lambda path, good: torch.save(good | {(1, 2): good[FIRST]}, path),
+        "holds a tensor under a key of type tuple, expected the names of weights",
+    ),
+    "whole numbers": (
+        lambda path, good: torch.save({name: value.long() for name, value in good.items()}, path),
+        f"of another kind ({FIRST} int64, ",
+    ),
+    "a wrapper that holds itself": (
+        lambda path, good: torch.save(ring({"model": None, "epoch": 3}), path),
+        "holds model, epoch, expected the weights of wav2lip by their names",
+    ),
     "not finite": (
         lambda path, good: torch.save(good | {FIRST: good[FIRST] / 0}, path),
         f"is damaged: 1 not finite ({FIRST})",
@@ -180,3 +214,98 @@ def test_weights_of_our_own_training_are_not_taken_for_published_ones(tmp_path, 
     with pytest.raises(ModelError, match=f"^{family}.safetensors holds '{family}' of edgetalk's own training"):
         to_onnx(path, tmp_path / "made.onnx", family=family)
     assert not list(tmp_path.glob("*.onnx"))
+
+
+def test_damage_to_the_older_format_is_told_in_one_sentence(tmp_path):
+    """Cut anywhere, or with any byte of its pickles changed; what still reads is left to the checks of names."""
+    path = tmp_path / "old.pth"
+    save_old({"state_dict": {"a.weight": torch.ones(2, 3), "a.bias": torch.ones(2)}, "epoch": 3}, path)
+    whole = path.read_bytes()
+    damaged = [whole[:size] for size in range(len(whole))]
+    damaged += [whole[:i] + bytes([whole[i] ^ flip]) + whole[i + 1 :] for i in range(len(whole)) for flip in (1, 16)]
+    told = set()
+    for data in damaged:
+        path.write_bytes(data)
+        try:
+            published.read(path)
+        except ModelError as error:
+            assert str(error).startswith("old.pth ") and str(error).count("\n") == 0
+            told.add(re.sub(r".*, (\w+)\); copy it again$", r"\1", str(error)))
+    assert {"IndexError", "error", "AssertionError"} <= told
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+def test_an_interruption_is_no_damage(stop, tmp_path, monkeypatch):
+    def load(*args, **kwargs):
+        raise stop
+
+    torch.save({}, tmp_path / "file.pth")
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(stop):
+        published.read(tmp_path / "file.pth")
+
+
+KINDS = {
+    "int64": lambda: torch.ones(2, 3).long(),
+    "bool": lambda: torch.ones(2, 3).bool(),
+    "complex64": lambda: torch.ones(2, 3).to(torch.complex64),
+    "sparse_coo": lambda: torch.ones(2, 3).to_sparse(),
+    "sparse_csr": lambda: torch.ones(2, 3).to_sparse_csr(),
+    "qint8": lambda: torch.quantize_per_tensor(torch.ones(2, 3), 0.1, 0, torch.qint8),
+    "meta, without values": lambda: torch.ones(2, 3, device="meta"),
+    "nested": lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
+    "float4_e2m1fn_x2": lambda: torch.ones(2, 3).byte().view(torch.float4_e2m1fn_x2),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_tensors_than_of_dense_floats_are_refused(kind, tmp_path):
+    path = tmp_path / "file.pth"
+    torch.save({"model": {SIGNATURE: torch.ones(1), "a.weight": KINDS[kind]()}, "best": KINDS[kind]()}, path)
+    with pytest.raises(ModelError) as told:
+        published.state_dict(path, "arcface")
+    assert str(told.value) == (
+        f"file.pth holds 1 of another kind (a.weight {kind}), expected dense tensors of real floating numbers; "
+        "give the file that its authors publish, or save its weights as float32"
+    )
+
+
+@pytest.mark.parametrize("kind", ["int64", "bool", "complex64", "float4_e2m1fn_x2"])
+def test_they_are_refused_in_safetensors_too(kind, tmp_path):
+    save_file({SIGNATURE: torch.ones(1), "a.weight": KINDS[kind]()}, tmp_path / "file.safetensors")
+    with pytest.raises(ModelError, match=f"1 of another kind \\(a.weight {kind}\\)"):
+        published.state_dict(tmp_path / "file.safetensors", "arcface")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_counters_and_other_floats_are_read(dtype, tmp_path):
+    held = {SIGNATURE: torch.full((2,), 1.5, dtype=dtype), "bn1.num_batches_tracked": torch.tensor(7)}
+    torch.save({f"module.{name}": value for name, value in held.items()}, tmp_path / "file.pth")
+    tensors = published.state_dict(tmp_path / "file.pth", "arcface")
+    assert list(tensors) == [SIGNATURE]
+    assert tensors[SIGNATURE].dtype == torch.float32 and tensors[SIGNATURE].tolist() == [1.5, 1.5]
+
+
+def itself():
+    """Wrappers that hold themselves, and the weights further down."""
+    held = {"epoch": 3}
+    held |= {"state_dict": held, "model": {"model": {SIGNATURE: torch.ones(1)}}}
+    return held
+
+
+WRAPPED = {
+    "a loose tensor": lambda: {"state_dict": {SIGNATURE: torch.ones(1)}, "best_loss": torch.tensor(0.1)},
+    "loose ones at each level": lambda: {
+        "model": {"state_dict": {SIGNATURE: torch.ones(1)}, "loss": torch.tensor(0.1)},
+        "step": torch.tensor(3),
+    },
+    "a description called model": lambda: {SIGNATURE: torch.ones(1), "model": {"name": "iresnet50"}},
+    "itself": itself,
+}
+
+
+@pytest.mark.parametrize("beside", WRAPPED)
+def test_weights_are_found_under_a_wrapper(beside, tmp_path):
+    torch.save(WRAPPED[beside](), tmp_path / "file.pth")
+    assert list(published.state_dict(tmp_path / "file.pth", "arcface")) == [SIGNATURE]
