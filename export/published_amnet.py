@@ -77,7 +77,7 @@ def load(path: str | Path) -> Checkpoint:
             f"{path.name} has {got}, expected netG and netA as its authors save them; "
             "give their file that ends in _G.pth"
         )
-    halves = {part: published.clean(held[part]) for part in ("netG", "netA")}
+    halves = {part: published.clean(held[part], path) for part in ("netG", "netA")}
     tensors = {f"{part}.{name}": value for part, half in halves.items() for name, value in half.items()}
     for name, value in tensors.items():
         if "_conv." in name and value.shape[2:] == (1, 1):

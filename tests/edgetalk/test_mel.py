@@ -8,23 +8,12 @@ import pytest
 
 from edgetalk import mel
 from edgetalk.errors import InputError
+from edgetalk.export import published_amnet
 from edgetalk.metadata import AudioSpec
 
 OURS = AudioSpec()
 WAV2LIP = AudioSpec(window=16, offset=0.0)
-RELEASED = AudioSpec(
-    kind="mfcc",
-    sample_rate=44100,
-    n_fft=2048,
-    hop=512,
-    n_mels=128,
-    fmin=0.0,
-    fmax=22050.0,
-    preemphasis=0.0,
-    n_mfcc=20,
-    window=64,
-    offset=-32.0,
-)
+RELEASED = published_amnet.AUDIO
 NTSC = Fraction(30000, 1001)
 
 

@@ -1,6 +1,7 @@
 """WavSyncSwap through export, against the networks of its checkpoints called plainly."""
 
 import hashlib
+import json
 import shutil
 
 import numpy as np
@@ -163,6 +164,20 @@ def test_the_extractor_is_found_in_the_folder_of_a_training(trained, tmp_path):
     to_onnx(tmp_path / "wavsyncswap.safetensors", tmp_path / "wavsyncswap.onnx", family="wavsyncswap")
     for name in FILES:
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_terms_of_filmed_people_go_with_the_weights(trained, tmp_path):
+    folder, *_ = trained
+    shutil.copy(folder / "identity.safetensors", tmp_path)
+    with safetensors.safe_open(folder / "wavsyncswap.safetensors", "pt") as file:
+        header, tensors = dict(file.metadata()), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    header["terms"] = json.dumps({"consent": "on paper", "licence": "", "use": "non-commercial"})
+    save_file(tensors, tmp_path / "filmed.safetensors", header)
+    for path in to_onnx(tmp_path / "filmed.safetensors", tmp_path / "w.onnx", family="wavsyncswap"):
+        made = metadata_of(path)
+        assert (made.licence, made.use) == ("as agreed with the filmed people", "non-commercial")
+    with pytest.raises(InputError, match="is for non-commercial use"):
+        to_onnx(tmp_path / "filmed.safetensors", tmp_path / "w.onnx", family="wavsyncswap", use="any")
 
 
 def test_bad_checkpoints_are_one_line(trained, tmp_path, capsys):

@@ -304,6 +304,18 @@ def test_the_discriminator_joins_when_the_schedule_says():
     assert joined == [False] * 3 + [True] * 3
 
 
+def test_rare_pictures_are_drawn_as_often_as_the_schedule_says():
+    blink = torch.zeros(60, 2)
+    blink[7, 0] = 1.0  # the only wink, and the only eye that closes
+    data = replace(footage(), blink=blink, landmarks=torch.full((60, 106, 2), 0.5))
+    recipe, drawn = AMNetRecipe(replace(SMALL, rare=1.0, batch=8, adversarial=0.0), data), []
+    generate = recipe._generate
+    recipe._generate = lambda source, mel, pose, blink: drawn.append(blink) or generate(source, mel, pose, blink)
+    for number in range(4):
+        recipe.step(number)
+    assert (torch.cat(drawn) == blink[7]).all(1).float().mean() > 0.9
+
+
 def test_pictures_seen_are_those_of_steps_with_pictures(tmp_path):
     recipe = AMNetRecipe(replace(SMALL, geometry_first=3), footage())
     for step, seen in ((2, 0), (3, 0), (5, 4)):
