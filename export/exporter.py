@@ -67,10 +67,10 @@ def to_onnx(
     FileNotFoundError, ModelError where the checkpoint is none of the family or ONNX Runtime does not reproduce
     torch (1 of 255 in a frame), and InputError.
     """
-    checkpoint, out = Path(checkpoint), Path(out)
+    checkpoint, out, licence = Path(checkpoint), Path(out), licence.strip()
     if batch is None:
         batch = 0 if dynamic_conv == "shift" else 1
-    _check_options(family, dynamic_conv, out, batch, identity, use)
+    _check_options(family, dynamic_conv, out, batch, identity, use, whole)
     for given in (checkpoint, identity, source):
         if isinstance(given, str | os.PathLike) and out.exists() and Path(given).exists() and out.samefile(given):
             raise InputError(f"out: {out} is read and would be written over; give the result another name")
@@ -80,6 +80,8 @@ def to_onnx(
     export: Export = module.prepare(checkpoint, form=dynamic_conv, whole=whole, size=size, batch=batch or 2, **also)
     if source is not None and not any("source" in graph.inputs for graph in export.graphs):
         raise InputError(f"source: got {source}, {family} animates no picture; leave it out")
+    if every_avatar and not export.sources:
+        raise InputError(f"every_avatar: {checkpoint.name} has no pictures of persons; leave it out")
     if every_avatar and out.stem in export.sources:
         raise InputError(
             f"out: got {out.name}, and the checkpoint knows a person {out.stem}, whose avatar would have the model's "
@@ -107,7 +109,13 @@ def to_onnx(
 
 
 def _check_options(
-    family: str, dynamic_conv: str, out: Path, batch: int, identity: str | os.PathLike[str] | None, use: str | None
+    family: str,
+    dynamic_conv: str,
+    out: Path,
+    batch: int,
+    identity: str | os.PathLike[str] | None,
+    use: str | None,
+    whole: bool,
 ) -> None:
     if family not in FAMILIES:
         raise InputError(f"family: got {family!r}, expected one of {', '.join(FAMILIES)}")
@@ -124,6 +132,10 @@ def _check_options(
         raise InputError(f"use: got {use!r}, expected one of {', '.join(ALLOWED)}")
     if batch < 0 or (batch == 0 and dynamic_conv == "conv"):
         raise InputError(f'batch: got {batch}, expected at least 1; for any batch use dynamic_conv="shift"')
+    if identity is not None and whole:
+        raise InputError(
+            f"identity: got {identity}, a whole graph takes the vector and brings no extractor; leave it out"
+        )
     if identity is not None and family != "wavsyncswap":
         raise InputError(f"identity: got {identity}, {family} has no identity extractor beside it; leave that out")
 

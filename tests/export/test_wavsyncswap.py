@@ -216,6 +216,14 @@ def test_bad_checkpoints_are_one_line(trained, tmp_path, capsys):
         ),
         (["--checkpoint", "wavsyncswap.safetensors", "--size", "128"], "was trained at 96 alone"),
         (
+            ["--checkpoint", "wavsyncswap.safetensors", "--whole", "--identity", "extractor.safetensors"],
+            "a whole graph takes the vector and brings no extractor; leave it out",
+        ),
+        (
+            ["--checkpoint", "wavsyncswap.safetensors", "--whole", "--every-avatar"],
+            "every_avatar: wavsyncswap.safetensors has no pictures of persons; leave it out",
+        ),
+        (
             ["--checkpoint", "wavsyncswap.safetensors", "--identity", "extractor.safetensors", "--source", "face.png"],
             "source: got face.png, wavsyncswap animates no picture",
         ),
