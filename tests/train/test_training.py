@@ -592,19 +592,24 @@ def test_holding_a_fuser_wants_one(asked):
 
 
 def test_bfloat16_leads_the_last_layers_where_float32_does():
-    """Next to the right picture their gradients nearly cancel: a last convolution in bfloat16 had a cosine of 0.4."""
+    """Next to the right picture their gradients nearly cancel: a last convolution in bfloat16 had a cosine of 0.4.
+
+    Of one picture it is anything near that, whatever is rounded; of the six persons' it tells.
+    """
     checkpoint = load_checkpoint(CHECKPOINT)
-    network, true = checkpoint.network, checkpoint.sources["ada"].permute(2, 0, 1)[None].float() / 127.5 - 1
+    network, sources = checkpoint.network, torch.stack(list(checkpoint.sources.values()))  # as many as a step sees
+    true, count = sources.permute(0, 3, 1, 2).float() / 127.5 - 1, len(sources)
+    drive = torch.full((count, 32, 80), -4.0), torch.zeros(count, 3), torch.zeros(count, 2)
     gradients = []
     for fast in (False, True):
         network.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=fast):
-            made, landmarks = network(true, torch.full((1, 32, 80), -4.0), torch.zeros(1, 3), torch.zeros(1, 2))
+            made, landmarks = network(true, *drive)
         assert made.dtype == landmarks.dtype == torch.float32
         losses.content_loss(made, true).backward()
         gradients.append([p.grad.flatten() for p in network.reenactor.header.parameters()])
     for exact, rough in zip(*gradients, strict=True):
-        assert torch.cosine_similarity(exact, rough, 0) > 0.93
+        assert torch.cosine_similarity(exact, rough, 0) > 0.98  # 0.948 and 0.970 where the last ones are rounded
 
 
 def test_least_squares_and_eq8_as_written():
