@@ -76,7 +76,8 @@ def finished(out: Path) -> dict[str, dict[str, Any]]:
     """Return the reports of a folder's rows by name: those that were collected before, and those of single files."""
     collected = out / "ablations.json"
     reports = json.loads(collected.read_text())["rows"] if collected.exists() else []
-    reports += [json.loads(path.read_text()) for path in sorted(out.glob("*-[0-9]*.json"))]
+    files = (path for path in sorted(out.glob("*-[0-9]*.json")) if path.stem.rpartition("-")[0] in ROWS)
+    reports += [json.loads(path.read_text()) for path in files]  # scores of announcers-6 may lie beside them
     return {f"{report['row']}-{report['seed']}": report for report in reports}
 
 

@@ -129,6 +129,8 @@ def _begin(folder: Path, note: Path, asked: dict[str, Any]) -> None:
     """Note what is asked for; clips of something else that was begun here vanish, what was seen in the films stays."""
     if not note.exists() or json.loads(note.read_text()) != asked:
         shutil.rmtree(folder / "clips", ignore_errors=True)
+        for name in ("frames.npy", "speech.npz"):  # or raw pictures of somebody else would be taken for the clips'
+            (folder / name).unlink(missing_ok=True)
         with replacing(note) as part:
             part.write_text(json.dumps(asked))
 

@@ -261,6 +261,17 @@ def test_an_interrupted_command_goes_on_also_with_other_films(films, made, tmp_p
     assert not (tmp_path / "filmed.parts").exists()
 
 
+def test_pictures_of_what_was_begun_are_not_taken_for_those_of_other_films(tmp_path):
+    note, left = tmp_path / "asked.json", [tmp_path / "frames.npy", tmp_path / "speech.npz", tmp_path / "clips/a.mp4"]
+    (tmp_path / "clips").mkdir()
+    for asked, stays in (({"films": "ada"}, False), ({"films": "ada"}, True), ({"films": "dan"}, False)):
+        for path in left:
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(b"of ada")
+        filmed._begin(tmp_path, note, asked)
+        assert [path.exists() for path in left] == [stays] * 3
+
+
 def test_a_set_that_is_there_stays_and_another_is_refused(films, made, tmp_path):
     before = (made[0] / "labels.npz").stat().st_mtime_ns
     make((films[0], []), made[0])

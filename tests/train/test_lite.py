@@ -386,6 +386,7 @@ def test_ablated_rows_of_another_training_are_refused(footage, tmp_path, monkeyp
     monkeypatch.setattr(dataset, "load", lambda _: data)
     job = ablations.Job("all", 0, tmp_path, tmp_path, JUDGE, {"images": 9, "batch": 2}, "cpu")
     record = load_judge(JUDGE)[1]
+    (tmp_path / "announcers-6.json").write_text('{"family": "amnet"}')  # scores, which lie in the same folder
     assert not ablations.kept(job, "drawn", 2, record)
     recipe = AMNetRecipe(ablations.schedule(job), footage)
     config = recipe.config
