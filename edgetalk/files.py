@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from .errors import InputError
+
 
 def sha256(path: str | os.PathLike[str]) -> str:
     """Return the sha256 of a file's bytes, as hexadecimal digits."""
@@ -29,6 +31,14 @@ def plain(path: str | os.PathLike[str]) -> str:
     '/home/ada/take-12:30.mp4'
     """
     return os.path.abspath(path)
+
+
+def check_kept(path: str | os.PathLike[str], *inputs: object) -> None:
+    """Raise InputError where writing `path` would replace one of `inputs`; those that are no paths are passed over."""
+    target = Path(path)
+    for given in inputs if target.exists() else ():
+        if isinstance(given, str | os.PathLike) and os.path.exists(given) and target.samefile(given):
+            raise InputError(f"{path} is read and would be written over; give the result another name")
 
 
 def claim(path: str | os.PathLike[str]) -> tuple[Path, IO[bytes]]:

@@ -219,7 +219,7 @@ class _References:
         """Take the farthest that shows a face as the second, where there is none yet."""
         if self._first is not None and not self._apart:
             for frame in sorted(frames, key=self._away, reverse=True):
-                if self._take(frame):
+                if self._away(frame) and self._take(frame):
                     return
 
     def of(self, frame: Target) -> list[Picture | None]:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from . import __version__
 from .clock import SAMPLE_RATE, first_sample
 from .errors import InputError
-from .files import claim, plain
+from .files import check_kept, claim, plain
 from .overlap import codec_threads
 from .planes import BT709, LIMITED, even
 
@@ -87,9 +87,7 @@ def check_output(path: str | os.PathLike[str], crf: int | None = None, *inputs: 
         raise FileNotFoundError(errno.ENOENT, "No such folder", str(target.parent))
     if target.is_dir():
         raise IsADirectoryError(errno.EISDIR, "Is a folder, a film was to take its name", str(target))
-    for given in inputs if target.exists() else ():
-        if isinstance(given, str | os.PathLike) and os.path.exists(given) and target.samefile(given):
-            raise InputError(f"{path} is read and would be written over; give the result another name")
+    check_kept(path, *inputs)
 
 
 class Writer:

@@ -93,10 +93,10 @@ def build(
         None if report is None else Path(report),
         None if fold_statistics is None else Path(fold_statistics),
         hold,
-        PlanOptions(**options),
+        options,
     )
     asked.check()
-    write = _writer(asked.plan, progress) if out.suffix == ".plan" else _write_openvino
+    write = _writer(PlanOptions(**options), progress) if out.suffix == ".plan" else _write_openvino
     step, metadata = read(path)
     if metadata.role == "source":
         raise ModelError(f"{path.name} is the source graph of a model; name its step, this is built with it")

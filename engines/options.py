@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +38,6 @@ class PlanOptions:
     version_compatible: bool = False
     """Let newer versions of TensorRT run the plan too, somewhat slower. TensorRT alone."""
 
-    def given(self) -> dict[str, Any]:
-        """Return those that are not left at their defaults."""
-        return {x.name: value for x in fields(self) if (value := getattr(self, x.name)) != x.default}
-
 
 @dataclass(frozen=True)
 class Options:
@@ -55,7 +51,8 @@ class Options:
     report: Path | None
     fold_statistics: Path | None
     hold: bool
-    plan: PlanOptions
+    plan: Mapping[str, Any]
+    """What PlanOptions takes."""
 
     @property
     def chooses(self) -> bool:
@@ -94,5 +91,5 @@ class Options:
                 "calibration: statistics to fold come from a calibration file; write one with: "
                 "edgetalk data calibration"
             )
-        if self.out.suffix == ".xml" and (asked := self.plan.given()):
-            raise InputError(f"{min(asked)}: is an option of TensorRT; {self.out.name} is built for OpenVINO")
+        if self.plan and self.out.suffix == ".xml":
+            raise InputError(f"{min(self.plan)}: is an option of TensorRT; {self.out.name} is built for OpenVINO")

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgetalk.train.networks.amnet import GeometricController, NormalisedController
+from edgetalk.train.networks.amnet import GeometricController
 
 FORMS = ("conv", "shift")
 
@@ -40,22 +40,8 @@ def shifted(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return total
 
 
-class Shifted(nn.Module):
-    """A trained GeometricController, its convolution written as `shifted`."""
-
-    def __init__(self, controller: GeometricController):
-        super().__init__()
-        self.controller = controller
-
-    def forward(self, x: Tensor, f_geo: Tensor) -> Tensor:
-        if isinstance(self.controller, NormalisedController):
-            x = F.instance_norm(x)
-        return shifted(x, *self.controller.predict(f_geo))
-
-
 def unroll(module: nn.Module) -> None:
-    """Replace each GeometricController inside `module` that convolves, rather than multiplies and adds, by Shifted."""
-    for parent in list(module.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, GeometricController) and (child.kernel > 1 or child.groups < child.channels):
-                setattr(parent, name, Shifted(child))
+    """Let each GeometricController inside `module` convolve as `shifted`."""
+    for child in module.modules():
+        if isinstance(child, GeometricController):
+            child.convolve = shifted

@@ -17,7 +17,7 @@ import torch
 
 from edgetalk.avatar import Avatar, halved, save
 from edgetalk.errors import InputError
-from edgetalk.files import together
+from edgetalk.files import check_kept, together
 from edgetalk.metadata import Metadata
 from edgetalk.picture import read_picture
 from edgetalk.preprocess import Picture, square_crop
@@ -71,9 +71,7 @@ def to_onnx(
     if batch is None:
         batch = 0 if dynamic_conv == "shift" else 1
     _check_options(family, dynamic_conv, out, batch, identity, use, whole)
-    for given in (checkpoint, identity, source):
-        if isinstance(given, str | os.PathLike) and out.exists() and Path(given).exists() and out.samefile(given):
-            raise InputError(f"out: {out} is read and would be written over; give the result another name")
+    check_kept(out, checkpoint, identity, source)
     module = importlib.import_module(f".{family}", __package__)
     also = {} if identity is None else {"identity": Path(identity)}
     # Two samples, where any number is to be allowed, keep the tracer from taking a batch of one for granted.

@@ -366,9 +366,8 @@ def decoupled(report: Report | None) -> str:
             table(["swept", *(heads.get(name, name.replace("_", " ")) for name in outputs)], rows),
             f"Mean leak into outputs that should stay (share of their response to their own input): "
             f"**{report['decoupling']:.3f}**. Difference between the pose asked for and the pose seen: {errors}.",
-            "How far each eye closes where one alone is asked to, as a share of where both are, read off the pictures. "
-            "(The judge takes both eyes for alike: where the true left or right eye alone is closed, it reads 0.25 or "
-            "0.47 for both.)",
+            "How far each eye closes where one alone is asked to, as a share of where both are, read off the pictures: "
+            "the judge, who has seen few winks, takes both eyes for alike.",
             table(["asked", "left eye", "right eye"], eyes),
             "Mean way of each landmark group, in pixels of a 256 frame:",
             table(["swept", *groups], ways),

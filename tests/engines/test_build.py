@@ -257,6 +257,7 @@ def fails_in_one_line(arguments, message, folder, capfd):
         (["amnet.onnx", "-o", "out/a.xml", "--precision", "int8"], "int8 needs a calibration file"),
         (["amnet.onnx", "-o", "out/a.xml", "--keep", "x"], "kept in float in int8 alone"),
         (["amnet.onnx", "-o", "out/a.xml", "--workspace", "5"], "is an option of TensorRT"),
+        (["amnet.onnx", "-o", "out/a.xml", "--batch", "1"], "batch: is an option of TensorRT"),
         (["amnet.onnx", "-o", "out/a.plan", "--precision", "bf16"], "bf16 is for OpenVINO"),
         (
             ["amnet.onnx", "-o", "out/a.xml", "--precision", "int8", "--calibration", "calibration.npz", "--keep", "x"],

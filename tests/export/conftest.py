@@ -7,6 +7,8 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from edgetalk.metadata import AudioSpec, Metadata
 from edgetalk.train.networks.amnet import AMNet
@@ -57,6 +59,16 @@ def drive():
         "pose": random.uniform(-0.4, 0.4, (3, 3)).astype(np.float32),
         "blink": random.uniform(0, 1, (3, 2)).astype(np.float32),
     }
+
+
+def spoil(checkpoint, path, change):
+    """Write the checkpoint with other tensors or another header."""
+    with safe_open(checkpoint, "pt") as file:
+        header = dict(file.metadata())
+    tensors = load_file(checkpoint)
+    change(tensors, header)
+    save_file(tensors, path, header)
+    return path
 
 
 def onnx_run(path, feeds):

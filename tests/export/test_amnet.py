@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from edgetalk import avatar
 from edgetalk.cli import main
@@ -19,7 +19,7 @@ from edgetalk.export.graph import Graph
 from edgetalk.metadata import AudioSpec, Metadata
 from edgetalk.train.networks.checkpoint import load_checkpoint
 
-from .conftest import SIZE, metadata_of, onnx_run, write_checkpoint
+from .conftest import SIZE, metadata_of, onnx_run, spoil, write_checkpoint
 
 
 def in_torch(checkpoint, feeds):
@@ -140,13 +140,8 @@ def test_every_avatar_shows_its_own_person(checkpoint, tmp_path):
 
 
 def test_terms_of_filmed_people_go_with_weights_and_faces(checkpoint, tmp_path):
-    from safetensors import safe_open
-
-    with safe_open(checkpoint, "pt") as file:
-        header = file.metadata()
     terms = {"consent": "ada and dan, on paper", "licence": "", "use": "non-commercial"}
-    header["training"] = json.dumps({"terms": terms})
-    save_file(load_file(checkpoint), tmp_path / "filmed.safetensors", header)
+    spoil(checkpoint, tmp_path / "filmed.safetensors", lambda t, h: h.update(training=json.dumps({"terms": terms})))
     to_onnx(tmp_path / "filmed.safetensors", tmp_path / "amnet.onnx", every_avatar=True)
     step = metadata_of(tmp_path / "amnet.onnx")
     assert (step.licence, step.use) == ("as agreed with the filmed people", "non-commercial")
@@ -217,18 +212,6 @@ def test_old_files_stay_when_the_export_fails(checkpoint, tmp_path):
         to_onnx(checkpoint, tmp_path / "amnet.onnx")
     assert (tmp_path / "amnet-source.onnx").read_bytes() == b"old"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["amnet-source.onnx", "amnet.onnx"]
-
-
-def spoil(checkpoint, path, change):
-    """Write the checkpoint with other tensors or another header."""
-    from safetensors import safe_open
-
-    with safe_open(checkpoint, "pt") as file:
-        header = dict(file.metadata())
-    tensors = load_file(checkpoint)
-    change(tensors, header)
-    save_file(tensors, path, header)
-    return path
 
 
 BAD = {

@@ -61,3 +61,6 @@ def test_a_multiply_add_is_left_as_it_is():
     net = nn.ModuleDict({"controller": GeometricController(CHANNELS)})
     dynamic_conv.unroll(net)
     assert type(net["controller"]) is GeometricController
+    example = {"x": torch.randn(2, CHANNELS, SIDE, SIDE), "f_geo": torch.randn(2, 256)}
+    nodes = onnx_file.trace(net["controller"], example, ["y"], dynamic_batch=True).graph.node
+    assert not {node.op_type for node in nodes} & {"Conv", "Pad", "MatMul"}

@@ -7,9 +7,7 @@ import shutil
 import numpy as np
 import onnx
 import pytest
-import safetensors
 import torch
-from safetensors.torch import save_file
 
 from edgetalk.cli import main
 from edgetalk.errors import InputError
@@ -19,7 +17,7 @@ from edgetalk.train import identity_expert
 from edgetalk.train.expert_recipe import pictures
 from edgetalk.train.networks import arcface, store
 
-from .conftest import metadata_of, onnx_run
+from .conftest import metadata_of, onnx_run, spoil
 
 KINDS = [("default", 96), ("paper", 96), ("default", 192), ("paper", 192)]
 FILES = ["wavsyncswap-identity.onnx", "wavsyncswap-source.onnx", "wavsyncswap.onnx"]
@@ -169,10 +167,8 @@ def test_the_extractor_is_found_in_the_folder_of_a_training(trained, tmp_path):
 def test_terms_of_filmed_people_go_with_the_weights(trained, tmp_path):
     folder, *_ = trained
     shutil.copy(folder / "identity.safetensors", tmp_path)
-    with safetensors.safe_open(folder / "wavsyncswap.safetensors", "pt") as file:
-        header, tensors = dict(file.metadata()), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    header["terms"] = json.dumps({"consent": "on paper", "licence": "", "use": "non-commercial"})
-    save_file(tensors, tmp_path / "filmed.safetensors", header)
+    terms = json.dumps({"consent": "on paper", "licence": "", "use": "non-commercial"})
+    spoil(folder / "wavsyncswap.safetensors", tmp_path / "filmed.safetensors", lambda t, h: h.update(terms=terms))
     for path in to_onnx(tmp_path / "filmed.safetensors", tmp_path / "w.onnx", family="wavsyncswap"):
         made = metadata_of(path)
         assert (made.licence, made.use) == ("as agreed with the filmed people", "non-commercial")
@@ -191,12 +187,12 @@ def test_bad_checkpoints_are_one_line(trained, tmp_path, capsys):
     other = tmp_path / "other.safetensors"
     wide = arcface.Config(width=0.0625, blocks=(1, 1, 1, 1), size=32, identity=64)
     store.save(other, "arcface", arcface.ArcFace(wide), wide)
-    with safetensors.safe_open(folder / "wavsyncswap.safetensors", "pt") as file:
-        header, tensors = dict(file.metadata()), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    for name, config in (("broken", "{"), ("listed", "[]"), ("strayed", header["config"])):
-        if name == "strayed":
-            next(t for t in tensors.values() if t.is_floating_point()).fill_(torch.nan)
-        save_file(tensors, tmp_path / f"{name}.safetensors", header | {"config": config})
+    for name, change in (
+        ("broken", lambda t, h: h.update(config="{")),
+        ("listed", lambda t, h: h.update(config="[]")),
+        ("strayed", lambda t, h: next(x for x in t.values() if x.is_floating_point()).fill_(torch.nan)),
+    ):
+        spoil(folder / "wavsyncswap.safetensors", tmp_path / f"{name}.safetensors", change)
     for arguments, message in (
         (["--checkpoint", "nowhere.safetensors"], "no checkpoint at"),
         (["--checkpoint", "broken.safetensors"], "holds a wavsyncswap arranged as no longer built"),

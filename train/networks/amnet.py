@@ -242,13 +242,21 @@ class GeometricController(nn.Module):
         if self.kernel == 1 and self.groups == self.channels:
             scaled = x * weight.view(-1, self.channels, 1, 1)
             return scaled if bias is None else scaled + bias[:, :, None, None]
+        return self.convolve(x, weight, bias)
+
+    @staticmethod
+    def convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Convolve each sample of x with its own weight and bias, as `predict` returns them; zeros lie around x.
+
+        The export may put another form of the same in its place.
+        """
         batch, channels, height, width = x.shape
         folded = F.conv2d(  # the batch becomes part of the groups: one call for all samples
             x.reshape(1, batch * channels, height, width),
             weight.flatten(0, 1),
             None if bias is None else bias.flatten(),
-            padding=self.kernel // 2,
-            groups=batch * self.groups,
+            padding=weight.shape[-1] // 2,
+            groups=batch * channels // weight.shape[2],
         )
         return folded.view(batch, channels, height, width)
 

@@ -62,7 +62,7 @@ def read_architecture(path: str | Path) -> Architecture:
 def _check_sources(path: Path, sources: dict[str, Tensor]) -> None:
     """Raise ModelError where a person's name could not be a file's, which it becomes, or the picture is none."""
     for name, picture in sources.items():
-        if not name or name in (".", "..") or set(name) & set("/\\:\0"):
+        if not name or name == ".." or Path(name).name != name or set(name) & {"\\", "\0"}:
             raise ModelError(f"{path} calls a person {name!r}, which cannot be a file's name; do not trust this file")
         if picture.dtype != uint8 or picture.ndim != 3 or picture.shape[2] != 3 or 0 in picture.shape:
             raise ModelError(
