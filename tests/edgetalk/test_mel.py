@@ -57,7 +57,7 @@ def test_mfcc_is_librosas_and_its_differences_the_authors(librosa, samples):
     delta2 = sum(n * delta[np.clip(rows + n, 0, 19)] for n in range(-2, 3)) / 10
     expected = np.concatenate([cepstra, delta, delta2]).T
     ours = mel.log_mel(pcm, RELEASED)
-    assert ours.shape == (samples // 512 + 1, RELEASED.features) == expected.shape
+    assert ours.shape == (samples // 512 + 1, 60) == expected.shape and RELEASED.features == 60
     assert np.abs(ours - expected).max() < 1e-5 * np.abs(expected).max()
 
 
