@@ -27,10 +27,10 @@ from edgetalk.bundled import MODELS
 from edgetalk.engines import build
 from edgetalk.files import replacing
 from edgetalk.metadata import Metadata
+from edgetalk.train.amnet.data import Footage
+from edgetalk.train.amnet.scores import Extras, frame_values, mean_of, spread, summary
 from edgetalk.train.commands.score import JUDGE
-from edgetalk.train.data import Footage
 from edgetalk.train.networks.landmarks import load as load_judge
-from edgetalk.train.scores.amnet import Extras, frame_values, mean_of, spread, summary
 
 from .machine import processor
 from .page import PAGE, put

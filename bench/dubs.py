@@ -146,7 +146,7 @@ def engines(folder: Path) -> dict[str, Eager]:
 
 def scene(folder: Path, seconds: float) -> None:
     """Draw the film to dub, and its track."""
-    from edgetalk.train.swap_scene import write_scene
+    from edgetalk.train.swap.scene import write_scene
 
     write_scene(folder, seconds=seconds)
 

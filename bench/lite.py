@@ -1,8 +1,8 @@
-"""What AMNet's layers cost in int8 on this machine: `python -m bench.lite costs -o train/lite_costs.json`.
+"""What AMNet's layers cost in int8 on this machine: `python -m bench.lite costs -o train/lite/costs.json`.
 
-Networks of the search space (train/lite.py), with random weights, are built as `edgetalk build` builds them and timed
-in turns; non-negative least squares of their relative errors give the milliseconds of each kind of count
-(train/lite_cost.py). Each network is also predicted by a fit without it, which is what the file says the model is
+Networks of the search space (train/lite/search.py), with random weights, are built as `edgetalk build` builds them and
+timed in turns; non-negative least squares of their relative errors give the milliseconds of each kind of count
+(train/lite/cost.py). Each network is also predicted by a fit without it, which is what the file says the model is
 worth. `python -m bench.lite time FILE.xml …` times any engines in turns in the same way. A quiet machine is needed.
 """
 
@@ -21,8 +21,8 @@ import numpy as np
 
 from edgetalk.backends import open_engine
 from edgetalk.metadata import AudioSpec
-from edgetalk.train.lite import candidates, family_of, name_of
-from edgetalk.train.lite_cost import KINDS, Costs, counts
+from edgetalk.train.lite.cost import KINDS, Costs, counts
+from edgetalk.train.lite.search import candidates, family_of, name_of
 from edgetalk.train.networks.amnet import VARIANTS, Architecture
 
 from .machine import processor

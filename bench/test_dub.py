@@ -39,8 +39,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from edgetalk.export import to_onnx
     from edgetalk.train.networks import arcface, store
     from edgetalk.train.networks.wavsyncswap import WavSyncSwap
-    from edgetalk.train.swap_scene import write_scene
-    from edgetalk.train.swap_schedule import PRESETS, arrangement
+    from edgetalk.train.swap.scene import write_scene
+    from edgetalk.train.swap.schedule import PRESETS, arrangement
 
     folder = tmp_path_factory.mktemp("dub")
     write_scene(folder / "scene", seconds=SECONDS)

@@ -66,7 +66,7 @@ def models(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     from edgetalk.export import to_onnx
     from edgetalk.train.networks import arcface, store
     from edgetalk.train.networks.wavsyncswap import WavSyncSwap
-    from edgetalk.train.swap_schedule import PRESETS, arrangement
+    from edgetalk.train.swap.schedule import PRESETS, arrangement
 
     folder = tmp_path_factory.mktemp("wavsyncswap")
     torch.manual_seed(0)

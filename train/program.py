@@ -20,5 +20,5 @@ def run(main: Callable[[], object]) -> None:
             main()
         return 0
 
-    if ended := status(f"python -m {spec.name if spec else main.__module__}", work):
+    if ended := status(f"python -m {(spec.name if spec else main.__module__).removesuffix('.__main__')}", work):
         sys.exit(ended)

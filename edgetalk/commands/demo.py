@@ -16,7 +16,7 @@ from edgetalk.render import STAGES, render, streams
 MODEL = "amnet"
 FILM_MODEL = "wavsyncswap"
 SCENE = "scene"
-"""Folder of the bundled film, whose face it gets, and what is said; `swap_data scene` drew them."""
+"""Folder of the bundled film, whose face it gets, and what is said; `python -m edgetalk.train.swap scene` drew them."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -19,7 +19,7 @@ from edgetalk.windows import sound_windows
 def given(swaps, tmp_path_factory):
     """Folder with a drawn film of five frames, its track, a portrait, and a WavSyncSwap of random weights."""
     from edgetalk.export import to_onnx
-    from edgetalk.train.swap_scene import write_scene
+    from edgetalk.train.swap.scene import write_scene
 
     folder = tmp_path_factory.mktemp("dubs")
     swaps.write(folder)

@@ -43,7 +43,7 @@ def test_what_a_plan_says_of_itself_is_no_command(tmp_path):
 
 
 def test_training_names_folders_that_can_be_pasted(tmp_path):
-    dataset = importlib.import_module("edgetalk.train.dataset")
+    dataset = importlib.import_module("edgetalk.train.amnet.dataset")
     with pytest.raises(FileNotFoundError) as told:
         dataset.load(tmp_path / "my set")
     assert shlex.split(str(told.value).split("`")[1]) == [*"edgetalk data announcers -o".split(), f"{tmp_path}/my set"]

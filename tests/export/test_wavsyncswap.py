@@ -13,8 +13,8 @@ from edgetalk.cli import main
 from edgetalk.errors import InputError
 from edgetalk.export import to_onnx
 from edgetalk.metadata import AudioSpec
-from edgetalk.train import identity_expert
-from edgetalk.train.expert_recipe import pictures
+from edgetalk.train.experts import identity as identity_expert
+from edgetalk.train.experts.recipe import pictures
 from edgetalk.train.networks import arcface, store
 
 from .conftest import metadata_of, onnx_run, spoil

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from edgetalk.metadata import AudioSpec
+from edgetalk.train.amnet.data import Footage
 from edgetalk.train.announcers import CAST, Announcer, Controls
 from edgetalk.train.announcers.visemes import SHAPES
-from edgetalk.train.data import Footage
 
 
 @pytest.fixture(scope="session")

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from edgetalk.errors import EdgetalkError, InputError
+from edgetalk.train.amnet.dataset import TEST, TRAIN, Script, describe, load
 from edgetalk.train.announcers import CAST, Announcer, Controls, dataset, sentences, speech
 from edgetalk.train.announcers.landmarks import lip_gap
 from edgetalk.train.announcers.parallel import spread
 from edgetalk.train.announcers.plan import SETS, VOICE_NAMES, Plan, write_speech
-from edgetalk.train.dataset import TEST, TRAIN, Script, describe, load
 
 FRAMES, SIZE = 150, 16
 

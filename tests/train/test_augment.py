@@ -3,7 +3,7 @@
 import numpy as np
 
 from edgetalk.metadata import AudioSpec
-from edgetalk.train.augment import degrade, mel_versions
+from edgetalk.train.amnet.augment import degrade, mel_versions
 
 RATE = 16_000
 

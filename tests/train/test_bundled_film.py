@@ -19,7 +19,7 @@ from edgetalk.train.announcers.motion import controls
 from edgetalk.train.announcers.speech import synthesize
 from edgetalk.train.commands.score import JUDGE
 from edgetalk.train.networks.landmarks import inner_opening, load
-from edgetalk.train.swap_scene import TO_SAY
+from edgetalk.train.swap.scene import TO_SAY
 
 FOLDER = bundled.MODELS / SCENE
 pytestmark = pytest.mark.skipif(

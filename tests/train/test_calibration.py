@@ -8,8 +8,8 @@ import torch
 
 from edgetalk.cli import main
 from edgetalk.metadata import AudioSpec
-from edgetalk.train import calibration
-from edgetalk.train.amnet import save_checkpoint
+from edgetalk.train.amnet import calibration
+from edgetalk.train.amnet.recipe import save_checkpoint
 from edgetalk.train.announcers import sentences, speech
 from edgetalk.train.networks.amnet import AMNet
 

@@ -14,21 +14,18 @@ import torch.nn.functional as F
 from edgetalk import cli
 from edgetalk.errors import EdgetalkError, InputError, ModelError
 from edgetalk.mel import log_mel, windows
-from edgetalk.train import (
-    experts,
-    identity_expert,
-    loop,
-    precision,
-    results_wavsyncswap,
-    swap_data,
-    swap_drawn,
-    swap_recipe,
-    swap_scores,
-    sync_expert,
-)
+from edgetalk.train import loop, precision
+from edgetalk.train.experts import command as experts
+from edgetalk.train.experts import identity as identity_expert
+from edgetalk.train.experts import sync as sync_expert
 from edgetalk.train.networks import arcface, landmarks, simswap, store, syncnet, wav2lip, wavsyncswap
+from edgetalk.train.reports import wavsyncswap as results_wavsyncswap
 from edgetalk.train.scores import measures, sharpness
 from edgetalk.train.stretch import Stretch
+from edgetalk.train.swap import data as swap_data
+from edgetalk.train.swap import drawn as swap_drawn
+from edgetalk.train.swap import recipe as swap_recipe
+from edgetalk.train.swap import scores as swap_scores
 
 
 def test_margin_is_added_to_the_angle_of_the_true_class():

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from edgetalk.train import figures
-from edgetalk.train.measured import measure
 from edgetalk.train.networks.amnet import AMNet, Architecture, Cell
 from edgetalk.train.networks.arcface import ArcFace
 from edgetalk.train.networks.arcface import Config as ArcFaceConfig
 from edgetalk.train.networks.wavsyncswap import Config, WavSyncSwap
+from edgetalk.train.reports import figures
+from edgetalk.train.reports.measured import measure
 
 DOCS = Path(__file__).parents[2] / "docs"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -99,7 +99,7 @@ def test_everything_is_on_the_card_and_text_in_its_box(tmp_path):
 
 
 def test_drawings_in_docs_are_of_the_networks_as_they_are(tmp_path):
-    """After another architecture, python -m edgetalk.train.figures -o docs draws them again."""
+    """After another architecture, python -m edgetalk.train.reports.figures -o docs draws them again."""
     figures.main(["-o", str(tmp_path)])
     made = sorted(path.name for path in tmp_path.iterdir())
     assert made == [f"structure-{name}.svg" for name in ("amnet", "controller", "wavsyncswap-paper", "wavsyncswap")]

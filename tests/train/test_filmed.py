@@ -19,16 +19,18 @@ from edgetalk.cli import main
 from edgetalk.errors import BackendError, InputError
 from edgetalk.face import Face, face_models, write_track
 from edgetalk.reader import Reader
-from edgetalk.train import dataset, filmed, mesh
-from edgetalk.train.amnet import AMNetRecipe, Config
+from edgetalk.train.amnet import dataset
+from edgetalk.train.amnet.data import Footage
+from edgetalk.train.amnet.dataset import TEST, TRAIN, describe, load
+from edgetalk.train.amnet.recipe import AMNetRecipe, Config
 from edgetalk.train.announcers import CAST, Announcer, motion
 from edgetalk.train.announcers import dataset as announcers
 from edgetalk.train.announcers.features import Controls
 from edgetalk.train.announcers.landmarks import lip_gap
 from edgetalk.train.announcers.plan import Plan, write_speech
 from edgetalk.train.announcers.visemes import SHAPES
-from edgetalk.train.data import Footage
-from edgetalk.train.dataset import TEST, TRAIN, describe, load
+from edgetalk.train.filmed import dataset as filmed
+from edgetalk.train.filmed import mesh
 from edgetalk.train.networks.checkpoint import load_checkpoint
 from edgetalk.train.terms import Terms, joined
 from edgetalk.video import Writer

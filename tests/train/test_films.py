@@ -11,7 +11,7 @@ from edgetalk.errors import InputError
 from edgetalk.face import Face, write_track
 from edgetalk.reader import Reader
 from edgetalk.targets import Faces
-from edgetalk.train.films import frames, people, sound
+from edgetalk.train.filmed.films import frames, people, sound
 from edgetalk.video import Writer
 
 SIZE = 48

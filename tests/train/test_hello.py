@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from edgetalk import audio
-from edgetalk.train import hello
+from edgetalk.train.reports import hello
 
 
 def test_three_speak_and_a_film_is_beside_its_dub(tmp_path, monkeypatch):

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from edgetalk.errors import ModelError
-from edgetalk.train import landmarks, loop
+from edgetalk.train import loop
 from edgetalk.train.announcers import CAST, Announcer, Controls
 from edgetalk.train.announcers.visemes import SHAPES
+from edgetalk.train.experts import landmarks
 from edgetalk.train.networks.landmarks import LandmarkNet, load, resized
 from edgetalk.train.stretch import Stretch
 
@@ -157,7 +158,7 @@ def test_every_picture_is_seen_once_per_round():
 def test_files_that_are_no_judge_are_refused(tmp_path):
     from safetensors.torch import save_file
 
-    with pytest.raises(FileNotFoundError, match="python -m edgetalk.train.landmarks"):
+    with pytest.raises(FileNotFoundError, match="python -m edgetalk.train.experts.landmarks"):
         load(tmp_path / "none.safetensors")
     path = tmp_path / "other.safetensors"
     save_file({"a": torch.zeros(1)}, path)

@@ -16,11 +16,13 @@ from edgetalk.engines import phases
 from edgetalk.errors import InputError, ModelError
 from edgetalk.export import to_onnx
 from edgetalk.metadata import AudioSpec
-from edgetalk.train import ablations, lite, loop
-from edgetalk.train.amnet import AMNetRecipe, Config
+from edgetalk.train import loop
+from edgetalk.train.amnet import ablations
+from edgetalk.train.amnet.recipe import AMNetRecipe, Config
 from edgetalk.train.commands.score import JUDGE
-from edgetalk.train.lite_cost import Costs, counts
-from edgetalk.train.lite_student import Teacher, inherit
+from edgetalk.train.lite import search as lite
+from edgetalk.train.lite.cost import Costs, counts
+from edgetalk.train.lite.student import Teacher, inherit
 from edgetalk.train.networks.amnet import VARIANTS, AMNet, Architecture, Cell, Reenactor
 from edgetalk.train.networks.checkpoint import load_checkpoint, save_checkpoint
 from edgetalk.train.networks.landmarks import load as load_judge
@@ -380,7 +382,7 @@ def test_the_search_trains_each_finalist_once(footage, tmp_path, capsys):
 
 
 def test_ablated_rows_of_another_training_are_refused(footage, tmp_path, monkeypatch):
-    from edgetalk.train import dataset
+    from edgetalk.train.amnet import dataset
 
     data = SimpleNamespace(name="drawn", train=np.arange(5) < 3)
     monkeypatch.setattr(dataset, "load", lambda _: data)

@@ -3,8 +3,10 @@ from dataclasses import dataclass, fields
 
 import pytest
 
-from edgetalk.train import amnet, lite, swap_schedule
+from edgetalk.train.amnet import recipe as amnet
+from edgetalk.train.lite import search as lite
 from edgetalk.train.options import add_fields, explanations
+from edgetalk.train.swap import schedule as swap_schedule
 
 
 @dataclass

@@ -13,17 +13,17 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from edgetalk import cli
 from edgetalk.errors import InputError
-from edgetalk.train import amnet
+from edgetalk.train.amnet import recipe as amnet
+from edgetalk.train.amnet import scores as amnet_scores
+from edgetalk.train.amnet.data import Footage
 from edgetalk.train.announcers import CAST, Announcer, Controls, dataset
 from edgetalk.train.announcers.visemes import SHAPES
 from edgetalk.train.commands import score as score_command
-from edgetalk.train.data import Footage
 from edgetalk.train.networks.amnet import AMNet
 from edgetalk.train.networks.landmarks import LandmarkNet, inner_opening
 from edgetalk.train.networks.landmarks import load as load_judge
 from edgetalk.train.networks.landmarks import save as save_judge
 from edgetalk.train.precision import autocast
-from edgetalk.train.scores import amnet as amnet_scores
 from edgetalk.train.scores import measures, perceptual
 
 

@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from edgetalk.metadata import AudioSpec
-from edgetalk.train import results, sheets
+from edgetalk.train.amnet import sheets
 from edgetalk.train.announcers import plan
 from edgetalk.train.commands import data
 from edgetalk.train.networks.amnet import AMNet
 from edgetalk.train.networks.landmarks import LandmarkNet, Measured
 from edgetalk.train.picture import write_picture
+from edgetalk.train.reports import results
 
 SPEC = AudioSpec()
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from edgetalk.errors import ModelError
-from edgetalk.train import soup
 from edgetalk.train.networks import store, wavsyncswap
+from edgetalk.train.swap import soup
 
 
 def generator(path, seed, images, width=0.125, **record):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from edgetalk.cli import main
-from edgetalk.train import swap_calibration
 from edgetalk.train.announcers import identity, speech
+from edgetalk.train.swap import calibration as swap_calibration
 
 
 @pytest.fixture(scope="module")

@@ -15,19 +15,26 @@ from edgetalk import cli
 from edgetalk.errors import InputError
 from edgetalk.face import Face, write_track
 from edgetalk.mel import log_mel, windows
-from edgetalk.train import experts, swap_data, swap_films, swap_recipe, swap_schedule, swap_scores, swap_split
-from edgetalk.train import simswap as simswap_recipe
-from edgetalk.train import wav2lip as wav2lip_recipe
-from edgetalk.train import wavsyncswap as whole_command
 from edgetalk.train.announcers import CAST, Announcer, Controls
 from edgetalk.train.announcers.camera import FACE
 from edgetalk.train.announcers.speech import levelled
 from edgetalk.train.announcers.visemes import SHAPES
-from edgetalk.train.crops import tracked
-from edgetalk.train.films import Frame
+from edgetalk.train.experts import command as experts
+from edgetalk.train.filmed.films import Frame
 from edgetalk.train.networks import arcface, store, syncnet, wavsyncswap
-from edgetalk.train.swap_data import FPS, FRAMES, Swaps
-from edgetalk.train.swap_scene import exact
+from edgetalk.train.swap import command as swap_command
+from edgetalk.train.swap import data as swap_data
+from edgetalk.train.swap import films as swap_films
+from edgetalk.train.swap import recipe as swap_recipe
+from edgetalk.train.swap import schedule as swap_schedule
+from edgetalk.train.swap import scores as swap_scores
+from edgetalk.train.swap import simswap as simswap_recipe
+from edgetalk.train.swap import split as swap_split
+from edgetalk.train.swap import wav2lip as wav2lip_recipe
+from edgetalk.train.swap import wavsyncswap as whole_command
+from edgetalk.train.swap.crops import tracked
+from edgetalk.train.swap.data import FPS, FRAMES, Swaps
+from edgetalk.train.swap.scene import exact
 from edgetalk.video import Writer
 
 SIDE = 256
@@ -60,7 +67,7 @@ def filmed(tmp_path_factory):
                 writer.write(drawn[i % len(POSES)])
         faces = [None if name == "ada" and 3 <= i < 10 else seen[i % len(POSES)] for i in range(count)]
         write_track(path.with_name(f"{path.stem}.track.npz"), faces, Fraction(25))
-    swap_data.main(["filmed", str(folder / "films"), "-o", str(folder / "set"), "--workers", "1", *TERMS])
+    swap_command.main(["filmed", str(folder / "films"), "-o", str(folder / "set"), "--workers", "1", *TERMS])
     return folder
 
 
@@ -200,40 +207,40 @@ def test_a_clip_hears_its_own_moment(filmed):
 def test_the_same_command_leaves_a_set_and_another_one_is_refused(filmed, tmp_path, capsys):
     films, made = str(filmed / "films"), filmed / "set"
     before = {path.name: path.stat().st_mtime_ns for path in made.iterdir()}
-    swap_data.main(["filmed", films, "-o", str(made), "--workers", "1", *TERMS])
+    swap_command.main(["filmed", films, "-o", str(made), "--workers", "1", *TERMS])
     told = r"3 persons, clips of 2 s: \d to train on, \d to validate, 2 to test, of 2 persons, 1 of them unseen"
     assert re.search(told, capsys.readouterr().out)
     assert before == {path.name: path.stat().st_mtime_ns for path in made.iterdir()}
     for other in (["--seed", "1"], ["--clips", "2"], ["--use", "any"]):
         with pytest.raises(InputError, match="holds a set of other films, terms, --seed or --clips; take another"):
-            swap_data.main(["filmed", films, "-o", str(made), *TERMS, *other])
+            swap_command.main(["filmed", films, "-o", str(made), *TERMS, *other])
     with pytest.raises(InputError, match="got consent '  ' and None clips, expected who agreed to it"):
-        swap_data.main(["filmed", films, "-o", str(tmp_path / "set"), "--consent", "  "])
+        swap_command.main(["filmed", films, "-o", str(tmp_path / "set"), "--consent", "  "])
     (tmp_path / "train-clip-00000.npz").touch()
     with pytest.raises(InputError, match=r"has clips and no films\.json"):
-        swap_data.main(["filmed", films, "-o", str(tmp_path), *TERMS])
+        swap_command.main(["filmed", films, "-o", str(tmp_path), *TERMS])
     (tmp_path / "films.json").write_text("{")
     with pytest.raises(InputError, match="no record of filmed people, or it is damaged"):
-        swap_data.main(["filmed", films, "-o", str(tmp_path), *TERMS])
+        swap_command.main(["filmed", films, "-o", str(tmp_path), *TERMS])
 
 
 def test_films_that_cannot_be_used_are_named(filmed, tmp_path):
     with pytest.raises(InputError, match=r"got a folder without a film, expected \.avi"):
-        swap_data.main(["filmed", str(tmp_path), "-o", str(tmp_path / "set"), *TERMS])
+        swap_command.main(["filmed", str(tmp_path), "-o", str(tmp_path / "set"), *TERMS])
     with pytest.raises(FileNotFoundError):
-        swap_data.main(["filmed", str(tmp_path / "none.mp4"), "-o", str(tmp_path / "set"), *TERMS])
+        swap_command.main(["filmed", str(tmp_path / "none.mp4"), "-o", str(tmp_path / "set"), *TERMS])
     one = str(filmed / "films" / "ada.mp4")
     with pytest.raises(InputError, match="got two persons called 'ada'"):
-        swap_data.main(["filmed", one, one, "-o", str(tmp_path / "set"), *TERMS])
+        swap_command.main(["filmed", one, one, "-o", str(tmp_path / "set"), *TERMS])
     with pytest.raises(InputError, match="got 1 person, expected 3 at least"):
-        swap_data.main(["filmed", one, "-o", str(tmp_path / "set"), *TERMS])
+        swap_command.main(["filmed", one, "-o", str(tmp_path / "set"), *TERMS])
     films = tmp_path / "films"
     shutil.copytree(filmed / "films", films)
     with Writer(films / "mute.mp4", (SIDE, SIDE), Fraction(25)) as writer:
         writer.write(np.zeros((SIDE, SIDE, 3), np.uint8))
     write_track(films / "ada.track.npz", [None] * LENGTHS["ada"], Fraction(25))
     with pytest.raises(InputError, match="ada.mp4 shows no face of 64 pixels .*, and 1 other film .*or take it away"):
-        swap_data.main(["filmed", str(films), "-o", str(tmp_path / "set"), "--workers", "1", *TERMS])
+        swap_command.main(["filmed", str(films), "-o", str(tmp_path / "set"), "--workers", "1", *TERMS])
     assert not list((tmp_path / "set").iterdir())
 
 

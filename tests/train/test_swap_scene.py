@@ -11,12 +11,14 @@ from edgetalk.errors import InputError
 from edgetalk.face import read_track, track_beside
 from edgetalk.preprocess import TEMPLATES, align, crop_matrix
 from edgetalk.reader import Reader
-from edgetalk.train import crops, swap_data, swap_scene
 from edgetalk.train.announcers import CAST, Announcer, Controls
 from edgetalk.train.announcers.camera import FACE
 from edgetalk.train.announcers.features import features
 from edgetalk.train.announcers.head import at
 from edgetalk.train.announcers.speech import synthesize
+from edgetalk.train.swap import command as swap_command
+from edgetalk.train.swap import crops
+from edgetalk.train.swap import scene as swap_scene
 
 TEMPLATE = TEMPLATES["wavsyncswap"]
 
@@ -110,7 +112,7 @@ def test_a_scene_is_as_long_as_asked_even_beyond_its_sentence(tmp_path, monkeypa
 @pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed")
 def test_a_scene_has_all_that_dubbing_needs(tmp_path, monkeypatch):
     monkeypatch.setattr(swap_scene, "SIZE", 192)
-    swap_data.main(["scene", "-o", str(tmp_path), "--seconds", "0.12"])
+    swap_command.main(["scene", "-o", str(tmp_path), "--seconds", "0.12"])
     film = list(Reader(tmp_path / "target.mp4"))
     track = read_track(track_beside(tmp_path / "target.mp4"))
     assert len(film) == len(track) == 3 and film[0].shape == (192, 192, 3)
@@ -123,4 +125,4 @@ def test_a_scene_has_all_that_dubbing_needs(tmp_path, monkeypatch):
     assert face.points[0, 0] < face.points[1, 0] and face.points[2, 1] < face.points[3, 1]
     assert (tmp_path / "speech.wav").stat().st_size > 16_000 * 2 * 3
     with pytest.raises(InputError, match="announcer: got 'nobody'"):
-        swap_data.main(["scene", "-o", str(tmp_path), "--target", "nobody"])
+        swap_command.main(["scene", "-o", str(tmp_path), "--target", "nobody"])

@@ -8,8 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from edgetalk.train import swap_scores, sync_expert
-from edgetalk.train.swap_data import FRAMES
+from edgetalk.train.experts import sync as sync_expert
+from edgetalk.train.swap import scores as swap_scores
+from edgetalk.train.swap.data import FRAMES
 
 
 def judge(**told):

@@ -19,10 +19,12 @@ import torch
 from edgetalk.errors import InputError, ModelError
 from edgetalk.mel import windows
 from edgetalk.metadata import AudioSpec
-from edgetalk.train import amnet, loop, losses
-from edgetalk.train.amnet import AMNetRecipe, Config
+from edgetalk.train import loop
+from edgetalk.train.amnet import losses
+from edgetalk.train.amnet import recipe as amnet
+from edgetalk.train.amnet.data import Footage
+from edgetalk.train.amnet.recipe import AMNetRecipe, Config
 from edgetalk.train.announcers import dataset
-from edgetalk.train.data import Footage
 from edgetalk.train.networks.checkpoint import load_checkpoint
 from edgetalk.train.networks.patchgan import PatchGAN
 
@@ -140,7 +142,7 @@ from dataclasses import replace
 sys.path.insert(0, {tests!r})
 from test_training import SMALL, footage
 from edgetalk.train import loop
-from edgetalk.train.amnet import AMNetRecipe
+from edgetalk.train.amnet.recipe import AMNetRecipe
 torch.set_num_threads(1)
 decoded = __import__("pathlib").Path({run!r}) / "decoded"
 with loop.first_before_others():
@@ -247,7 +249,7 @@ def test_overlapping_windows_are_heard_as_each_alone():
 
 def test_a_schedule_by_the_clock_ends_with_the_clock(tmp_path, monkeypatch):
     ticks = itertools.count(0.0, 0.25)  # every step takes a quarter of a second
-    monkeypatch.setattr("edgetalk.train.amnet.time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    monkeypatch.setattr("edgetalk.train.amnet.recipe.time", SimpleNamespace(monotonic=lambda: next(ticks)))
     recipe = AMNetRecipe(replace(SMALL, clock=1 / 60), footage())
     assert loop.train(recipe, tmp_path) == recipe.steps == 4
     rate = recipe.adam.param_groups[0]["lr"]
@@ -257,7 +259,7 @@ def test_a_schedule_by_the_clock_ends_with_the_clock(tmp_path, monkeypatch):
 
 def test_a_schedule_by_the_clock_tells_its_end_from_the_steps_so_far(monkeypatch):
     ticks = itertools.count(0.0, 0.25)
-    monkeypatch.setattr("edgetalk.train.amnet.time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    monkeypatch.setattr("edgetalk.train.amnet.recipe.time", SimpleNamespace(monotonic=lambda: next(ticks)))
     recipe = AMNetRecipe(replace(SMALL, clock=2 / 60), footage())  # two seconds, a quarter for every step
     recipe.step(0)
     assert recipe.steps == 8
@@ -267,7 +269,7 @@ def test_a_checkpoint_keeps_the_pictures_of_few_trained_persons(tmp_path, monkey
     recipe = AMNetRecipe(SMALL, footage())
     trained = {recipe.footage.persons[n] for n in recipe.footage.person[recipe.footage.train].tolist()}
     for most, kept in ((60, len(trained)), (2, 2)):
-        monkeypatch.setattr("edgetalk.train.amnet.KEPT", most)
+        monkeypatch.setattr("edgetalk.train.amnet.recipe.KEPT", most)
         recipe.save_checkpoint(tmp_path / "a.safetensors")
         read = load_checkpoint(tmp_path / "a.safetensors")
         assert (len(read.persons), read.training["people"]) == (kept, len(trained))
@@ -591,6 +593,9 @@ def test_holding_a_fuser_wants_one(asked):
         AMNetRecipe(replace(SMALL, **asked), footage())
 
 
+@pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() != "AVX512", reason="needs AVX-512: without it bfloat16 takes minutes"
+)
 def test_bfloat16_leads_the_last_layers_where_float32_does():
     """Next to the right picture their gradients nearly cancel: a last convolution in bfloat16 had a cosine of 0.4.
 

@@ -16,13 +16,18 @@ import pytest
 import torch
 
 from edgetalk.errors import BackendError, InputError, ModelError
-from edgetalk.train import experts, loop, swap_data, swap_losses, swap_recipe, swap_schedule
-from edgetalk.train import simswap as simswap_recipe
-from edgetalk.train import wav2lip as wav2lip_recipe
-from edgetalk.train import wavsyncswap as whole_command
+from edgetalk.train import loop
+from edgetalk.train.experts import command as experts
 from edgetalk.train.networks import arcface, simswap, store, syncnet, wav2lip
 from edgetalk.train.networks.blocks import audio_encoder
 from edgetalk.train.networks.wavsyncswap import AdaIn, Config, Discriminator, Filling, IdBlock, WavSyncSwap, seen
+from edgetalk.train.swap import data as swap_data
+from edgetalk.train.swap import losses as swap_losses
+from edgetalk.train.swap import recipe as swap_recipe
+from edgetalk.train.swap import schedule as swap_schedule
+from edgetalk.train.swap import simswap as simswap_recipe
+from edgetalk.train.swap import wav2lip as wav2lip_recipe
+from edgetalk.train.swap import wavsyncswap as whole_command
 
 
 def count(network):
@@ -458,12 +463,12 @@ def test_the_bounds_can_be(swaps):
     assert "L_wFM" in recipe.step(0)
 
 
-@pytest.mark.parametrize("program", ["swap_data", "experts", "wavsyncswap"])
+@pytest.mark.parametrize("program", ["swap", "experts", "swap.wavsyncswap"])
 def test_programs_tell_what_is_wrong_in_one_line(program, tmp_path, monkeypatch, capsys):
     """As python -m runs them, but in this process, which has imported PyTorch already."""
     (tmp_path / "speech.npz").write_bytes(b"PK no speech")
-    words = {"swap_data": ["draw"], "experts": ["sync", "--seconds", "1"], "wavsyncswap": ["--experts", str(tmp_path)]}
-    data = [] if program == "swap_data" else ["--data", str(tmp_path)]
+    words = {"swap": ["draw"], "experts": ["sync", "--seconds", "1"], "swap.wavsyncswap": ["--experts", str(tmp_path)]}
+    data = [] if program == "swap" else ["--data", str(tmp_path)]
     files = ["--speech", str(tmp_path / "speech.npz"), "-o", str(tmp_path / "out.safetensors")]
     monkeypatch.setattr(sys, "argv", [program, *words[program], *data, *files])
     with warnings.catch_warnings(), pytest.raises(SystemExit) as ended:

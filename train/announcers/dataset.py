@@ -29,7 +29,17 @@ import numpy as np
 from edgetalk.backends import cores
 from edgetalk.errors import InputError
 from edgetalk.files import replacing
-from edgetalk.train.dataset import CODECS, FPS, UNDRAWN, Script, encode, mapped_frames, packed, read_arrays, read_plan
+from edgetalk.train.amnet.dataset import (
+    CODECS,
+    FPS,
+    UNDRAWN,
+    Script,
+    encode,
+    mapped_frames,
+    packed,
+    read_arrays,
+    read_plan,
+)
 
 from . import motion
 from .announcer import Announcer, Light

@@ -15,7 +15,7 @@ import numpy as np
 
 from edgetalk.errors import InputError
 from edgetalk.files import replacing
-from edgetalk.train.dataset import FPS, SAMPLES, TEST, TRAIN, UNDRAWN, read_plan
+from edgetalk.train.amnet.dataset import FPS, SAMPLES, TEST, TRAIN, UNDRAWN, read_plan
 
 from . import sentences, speech
 from .announcer import STUDIO, Light

@@ -104,8 +104,8 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _filmed(args: argparse.Namespace) -> None:
-    from edgetalk.train import filmed
-    from edgetalk.train.dataset import describe
+    from edgetalk.train.amnet.dataset import describe
+    from edgetalk.train.filmed import dataset as filmed
     from edgetalk.train.terms import Terms
 
     terms = Terms(args.consent, args.licence, args.use)
@@ -114,8 +114,9 @@ def _filmed(args: argparse.Namespace) -> None:
 
 
 def _calibration(args: argparse.Namespace) -> None:
-    from edgetalk.train import calibration, swap_calibration
+    from edgetalk.train.amnet import calibration
     from edgetalk.train.networks import store
+    from edgetalk.train.swap import calibration as swap_calibration
 
     if store.family(args.checkpoint) == "wavsyncswap":
         swap_calibration.write(args.checkpoint, args.out, args.samples, args.seed, args.identity)
@@ -127,8 +128,8 @@ def _calibration(args: argparse.Namespace) -> None:
 
 
 def _announcers(args: argparse.Namespace) -> None:
+    from edgetalk.train.amnet.dataset import describe
     from edgetalk.train.announcers.dataset import write
-    from edgetalk.train.dataset import describe
 
     write(args.out, args.set, args.frames, args.seed, args.size, args.codec, args.workers, args.speech_only)
     print(describe(args.out))

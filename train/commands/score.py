@@ -26,7 +26,7 @@ from . import score_wavsyncswap
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from edgetalk.train.data import Footage
+    from edgetalk.train.amnet.data import Footage
 
 JUDGE = Path(__file__).parent.parent / "checkpoints" / "landmarks.safetensors"
 
@@ -83,10 +83,10 @@ def _configure_amnet(parser: argparse.ArgumentParser) -> None:
 
 def _run_amnet(args: argparse.Namespace) -> None:
     from edgetalk.errors import InputError
-    from edgetalk.train.data import Footage, pick_device
+    from edgetalk.train.amnet.data import Footage, pick_device
+    from edgetalk.train.amnet.scores import score
     from edgetalk.train.networks.checkpoint import load_checkpoint
     from edgetalk.train.networks.landmarks import load
-    from edgetalk.train.scores.amnet import score
 
     if args.limit is not None and args.limit < 2:
         raise InputError(f"--limit: got {args.limit}, expected at least 2 frames")
@@ -99,7 +99,7 @@ def _run_amnet(args: argparse.Namespace) -> None:
         warnings.warn(
             "the bundled landmark judge has seen drawn faces alone: what it reads off filmed ones is worth what stands "
             "at (judge); one of your own: "
-            f"python -m edgetalk.train.landmarks --data {word(args.data)} -o judge.safetensors",
+            f"python -m edgetalk.train.experts.landmarks --data {word(args.data)} -o judge.safetensors",
             stacklevel=2,
         )
     report = score(
@@ -140,8 +140,8 @@ def _portraits(folder: Path, footage: Footage, kept: Collection[str]) -> dict[st
 
 def extras_of(lpips_path: Path | None, fid_path: Path | None, detection: bool, device):
     """The measures that need libraries or weights, as far as they are here."""
+    from edgetalk.train.amnet.scores import Extras
     from edgetalk.train.scores import perceptual
-    from edgetalk.train.scores.amnet import Extras
 
     extras = Extras()
     wanted = {

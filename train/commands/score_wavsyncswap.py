@@ -29,7 +29,7 @@ TABLES = {
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, required=True, help="written by: edgetalk train wavsyncswap")
     parser.add_argument("--experts", type=Path, required=True, help="folder of the experts that judge")
-    parser.add_argument("--data", type=Path, required=True, help="folder with test clips (swap_data draw, or filmed)")
+    parser.add_argument("--data", type=Path, required=True, help="made by: python -m edgetalk.train.swap draw")
     parser.add_argument("--speech", type=Path, help="the sentences that drawn ones were drawn from")
     parser.add_argument("--identity", type=Path, help="extractor (default: identity-a.safetensors of the experts)")
     parser.add_argument("--wav2lip", type=Path, metavar="FILE", help="written by: edgetalk train wav2lip")
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
     import torch
 
     from edgetalk.train.commands.score import command, plain, write_json
-    from edgetalk.train.swap_scores import report
+    from edgetalk.train.swap.scores import report
 
     args.out.mkdir(parents=True, exist_ok=True)
     missing, inception = {}, None

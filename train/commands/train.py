@@ -5,7 +5,12 @@ from __future__ import annotations
 import argparse
 import importlib
 
-FAMILIES = {name: f"edgetalk.train.{name}" for name in ("amnet", "wavsyncswap", "wav2lip", "simswap")}
+FAMILIES = {
+    "amnet": "edgetalk.train.amnet.recipe",
+    "wavsyncswap": "edgetalk.train.swap.wavsyncswap",
+    "wav2lip": "edgetalk.train.swap.wav2lip",
+    "simswap": "edgetalk.train.swap.simswap",
+}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

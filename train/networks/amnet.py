@@ -3,14 +3,14 @@
 Fuser φ (audio, pose, blink → f_Geo → landmarks) and Reenactor ψ (source picture + f_Geo → picture), joined by the
 Geometric Controller, a convolution whose weights are predicted from f_Geo. The Reenactor's layers are an
 `Architecture`; the paper's text leaves its channels open, so the default is the authors' released, searched network.
-Left out: losses and the discriminator (train/losses.py, train/networks/patchgan.py) and what turns uint8 frames into
-tensors (export/amnet.py).
+Left out: losses and the discriminator (train/amnet/losses.py, train/networks/patchgan.py) and what turns uint8 frames
+into tensors (export/amnet.py).
 
 Variants:
     amnet        k = 1, groups = channels: the released network, 4.085 M parameters in ψ (Table II), the default
     amnet-k3     k = 3, groups = channels: the paper's text (§III), 6.848 M parameters in ψ
     amnet-adain  the rival of Table IV: instance normalisation before the predicted scale and shift
-    amnet-lite   its cells at half the size, 0.4 of the time per frame: found by train/lite.py
+    amnet-lite   its cells at half the size, 0.4 of the time per frame: found by train/lite/search.py
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The landmark judge: a small network that measures a face's landmarks, pose and blink on a picture.
 
-It is no part of AMNet: it is trained on drawn frames with exact labels (`edgetalk.train.landmarks`) and then
+It is no part of AMNet: it is trained on drawn frames with exact labels (`edgetalk.train.experts.landmarks`) and then
 measures generated frames, so that scores do not rest on what the generator believes about itself. It expects
 the tight, stabilised crop of our data sets; it finds no faces in wide pictures.
 """
@@ -144,7 +144,7 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> tuple[Landmark
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
-    command = f"python -m edgetalk.train.landmarks --data DIR --seconds 60 -o {word(path)}"
+    command = f"python -m edgetalk.train.experts.landmarks --data DIR --seconds 60 -o {word(path)}"
     if not path.is_file():
         raise FileNotFoundError(f"no landmark judge {path}; train it with: {command}")
     network = LandmarkNet()

@@ -1,7 +1,7 @@
 """The lip-sync expert (SyncNet as in Wav2Lip, 2020): does this mouth belong to this sound?
 
 WavSyncSwap §2.2 trains it first, then freezes it as its lip-sync discriminator. The published arrangement and
-parameter names at width 1. Leaves out training (train/sync_expert.py).
+parameter names at width 1. Leaves out training (train/experts/sync.py).
 """
 
 from __future__ import annotations

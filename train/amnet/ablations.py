@@ -1,0 +1,251 @@
+"""Tables III and IV of the paper on our data: `python -m edgetalk.train.amnet.ablations --data DIR -o OUT`.
+
+Every row is one training at 64×64 with the same frames, images and schedule, and differs from "all" only in what its
+name says; every row has the same seeds. Several rows train at once, each in a process of its own. A row writes
+OUT/NAME-SEED.json with its scores when it is done. OUT/ablations.json collects them all, reports/results.py makes the
+tables of it; OUT/ablations.jpg shows what each row draws. The same command trains what neither of the two has, and
+refuses rows of another schedule, data set or judge.
+
+Table III takes loss terms away. Table IV changes the Geometric Controller: AdaIN normalises the cell's output
+before scale and shift; GC k = 1 (the released arrangement, our default) does not; GC k = 3 predicts 3×3 kernels as
+the paper's text has it. "all" and GC k = 1 are one network, so they are one row. "eq8" is "all" with the paper's
+Eq. 8 (difference of means, spectral normalisation) in place of least squares.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import time
+from concurrent.futures import as_completed
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from edgetalk.errors import InputError
+from edgetalk.train import program
+from edgetalk.train.pools import pool
+
+ROWS: dict[str, dict[str, Any]] = {
+    "content": {"geometry": 0.0, "adversarial": 0.0},
+    "content-geometry": {"adversarial": 0.0},
+    "content-adversarial": {"geometry": 0.0},
+    "all": {},
+    "adain": {"variant": "amnet-adain"},
+    "k3": {"variant": "amnet-k3"},
+    "eq8": {"adversary": "eq8"},
+}
+"""The rows by name: what each changes in train.amnet.Config."""
+SIZE = 64
+
+
+class Job(NamedTuple):
+    """One row with one seed."""
+
+    row: str
+    seed: int
+    out: Path
+    data: Path
+    judge: Path
+    changes: dict[str, Any]
+    """Fields of train.amnet.Config that all rows share."""
+    device: str
+    compiled: bool = False
+    """Compile the network first, which always happens on a GPU."""
+    deadline: float = math.inf
+    """Clock time (time.time()) after which no training starts."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.row}-{self.seed}"
+
+
+def schedule(job: Job) -> Any:
+    """Return the train.amnet.Config of a row."""
+    from edgetalk.train.amnet.recipe import Config
+
+    return Config(size=SIZE, seed=job.seed, **{**job.changes, **ROWS[job.row]})
+
+
+def finished(out: Path) -> dict[str, dict[str, Any]]:
+    """Return the reports of a folder's rows by name: those that were collected before, and those of single files."""
+    collected = out / "ablations.json"
+    reports = json.loads(collected.read_text())["rows"] if collected.exists() else []
+    files = (path for path in sorted(out.glob("*-[0-9]*.json")) if path.stem.rpartition("-")[0] in ROWS)
+    reports += [json.loads(path.read_text()) for path in files]  # scores of announcers-6 may lie beside them
+    return {f"{report['row']}-{report['seed']}": report for report in reports}
+
+
+def kept(job: Job, data: str, frames: int, judge: dict[str, Any]) -> bool:
+    """Say whether a row is there already; InputError where what is there cannot stand in one table with the others.
+
+    `data` is the data set's name, `frames` how many of it are held out, `judge` the judge's record.
+    """
+    from edgetalk.train.amnet.recipe import Config, described
+
+    found, wanted = finished(job.out).get(job.name), described(schedule(job), data)
+    if found is None:
+        return False
+    wanted |= {"held-out frames": frames, "judge": judge}
+    before = asdict(Config()) | found["config"]  # a row from before there was a field had its default
+    before |= {"held-out frames": found["frames"], "judge": found["judge"]}
+    wanted = json.loads(json.dumps(wanted))
+    changed = [f"{k} {before.get(k)} → {v}" if k != "judge" else k for k, v in wanted.items() if before.get(k) != v]
+    if changed:
+        told = ", ".join(changed[:4])
+        raise InputError(f"{job.out}: row {job.name} is of another training ({told}); choose another folder with -o")
+    return True
+
+
+def train_row(job: Job) -> Path | None:
+    """Train and score one row, and write OUT/NAME.json; None where it is too late to start."""
+    import torch
+
+    from edgetalk.train import loop
+    from edgetalk.train.amnet import recipe as amnet
+    from edgetalk.train.amnet import sheets
+    from edgetalk.train.amnet.scores import score
+    from edgetalk.train.commands.score import write_json
+    from edgetalk.train.networks.landmarks import load
+    from edgetalk.train.picture import write_picture
+
+    if time.time() > job.deadline:
+        return None
+    config = schedule(job)
+    footage = _footage(job.data, config.versions, job.device)
+    if footage.device.type == "cuda":
+        torch.set_num_threads(1)
+    began = time.monotonic()
+    recipe = amnet.AMNetRecipe(config, footage, compiled=job.compiled or footage.device.type == "cuda")
+    loop.train(
+        recipe,
+        job.out / job.name,
+        save_every=1e9,
+        sheet_every=1e9,
+        show=lambda line: print(f"{job.name}: {line}", flush=True),
+    )
+    seconds = round(time.monotonic() - began, 1)
+    judge, record = load(job.judge, footage.device)
+    network = recipe.averaged()
+    report = score(network, footage, judge)
+    render = sheets.render_of_network(network)
+    examples = [render(d.source, d.mel, d.pose, d.blink) for d in sheets.drives(footage)]
+    write_picture(job.out / f"{job.name}.png", np.concatenate(examples, 1))
+    path = job.out / f"{job.name}.json"
+    write_json(
+        path,
+        {
+            "row": job.row,
+            "seed": job.seed,
+            "config": recipe.config,
+            "train_seconds": seconds,
+            "judge": record,
+            **report,
+        },
+    )
+    (job.out / job.name / "state.safetensors").unlink(missing_ok=True)  # large, and never needed again
+    return path
+
+
+_LOADED: dict[tuple[str, int], Any] = {}
+
+
+def _footage(data: Path, versions: int, device: str) -> Any:
+    """The data set at 64×64, loaded once per process."""
+    from edgetalk.train.amnet.data import Footage
+
+    key = (str(data), versions)
+    if key not in _LOADED:
+        _LOADED[key] = Footage.load(data, size=SIZE, versions=versions, device=device)
+    return _LOADED[key]
+
+
+def collect(out: Path, data: Path, device: str) -> None:
+    """Write OUT/ablations.json of all rows, and OUT/ablations.jpg where the pictures of each row's first seed lie."""
+    import cv2
+
+    from edgetalk.train.amnet import sheets
+    from edgetalk.train.commands.score import command, write_json
+    from edgetalk.train.picture import write_picture
+
+    reports = finished(out)
+    write_json(out / "ablations.json", {"command": command(), "rows": [reports[name] for name in sorted(reports)]})
+    found = {name: out / f"{name}-0.png" for name in ROWS if f"{name}-0" in reports}
+    if found and all(path.exists() for path in found.values()):
+        examples = sheets.drives(_footage(data, 1, device))
+        rows = [[d.source for d in examples], [d.frame for d in examples]]
+        for path in found.values():
+            strip = cv2.imread(str(path))[..., ::-1]
+            rows.append(np.split(strip, len(examples), axis=1))
+        write_picture(out / "ablations.jpg", sheets.tiled(rows, 128, ["source", "true", *found], margin=190))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m edgetalk.train.amnet.ablations",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder written by: edgetalk data announcers")
+    parser.add_argument(
+        "-o", "--output", dest="out", type=Path, required=True, help="folder for a JSON file per row and seed"
+    )
+    parser.add_argument("--judge", type=Path, help="landmark judge (default: the bundled one)")
+    parser.add_argument("--images", type=int, default=60_000, help="training pictures per row")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--width", type=float, default=1.0, help="factor of all channels, as in edgetalk train amnet")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument(
+        "--rows",
+        nargs="+",
+        choices=list(ROWS),
+        default=list(ROWS),
+        metavar="ROW",
+        help=f"of {', '.join(ROWS)}; all by default",
+    )
+    parser.add_argument("--parallel", type=int, default=1, help="rows that train at once")
+    parser.add_argument("--minutes", type=float, help="start no further row after so many minutes")
+    parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
+    parser.add_argument("--compile", action="store_true", help="compile on a CPU, too: a minute a row, then faster")
+    args = parser.parse_args(arguments)
+
+    from edgetalk.train.amnet import dataset
+    from edgetalk.train.commands.score import JUDGE
+    from edgetalk.train.networks.landmarks import load
+
+    judge = args.judge or JUDGE
+    record = load(judge)[1]  # refuses now what would fail after the training
+    data = dataset.load(args.data)
+    args.out.mkdir(parents=True, exist_ok=True)
+    # Seed by seed: a run that is cut short has every row once rather than some rows twice.
+    changes = {"images": args.images, "batch": args.batch, "width": args.width}
+    began = time.time()
+    deadline = math.inf if args.minutes is None else began + 60 * args.minutes
+    jobs = [
+        Job(row, seed, args.out, args.data, judge, changes, args.device, args.compile, deadline)
+        for seed in range(args.seeds)
+        for row in args.rows
+    ]
+    jobs = [job for job in jobs if not kept(job, data.name, int((~data.train).sum()), record)]
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // args.parallel)))
+    failed = 0
+    with pool(max(1, min(args.parallel, len(jobs)))) as processes:
+        waiting = {processes.submit(train_row, job): job for job in jobs}
+        for done in as_completed(waiting):
+            name, minutes = waiting[done].name, (time.time() - began) / 60
+            if error := done.exception():
+                failed += 1
+                print(f"{name}: failed after {minutes:.1f} min: {type(error).__name__}: {error}", flush=True)
+            else:
+                print(f"{name}: {done.result() or 'not started'} after {minutes:.1f} min", flush=True)
+    collect(args.out, args.data, args.device)
+    if failed:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    program.run(main)

@@ -1,0 +1,1 @@
+"""The networks that train and judge others: identity (ArcFace), lip-sync (SyncNet), landmarks."""

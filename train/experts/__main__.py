@@ -1,0 +1,5 @@
+from edgetalk.train import program
+
+from .command import main
+
+program.run(main)

@@ -1,0 +1,146 @@
+"""The experts that WavSyncSwap is trained against and judged by: identity (ArcFace), lip-sync (SyncNet), landmarks.
+
+`python -m edgetalk.train.experts identity|sync|landmarks --data DIR --speech FILE --seconds 60 --seed 0 -o FILE`. Each
+is scored on held-out people and sentences at its end, the sync expert on a held-out voice, too, and the score stays in
+its file; `good_enough` says whether a generator may be trained against it. Two seeds give two independent experts: one
+to train against, one to judge. The run, its losses and pictures lie in FILE with suffix .run (loop.py): a training that
+was stopped goes on with the same command, one that is over with more of --seconds. How they are trained is in
+identity.py, sync.py and landmarks.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from edgetalk.train import loop
+from edgetalk.train.networks import arcface, store
+from edgetalk.train.stretch import Stretch
+from edgetalk.train.swap.data import LOOKS, POSES, Swaps
+from edgetalk.train.terms import joined
+
+from .identity import BATCH, IdentityRecipe, score_identity
+from .recipe import ExpertRecipe, pictures
+from .sync import CLIPS, SyncRecipe, score_sync
+
+FLOORS = {"identity": {"auc": 0.97}, "sync": {"window_accuracy": 0.80, "offset_within_1": 0.95}}
+"""Held-out scores below which no generator is trained against an expert."""
+
+
+def good_enough(kind: str, scores: dict[str, float]) -> bool:
+    """Say whether an expert's held-out `scores` reach the floors of its kind."""
+    return all(scores.get(name, 0.0) >= floor for name, floor in FLOORS[kind].items())
+
+
+def wait_for(data: Swaps, ready, patience: float) -> None:
+    """Refresh `data` until `ready(data)` or until `patience` seconds have passed; films are there or not."""
+    until = time.monotonic() + (0 if data.filmed else patience)
+    while not ready(data) and time.monotonic() < until:
+        time.sleep(1)
+        data.refresh()
+
+
+def labelled_faces(data: Swaps):
+    """Return the labelled frames of the clips as train/experts/landmarks.py wants them, and the person of each."""
+    from .landmarks import Faces
+
+    parts: list[list[Tensor]] = [[], [], [], []]
+    persons = []
+    index = data["clip_labelled"]  # (C, L) frame numbers
+    clip = torch.arange(len(index), device=index.device)[:, None]
+    for name, column in (("own", 0), ("swap", 1)):
+        frames = pictures(data[f"clip_{name}"][clip, index])
+        big = F.interpolate(frames, 128, mode="bilinear", align_corners=False)
+        parts[0].append((big * 255).round().byte().contiguous())
+        parts[1].append(data[f"clip_{name}_landmarks"].flatten(0, 1).float())
+        parts[2].append(data["clip_pose"][clip, index].flatten(0, 1))
+        parts[3].append(data["clip_blink"][clip, index].flatten(0, 1))
+        persons.append(data["clip_meta"][:, column].repeat_interleave(index.shape[1]).cpu().numpy())
+    return Faces(*(torch.cat(p) for p in parts)), np.concatenate(persons)
+
+
+def begun_recipe(args: argparse.Namespace, data: Swaps, stretch: Stretch) -> ExpertRecipe:
+    """Return the recipe of an identity or a sync expert, as soon as enough has been drawn for it."""
+    if args.kind == "identity":
+        wait_for(data, lambda d: "still_person" in d and len(d.rows) >= args.enough, args.patience)
+        config = arcface.Config(width=args.width, size=args.size, parameters=data["still_parameters"].shape[1])
+        people = data.strangers if data.filmed else args.people
+        return IdentityRecipe(data, stretch, args.seed, config, people, args.batch or BATCH)
+    wait_for(data, lambda d: d.clips >= args.enough, args.patience)
+    begun, told = store.load(args.begun, "syncnet") if args.begun else (None, {})
+    recipe = SyncRecipe(data, stretch, args.seed, args.width, args.batch or CLIPS, args.grey, begun)
+    recipe.terms = joined([data.terms, told.get("terms", {})])
+    return recipe
+
+
+def held_out_scores(args: argparse.Namespace, network, device: str) -> dict[str, float]:
+    """Return the scores of an identity or a sync expert on people and sentences that it has not seen."""
+    identity = args.kind == "identity"
+    test = Swaps(args.data, args.speech, device, "test", clips=not identity, stills=identity)
+    wait_for(test, lambda d: ("still_person" if identity else "clip_own") in d, args.patience)
+    if identity:
+        return score_identity(network, test, LOOKS, POSES, test.strangers)
+    valid = Swaps(args.data, args.speech, device, "valid", stills=False)
+    wait_for(valid, lambda d: d.clips > 0, args.patience)
+    scores = score_sync(network, valid)  # what FLOORS are about: an expert without would be refused for ever
+    return scores | {f"unheard_voice_{name}": value for name, value in score_sync(network, test).items()}
+
+
+def train_landmarks(args: argparse.Namespace, data: Swaps, stretch: Stretch) -> None:
+    """Train the landmark judge on the clips' labelled frames."""
+    from . import landmarks
+
+    wait_for(data, lambda d: d.clips >= args.enough, args.patience)
+    test = Swaps(args.data, args.speech, data.device, "test", stills=False)
+    wait_for(test, lambda d: "clip_own" in d, args.patience)
+    faces, _ = labelled_faces(data)
+    record = landmarks.train(faces, *labelled_faces(test), stretch, args.o, args.seed, args.minutes)
+    if record:
+        print(f"landmarks {args.seed}: {record}", flush=True)
+
+
+def main(arguments=None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m edgetalk.train.experts",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("kind", choices=["identity", "sync", "landmarks"])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--speech", type=Path, help="sentences of a drawn set; filmed people have their own")
+    length = parser.add_mutually_exclusive_group(required=True)
+    length.add_argument("--seconds", type=float, default=0.0, help="training time in all; the processor's without GPU")
+    length.add_argument("--steps", type=int, help="steps in all, instead of seconds: the same on every machine")
+    parser.add_argument("--minutes", type=float, help="stop after so many minutes; call again to go on")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--width", type=float, default=0.4375)
+    parser.add_argument("--size", type=int, default=112, help="side of the picture that an identity expert sees")
+    parser.add_argument("--people", type=int, default=1000, help="who are drawn; of films it is known")
+    parser.add_argument("--enough", type=int, default=200, help="stills of persons, or clips, to wait for")
+    parser.add_argument("--patience", type=float, default=90, help="seconds to wait for them")
+    parser.add_argument("--batch", type=int, default=0, help="stills or clips per step; 0 takes the usual number")
+    parser.add_argument("--grey", action="store_true", help="hide colour from a sync expert")
+    parser.add_argument("--begun", type=Path, help="sync expert of the same width to go on from")
+    parser.add_argument("-o", type=Path, required=True)
+    args = parser.parse_args(arguments)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.backends.cudnn.benchmark = True
+    data = Swaps(args.data, args.speech, device, stills=args.kind == "identity")
+    stretch = Stretch(args.seconds, args.steps, device)
+    if args.kind == "landmarks":
+        train_landmarks(args, data, stretch)
+        return
+    recipe, run = begun_recipe(args, data, stretch), loop.run_beside(args.o)
+    reached = loop.train(recipe, run, minutes=args.minutes, save_every=60)
+    if reached < recipe.steps:
+        print(f"{args.kind} {args.seed}: {reached} steps; give the same command to go on, see {run / 'index.html'}")
+        return
+    scores = held_out_scores(args, recipe.network.eval(), device)
+    recipe.write(args.o, scores)
+    print(f"{args.kind} {args.seed}: held out {scores}, see {run / 'index.html'}", flush=True)

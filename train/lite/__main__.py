@@ -1,0 +1,5 @@
+from edgetalk.train import program
+
+from .search import main
+
+program.run(main)

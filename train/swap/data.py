@@ -1,0 +1,225 @@
+"""Data for WavSyncSwap as training reads it: spoken clips with the pixel-exact truth of their swap, and stills.
+
+A folder of them is drawn (drawn.py) or cut out of films (films.py), which have no truth of a swap; `Swaps` keeps it on
+a device. The commands that make such folders are in command.py.
+"""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgetalk.errors import InputError, word
+from edgetalk.mel import RANGE, windows
+from edgetalk.metadata import AudioSpec
+from edgetalk.npz import read_npz
+
+SIZE = 96
+FPS = Fraction(25)
+FRAMES = 50  # frames per clip: two seconds
+SPEC = AudioSpec(window=16, offset=-6.4)
+"""What the generator hears: 200 ms about the frame's middle."""
+SYNC_SPEC = AudioSpec(window=16, offset=0.0)
+"""What the lip-sync expert hears: the 200 ms that begin with the first of five frames."""
+
+LOOKS, POSES = 3, 4  # stills of a person: outfits, and pictures in each
+FIRST = {"train": 0, "valid": 500_000, "test": 1_000_000}
+"""Seeds of persons from here on: those of "valid" and "test" are never trained on. The sentences of "valid" are unseen
+and in known voices, those of "test" are unseen and in an unseen voice."""
+STILLS_PER_JOB = 8
+RECORD = "films.json"
+"""What a whole set of filmed people has beside its clips: who is in it, and how it was divided."""
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A spoken sentence as far as drawing and listening need it."""
+
+    mel: np.ndarray
+    """(M, 80) uint8, log-mel in [-4, 4] as 0–255."""
+    phones: tuple[tuple[float, float, str], ...]
+    """Start and end in seconds, viseme."""
+    samples: int
+    """Length at 16 kHz."""
+    split: str
+    """A key of FIRST."""
+
+    def heard(self, spec: AudioSpec, frames: int) -> np.ndarray:
+        """Return the mel windows of the first `frames` video frames, (frames, 16, 80) float32."""
+        return windows(self.mel.astype(np.float32) * (2 * RANGE / 255) - RANGE, frames, spec, FPS)
+
+
+def read_speech(path: Path) -> list[Utterance]:
+    """Return what write_speech wrote. Raises InputError where the file holds something else."""
+    told = f"{path} is no speech for swaps; write it with: python -m edgetalk.train.swap speech -o speech.npz"
+    file = read_npz(path, told)
+    try:
+        mels = np.split(file["mel"], np.cumsum(file["mel_counts"])[:-1])
+        phones = np.split(file["phones"], np.cumsum(file["phone_counts"])[:-1])
+        return [
+            Utterance(mel, tuple((float(a), float(b), str(v)) for a, b, v in spoken), int(n), str(split))
+            for mel, spoken, n, split in zip(mels, phones, file["samples"], file["split"], strict=True)
+        ]
+    except (KeyError, ValueError) as error:
+        raise InputError(told) from error
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """Return the record of a whole set of filmed people, None where the folder holds none; InputError if damaged."""
+    path = folder / RECORD
+    if not path.exists():
+        return None
+    try:
+        record: dict[str, Any] = json.loads(path.read_text())
+        if record["format"] == 1 and record["asked"]["terms"] and record["people"]:
+            return record
+        raise KeyError("format")
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path} is no record of filmed people, or it is damaged; make the set again") from None
+
+
+class Swaps:
+    """Drawn or filmed pictures on a device, as uint8, grown by `refresh` while drawing goes on.
+
+    Frames of clip c are rows c * FRAMES … of `own` and `swap`; stills of a person are the rows listed for it in `rows`.
+    What has not been drawn yet is no error before it is asked for. Filmed people bring their sound, have no `swap`, and
+    are all there; `speech_file` is None for them. Raises InputError where the folder is of the other kind.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        speech_file: Path | None,
+        device: str,
+        split: str = "train",
+        clips: bool = True,
+        stills: bool = True,
+        limit: int | None = None,
+    ) -> None:
+        self.limit = limit  # clips at most
+        self.folder, self.device, self.split = Path(folder), device, split
+        self.kinds = [kind for kind, wanted in (("still", stills), ("clip", clips)) if wanted]
+        record = read_record(self.folder)
+        self.filmed = record is not None
+        """Whether they are of filmed people."""
+        self.terms: dict[str, str] = {} if record is None else record["asked"]["terms"]
+        """What filmed people agreed to; it goes into every checkpoint."""
+        self.strangers = FIRST["valid"] if record is None else sum(bool(p["train"]) for p in record["people"].values())
+        """The first number of persons whom training does not see."""
+        if self.filmed and speech_file is not None:
+            raise InputError(f"{folder}: holds filmed people, whose sound is in their clips; leave --speech out")
+        if not self.filmed and speech_file is None:
+            raise InputError(
+                f"{folder}: has no {RECORD}, expected a whole set of filmed people; give the command that makes it "
+                "again, or for a drawn set its sentences with --speech"
+            )
+        self.speech_file = speech_file
+        self.speech = [] if speech_file is None else read_speech(speech_file)
+        self.rows: dict[int, np.ndarray] = {}
+        self.seen: set[str] = set()
+        self.people: set[int] = set()  # of whom there are stills
+        self.waiting: dict[str, list[int]] = {}  # clips that show others
+        self.arrays: dict[str, list] = {}
+        self.refresh()
+
+    def refresh(self) -> int:
+        """Take in what has been drawn since; return the number of new files.
+
+        A clip for training waits for the stills of the two whom it shows, where stills are wanted too.
+        """
+        import torch
+
+        waiting, taken = self.split == "train" and "still" in self.kinds and not self.filmed, 0
+        for kind in self.kinds:  # stills first
+            paths = sorted(self.folder.glob(f"{self.split}-{kind}-*.npz"))[: self.limit if kind == "clip" else None]
+            ready = lambda path: self.people.issuperset(self.waiting.get(path.name, ()))  # noqa: E731
+            new = [path for path in paths if path.name not in self.seen and ready(path)]
+            with ThreadPoolExecutor(4) as pool:
+                for path, arrays in zip(new, pool.map(_read, new), strict=True):
+                    if kind == "still":
+                        self.people.update(arrays["person"].tolist())
+                    elif waiting and not self.people.issuperset(shown := arrays["meta"][0, :2].tolist()):
+                        self.waiting[path.name] = shown
+                        continue
+                    taken += 1
+                    self.seen.add(path.name)
+                    if kind == "clip":
+                        arrays |= self._sound_of(arrays["meta"])
+                    for name, array in arrays.items():
+                        self.arrays.setdefault(f"{kind}_{name}", []).append(torch.from_numpy(array))
+        if taken:
+            for name, parts in self.arrays.items():
+                joined = parts[0] if len(parts) == 1 else torch.cat([p.to(self.device) for p in parts])
+                self.arrays[name] = [joined.to(self.device)]
+            if "still_person" in self.arrays:
+                self.rows = rows_by_person(self["still_person"].cpu().numpy())
+        return taken
+
+    def _sound_of(self, meta: np.ndarray) -> dict[str, np.ndarray]:
+        """Return what is heard in a clip, and for a test in another; the source of a filmed one."""
+        said, first, other = map(int, meta[0, 2:])
+        if self.filmed:
+            return self._paired(said, other) if self.split == "test" else {}
+        return self._heard("", said, first) | (self._heard("other_", other, 0) if self.split == "test" else {})
+
+    def _heard(self, prefix: str, utterance: int, first: int) -> dict[str, np.ndarray]:
+        spoken = self.speech[utterance]
+        return {
+            f"{prefix}mel": spoken.heard(SPEC, first + FRAMES)[None, first:].astype(np.float16),
+            f"{prefix}sync": spoken.heard(SYNC_SPEC, first + FRAMES)[None, first:].astype(np.float16),
+        }
+
+    def _paired(self, source: int, other: int) -> dict[str, np.ndarray]:
+        """Return the first frame of one filmed test clip, and what is heard in another."""
+        first, sounding = (_read(self.folder / f"test-clip-{number:05d}.npz") for number in (source, other))
+        return {"source": first["own"][:, 0], "other_mel": sounding["mel"], "other_sync": sounding["sync"]}
+
+    def __getitem__(self, name: str):
+        """The tensor of that name: "still_frames", "still_person", "clip_own" (clips, FRAMES, 96, 96, 3), …
+
+        Raises InputError where no such file has been drawn, and where it is asked of filmed people what is not known.
+        """
+        if name not in self.arrays:
+            kind, _, field = name.partition("_")
+            if self.filmed:
+                raise InputError(
+                    f"{self.folder}: got filmed people, expected some that have {field!r} in a {kind} of "
+                    f"{self.split!r}; take drawn ones: python -m edgetalk.train.swap draw"
+                )
+            raise InputError(
+                f"{self.folder}: got no file {self.split}-{kind}-*.npz, expected some that hold {field!r}; draw them "
+                f"with: python -m edgetalk.train.swap draw --speech {word(self.speech_file)} "
+                f"-o {word(self.folder)}"
+            )
+        return self.arrays[name][0]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.arrays
+
+    @property
+    def renderings(self) -> tuple[str, ...]:
+        """What each clip shows: its person, and where they are drawn the source in his place; see `clip_meta`."""
+        return ("own",) if self.filmed else ("own", "swap")
+
+    @property
+    def clips(self) -> int:
+        return len(self["clip_own"]) if "clip_own" in self else 0
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as file:
+        arrays = dict(file)
+    return {name: array[None] for name, array in arrays.items()} if "meta" in arrays else arrays
+
+
+def rows_by_person(persons: np.ndarray) -> dict[int, np.ndarray]:
+    """Return the rows at which each person stands."""
+    order = np.argsort(persons, kind="stable")
+    names, starts = np.unique(persons[order], return_index=True)
+    return dict(zip(names.tolist(), np.split(order, starts[1:]), strict=True))
