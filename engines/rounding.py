@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
 Q_MAX = 127
 """The range is -127 to 127, so that a value and its negative are equally far from zero."""
+PAIR = 128
+"""What the weights of two neighbouring inputs make up at most where they have one sign. CPUs without VNNI add the
+products of two bytes in 16 bits (vpmaddubsw), which hold 255 times this; more of it would be cut off, and a picture
+that another CPU draws well would have holes. It costs nothing that can be measured: few weights are so large, and fewer
+so near each other."""
 PLACES, MOST = 8, 16384
 """Places of the maps that are looked at: as many times the weights of an output, and the most of any."""
 BLOCK = 128
@@ -34,10 +39,24 @@ DAMPING = 0.01
 
 
 def steps(weight: np.ndarray, axis: int) -> np.ndarray:
-    """Return the scale of each output channel, along `axis`, of a convolution's weights, in their dtype and axes."""
+    """Return the scale of each output channel, along `axis`, of a convolution's weights, in their dtype and axes.
+
+    The inputs lie along the other one of the first two axes; no two neighbours of them make up more than PAIR.
+    """
     others = tuple(i for i in range(weight.ndim) if i != axis)
-    peak = np.abs(weight.astype(np.float32)).max(axis=others, keepdims=True)
-    return held(np.where(peak > 0, peak / Q_MAX, 1.0), weight.dtype)
+    whole = weight.astype(np.float32)
+    peak = np.abs(whole).max(axis=others, keepdims=True)
+    pair = together(whole, 1 - axis).max(axis=others, keepdims=True)
+    return held(np.where(peak > 0, np.maximum(peak / Q_MAX, pair / PAIR), 1.0), weight.dtype)
+
+
+def together(weight: np.ndarray, axis: int) -> np.ndarray:
+    """Return what the weights of the inputs 2k and 2k + 1 along `axis` make up, those of the sign that makes more."""
+    last = np.moveaxis(weight, axis, -1)
+    even, odd = last[..., ::2], last[..., 1::2]
+    odd = np.concatenate([odd, np.zeros_like(even[..., odd.shape[-1] :])], axis=-1)
+    made = [np.maximum(sign * even, 0) + np.maximum(sign * odd, 0) for sign in (1, -1)]
+    return np.moveaxis(np.maximum(*made), -1, axis)
 
 
 def held(step: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -49,9 +68,11 @@ def held(step: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return np.where(near < step, np.nextafter(near, dtype.type(np.inf)), near)
 
 
-def nearest(weight: np.ndarray, step: np.ndarray) -> np.ndarray:
-    """Return int8 weights, each rounded by itself."""
-    return np.clip(np.round(weight / step.astype(np.float32)), -Q_MAX, Q_MAX).astype(np.int8)
+def nearest(
+    weight: np.ndarray, step: np.ndarray, low: np.ndarray | int = -Q_MAX, high: np.ndarray | int = Q_MAX
+) -> np.ndarray:
+    """Return int8 weights, each rounded by itself, from `low` to `high`."""
+    return np.clip(np.round(weight / step.astype(np.float32)), low, high).astype(np.int8)
 
 
 def rounded(
@@ -80,7 +101,8 @@ def rounded(
             weight = numpy_helper.to_array(weights[node.input[1]])
             step = steps(weight.astype(dtype), 0).ravel().astype(np.float32)
             flat = weight.reshape(len(weight), -1)
-            found[node.input[1]] = gptq(flat, step, products.pop(node.name)).reshape(weight.shape)
+            apart = int(np.prod(weight.shape[2:]))
+            found[node.input[1]] = gptq(flat, step, products.pop(node.name), apart).reshape(weight.shape)
     return found
 
 
@@ -123,10 +145,11 @@ def _products(
     return products
 
 
-def gptq(weight: np.ndarray, step: np.ndarray, products: np.ndarray) -> np.ndarray:
+def gptq(weight: np.ndarray, step: np.ndarray, products: np.ndarray, apart: int = 1) -> np.ndarray:
     """Return int8 numbers (O, K) which times `step` (O,) stand for `weight` (O, K).
 
-    `products` (K, K) are the sums over samples of the products of every two inputs.
+    `products` (K, K) are the sums over samples of the products of every two inputs; the columns of neighbouring inputs
+    are `apart`, and no two of them make up more than PAIR.
     """
     damped = products + DAMPING * max(float(np.diag(products).mean()), 1e-12) * np.eye(len(products))
     factor = np.linalg.cholesky(np.linalg.inv(damped)).T
@@ -135,7 +158,9 @@ def gptq(weight: np.ndarray, step: np.ndarray, products: np.ndarray) -> np.ndarr
         end = min(begin + BLOCK, weight.shape[1])
         lost = np.empty((len(weight), end - begin))
         for k in range(begin, end):
-            whole[:, k] = nearest(left[:, k], step)
+            other = whole[:, k - apart].astype(int) * (k // apart % 2)
+            low, high = (np.clip(sign * PAIR - other, -Q_MAX, Q_MAX) for sign in (-1, 1))
+            whole[:, k] = nearest(left[:, k], step, low, high)
             lost[:, k - begin] = (left[:, k] - whole[:, k] * step) / factor[k, k]
             left[:, k + 1 : end] -= np.outer(lost[:, k - begin], factor[k, k + 1 : end])
         left[:, end:] -= lost @ factor[begin:end, end:]  # what lies behind the block gets all of its losses at once

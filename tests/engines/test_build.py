@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import onnx
@@ -64,6 +67,22 @@ def test_openvino_engine_of_each_precision(precision, error, exported, calibrati
     source = open_engine(tmp_path / "amnet-source.xml")
     told = Metadata.from_json(source.metadata, "amnet-source.xml")
     assert (told.role, told.precision, told.onnx) == ("source", "f32", built.source)
+
+
+def test_int8_is_as_near_on_a_cpu_that_has_no_more_than_avx2(exported, calibration, tmp_path):
+    """Such a CPU adds products in 16 bits, and cuts off what they do not hold; OpenVINO is told to use no more."""
+    build(exported / "amnet.onnx", tmp_path / "amnet.xml", precision="int8", calibration=calibration)
+    feeds = feeds_of(tmp_path, exported)
+    np.savez(tmp_path / "feeds.npz", **feeds)
+    code = (
+        "import sys, numpy; from edgetalk.backends import open_engine; engine, feeds, frame = sys.argv[1:];"
+        "numpy.save(frame, open_engine(engine).run(dict(numpy.load(feeds)))['frame'])"
+    )
+    paths = [str(tmp_path / name) for name in ("amnet.xml", "feeds.npz", "frame.npy")]
+    environment = {**os.environ, "OV_CPU_MAX_ISA": "AVX2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    subprocess.run([sys.executable, "-c", code, *paths], env=environment, check=True)
+    wanted = Runner(read(exported / "amnet.onnx")[0])(feeds)["frame"]
+    assert gate.compare(wanted, np.load(tmp_path / "frame.npy"))["ssim"] > 0.99
 
 
 def test_a_session_speaks_with_what_was_built(exported, calibration, tmp_path):

@@ -61,6 +61,23 @@ def test_a_step_is_written_so_that_it_is_not_zero_and_cuts_nothing_off():
     np.testing.assert_allclose(half[3:], exact[3:], rtol=2**-6)
 
 
+@pytest.mark.parametrize("channels", [7, 8])
+def test_no_two_neighbours_make_more_than_16_bits_hold(channels):
+    """CPUs without VNNI add two products of an unsigned and a signed byte in 16 bits."""
+    rng = np.random.default_rng(5)
+    weight = rng.uniform(-1, 1, (20, channels, 3, 3)).astype(np.float32)
+    step, flat = steps(weight, 0), weight.reshape(20, -1)
+    x = alike(500, flat.shape[1], rng)
+    for whole in (nearest(weight, step), gptq(flat, step.ravel(), x.T @ x, 9).reshape(weight.shape)):
+        first, second = whole[:, :-1:2].astype(int), whole[:, 1::2].astype(int)
+        sums = [255 * (max(a, 0) + max(b, 0)) for a, b in zip(first.ravel(), second.ravel(), strict=True)]
+        sums += [255 * (min(a, 0) + min(b, 0)) for a, b in zip(first.ravel(), second.ravel(), strict=True)]
+        assert -(2**15) <= min(sums) and max(sums) < 2**15
+        assert max(max(sums), -min(sums)) > 0.98 * 2**15  # and the range is used
+    turned = steps(weight.transpose(1, 0, 2, 3), 1)
+    np.testing.assert_array_equal(turned.ravel(), step.ravel())
+
+
 def test_inputs_that_are_never_there_and_equal_ones_do_no_harm():
     rng = np.random.default_rng(2)
     x, weight = rng.normal(size=(100, 6)), rng.normal(size=(3, 6))
