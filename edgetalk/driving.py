@@ -107,7 +107,7 @@ def drive(
     with Tracker(pictures.fps, models=face_models) as tracker:
         for picture in islice(pictures, needed):
             seen = tracker.update(picture)
-            faces.append(seen and replace(seen, landmarks=None))  # most of a face, and not asked for
+            faces.append(seen and replace(seen, mesh=None))  # most of a face, and not asked for
             if progress is not None:
                 progress(len(faces), max(promised, len(faces)))
     return Driven(faces, pictures.fps, fps, limits, path.name)

@@ -95,12 +95,12 @@ class Faces:
             self._tracker.close()
 
     def of(self, index: int, planes: Image) -> Face | None:
-        """Return the face of a picture; new ones are to come in their order, and they alone have landmarks."""
+        """Return the face of a picture; new ones are to come in their order, and they alone have a mesh."""
         if index == len(self._seen):
             if self._tracker is not None:
                 width, height = self._film.size
                 face: Face | None = self._tracker.update(to_rgb(planes)[:height, :width])
-                self._seen.append(face and replace(face, landmarks=None))  # most of a face, and these are kept for good
+                self._seen.append(face and replace(face, mesh=None))  # most of a face, and these are kept for good
                 self._numbers.append(self._tracker.scene)
                 return face
             elif index < len(self._track):

@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> None:
         progress = opened.enter_context(Progress("track"))
         for frame in film:
             face = tracker.update(frame)
-            faces.append(face and replace(face, landmarks=None))  # most of it, and nobody asks for them
+            faces.append(face and replace(face, mesh=None))  # most of it, and nobody asks for them
             if shown is not None:
                 shown.write(marked(frame, face))
             progress(len(faces), max(film.length, len(faces)))

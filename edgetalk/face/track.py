@@ -38,7 +38,7 @@ class Face:
     the corner of the mouth on the viewer's left, that on the right."""
     score: float
     """How sure it is that this is a face, 0 to 1."""
-    landmarks: Array | None
+    mesh: Array | None
     """float32 (468, 2) pixels, the points of the face mesh; None where the face comes from a track file."""
     pose: Array
     """float32 (3,): yaw, pitch, roll in radians; the nose to the image's right, up, clockwise as seen."""

@@ -128,7 +128,7 @@ def test_a_film_that_is_tracked_drives_by_faces_without_their_landmarks(tmp_path
     monkeypatch.setattr(driving, "Driven", lambda faces, *_: faces)
     kept = drive(tmp_path / "film.mp4", Fraction(25), face_models=face_models)
     assert kept[0] is None and len(kept) == 5
-    assert all(face.landmarks is None and np.abs(face.pose).max() < 0.06 for face in kept[1:])
+    assert all(face.mesh is None and np.abs(face.pose).max() < 0.06 for face in kept[1:])
 
 
 def test_the_command_line_takes_a_film(zoo, tmp_path, edgetalk_cli):

@@ -421,7 +421,7 @@ def test_the_landmarks_of_faces_are_told_and_not_kept(tmp_path, face_models, els
     with contextlib.closing(Faces(film, face_models=face_models)) as faces:
         new, again = ([faces.of(i, planes) for i, planes in enumerate(film.planes())] for _ in range(2))
     for told, kept in zip(new, again, strict=True):
-        assert told.landmarks.shape == (468, 2) and kept.landmarks is None
+        assert told.mesh.shape == (468, 2) and kept.mesh is None
         assert np.array_equal(told.points, kept.points) and np.array_equal(told.box, kept.box)
 
 

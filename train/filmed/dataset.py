@@ -186,23 +186,25 @@ def look(film: Reader, face: str = "largest", models: Path | None = None) -> Tra
     from edgetalk.face import picked
 
     columns: dict[str, list[Any]] = {field.name: [] for field in fields(Track)}
-    empty = {"landmarks": (106, 2), "points": (5, 2), "pose": (3,), "blink": (2,)}
+    shapes = {"landmarks": (106, 2), "points": (5, 2), "pose": (3,), "blink": (2,)}
+    nobody = {name: np.full(shape, np.nan) for name, shape in shapes.items()}
     total = round(film.length / film.fps * FPS) or None
     with closing(Faces(film, pick=picked(face), face_models=models)) as faces:
         for _, seen, scene in tqdm(films.frames(film, faces), film.path.name, total, unit="frame", mininterval=0.5):
-            if seen is not None and seen.landmarks is None:
+            if seen is not None and seen.mesh is None:
                 raise InputError(
                     f"{film.path.name} has a track file beside it, which tells no landmarks to learn from; move the "
                     "track away to have the film tracked"
                 )
-            columns["scene"].append(scene)
-            for name, shape in empty.items():
-                columns[name].append(np.full(shape, np.nan) if seen is None else getattr(seen, name))
+            there = nobody
             if seen is not None:
-                columns["landmarks"][-1] = mesh.landmarks(seen.landmarks)
+                points = mesh.landmarks(seen.mesh)
+                there = {"landmarks": points, "points": seen.points, "pose": seen.pose, "blink": seen.blink}
+            for name, value in {**there, "scene": scene}.items():
+                columns[name].append(value)
         if not faces.found:
             raise InputError(f"{film.path.name} shows no {faces.whom} in {len(columns['scene'])} frames")
-    labels = {name: np.array(columns[name], np.float32) for name in empty}
+    labels = {name: np.array(columns[name], np.float32) for name in nobody}
     return Track(**labels, scene=np.array(columns["scene"], np.int32))
 
 

@@ -45,7 +45,7 @@ def test_a_track_comes_back_as_it_was_written(tmp_path):
         if face is not None and want is not None:
             for name in ("box", "points", "pose", "blink"):
                 assert np.array_equal(getattr(face, name), getattr(want, name))
-            assert face.landmarks is None and face.score == 1.0
+            assert face.mesh is None and face.score == 1.0
     with np.load(path, allow_pickle=False) as file:  # the format as other programs read it
         assert {name: file[name].shape for name in file.files} == {
             "points": (5, 5, 2), "boxes": (5, 4), "pose": (5, 3), "blink": (5, 2), "fps": (2,),

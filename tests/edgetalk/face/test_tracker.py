@@ -50,10 +50,10 @@ def test_a_still_shows_its_faces_from_left_to_right(models):
     assert len(faces) == 2
     for face, (x, y, side) in zip(faces, reversed(squares), strict=True):
         assert np.allclose(face.box, (x - side / 2, y - side / 2, x + side / 2, y + side / 2), atol=1)
-        assert np.allclose(face.landmarks, (x, y) + doubles.template()[:, :2] * side / 2, atol=1)
+        assert np.allclose(face.mesh, (x, y) + doubles.template()[:, :2] * side / 2, atol=1)
         assert np.abs(face.pose).max() < 0.06 and face.blink.max() < 0.1 and face.score > 0.9
-        assert [a.dtype for a in (face.box, face.points, face.landmarks, face.pose, face.blink)] == [np.float32] * 5
-        assert face.points.shape == (5, 2) and face.landmarks.shape == (468, 2)
+        assert [a.dtype for a in (face.box, face.points, face.mesh, face.pose, face.blink)] == [np.float32] * 5
+        assert face.points.shape == (5, 2) and face.mesh.shape == (468, 2)
     assert find(frame(), models=models) == []
 
 
@@ -161,7 +161,7 @@ def test_a_cut_starts_anew(models):
     faces = follow(one + two, models)
     fresh = follow(two, models)
     for got, want in zip(faces[10:], fresh, strict=True):
-        assert np.array_equal(got.landmarks, want.landmarks) and np.array_equal(got.pose, want.pose)
+        assert np.array_equal(got.mesh, want.mesh) and np.array_equal(got.pose, want.pose)
     assert abs(middles(faces)[10][0] - 230) < 1
 
 
@@ -190,7 +190,7 @@ def test_reset_forgets(models):
         for i in range(5):
             tracker.update(frame((100 + 3 * i, 100, 60)))
         tracker.reset()
-        assert np.array_equal(tracker.update(frame((100, 100, 60))).landmarks, first.landmarks)
+        assert np.array_equal(tracker.update(frame((100, 100, 60))).mesh, first.mesh)
 
 
 def test_what_cannot_be_followed_is_refused_in_one_sentence(models, tmp_path):
