@@ -10,6 +10,9 @@ import argparse
 import asyncio
 import os
 import socket
+import statistics
+import time
+import warnings
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -20,7 +23,10 @@ from edgetalk.session import Session
 from edgetalk.use import USES
 
 if TYPE_CHECKING:
+    from edgetalk.live import Live
     from edgetalk.page import Page
+
+TRIED = 5  # pictures that are timed before the page is open
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -88,8 +94,27 @@ def run(args: argparse.Namespace) -> None:
             names=names_of(args.host, HERE) | set(args.name),
             origins=origins,
         )
-        session.live(life, fps=rate).step()  # whatever is wrong with the engine is said before a page is open
+        # Whatever is wrong with the engine, or too slow about it, is said before a page is open.
+        if slow := too_slow(session.live(life, fps=rate)):
+            warnings.warn(f"{args.engine}: {slow}", stacklevel=1)
         asyncio.run(_serve(page, args.host, args.port))
+
+
+def too_slow(live: Live) -> str:
+    """Say that pictures take longer here than lies between them, "" where they do not."""
+    live.step()  # the first one takes longest
+    times = []
+    for _ in range(TRIED):
+        begun = time.perf_counter()
+        live.step()
+        times.append(1000 * (time.perf_counter() - begun))
+    took, there = statistics.median(times), 1000 / float(live.fps)
+    if took <= there:
+        return ""
+    return (
+        f"a picture takes {took:.0f} ms here, and another is due every {there:.0f} ms, so some will be left out; take "
+        "a smaller network, such as amnet-lite, or a lower --fps"
+    )
 
 
 def origin_of(told: str) -> str:

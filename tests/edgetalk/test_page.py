@@ -15,14 +15,16 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
 from edgetalk import BackendError, InputError, Session, cli
-from edgetalk.commands.live import names_of
+from edgetalk.commands.live import names_of, too_slow
 
 aiohttp = pytest.importorskip("aiohttp", reason="needs aiohttp: the live extra")
 
@@ -376,6 +378,14 @@ def test_wrong_arguments_are_one_line(engine, capsys, arguments, message):
     assert cli.main(["live", str(engine), *arguments]) == 1
     told = capsys.readouterr().err
     assert message in told and told.count("\n") == 1
+
+
+def test_a_network_that_cannot_keep_up_is_told():
+    slow = SimpleNamespace(fps=Fraction(50), step=lambda: time.sleep(0.03))
+    told = r"a picture takes (\d\d+) ms here, and another is due every 20 ms, so some will be left out; take .* --fps"
+    assert int(re.fullmatch(told, too_slow(slow))[1]) >= 30
+    slow.fps = Fraction(1, 10)
+    assert too_slow(slow) == ""
 
 
 @contextlib.contextmanager
