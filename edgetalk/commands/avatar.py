@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgetalk.errors import InputError
-from edgetalk.face import picked
 from edgetalk.use import ALLOWED
+
+from .options import add_device, add_face_models, add_pick
 
 if TYPE_CHECKING:
     from edgetalk.avatar import Avatar
@@ -38,17 +39,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     film.add_argument("--portrait", type=Path, metavar="PICTURE", help="the person whose face is painted")
     film.add_argument("--track", type=Path, metavar="FILE", help="where the face is (default: beside the video)")
     film.add_argument("--seconds", type=float, help="of the film's beginning (default: 10)")
-    film.add_argument(
-        "--face",
-        type=picked,
-        metavar="WHICH",
-        help="the face that is tracked: largest (default), its number from the left (0, 1 …), or the person's picture",
-    )
-    film.add_argument(
-        "--face-models",
-        metavar="FOLDER",
-        help="the two networks that find faces, from edgetalk fetch face -o FOLDER (default: the user's cache)",
-    )
+    add_pick(film, default=None)
+    add_face_models(film)
     film.add_argument(
         "--identity", type=Path, metavar="ENGINE", help="the portrait's extractor (default: beside ENGINE)"
     )
@@ -57,8 +49,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--consent", default="", help="who agreed, and when, that this face is animated")
     parser.add_argument("--use", choices=ALLOWED, default="any", help="what the face may be used for (default: any)")
     parser.add_argument("--name", default="", help="the person's name")
-    parser.add_argument("--device", default="auto", help="of the engines: CPU, GPU, cuda:0 … (default: auto)")
-    parser.add_argument("--threads", type=int, help="CPU threads of the engines (default: their own choice)")
+    add_device(parser)
 
 
 def run(args: argparse.Namespace) -> None:

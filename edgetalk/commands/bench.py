@@ -15,19 +15,18 @@ from edgetalk import benchmark, crowd
 from edgetalk.errors import InputError
 from edgetalk.session import Session
 
+from .options import add_avatar, add_device, add_engine
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("engine", help="amnet.xml, amnet.plan or amnet.onnx; a bare name is a bundled model")
-    parser.add_argument(
-        "--avatar", metavar="FILE", help="a prepared face, or ada … finn (default: the one by the engine)"
-    )
+    add_engine(parser)
+    add_avatar(parser)
     parser.add_argument("--seconds", type=float, default=10.0, help="of speech (default: 10)")
     live = parser.add_mutually_exclusive_group()
     live.add_argument("--sessions", type=int, metavar="N", help="hold N live faces on one engine")
     live.add_argument("--find-sessions", action="store_true", help="how many live faces miss no frame in --seconds")
     parser.add_argument("--streams", type=int, default=1, help="steps of live faces side by side (default: 1)")
-    parser.add_argument("--device", default="auto", help="CPU, GPU, cuda:0 … (default: auto)")
-    parser.add_argument("--threads", type=int, help="CPU threads of the engine (default: its own choice)")
+    add_device(parser)
     parser.add_argument("--json", action="store_true", help="for programs: one object on stdout")
 
 

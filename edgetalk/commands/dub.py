@@ -10,10 +10,10 @@ from __future__ import annotations
 import argparse
 
 from edgetalk.dubbing import dub
-from edgetalk.face import picked
 from edgetalk.progress import Progress
 from edgetalk.targets import FITS
-from edgetalk.use import USES
+
+from .options import add_device, add_face_models, add_film, add_pick, add_use
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -27,18 +27,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="what tells the portrait's identity (default: STEM-identity or arcface beside the engine)",
     )
     parser.add_argument("--track", metavar="FILE", help="where the face is (default: VIDEO-stem.track.npz, or tracked)")
-    parser.add_argument(
-        "--face",
-        type=picked,
-        default="largest",
-        metavar="WHICH",
-        help="the face that is tracked: largest, its number from the left (0, 1 …), or a picture of the person",
-    )
-    parser.add_argument(
-        "--face-models",
-        metavar="FOLDER",
-        help="the two networks that find faces, from edgetalk fetch face -o FOLDER (default: the user's cache)",
-    )
+    add_pick(parser)
+    add_face_models(parser)
     parser.add_argument(
         "--fit",
         choices=FITS,
@@ -46,11 +36,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="ping-pong: as long as the sound, a video that is too short runs back and forth (default); hold: as long "
         "as the longer one, the last picture is held, the sound is followed by silence; trim: as long as the shorter",
     )
-    parser.add_argument("--use", choices=USES, default="any", help="commercial: refuse models that may not be used so")
-    parser.add_argument("--crf", type=int, help="constant quality, less is better (default: 17 mp4, 30 webm)")
-    parser.add_argument("--device", default="auto", help="CPU, GPU, cuda:0 … (default: auto)")
-    parser.add_argument("--threads", type=int, help="CPU threads of the engines (default: their own choice)")
-    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="out.mp4 or out.webm")
+    add_use(parser)
+    add_device(parser)
+    add_film(parser)
 
 
 def run(args: argparse.Namespace) -> None:

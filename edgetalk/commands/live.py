@@ -20,7 +20,8 @@ from urllib.parse import urlsplit
 from edgetalk.clock import frame_rate
 from edgetalk.errors import InputError
 from edgetalk.session import Session
-from edgetalk.use import USES
+
+from .options import add_device, add_engine, add_face, add_life, add_use
 
 if TYPE_CHECKING:
     from edgetalk.live import Live
@@ -30,20 +31,9 @@ TRIED = 5  # pictures that are timed before the page is open
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("engine", help="amnet.xml, amnet.plan or amnet.onnx; a bare name is a bundled model")
-    face = parser.add_mutually_exclusive_group()
-    face.add_argument(
-        "--avatar", metavar="FILE", help="a prepared face, or ada … finn (default: the one by the engine)"
-    )
-    face.add_argument("--source", metavar="PICTURE", help="a square crop of an aligned face, prepared now")
-    parser.add_argument("--motion", default="idle", help="head and blinks: idle (default), still, or a film")
-    parser.add_argument(
-        "--face-models",
-        metavar="FOLDER",
-        help="the two networks that find faces, from edgetalk fetch face -o FOLDER (default: the user's cache)",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="another seed, another idle life (default: 0)")
-    parser.add_argument("--fps", metavar="RATE", help="25 or 30000/1001 (default: the network's own rate)")
+    add_engine(parser)
+    add_face(parser)
+    add_life(parser)
     parser.add_argument("--faces", type=int, default=1, metavar="N", help="pages that may be open at once (default: 1)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1, this machine)")
     parser.add_argument(
@@ -60,11 +50,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="a site whose pages may use this face, and show this page in theirs: https://example.org; again for more",
     )
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default: 8000)")
-    parser.add_argument(
-        "--use", choices=USES, default="any", help="commercial: refuse a model or a face that may not be used so"
-    )
-    parser.add_argument("--device", default="auto", help="CPU, GPU, cuda:0 … (default: auto)")
-    parser.add_argument("--threads", type=int, help="CPU threads of the engine (default: its own choice)")
+    add_use(parser)
+    add_device(parser)
 
 
 def run(args: argparse.Namespace) -> None:

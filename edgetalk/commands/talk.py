@@ -7,40 +7,20 @@ import argparse
 from edgetalk import speech, video
 from edgetalk.progress import Progress
 from edgetalk.render import talk
-from edgetalk.use import USES
+
+from .options import add_device, add_engine, add_face, add_film, add_life, add_use
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("engine", help="amnet.xml, amnet.plan or amnet.onnx; a bare name is a bundled model")
+    add_engine(parser)
     words = parser.add_mutually_exclusive_group(required=True)
     words.add_argument("--audio", metavar="FILE", help="speech: wav, flac, mp3, a film …")
     words.add_argument("--text", help="English words, spoken by flite or espeak-ng if one is installed")
-    face = parser.add_mutually_exclusive_group()
-    face.add_argument(
-        "--avatar", metavar="FILE", help="a prepared face, or ada … finn (default: the one by the engine)"
-    )
-    face.add_argument("--source", metavar="PICTURE", help="a square crop of an aligned face, prepared now")
-    parser.add_argument(
-        "--motion",
-        default="idle",
-        metavar="MOTION",
-        help="head and blinks: idle (default), still, or a film whose head is followed; FILM-stem.track.npz beside it "
-        "is taken if it is there, else it is tracked (edgetalk fetch face)",
-    )
-    parser.add_argument(
-        "--face-models",
-        metavar="FOLDER",
-        help="the two networks that find faces, from edgetalk fetch face -o FOLDER (default: the user's cache)",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="another seed, another idle life (default: 0)")
-    parser.add_argument("--fps", metavar="RATE", help="25 or 30000/1001 (default: the network's own rate)")
-    parser.add_argument(
-        "--use", choices=USES, default="any", help="commercial: refuse a model or a face that may not be used so"
-    )
-    parser.add_argument("--crf", type=int, help="constant quality, less is better (default: 17 mp4, 30 webm)")
-    parser.add_argument("--device", default="auto", help="CPU, GPU, cuda:0 … (default: auto)")
-    parser.add_argument("--threads", type=int, help="CPU threads of the engine (default: its own choice)")
-    parser.add_argument("-o", "--output", required=True, metavar="FILE", help="out.mp4 or out.webm")
+    add_face(parser)
+    add_life(parser)
+    add_use(parser)
+    add_device(parser)
+    add_film(parser)
 
 
 def run(args: argparse.Namespace) -> None:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgetalk.errors import InputError
-from edgetalk.face import picked
 from edgetalk.progress import Progress
+
+from .options import add_face_models, add_pick
 
 if TYPE_CHECKING:
     from edgetalk.face import Face
@@ -26,18 +27,8 @@ GREEN = (40, 220, 80)
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("film", type=Path, metavar="FILM", help="anything that FFmpeg reads")
-    parser.add_argument(
-        "--face",
-        type=picked,
-        default="largest",
-        metavar="WHICH",
-        help="the face that is followed: largest (default), its number from the left (0, 1 …), or the person's picture",
-    )
-    parser.add_argument(
-        "--face-models",
-        metavar="FOLDER",
-        help="the two networks that find faces, from edgetalk fetch face -o FOLDER (default: the user's cache)",
-    )
+    add_pick(parser)
+    add_face_models(parser)
     parser.add_argument("--show", type=Path, metavar="FILE", help="write the film with the face marked, mp4 or webm")
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="the track file (default: FILM-stem.track.npz beside it)"
