@@ -50,10 +50,13 @@ def machine() -> list[str]:
     """What this machine offers, one line each."""
     from edgetalk.backends import cores
 
+    features = _features()
+    slow = "avx2" in features and not any("int8" in feature for feature in features)
     lines = [
         f"python        {platform.python_version()} ({sys.executable})",
         f"system        {platform.system()} {platform.release()} {platform.machine()}",
-        f"cpu           {cores()} cores; {', '.join(_features()) or 'features unknown'}",
+        f"cpu           {cores()} cores; {', '.join(features) or 'features unknown'}"
+        + ("; no vnni, so int8 gains little: amnet-lite suits it better than amnet" if slow else ""),
     ]
     if memory := _meminfo():
         free, whole = (memory[name] / 2**30 for name in ("MemAvailable", "MemTotal"))

@@ -36,6 +36,17 @@ def test_features_agree_with_what_openvino_finds():
     assert ("avx512" in found) == ("WINOGRAD" in capabilities or "BF16" in capabilities)
 
 
+@pytest.mark.parametrize(
+    ("flags", "slow"),
+    [("fma avx2", True), ("avx2 avx_vnni", False), ("avx2 avx512f", True), ("avx2 avx512f avx512_vnni", False)],
+)
+def test_a_processor_for_which_int8_gains_little_is_told(tmp_path, monkeypatch, flags, slow):
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\n")
+    monkeypatch.setattr(doctor, "PROC", tmp_path)
+    (line,) = (line for line in doctor.machine() if line.startswith("cpu "))
+    assert ("no vnni" in line and "amnet-lite" in line) == slow
+
+
 def test_memory_is_that_of_the_system():
     memory = doctor._meminfo()
     assert memory["MemTotal"] == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
