@@ -56,7 +56,7 @@ def machine() -> list[str]:
         f"python        {platform.python_version()} ({sys.executable})",
         f"system        {platform.system()} {platform.release()} {platform.machine()}",
         f"cpu           {cores()} cores; {', '.join(features) or 'features unknown'}"
-        + ("; no vnni, so int8 gains little: amnet-lite suits it better than amnet" if slow else ""),
+        + ("; no vnni, so int8 gains less: amnet-lite suits it better than amnet" if slow else ""),
     ]
     if memory := _meminfo():
         free, whole = (memory[name] / 2**30 for name in ("MemAvailable", "MemTotal"))

@@ -40,7 +40,7 @@ def test_features_agree_with_what_openvino_finds():
     ("flags", "slow"),
     [("fma avx2", True), ("avx2 avx_vnni", False), ("avx2 avx512f", True), ("avx2 avx512f avx512_vnni", False)],
 )
-def test_a_processor_for_which_int8_gains_little_is_told(tmp_path, monkeypatch, flags, slow):
+def test_a_processor_for_which_int8_gains_less_is_told(tmp_path, monkeypatch, flags, slow):
     (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\n")
     monkeypatch.setattr(doctor, "PROC", tmp_path)
     (line,) = (line for line in doctor.machine() if line.startswith("cpu "))
