@@ -16,7 +16,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -44,11 +44,29 @@ MADE_UP = 4
 ROLES = ("identity", "source")
 """Graphs beside a step, written before it."""
 
+Part = tuple[onnx.ModelProto, Metadata, str]
+"""A graph beside a step, what it says about itself, and the sha256 of its file."""
 Judged = Callable[[Run, str], dict[str, Any]]
 """Takes what runs an engine and on what, and returns what its frames are worth; raises ModelError where that is less
 than the gate asks for."""
 Write = Callable[[onnx.ModelProto, Metadata, Path, Judged | None], Metadata]
 """Writes an engine of a typed graph, and returns what it says about itself."""
+
+
+class Exported(NamedTuple):
+    """What export wrote of a model."""
+
+    step: onnx.ModelProto
+    metadata: Metadata
+    """Of the step."""
+    parts: dict[str, Part]
+    """The graphs beside the step that it needs, by their roles."""
+    avatar: Path
+    """Whose face judges, where there is such a file, and comes along."""
+
+    @property
+    def source(self) -> onnx.ModelProto | None:
+        return self.parts["source"][0] if "source" in self.parts else None
 
 
 def build(
@@ -83,7 +101,7 @@ def build(
     Existing files are replaced, all of them or none. Raises FileNotFoundError; ModelError where a file cannot be
     used or the engine fails the gate; InputError; BackendError where the engine's package or device is missing.
     """
-    path, out = Path(model), Path(out)
+    out = Path(out)
     asked = Options(
         out,
         precision,
@@ -97,6 +115,13 @@ def build(
     )
     asked.check()
     write = _writer(PlanOptions(**options), progress) if out.suffix == ".plan" else _write_openvino
+    exported = _read(Path(model), asked)
+    typed, judged = _typed(exported, asked, progress)
+    return _write_all(exported, asked, typed, judged, write)
+
+
+def _read(path: Path, asked: Options) -> Exported:
+    """Read the step `path` and what belongs to it; raises where an engine of `asked` cannot be built of that."""
     step, metadata = read(path)
     if metadata.role == "source":
         raise ModelError(f"{path.name} is the source graph of a model; name its step, this is built with it")
@@ -104,39 +129,50 @@ def build(
         raise ModelError(f"{path.name} is in {metadata.precision} already; build from the f32 file that export wrote")
     if asked.fold_statistics is not None and not norms(step):
         raise InputError(f"fold_statistics: {path.name} has no norm to fold into a convolution; leave it out")
-    parts = {role: _read_part(path, role, getattr(metadata, role)) for role in ROLES}
-    source = parts["source"][0] if parts["source"] else None
-    avatar = asked.fold_statistics or path.with_suffix(".avatar")
+    parts = {role: _read_part(path, role, wanted) for role in ROLES if (wanted := getattr(metadata, role))}
+    metadata = dataclasses.replace(metadata, onnx=sha256(path))
+    return Exported(step, metadata, parts, asked.fold_statistics or path.with_suffix(".avatar"))
+
+
+def _typed(exported: Exported, asked: Options, progress: Progress | None) -> tuple[dict[str, onnx.ModelProto], Judged]:
+    """Return the graphs that get the precision, typed, by their roles, and what judges the step's engine."""
+    step, source, avatar = exported.step, exported.source, exported.avatar
     runner = Runner(step)
     learn, held = _samples(runner, source, asked.calibration, avatar)
     told: dict[str, Any] = {"samples": "held out" if asked.calibration else "made up"}
-    told |= {} if hold else {"floors": "not held to"}
+    told |= {} if asked.hold else {"floors": "not held to"}
     graphs = {"step": step} | ({"source": source} if source is not None and _of_film(source) else {})
     if asked.fold_statistics is not None:
         learn, held = (_with_face(samples, load_avatar(avatar), avatar.name) for samples in (learn, held))
         graphs["step"], told["folded_statistics"] = _folded(step, learn, avatar.name)
-    judge = Judge(runner, held, metadata.family)
+    judge = Judge(runner, held, exported.metadata.family)
     kept, reasons = _in_float(asked, graphs, learn, judge, progress)
     told |= {"kept": reasons} if asked.keep else {}
     typed = {
-        role: typed_graph(graph, precision, out.suffix, learn, kept[role], progress=progress)
+        role: typed_graph(graph, asked.precision, asked.out.suffix, learn, kept[role], progress=progress)
         for role, graph in graphs.items()
     }
-    if hold and (precision == "fp16" or (precision == "int8" and out.suffix == ".plan")):
-        _check_range(typed.values(), held, f"{out.name} in {precision}")
-    metadata = dataclasses.replace(metadata, precision=precision, onnx=sha256(path))
+    if asked.hold and (asked.precision == "fp16" or (asked.precision == "int8" and asked.out.suffix == ".plan")):
+        _check_range(typed.values(), held, f"{asked.out.name} in {asked.precision}")
 
     def judged(run: Run, on: str) -> dict[str, Any]:
         figures = judge(run) | {"on": on, **told}
-        if hold:
-            gate.check(figures, precision, out.name)
+        if asked.hold:
+            gate.check(figures, asked.precision, asked.out.name)
         return figures
 
+    return typed, judged
+
+
+def _write_all(
+    exported: Exported, asked: Options, typed: Mapping[str, onnx.ModelProto], judged: Judged, write: Write
+) -> Metadata:
+    """Write the engines and copy the avatar, all or nothing; return what the step's engine says about itself."""
+    out = asked.out
     with together(out.parent) as folder:
-        for role, part in parts.items():
-            if part is not None:
-                described = dataclasses.replace(part[1], onnx=part[2], precision=precision if role in typed else "f32")
-                write(typed.get(role, part[0]), described, folder / f"{out.stem}-{role}{out.suffix}", None)
+        for role, (graph, told, onnx_hash) in exported.parts.items():
+            described = dataclasses.replace(told, onnx=onnx_hash, precision=asked.precision if role in typed else "f32")
+            write(typed.get(role, graph), described, folder / f"{out.stem}-{role}{out.suffix}", None)
         whole = judged
         if "source" in typed:
             before = _runs(typed["source"], folder / f"{out.stem}-source{out.suffix}")
@@ -144,10 +180,11 @@ def build(
             def whole(run: Run, on: str) -> dict[str, Any]:
                 return judged(lambda feeds: run(feeds | before(feeds)), on)
 
-        metadata = write(typed["step"], metadata, folder / out.name, whole)
+        described = dataclasses.replace(exported.metadata, precision=asked.precision)
+        metadata = write(typed["step"], described, folder / out.name, whole)
         copy = out.with_suffix(".avatar")
-        if avatar.is_file() and not (copy.exists() and copy.samefile(avatar)):
-            shutil.copyfile(avatar, folder / copy.name)
+        if exported.avatar.is_file() and not (copy.exists() and copy.samefile(exported.avatar)):
+            shutil.copyfile(exported.avatar, folder / copy.name)
     return metadata
 
 
@@ -237,10 +274,8 @@ def _runs(model: onnx.ModelProto, engine: Path) -> Run:
     return lambda feeds: opened.run({name: feeds[name] for name in opened.inputs})
 
 
-def _read_part(path: Path, role: str, wanted: str) -> tuple[onnx.ModelProto, Metadata, str] | None:
-    """Return the graph of a role beside the step `path`, its metadata and hash; None where the step needs none."""
-    if not wanted:
-        return None
+def _read_part(path: Path, role: str, wanted: str) -> Part:
+    """Return the graph of a role beside the step `path`; `wanted` is the hash that it has to have."""
     part = path.with_name(f"{path.stem}-{role}.onnx")
     if not part.is_file():
         raise ModelError(f"{path.name} has no {part.name} beside it; copy all files that export wrote")
