@@ -1,8 +1,10 @@
 """The experts: their losses and scores against naive forms, and drawing and learning on a toy."""
 
+import hashlib
 import html
 import json
 import math
+import re
 import shutil
 import signal
 
@@ -22,6 +24,7 @@ from edgetalk.train.networks import arcface, landmarks, simswap, store, syncnet,
 from edgetalk.train.reports import wavsyncswap as results_wavsyncswap
 from edgetalk.train.scores import measures, sharpness
 from edgetalk.train.stretch import Stretch
+from edgetalk.train.swap import command as swap_command
 from edgetalk.train.swap import data as swap_data
 from edgetalk.train.swap import drawn as swap_drawn
 from edgetalk.train.swap import recipe as swap_recipe
@@ -215,6 +218,108 @@ def test_too_few_sentences_are_refused(drawn, tmp_path):
         swap_data.read_speech(tmp_path / "half.npz")
 
 
+def rewritten(path, **changed):
+    """Write an .npz file again with some of its arrays changed, or left out where they are None."""
+    with np.load(path) as file:
+        arrays = dict(file) | changed
+    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
+
+
+def test_a_set_is_opened_with_the_speech_that_it_was_drawn_with(drawn, tmp_path):
+    own, other, shorter = drawn / "speech.npz", tmp_path / "other.npz", tmp_path / "shorter.npz"
+    with np.load(own) as file:
+        arrays = dict(file)
+    np.savez(other, **arrays | {"mel": arrays["mel"][::-1]})
+    np.savez(shorter, **{name: array[: len(array) // 2] for name, array in arrays.items()})
+    begins = hashlib.sha256(own.read_bytes()).hexdigest()[:8]
+    told = (f"^.*: got {other}, expected the speech that its clips were drawn with, whose sha256 begins with {begins}; "
+            "give that file with --speech, or take another folder$")  # fmt: skip
+    for options in ({"split": "train"}, {"split": "test"}, {"clips": False, "stills": False}):
+        with pytest.raises(InputError, match=told):
+            swap_data.Swaps(drawn / "data", other, "cpu", **options)
+    begun = sorted((drawn / "data").iterdir())
+    with pytest.raises(InputError, match=told):
+        swap_drawn.draw(drawn / "data", other, 600, 4, 2, 0, 1, 1, nice=0)
+    assert sorted((drawn / "data").iterdir()) == begun
+    growing = swap_data.Swaps(tmp_path / "set", other, "cpu", "test")
+    shutil.copytree(drawn / "data", tmp_path / "set")
+    with pytest.raises(InputError, match=told):
+        growing.refresh()
+    for path in (tmp_path / "set").glob("*-clip-*"):  # as they were before clips told of their speech
+        rewritten(path, speech=None)
+    assert swap_data.Swaps(tmp_path / "set", own, "cpu").clips == 1
+    with pytest.raises(
+        InputError, match=f"got 2 sentences in {shorter}, expected the speech .*, which has [34] or more"
+    ):
+        swap_data.Swaps(tmp_path / "set", shorter, "cpu", "test")
+    (tmp_path / "set" / "films.json").write_text(
+        '{"format": 1, "asked": {"terms": {"use": "any"}}, "people": {"a": 1}}'
+    )
+    with pytest.raises(InputError, match="holds filmed people, expected a folder for drawn ones"):
+        swap_drawn.draw(tmp_path / "set", own, 600, 4, 2, 0, 1, 1, nice=0)
+
+
+def test_a_test_clip_has_another_sentence_than_its_own(drawn, tmp_path):
+    said, other = swap_data.Swaps(drawn / "data", drawn / "speech.npz", "cpu", "test")["clip_meta"][0, [2, 4]].tolist()
+    assert {said, other} == {2, 3}, "there are two of the test"
+    rewritten(shutil.copy(drawn / "speech.npz", tmp_path), split=np.array(["train", "train", "test", "train"]))
+    with pytest.raises(InputError, match="got 1 sentences of 'test' of 2 s or more, expected 2; write it with more"):
+        swap_drawn.draw(tmp_path / "set", tmp_path / "speech.npz", 600, 4, 1, 0, 1, 1, nice=0)
+    assert not (tmp_path / "set").exists()
+
+
+DRAW, SYNC, IDENTITY = ["swap", "draw"], ["experts", "sync", "--steps", "1"], ["experts", "identity", "--steps", "1"]
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "told"),
+    [
+        (DRAW, "--people 1 --clips 1", "people: got 1, expected 2 or more, since a clip shows two; change --people"),
+        (DRAW, "--people -1 --clips 0", "people: got -1, expected 0 or more; change --people"),
+        (DRAW, "--clips -1", "clips: got -1, expected 0 or more; change --clips"),
+        (DRAW, "--test-clips -1", "test_clips: got -1, expected 0 or more; change --test-clips"),
+        (DRAW, "--valid-clips -1", "valid_clips: got -1, expected 0 or more; change --valid-clips"),
+        (DRAW, "--seconds nan", "seconds: got nan, expected 0 or more; change --seconds"),
+        (DRAW, "--workers 0", "workers: got 0, expected 1 or more; change --workers"),
+        (["experts", "sync"], "--seconds nan", "seconds: got nan, expected 0 or more; change --seconds"),
+        (["experts", "landmarks"], "--seconds -1", "seconds: got -1.0, expected 0 or more; change --seconds"),
+        (["experts", "sync"], "--steps -1", "steps: got -1, expected 0 or more; change --steps"),
+        (SYNC, "--minutes nan", "minutes: got nan, expected 0 or more; change --minutes"),
+        (SYNC, "--seed -1", "seed: got -1, expected 0 to 4294967295; change --seed"),
+        (SYNC, "--width 0", "width: got 0.0, expected more than 0; change --width"),
+        (SYNC, "--batch -1", "batch: got -1, expected 0 or more; change --batch"),
+        (IDENTITY, "--people 0", "people: got 0, expected 1 or more; change --people"),
+        (IDENTITY, "--size 40", "size: got 40, expected a multiple of 16; change --size"),
+        (IDENTITY, "--size 0", "size: got 0, expected 16 or more; change --size"),
+        (IDENTITY, "--batch 1", "batch: got 1 still, expected 2 or more, for batch norm; change --batch"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_before_any_file_is_read(tmp_path, command, options, told):
+    (program, *words), files = command, ["--speech", str(tmp_path / "none.npz"), "-o", str(tmp_path / "out")]
+    files += [] if program == "swap" else ["--data", str(tmp_path / "none")]
+    with pytest.raises(InputError, match=f"^{re.escape(told)}$"):
+        {"swap": swap_command, "experts": experts}[program].main([*words, *options.split(), *files])
+    assert not list(tmp_path.iterdir())
+
+
+def test_more_people_than_an_expert_is_told_of_are_refused(drawn, tmp_path):
+    with np.load(drawn / "data" / "train-still-00000.npz") as file:
+        np.savez(tmp_path / "train-still-00001.npz", **dict(file) | {"person": file["person"] + 8})
+    train = ["identity", "--data", str(tmp_path), "--speech", str(drawn / "speech.npz"), "--steps", "1",
+             "--enough", "1", "-o", str(tmp_path / "identity-a.safetensors")]  # fmt: skip
+    with pytest.raises(InputError, match="people: got 8, expected 10, as many as are drawn already; change --people"):
+        experts.main([*train, "--people", "8"])
+
+
+def test_an_expert_that_has_begun_with_another_width_is_refused(drawn, tmp_path):
+    store.save(tmp_path / "begun.safetensors", "syncnet", syncnet.SyncNet(0.125), {"width": 0.125})
+    train = ["sync", "--data", str(drawn / "data"), "--speech", str(drawn / "speech.npz"), "--steps", "1",
+             "--enough", "1", "--begun", str(tmp_path / "begun.safetensors"),
+             "-o", str(tmp_path / "sync-a.safetensors")]  # fmt: skip
+    with pytest.raises(ModelError, match="begun.safetensors has width 0.125, expected 0.25; change --width"):
+        experts.main([*train, "--width", "0.25"])
+
+
 def test_a_swap_keeps_what_is_not_the_face(drawn, tmp_path):
     data = swap_data.Swaps(drawn / "data", drawn / "speech.npz", "cpu")
     assert data.clips == 1 and data["still_frames"].shape == (48, 96, 96, 3)
@@ -401,8 +506,28 @@ def test_a_share_that_is_exactly_what_is_asked_is_reached():
     assert not swap_scores.verdict({"new": scores})["retrieval_share"]["reached"]
 
 
-def test_scores_stand_between_ceiling_and_floor(drawn, tmp_path, capsys):
+SHORT = 36
+"""Frames of a clip that is scored here: one that is compared at shifts of up to 15 frames."""
+
+
+@pytest.fixture(scope="module")
+def two(drawn, tmp_path_factory):
+    """Two short test clips: the drawn one, and the same mirrored, of its two persons and sentences the other way."""
+    folder = tmp_path_factory.mktemp("two")
+    shutil.copy(drawn / "data" / "test-still-00000.npz", folder)
+    with np.load(drawn / "data" / "test-clip-00000.npz") as file:
+        clip = {name: array[:SHORT] if len(array) == swap_data.FRAMES else array for name, array in file.items()}
+    np.savez(folder / "test-clip-00000.npz", **clip)
+    target, source, said, first, other = clip["meta"]
+    clip |= {name: clip[name][:, :, ::-1] for name in ("own", "swap", "other")}
+    np.savez(folder / "test-clip-00001.npz", **clip | {"meta": np.array([source, target, other, first, said])})
+    return folder
+
+
+def test_scores_stand_between_ceiling_and_floor(drawn, two, tmp_path, capsys, monkeypatch):
     torch.set_num_threads(1)
+    monkeypatch.setattr(swap_data, "FRAMES", SHORT)
+    monkeypatch.setattr(swap_scores, "FRAMES", SHORT)
     for name, config in (("identity-a", arcface.Config(0.125, (1, 1, 1, 1))), ("identity-b", arcface.Config(0.125))):
         store.save(tmp_path / f"{name}.safetensors", "arcface", arcface.ArcFace(config), config, scores={"auc": 0.5})
     store.save(tmp_path / "sync-b.safetensors", "syncnet", syncnet.SyncNet(0.125), {"width": 0.125}, scores={})
@@ -417,9 +542,13 @@ def test_scores_stand_between_ceiling_and_floor(drawn, tmp_path, capsys):
     for name, kind in (("wav2lip", wav2lip.Wav2Lip), ("simswap", simswap.SimSwap)):
         store.save(tmp_path / f"{name}.safetensors", name, kind(0.125), {"width": 0.125}, images=1)
     options = [f"--{name}={tmp_path / name}.safetensors" for name in ("wav2lip", "simswap")]
-    cli.main(["score", "wavsyncswap", "--checkpoint", str(tmp_path / "generator.safetensors"), "--experts",
-              str(tmp_path), "--data", str(drawn / "data"), "--speech", str(drawn / "speech.npz"), *options,
-              "--both", "-o", str(tmp_path / "out")])  # fmt: skip
+    common = ["score", "wavsyncswap", "--checkpoint", str(tmp_path / "generator.safetensors"), "--experts",
+              str(tmp_path), "--speech", str(drawn / "speech.npz"), "-o", str(tmp_path / "out")]  # fmt: skip
+    for limit in ("0", "-1"):
+        assert cli.main([*common, "--data", str(two), "--limit", limit]) == 1
+        assert capsys.readouterr().err == f"edgetalk score: --limit: got {limit}, expected at least 1 clip\n"
+    assert not (tmp_path / "out").exists()
+    assert cli.main([*common, "--data", str(two), *options, "--both"]) == 0
     printed = capsys.readouterr().out
     report = json.loads((tmp_path / "out" / "wavsyncswap.json").read_text())
     ceiling, floor, ours = (report["scores"]["new"][name] for name in ("truth", "target", "ours"))

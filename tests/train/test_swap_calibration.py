@@ -73,6 +73,7 @@ def test_same_seed_same_sample():
     ("options", "message"),
     [
         (["--samples", "4"], "samples: got 4, expected at least 5"),
+        (["--seed", "-1"], "seed: got -1, expected 0 or more; change --seed"),
         (["--checkpoint", "nowhere"], "no checkpoint at nowhere"),
         (["--identity", "nowhere"], "no identity extractor at nowhere"),
     ],

@@ -216,6 +216,10 @@ def test_the_same_command_leaves_a_set_and_another_one_is_refused(filmed, tmp_pa
             swap_command.main(["filmed", films, "-o", str(made), *TERMS, *other])
     with pytest.raises(InputError, match="got consent '  ' and None clips, expected who agreed to it"):
         swap_command.main(["filmed", films, "-o", str(tmp_path / "set"), "--consent", "  "])
+    for option, told in (("--seed", "-1, expected 0 or more"), ("--workers", "0, expected 1 or more")):
+        name, got = option.strip("-"), told.split(",")[0]
+        with pytest.raises(InputError, match=f"^{name}: got {told}; change {option}$"):
+            swap_command.main(["filmed", films, "-o", str(tmp_path / "set"), *TERMS, option, got])
     (tmp_path / "train-clip-00000.npz").touch()
     with pytest.raises(InputError, match=r"has clips and no films\.json"):
         swap_command.main(["filmed", films, "-o", str(tmp_path), *TERMS])

@@ -109,6 +109,15 @@ def test_a_scene_is_as_long_as_asked_even_beyond_its_sentence(tmp_path, monkeypa
     assert len(list(Reader(tmp_path / "target.mp4"))) == len(read_track(tmp_path / "target.track.npz")) == 30
 
 
+@pytest.mark.parametrize("seconds", ["nan", "inf", "0", "-1", "0.03"])
+def test_a_scene_without_a_frame_or_an_end_is_refused(tmp_path, seconds):
+    with pytest.raises(
+        InputError, match=f"^seconds: got {float(seconds)}, expected 0.04 or more, a frame; change --sec"
+    ):
+        swap_command.main(["scene", "-o", str(tmp_path / "scene"), "--seconds", seconds])
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.skipif(shutil.which("flite") is None, reason="flite is not installed")
 def test_a_scene_has_all_that_dubbing_needs(tmp_path, monkeypatch):
     monkeypatch.setattr(swap_scene, "SIZE", 192)

@@ -441,6 +441,7 @@ def test_a_warm_up_sees_single_frames_and_their_pixels_alone(swaps):
         ({"warm": math.nan}, "warm: got nan, expected 0 to 1"),
         ({"sync": -0.1}, "sync: got -0.1, expected 0 or more"),
         ({"width": 0.0}, "width: got 0.0, expected more than 0; change --width"),
+        ({"seed": -1}, "seed: got -1, expected 0 to 4294967295; change --seed"),
     ],
 )  # fmt: skip
 def test_schedules_that_cannot_be_are_refused_before_any_file_is_read(tmp_path, changed, told):
@@ -590,6 +591,28 @@ def test_the_whole_command_names_the_logs_of_what_failed(swaps, tmp_path, monkey
     args.speech = tmp_path / "none.npz"
     with pytest.raises(FileNotFoundError):
         whole_command.run(args)
+
+
+@pytest.mark.parametrize(
+    ("option", "got", "told"),
+    [
+        ("--minutes", "nan", "minutes: got nan, expected more than 0"),
+        ("--minutes", "0", "minutes: got 0.0, expected more than 0"),
+        ("--draw", "1.5", "draw: got 1.5, expected 0 to 1"),
+        ("--experts", "-0.1", "experts: got -0.1, expected 0 to 1"),
+        ("--score", "nan", "score: got nan, expected 0 to 1"),
+        ("--people", "1", "people: got 1, expected 2 or more"),
+        ("--test-clips", "0", "test_clips: got 0, expected 1 or more"),
+        ("--workers", "0", "workers: got 0, expected 1 or more"),
+    ],
+)
+def test_the_whole_command_refuses_what_its_parts_could_not_do(tmp_path, option, got, told):
+    parser = argparse.ArgumentParser()
+    whole_command.configure(parser)
+    args = parser.parse_args(["--speech", str(tmp_path / "none.npz"), "-o", str(tmp_path / "run"), option, got])
+    with pytest.raises(InputError, match=f"^{told}; change {option}$"):
+        whole_command.run(args)
+    assert not list(tmp_path.iterdir())
 
 
 def test_several_processes_are_refused(swaps, monkeypatch):

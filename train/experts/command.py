@@ -11,6 +11,7 @@ identity.py, sync.py and landmarks.py.
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from pathlib import Path
 
@@ -19,10 +20,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edgetalk.errors import InputError, ModelError
 from edgetalk.train import loop
 from edgetalk.train.networks import arcface, store
+from edgetalk.train.options import check_bounds
 from edgetalk.train.stretch import Stretch
-from edgetalk.train.swap.data import LOOKS, POSES, Swaps
+from edgetalk.train.swap.data import LOOKS, POSES, STILLS_PER_JOB, Swaps
 from edgetalk.train.terms import joined
 
 from .identity import BATCH, IdentityRecipe, score_identity
@@ -31,6 +34,10 @@ from .sync import CLIPS, SyncRecipe, score_sync
 
 FLOORS = {"identity": {"auc": 0.97}, "sync": {"window_accuracy": 0.80, "offset_within_1": 0.95}}
 """Held-out scores below which no generator is trained against an expert."""
+BOUNDS = {"seconds": (0, math.inf), "steps": (0, math.inf), "minutes": (0, math.inf), "seed": (0, 2**32 - 1),
+          "size": (16, math.inf), "people": (1, math.inf), "patience": (0, math.inf),
+          "batch": (0, math.inf)}  # fmt: skip
+"""What options may be, least and most, where they are given."""
 
 
 def good_enough(kind: str, scores: dict[str, float]) -> bool:
@@ -71,9 +78,13 @@ def begun_recipe(args: argparse.Namespace, data: Swaps, stretch: Stretch) -> Exp
         wait_for(data, lambda d: "still_person" in d and len(d.rows) >= args.enough, args.patience)
         config = arcface.Config(width=args.width, size=args.size, parameters=data["still_parameters"].shape[1])
         people = data.strangers if data.filmed else args.people
+        if (drawn := max(data.rows, default=-1) + 1) > -(-people // STILLS_PER_JOB) * STILLS_PER_JOB:
+            raise InputError(f"people: got {people}, expected {drawn}, as many as are drawn already; change --people")
         return IdentityRecipe(data, stretch, args.seed, config, people, args.batch or BATCH)
     wait_for(data, lambda d: d.clips >= args.enough, args.patience)
     begun, told = store.load(args.begun, "syncnet") if args.begun else (None, {})
+    if begun is not None and (width := told["config"]["width"]) != args.width:
+        raise ModelError(f"{args.begun} has width {width}, expected {args.width}; change --width")
     recipe = SyncRecipe(data, stretch, args.seed, args.width, args.batch or CLIPS, args.grey, begun)
     recipe.terms = joined([data.terms, told.get("terms", {})])
     return recipe
@@ -129,6 +140,11 @@ def main(arguments=None) -> None:
     parser.add_argument("--begun", type=Path, help="sync expert of the same width to go on from")
     parser.add_argument("-o", type=Path, required=True)
     args = parser.parse_args(arguments)
+    check_bounds(args, {name: b for name, b in BOUNDS.items() if getattr(args, name) is not None}, ["width"])
+    if args.kind == "identity" and args.size % 16:
+        raise InputError(f"size: got {args.size}, expected a multiple of 16; change --size")
+    if args.kind == "identity" and args.batch == 1:
+        raise InputError("batch: got 1 still, expected 2 or more, for batch norm; change --batch")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cudnn.benchmark = True
     data = Swaps(args.data, args.speech, device, stills=args.kind == "identity")

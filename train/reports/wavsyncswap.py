@@ -113,9 +113,12 @@ def sections(folder: Path, link: str) -> dict[str, str]:
         "expert, whose vectors have unit length, so its distances are smaller than SyncNet's.\n\n" + _budget(report),
         "WavSyncSwap, Table 1: lip-sync": _tables(report, "Table 1") + "\n\n" + made,
         "WavSyncSwap, Table 2: pictures and identity": "\n\n".join([_tables(report, "Table 2"), *not_computed, made]),
-        "WavSyncSwap against the exact swap": "Lip gap r and amplitude are of the drawn mouth, identity is by the "
-        "judge, colour error is of 255 within the face. All rows are held against the swap; Wav2Lip swaps nothing, so "
-        "its pictures can be no nearer to it than the unchanged target is.\n\n"
+        "WavSyncSwap against the exact swap": "Gap r is with the drawn mouth's opening, gap amplitude a share of "
+        "what the landmark judge reads off the truth. Offset ±1 is the share of clips that the sync judge finds most "
+        "in sync as they are, or with the sound moved by one frame. Sharpness is the mean magnitude of the Laplacian "
+        "within the face, as a share of the truth's: noise adds to it, and more than 1 is no merit. Colour error is "
+        "how far the face's mean colour is off, of 255; identity is by the judge. All rows are held against the swap; "
+        "Wav2Lip swaps nothing, so its pictures can be no nearer to it than the unchanged target is.\n\n"
         + "\n\n".join([_tables(report, "beyond the paper"), _asked(report), made]),
         "WavSyncSwap, Fig. 2: one frame by each method": figure(
             "wavsyncswap.jpg", "Source, target, truth, Wav2Lip (W), SimSwap (S), cascades, ours; the target's own sound"

@@ -39,6 +39,8 @@ def write(checkpoint: Path, out: Path, count: int = 60, seed: int = 0, extractor
 
     if count < HELD_OUT:
         raise InputError(f"samples: got {count}, expected at least {HELD_OUT}")
+    if seed < 0:
+        raise InputError(f"seed: got {seed}, expected 0 or more; change --seed")
     network, _ = store.load(store.existing(checkpoint), "wavsyncswap")
     found, _ = store.load(store.extractor(checkpoint, extractor), "arcface")
     drawn = [sample(i, network.config.size, seed) for i in range(count)]

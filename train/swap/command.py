@@ -12,9 +12,11 @@ go on until the end.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from pathlib import Path
 
+from edgetalk.train.options import check_bounds
 from edgetalk.use import ALLOWED
 
 
@@ -35,7 +37,7 @@ def main(arguments=None) -> None:
     drawing.add_argument("--test-clips", type=int, default=120)
     drawing.add_argument("--valid-clips", type=int, default=48)
     drawing.add_argument("--clips", type=int, default=4000)
-    drawing.add_argument("--workers", type=int, default=os.cpu_count())
+    drawing.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     drawing.add_argument("--nice", type=int, default=10, help="niceness of the drawing processes")
     scene = commands.add_parser("scene", help="a film, its track, a portrait and a sentence, to dub")
     scene.add_argument("-o", type=Path, required=True)
@@ -54,13 +56,14 @@ def main(arguments=None) -> None:
     filmed.add_argument("--seed", type=int, default=0, help="another seed, other people in the test")
     filmed.add_argument("--clips", type=int, help="of a person at most, evenly spread (default: all)")
     filmed.add_argument("--face-models", type=Path, metavar="FOLDER", help="of the two networks that find faces")
-    filmed.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
+    filmed.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
     args = parser.parse_args(arguments)
     if args.command == "filmed":
         from edgetalk.train.terms import Terms
 
         from .films import told, write
 
+        check_bounds(args, {"seed": (0, math.inf), "workers": (1, math.inf)})
         terms = Terms(args.consent, args.licence, args.use)
         record = write(args.films, args.o, terms, args.seed, args.clips, args.face_models, args.workers)
         print(f"{args.o}: {told(record)}")
@@ -75,5 +78,9 @@ def main(arguments=None) -> None:
     else:
         from .drawn import draw
 
+        counts = ("seconds", "test_clips", "valid_clips", "clips")
+        bounds = {"workers": (1, math.inf)} | dict.fromkeys(counts, (0, math.inf))
+        bounds["people"] = (2 if args.clips > 0 else 0, math.inf)
+        check_bounds(args, bounds, why={"people": ", since a clip shows two" if args.clips > 0 else ""})
         draw(args.o, args.speech, args.seconds, args.people, args.test_clips, args.valid_clips, args.clips,
              args.workers, args.nice)  # fmt: skip

@@ -6,6 +6,7 @@ a device. The commands that make such folders are in command.py.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from edgetalk.errors import InputError, word
+from edgetalk.files import sha256
 from edgetalk.mel import RANGE, windows
 from edgetalk.metadata import AudioSpec
 from edgetalk.npz import read_npz
@@ -35,6 +37,8 @@ and in known voices, those of "test" are unseen and in an unseen voice."""
 STILLS_PER_JOB = 8
 RECORD = "films.json"
 """What a whole set of filmed people has beside its clips: who is in it, and how it was divided."""
+SPOKEN = "speech"
+"""What a drawn clip keeps of the file of its sentences, its `fingerprint`; clips from before have none."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,36 @@ def read_speech(path: Path) -> list[Utterance]:
         raise InputError(told) from error
 
 
+def fingerprint(speech_file: Path) -> np.ndarray:
+    """Return the sha256 of a file of speech, (32,) uint8."""
+    return np.frombuffer(bytes.fromhex(sha256(speech_file)), np.uint8)
+
+
+def check_spoken(folder: Path, speech_file: Path) -> np.ndarray:
+    """Return the fingerprint of a file of speech; InputError where the clips in `folder` were drawn with another one.
+
+    The first clip that tells of its file stands for all: nothing is drawn beside clips of another.
+    """
+    given = fingerprint(speech_file)
+    for path in sorted(folder.glob("*-clip-*.npz")):
+        with contextlib.suppress(InputError):  # of a damaged one: told where the clip itself is read
+            told = read_npz(path, f"{path} is no clip, or it is damaged; remove it and draw it again", [SPOKEN])
+            if SPOKEN in told:
+                break
+    else:
+        return given
+    _check_same(told[SPOKEN], given, folder, speech_file)
+    return given
+
+
+def _check_same(found: np.ndarray, given: np.ndarray, folder: Path, speech_file: Path) -> None:
+    if not np.array_equal(found, given):
+        raise InputError(
+            f"{folder}: got {speech_file}, expected the speech that its clips were drawn with, whose sha256 begins "
+            f"with {found.tobytes().hex()[:8]}; give that file with --speech, or take another folder"
+        )
+
+
 def read_record(folder: Path) -> dict[str, Any] | None:
     """Return the record of a whole set of filmed people, None where the folder holds none; InputError if damaged."""
     path = folder / RECORD
@@ -89,7 +123,8 @@ class Swaps:
 
     Frames of clip c are rows c * FRAMES … of `own` and `swap`; stills of a person are the rows listed for it in `rows`.
     What has not been drawn yet is no error before it is asked for. Filmed people bring their sound, have no `swap`, and
-    are all there; `speech_file` is None for them. Raises InputError where the folder is of the other kind.
+    are all there; `speech_file` is None for them. Raises InputError where the folder is of the other kind, or was drawn
+    with another file of speech.
     """
 
     def __init__(
@@ -121,6 +156,7 @@ class Swaps:
             )
         self.speech_file = speech_file
         self.speech = [] if speech_file is None else read_speech(speech_file)
+        self.spoken = None if speech_file is None else check_spoken(self.folder, speech_file)
         self.rows: dict[int, np.ndarray] = {}
         self.seen: set[str] = set()
         self.people: set[int] = set()  # of whom there are stills
@@ -142,6 +178,8 @@ class Swaps:
             new = [path for path in paths if path.name not in self.seen and ready(path)]
             with ThreadPoolExecutor(4) as pool:
                 for path, arrays in zip(new, pool.map(_read, new), strict=True):
+                    if (spoken := arrays.pop(SPOKEN, None)) is not None and self.speech_file is not None:
+                        _check_same(spoken[0], self.spoken, self.folder, self.speech_file)  # drawn since it was opened
                     if kind == "still":
                         self.people.update(arrays["person"].tolist())
                     elif waiting and not self.people.issuperset(shown := arrays["meta"][0, :2].tolist()):
@@ -169,6 +207,11 @@ class Swaps:
         return self._heard("", said, first) | (self._heard("other_", other, 0) if self.split == "test" else {})
 
     def _heard(self, prefix: str, utterance: int, first: int) -> dict[str, np.ndarray]:
+        if not 0 <= utterance < len(self.speech):  # a clip that does not tell what it was drawn with
+            raise InputError(
+                f"{self.folder}: got {len(self.speech)} sentences in {self.speech_file}, expected the speech that its "
+                f"clips were drawn with, which has {utterance + 1} or more; give that file with --speech"
+            )
         spoken = self.speech[utterance]
         return {
             f"{prefix}mel": spoken.heard(SPEC, first + FRAMES)[None, first:].astype(np.float16),

@@ -27,7 +27,21 @@ from edgetalk.train.announcers.speech import HELD_OUT_VOICES, TRAINING_VOICES, S
 from edgetalk.train.announcers.visemes import SHAPES
 
 from .crops import apply, tracked
-from .data import FIRST, FPS, FRAMES, LOOKS, POSES, SIZE, SPEC, STILLS_PER_JOB, Utterance, read_speech
+from .data import (
+    FIRST,
+    FPS,
+    FRAMES,
+    LOOKS,
+    POSES,
+    SIZE,
+    SPEC,
+    SPOKEN,
+    STILLS_PER_JOB,
+    Utterance,
+    check_spoken,
+    read_record,
+    read_speech,
+)
 
 CALM = 0.75
 """Share of motion.POSE_LIMIT that heads turn here, at most 21° aside: people who are dubbed look at the camera."""
@@ -159,7 +173,8 @@ def _draw_clip(number: int, split: str, speech: list[Utterance], people: int) ->
     rng = np.random.default_rng([number, FIRST[split], 92])
     spoken = _long_enough(speech, split)
     if split != "train":  # every clip has its own sentences and its own two persons
-        said, other = spoken[number % len(spoken)], spoken[(number + len(spoken) // 2 + 1) % len(spoken)]
+        apart = min(len(spoken) // 2 + 1, len(spoken) - 1)  # of two the other one; one alone is for "valid" enough
+        said, other = spoken[number % len(spoken)], spoken[(number + apart) % len(spoken)]
         target, source = FIRST[split] + 2 * number % people, FIRST[split] + (2 * number + 1) % people
     else:
         said, other = (int(i) for i in rng.choice(spoken, 2, replace=False))
@@ -207,18 +222,22 @@ def draw(
     """Draw into `folder` for at most `seconds`: stills of all persons, test clips, then up to `clips` for training.
 
     A test clip has two persons of its own. Files that are there already are kept, so the same call goes on. At
-    niceness `nice` training that shares the machine goes first. Raises InputError where a split has too few sentences,
-    EdgetalkError where a drawing process failed.
+    niceness `nice` training that shares the machine goes first. Raises InputError where a split has too few
+    sentences and where the folder holds films or was begun with another file of speech, EdgetalkError where a drawing
+    process failed.
     """
     until = time.time() + seconds
-    folder.mkdir(parents=True, exist_ok=True)
     speech = read_speech(speech_file)
-    for split, wanted, least in (("train", clips, 2), ("valid", valid_clips, 1), ("test", test_clips, 1)):
+    if read_record(folder) is not None:
+        raise InputError(f"{folder}: holds filmed people, expected a folder for drawn ones; take another one")
+    spoken = check_spoken(folder, speech_file)
+    for split, wanted, least in (("train", clips, 2), ("valid", valid_clips, 1), ("test", test_clips, 2)):
         if wanted and (found := len(_long_enough(speech, split))) < least:
             raise InputError(
                 f"{speech_file}: got {found} sentences of {split!r} of {FRAMES / FPS} s or more, expected {least}; "
                 "write it with more --sentences or --held-out"
             )
+    folder.mkdir(parents=True, exist_ok=True)
     somebody = close_up(random_identity(0))  # compiles the rasteriser once, before the workers are forked
     somebody.draw(Controls())
     somebody.landmarks(Controls())
@@ -238,7 +257,10 @@ def draw(
             return 0
         os.nice(max(0, nice - os.nice(0)))
         kind, number, split = jobs[i]
-        made = _draw_stills(number, split) if kind == "still" else _draw_clip(number, split, speech, counts[split])
+        if kind == "still":
+            made = _draw_stills(number, split)
+        else:
+            made = _draw_clip(number, split, speech, counts[split]) | {SPOKEN: spoken}
         with replacing(path(kind, number, split)) as part, part.open("wb") as file:
             np.savez(file, **made)
         return 1

@@ -6,6 +6,7 @@ portrait.track.npz and speech.wav. No tracker is needed for them: the tracks are
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from pathlib import Path
 
@@ -42,7 +43,8 @@ def exact(landmarks: np.ndarray, pose: np.ndarray, blink: np.ndarray, size: int)
 def write_scene(folder: Path, target: str = "dan", portrait: str = "finn", seconds: float | None = None) -> None:
     """Write the scene of two announcers of CAST into `folder`; the film is as long as its sentence, or `seconds`.
 
-    Longer than the sentence it goes on in silence.
+    Longer than the sentence it goes on in silence. Raises InputError where nobody is called so, or the film would have
+    no frame or no end.
     """
     import soundfile
     from tqdm import tqdm
@@ -54,6 +56,8 @@ def write_scene(folder: Path, target: str = "dan", portrait: str = "finn", secon
     for name in (target, portrait):
         if name not in CAST:
             raise InputError(f"announcer: got {name!r}, expected one of {', '.join(CAST)}")
+    if seconds is not None and not 1 / FPS <= seconds < math.inf:
+        raise InputError(f"seconds: got {seconds}, expected {float(1 / FPS)} or more, a frame; change --seconds")
     folder.mkdir(parents=True, exist_ok=True)
     speech = synthesize(SAID, "slt" if CAST[target].sex == "f" else "rms")
     if seconds is not None and seconds > speech.seconds:

@@ -91,7 +91,8 @@ def checked(config: Config) -> Config:
     """Return a schedule that can be; InputError, which names the field, where it cannot."""
     anything, layers = math.inf, 4  # layers of a PatchGAN in front of its map of scores
     bounds = {"images": (1, anything), "singles": (0, anything), "clips": (0, anything), "far": (0, FRAMES // 2),
-              "feature_start": (1, layers), "warm": (0, 1), "adversary_from": (0, 1), "average": (0, 1)}  # fmt: skip
+              "feature_start": (1, layers), "warm": (0, 1), "adversary_from": (0, 1), "average": (0, 1),
+              "seed": (0, 2**32 - 1)}  # fmt: skip
     weights = ("keep", "shape", "pixel", "structure", "identity", "sync", "feature", "adversarial")
     bounds |= {name: (0, anything) for name in weights}
     why = {"far": f", half of a clip's {FRAMES} frames at most", "feature_start": ", a layer of the discriminator"}

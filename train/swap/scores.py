@@ -11,7 +11,7 @@ are those of the face mesh, in protocol `paper` alone: with its own sound, a mou
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,8 @@ LEFT_OUT = dict.fromkeys(
     "filmed people have no picture of the swap to compare with",
 )
 """What is not measured on filmed people, and why; nor is there a row `truth`, nor are there bars."""
+ALONE = "got test clips with one new sound in all, expected two; draw more of them, or score with a higher --limit"
+"""Why there may be no row `shuffled`."""
 EVERY = 5
 """Pictures and identities are measured on every fifth frame, lips and sync on all."""
 
@@ -94,6 +96,8 @@ class Judge:
     """Measure with the experts that were trained against, too, where there are others."""
     identities: dict[str, Any] = field(default_factory=dict)
     syncs: dict[str, Any] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    """What these clips are too few to measure, and why."""
 
     def __post_init__(self) -> None:
         from edgetalk.train.networks.landmarks import load as load_landmarks
@@ -106,6 +110,20 @@ class Judge:
                 f"{test.folder}: has stills of {len(people)} test persons, expected those of all that its {test.clips} "
                 "test clips show; draw the rest of them with: python -m edgetalk.train.swap draw"
             )
+        if not test.filmed and (same := int((meta[:, 2] == meta[:, 4]).sum())):
+            raise InputError(
+                f"{test.folder}: got {same} test clips whose new sentence is the one that they say, expected another; "
+                "draw them into another folder, of two sentences or more"
+            )
+        if self.inception is not None:
+            frames = test.clips * len(range(1, FRAMES, EVERY))
+            features = self.inception(test["clip_own"][0, :1].permute(0, 3, 1, 2)).shape[1]
+            if frames <= features:
+                self.inception = None
+                self.left_out["fid"] = (
+                    f"got {frames} frames, expected {features + 1} or more, for fewer leave the covariance of "
+                    f"{features} features singular; score more clips"
+                )
         for kind, family, found in (("identity", "arcface", self.identities), ("sync", "syncnet", self.syncs)):
             there = [n for n in (f"{kind}-b", f"{kind}-a") if (self.experts / f"{n}.safetensors").exists()]
             for name in there if self.both else there[:1]:
@@ -249,6 +267,16 @@ def methods(ours: Any, wav2lip: Any = None, simswap: Any = None) -> dict[str, Me
     return out
 
 
+def elsewhere(heard: Sequence[int]) -> list[int] | None:
+    """Return for each clip another that has another sound, of which `heard` says the number; None where none has."""
+    count = len(heard)
+    if len(set(heard)) < 2:
+        return None
+    first = count // 2 + (count > 2)  # so far back, or the next one behind it
+    behind = [[(clip - first - k) % count for k in range(count)] for clip in range(count)]
+    return [next(other for other in row if heard[other] != heard[clip]) for clip, row in enumerate(behind)]
+
+
 def score(compared: dict[str, Method], judge: Judge, extractor: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return measures and made clips, each by protocol and method; `truth` is the ceiling and `target` the floor.
 
@@ -275,8 +303,11 @@ def score(compared: dict[str, Method], judge: Judge, extractor: Any) -> tuple[di
         made["paper"][name] = method(own, own, identity, test["clip_mel"])
         if name != "simswap":  # which does not hear
             made["new"][name] = method(own, first, identity, test["clip_other_mel"])
-    around = torch.arange(len(own)).roll(len(own) // 2 + (len(own) > 2))  # another clip's, if there is one
-    made["new"]["shuffled"] = compared["ours"](own, first, identity, test["clip_other_mel"][around])
+    heard = test["clip_meta"][:, 4].tolist()
+    if (around := elsewhere(heard)) is None:
+        judge.left_out["shuffled"] = ALONE
+    else:
+        made["new"]["shuffled"] = compared["ours"](own, first, identity, test["clip_other_mel"][around])
     scores: dict[str, dict[str, Any]] = {"paper": {}, "new": {}}
     jobs = [(protocol, name) for protocol in made for name in made[protocol]]
     for protocol, name in tqdm(jobs, desc="measures", unit="method"):
@@ -285,8 +316,8 @@ def score(compared: dict[str, Method], judge: Judge, extractor: Any) -> tuple[di
 
 
 def verdict(scores: dict[str, Any], bars: dict[str, float] = BARS) -> dict[str, Any]:
-    """Set the honest protocol's numbers beside what is asked; None where a judge was missing."""
-    ours, truth, shuffled = (scores["new"][name] for name in ("ours", "truth", "shuffled"))
+    """Set the honest protocol's numbers beside what is asked; None where a judge was missing, or shuffled sound."""
+    ours, truth, shuffled = (scores["new"].get(name, {}) for name in ("ours", "truth", "shuffled"))
     got = {name: ours.get(name) for name in ("psnr", "ssim", "colour", "gap_r", "gap_ratio")}
     got |= {"nearest_target": ours.get("nearest_target_b"), "offset_within_1": ours.get("offset_within_1_b")}
     got["retrieval_share"] = ours["retrieval_b"] / max(truth["retrieval_b"], 1e-6) if "retrieval_b" in ours else None
@@ -350,7 +381,11 @@ def report(
     both: bool = False,
     face_models: Path | None = None,
 ) -> dict[str, Any]:
-    """Score a checkpoint, and the baselines whose checkpoints are given; write the sheets into `out`."""
+    """Score a checkpoint, and the baselines whose checkpoints are given; write the sheets into `out`.
+
+    `left_out` of what it returns says what was not computed, and why. Raises InputError where the test clips cannot be
+    scored.
+    """
     began = time.monotonic()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     networks, budgets = {}, {}
@@ -377,6 +412,6 @@ def report(
     for path in sorted(experts.glob("*-[ab].safetensors")):
         told[path.stem] = store.load(path, "arcface" if path.name.startswith("identity") else "syncnet")[1]
     bars = {} if test.filmed else {"verdict": verdict(scores), "verdict_gpu": verdict(scores, GPU_BARS)}
-    return {**bars, "left_out": left_out, "clips": test.clips,
+    return {**bars, "left_out": left_out | judge.left_out, "clips": test.clips,
             "scores": scores, "budgets": budgets, "experts": told,
             "seconds": round(time.monotonic() - began, 1)}  # fmt: skip

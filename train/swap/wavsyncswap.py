@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from pathlib import Path
 
 from edgetalk.errors import BackendError
 from edgetalk.train import program
-from edgetalk.train.options import add_fields
+from edgetalk.train.options import add_fields, check_bounds
 
 from .data import Swaps
 from .recipe import SwapRecipe, generator_command
@@ -32,6 +33,10 @@ LOOK = 30.0
 """Seconds between two looks into the log of a part that is waited for."""
 GRACE = 20.0
 """Seconds in which a part that is stopped may end by itself."""
+BOUNDS = dict.fromkeys(("draw", "experts", "score"), (0, 1)) | {
+    "people": (2, math.inf), "test_clips": (1, math.inf), "workers": (1, math.inf)
+}  # fmt: skip
+"""What options of the whole command may be, least and most."""
 
 
 class Part:
@@ -109,7 +114,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--score", type=float, default=0.1, help="share of the time kept for the scores")
     parser.add_argument("--people", type=int, default=1000, help="persons with stills")
     parser.add_argument("--test-clips", type=int, default=120)
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="drawing processes")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="drawing processes")
     parser.add_argument("--preset", choices=sorted(PRESETS), default="default")
     add_fields(parser, Config, without=["skips", "hidden", "images"], preset=True)  # the clock ends it
 
@@ -121,6 +126,7 @@ def run(args: argparse.Namespace) -> None:
     """
     began, total = time.monotonic(), args.minutes * 60
     config = chosen(args, PRESETS[args.preset])
+    check_bounds(args, BOUNDS, ["minutes"])
     out, data, experts = args.out, args.data or args.out / "data", args.out / "experts"
     filmed = args.speech is None
     Swaps(data, args.speech, "cpu", clips=False, stills=False)  # refuses now what every part would fail with
