@@ -29,8 +29,8 @@ from edgetalk.files import replacing
 from edgetalk.metadata import Metadata
 from edgetalk.train.amnet.data import Footage
 from edgetalk.train.amnet.scores import Extras, frame_values, mean_of, spread, summary
-from edgetalk.train.commands.score import JUDGE
 from edgetalk.train.networks.landmarks import load as load_judge
+from edgetalk.train.scores.report import JUDGE
 
 from .machine import processor
 from .page import PAGE, put

@@ -229,6 +229,29 @@ def test_what_was_begun_raw_is_not_taken_for_another_set(folder, tmp_path, monke
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+@pytest.mark.parametrize("codec", ["raw", "h264", "none"])
+def test_clips_of_two_sizes_are_not_mixed(folder, tmp_path, monkeypatch, codec):
+    """Stopped after a clip, then asked for otherwise: going on with the first again would take the second's clips."""
+    (tmp_path / "speech.npz").write_bytes((folder / "speech.npz").read_bytes())
+
+    def stopped(draw, tasks, *_):
+        draw(tasks[0])
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(dataset, "spread", stopped)
+    with pytest.raises(ZeroDivisionError):
+        dataset.write(tmp_path, size=SIZE, codec=codec, workers=1)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for size, other in ((2 * SIZE, codec), (SIZE, {"raw": "h264", "h264": "none", "none": "raw"}[codec])):
+        told = f"got --size {size} --codec {other}, but its pictures were begun with --size {SIZE} --codec {codec}; "
+        with pytest.raises(InputError, match=f"{told}go on with these or choose another folder$"):
+            dataset.write(tmp_path, size=size, codec=other, workers=1)
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    monkeypatch.setattr(dataset, "spread", spread)
+    dataset.write(tmp_path, size=SIZE, codec=codec, workers=1)
+    assert len(load(tmp_path, pictures=codec != "none").landmarks) == FRAMES
+
+
 def test_a_set_that_was_stopped_before_its_labels_goes_on(folder, tmp_path, monkeypatch):
     """Whatever is there under its own name is whole: labels.npz says that pictures are there, and comes last."""
     (tmp_path / "speech.npz").write_bytes((folder / "speech.npz").read_bytes())
@@ -243,13 +266,15 @@ def test_a_set_that_was_stopped_before_its_labels_goes_on(folder, tmp_path, monk
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in folder.iterdir()}
 
 
-def test_another_plan_or_size_is_refused(folder):
+def test_another_plan_or_size_is_refused(folder, tmp_path):
     with pytest.raises(InputError, match="choose another folder"):
         dataset.write(folder, "announcers-6", FRAMES, 4, SIZE, "raw")
     with pytest.raises(InputError, match="choose another folder"):
         dataset.write(folder, "announcers-6", FRAMES, 3, 2 * SIZE, "raw")
     with pytest.raises(InputError, match="expected one of announcers-6, any, wild, calm"):
         dataset.write(folder, "announcers-7")
+    with pytest.raises(InputError, match="seed -1; expected .* a seed of 0 or more"):
+        dataset.write(tmp_path / "new", "announcers-6", FRAMES, -1, SIZE, "raw")
 
 
 def test_drawing_needs_neither_pyav_nor_soxr_nor_flite(folder, tmp_path):

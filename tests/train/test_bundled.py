@@ -8,8 +8,8 @@ import torch
 
 import edgetalk
 from edgetalk import audio, benchmark, bundled, motion
-from edgetalk.train.commands.score import JUDGE
 from edgetalk.train.networks.landmarks import inner_opening, load
+from edgetalk.train.scores.report import JUDGE
 
 STILL, OPEN = np.zeros(3, np.float32), np.zeros(2, np.float32)
 

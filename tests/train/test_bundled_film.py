@@ -17,8 +17,8 @@ from edgetalk.reader import Reader
 from edgetalk.train.announcers import CAST, Announcer, Controls
 from edgetalk.train.announcers.motion import controls
 from edgetalk.train.announcers.speech import synthesize
-from edgetalk.train.commands.score import JUDGE
 from edgetalk.train.networks.landmarks import inner_opening, load
+from edgetalk.train.scores.report import JUDGE
 from edgetalk.train.swap.scene import TO_SAY
 
 FOLDER = bundled.MODELS / SCENE

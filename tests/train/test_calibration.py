@@ -49,6 +49,21 @@ def test_samples_are_speech_of_the_persons(checkpoint, tmp_path, monkeypatch):
         assert voice not in speech.HELD_OUT_VOICES
 
 
+def test_of_five_persons_not_one_alone_judges(tmp_path):
+    """Every fifth sample is held out, and each shows its own person's picture."""
+    path, names = tmp_path / "five.safetensors", ["ada", "bea", "cleo", "dan", "eli"]
+    pictures = {f"source.{name}": torch.full((64, 64, 3), i, dtype=torch.uint8) for i, name in enumerate(names)}
+    save_checkpoint(path, AMNet().state_dict() | pictures, variant="amnet", size=64, audio=asdict(AudioSpec()),
+                    persons=names, training={})  # fmt: skip
+    calibration.write(path, tmp_path / "c.npz", 15)
+    with np.load(tmp_path / "c.npz") as file:
+        shown, pose = file["source"][:, 0, 0, 0], file["pose"]
+    assert shown.tolist() == [0, 1, 2, 3, 4, 1, 2, 3, 4, 0, 2, 3, 4, 0, 1]
+    for number in (5, 14):
+        drawn = calibration.sample(number, names[shown[number]], AudioSpec(), 0)
+        np.testing.assert_array_equal(pose[number], drawn[1].astype(np.float32))
+
+
 def test_same_seed_same_bytes(checkpoint, tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
         calibration.write(checkpoint, tmp_path / name, 6, seed)
@@ -61,6 +76,7 @@ def test_same_seed_same_bytes(checkpoint, tmp_path):
     [
         (["--samples", "7"], "expected a multiple of its 2 persons"),
         (["--samples", "2"], "at least 5"),
+        (["--seed", "-1"], "seed: got -1, expected 0 or more; change --seed"),
         (["--checkpoint", "nowhere"], "no checkpoint at nowhere"),
     ],
 )

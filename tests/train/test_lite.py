@@ -19,13 +19,13 @@ from edgetalk.metadata import AudioSpec
 from edgetalk.train import loop
 from edgetalk.train.amnet import ablations
 from edgetalk.train.amnet.recipe import AMNetRecipe, Config
-from edgetalk.train.commands.score import JUDGE
 from edgetalk.train.lite import search as lite
 from edgetalk.train.lite.cost import Costs, counts
 from edgetalk.train.lite.student import Teacher, inherit
 from edgetalk.train.networks.amnet import VARIANTS, AMNet, Architecture, Cell, Reenactor
 from edgetalk.train.networks.checkpoint import load_checkpoint, save_checkpoint
 from edgetalk.train.networks.landmarks import load as load_judge
+from edgetalk.train.scores.report import JUDGE
 
 TINY = Architecture((4, 6, 8), (Cell("separable", 12, 16), Cell("basic", 12, 8), Cell("pointwise", 8)), (8, 4))
 
@@ -398,6 +398,9 @@ def test_ablated_rows_of_another_training_are_refused(footage, tmp_path, monkeyp
     command = ["--data", str(tmp_path), "-o", str(tmp_path), "--rows", "all", "--seeds", "1", "--batch", "2"]
     with pytest.raises(InputError, match=r"row all-0 is of another training \(images 9 → 8\); choose another folder"):
         ablations.main([*command, "--images", "8"])
+    data.train = np.arange(5) < 5
+    with pytest.raises(InputError, match="got no held-out frames, expected some to score on"):
+        ablations.main(command)
     data.name, data.train = "others", np.arange(6) < 3
     with pytest.raises(InputError, match=r"\(data drawn → others, held-out frames 2 → 3\)"):
         ablations.main([*command, "--images", "9"])
@@ -411,6 +414,14 @@ def test_ablated_rows_of_another_training_are_refused(footage, tmp_path, monkeyp
     (tmp_path / "ablations.json").write_text(json.dumps({"rows": [older]}))  # from before there was the field
     assert ablations.kept(job, "drawn", 2, record)
     narrow = job._replace(changes=job.changes | {"width": 0.5})
+    (tmp_path / "ablations.json").unlink()
+    other = AMNetRecipe(ablations.schedule(narrow._replace(row="k3", seed=1)), footage).config
+    (tmp_path / "k3-1.json").write_text(json.dumps(report | {"row": "k3", "seed": 1, "config": other}))
+    with pytest.raises(InputError, match=r"row k3-1 is of another training \(width 0.5 → 1.0, architecture"):
+        ablations.kept(job, "drawn", 2, record)  # a row and seed that are not asked for, but stand in the same table
+    assert not ablations.kept(narrow, "drawn", 2, record)  # another name and seed are no other training
+    (tmp_path / "k3-1.json").unlink()
+    (tmp_path / "ablations.json").write_text(json.dumps({"rows": [older]}))
     smaller = AMNetRecipe(ablations.schedule(narrow), footage)
     assert parameters(smaller.critic) < 0.3 * parameters(recipe.critic)
     with pytest.raises(InputError, match="width 1.0 → 0.5"):

@@ -25,6 +25,7 @@ from edgetalk.train.networks.landmarks import load as load_judge
 from edgetalk.train.networks.landmarks import save as save_judge
 from edgetalk.train.precision import autocast
 from edgetalk.train.scores import measures, perceptual
+from edgetalk.train.scores import report as reports
 
 
 @pytest.fixture(scope="module")
@@ -124,10 +125,21 @@ def test_lips_of_true_frames_correlate_and_shuffled_ones_do_not():
         assert figures["lip_range"] == pytest.approx(1, abs=0.01) and figures["frames"] == count // 2
 
 
-@pytest.mark.skipif(not score_command.JUDGE.exists(), reason="the bundled landmark judge is not trained yet")
+def test_lips_of_too_few_frames_have_no_correlation():
+    rng = np.random.default_rng(0)
+    values = {name: np.zeros((40, 30)) for name in ("features", "truth_features")}
+    lips = ("true_opening", "truth_opening", "opening", "shuffled_opening")
+    values |= {name: rng.random(40) for name in lips}
+    enough, few = (amnet_scores.summary(values, np.arange(40) < count) for count in (20, 19))
+    for name in ("lip_r", "lip_r_shuffled", "lip_r_judge", "lip_range"):
+        assert np.isfinite(enough[name]) and np.isnan(few[name])
+    assert amnet_scores.mean_of([enough, few])["lip_r"] == enough["lip_r"]
+
+
+@pytest.mark.skipif(not reports.JUDGE.exists(), reason="the bundled landmark judge is not trained yet")
 def test_the_bundled_judge_reads_lips_off_true_frames():
     """Frames drawn here, which it was not trained on; sound plays no part."""
-    judge, record = load_judge(score_command.JUDGE)
+    judge, record = load_judge(reports.JUDGE)
     announcer = Announcer(CAST["cleo"], size=128)
     shapes = [SHAPES[name] for name in ("sil", "mbp", "ae", "iy", "ow", "fv", "eh", "ih")]
     controls = [Controls(shape, np.array([yaw, 0.02, 0.0])) for shape in shapes for yaw in (-0.15, 0, 0.1)]
@@ -152,7 +164,23 @@ def test_a_report_holds_what_it_should(footage):
     assert report["mean"]["ssim"] < 0.5  # an untrained network draws no faces
     shown = score_command.table({**report, "not_computed": {"fid": "needs weights"}})
     assert "fid: not computed: needs weights" in shown and "voice b (held out)" in shown
-    assert "NaN" not in json.dumps(score_command.plain(report))
+    assert "fid" not in report["mean"] and "lip r of fewer than 20 frames is not counted" in shown
+    cells = next(line for line in shown.splitlines() if line.startswith("voice b")).split()
+    assert "nan" not in shown and "–" in cells  # 8 frames
+    assert "NaN" not in json.dumps(reports.plain(report))
+
+
+def test_distances_of_clouds_are_shown_of_all_frames_or_with_what_they_need(footage, monkeypatch):
+    still = dict.fromkeys(("pixels", "landmarks_px", "opening_px"), float("nan"))  # of a clip of one frame
+    monkeypatch.setattr(amnet_scores, "jitter", lambda *_: {"silent": still, "speaking": still})
+    extras = amnet_scores.Extras(inception=lambda pictures: pictures[:, :, 0, :10].flatten(1).float())
+    report = amnet_scores.score(AMNet(), footage, LandmarkNet(), extras=extras)
+    assert report["not_computed"] == {"judge_frechet": "needs 384 frames, got 32"}
+    shown = score_command.table(report)
+    assert "judge_frechet: not computed: needs 384 frames, got 32" in shown
+    (line,) = (line for line in shown.splitlines() if line.startswith("all frames"))
+    assert f"{report['all']['fid']:.4g}" in line.split() and "fid" not in report["mean"]
+    assert "FID: of all frames together" in shown and "pixels move – of 255" in shown
 
 
 def test_true_frames_score_perfectly(footage, monkeypatch):
@@ -202,6 +230,14 @@ def test_a_picture_of_the_networks_size_is_given_to_it_as_it_is(footage):
     assert torch.equal(puppets.appearance[1], expected[1])
 
 
+def test_nothing_held_out_is_told(footage):
+    empty = replace(footage, test=footage.test[:0])
+    with pytest.raises(InputError, match="^data set drawn: got no held-out frames, expected some to measure on"):
+        amnet_scores.score(AMNet(), empty, LandmarkNet())
+    with pytest.raises(InputError, match="no held-out frames"):
+        empty.examples(4)
+
+
 def test_few_frames_are_spread_over_all_persons():
     person = torch.tensor([0] * 90 + [1] * 10)
     kept = amnet_scores.spread(torch.arange(100), person, 20)
@@ -231,7 +267,12 @@ def test_the_detector_sees_announcers_and_no_noise():
 
 def test_commands_are_named_without_folders(monkeypatch):
     monkeypatch.setattr("sys.argv", ["x", "amnet", "--data", "/somewhere/secret/set", "-o", "runs/a.json", "a=/b/c"])
-    assert score_command.command().endswith("amnet --data set -o runs/a.json a=c")
+    assert reports.command().endswith("amnet --data set -o runs/a.json a=c")
+
+
+def test_a_folder_keeps_its_name_with_a_slash_after_it(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["x", "--data", "/somewhere/secret/set/", "--data=/set", "-o", "runs/", "a=/b/c//"])
+    assert reports.command().endswith(" --data set --data=set -o runs/ a=c")
 
 
 @pytest.fixture(scope="module")
@@ -263,6 +304,18 @@ def test_the_command_prints_a_table_and_writes_its_figures(trained, tmp_path, ca
     assert f"{report['mean']['ssim']:.4g}" in printed
 
 
+def test_who_is_known_stands_in_the_checkpoint(trained, files, footage, monkeypatch, capsys):
+    monkeypatch.setattr(amnet_scores, "jitter", lambda *_: {})
+    told = {"variant": "amnet", "size": 64, "audio": asdict(footage.spec), "training": {}}
+    for persons, known in ((["dan"], {"known", "unknown"}), ([], {"known"})):
+        path = files / "others.safetensors"
+        amnet.save_checkpoint(path, AMNet().state_dict(), persons=persons, **told)
+        assert cli.main([*trained, "--checkpoint", str(path), "--limit", "4", "--no-detection", "--json"]) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert {"known", "unknown"} & set(report) == known
+    assert report["known"]["frames"] == 4  # nobody is named: those of whom the set has training frames
+
+
 def test_drawn_people_without_a_kept_picture_are_shown_from_a_portrait(trained, footage, monkeypatch):
     puppets = Mock(wraps=amnet_scores.Puppets)
     monkeypatch.setattr(Footage, "load", lambda *args, **options: replace(footage, name="announcers-6"))
@@ -286,6 +339,11 @@ def test_a_judge_of_drawn_faces_is_told_of_films(trained, footage, terms, monkey
     "change, told",
     [
         (["--limit", "1"], "--limit: got 1, expected at least 2 frames"),
+        (["--limit", "0"], "--limit: got 0, expected at least 2 frames"),
+        (["--limit", "-1"], "--limit: got -1, expected at least 2 frames"),
+        (["--at", "0"], "--at: got 0, expected pictures of 32 to 2048 pixels"),
+        (["--at", "8"], "--at: got 8, expected pictures of 32 to 2048 pixels"),
+        (["--at", "-4"], "--at: got -4, expected pictures of 32 to 2048 pixels"),
         (["--judge", "none.safetensors"], "no landmark judge none.safetensors; train it with"),
         (["--checkpoint", "none.safetensors"], "no checkpoint at none.safetensors"),
         (["--lpips", "none.pth"], "no weights none.pth; expected alexnet-owt-7be5be79.pth"),

@@ -3,6 +3,7 @@
 import argparse
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from edgetalk.errors import InputError
 from edgetalk.metadata import AudioSpec
 from edgetalk.train.amnet import sheets
+from edgetalk.train.amnet.data import Footage
 from edgetalk.train.announcers import plan
 from edgetalk.train.commands import data
 from edgetalk.train.networks.amnet import AMNet
@@ -105,6 +108,70 @@ def test_mouth_sheet_has_a_true_and_a_generated_row_per_person(footage):
     assert sheet.shape == (4 * 36, 110 + 7 * 36, 3)
 
 
+@pytest.fixture
+def command(footage, tmp_path, monkeypatch):
+    """Calls sheets.main; checkpoints are called as the window that they hear, or `small`; returns what each heard."""
+    heard, loads = {}, []
+
+    def checkpoint(path, device):
+        spec = AudioSpec() if Path(path).stem in ("one", "small") else AudioSpec(window=int(Path(path).stem))
+
+        def render(source, mel, pose, blink):
+            heard.setdefault(Path(path).stem, set()).add(mel.shape)
+            return marked(source, mel, pose, blink)
+
+        return render, 32 if Path(path).stem == "small" else 64, spec
+
+    def load(folder, *, size=0, device="auto", spec=None, pictures=True):
+        loads.append(pictures)
+        return replace(footage, spec=spec)
+
+    monkeypatch.setattr(sheets, "render_of_checkpoint", checkpoint)
+    monkeypatch.setattr(Footage, "load", load)
+    monkeypatch.setattr(sheets, "decoupling", lambda *_: {"decoupling": 0.0, "pose_error_deg": {}})
+
+    def run(*arguments):
+        sheets.main(["--checkpoint", "one", "--data", "x", "--device", "cpu", "-o", str(tmp_path), *arguments])
+        return heard
+
+    run.loads = loads
+    return run
+
+
+def test_each_variant_hears_by_its_own_front_end(command, tmp_path):
+    heard = command("--variants", "as one=one", "a third=24.safetensors")
+    assert heard == {"one": {(32, 80)}, "24": {(24, 80)}} and command.loads == [True, False]
+    assert cv2.imread(str(tmp_path / "variants.jpg")).shape == (4 * 164, 110 + 2 * 164, 3)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["one"], "argument --variants: got 'one', expected NAME=FILE"),
+        (["=one"], "got '=one', expected NAME=FILE"),
+        (["a=one", "a=24"], "--variants: got a name twice"),
+        (["a=one", "b=small"], "--variants: got b of 32×32, expected 64×64"),
+    ],
+)
+def test_variants_are_checked_before_anything_is_loaded(command, given, told, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        command("--variants", *given)
+    assert told in capsys.readouterr().err and command.loads == [] and list(tmp_path.iterdir()) == []
+
+
+def test_a_judge_that_is_none_is_told_before_anything_is_loaded(command):
+    with pytest.raises(FileNotFoundError, match="no landmark judge none; train it with"):
+        command("--judge", "none")
+    assert command.loads == []
+
+
+def test_sheets_of_a_set_without_held_out_frames_are_refused(footage):
+    empty = replace(footage, test=footage.test[:0])
+    for make in (sheets.drives, sheets.speech_of):
+        with pytest.raises(InputError, match="no held-out frames"):
+            make(empty)
+
+
 def ablated(row, seed, ssim, lip_r=0.5):
     figures = {"ssim": ssim, "psnr": 20.0, "lip_r": lip_r, "ale_px": 2.0}
     config = {"size": 64, "width": 0.5, "images": 60000, "batch": 16}
@@ -129,6 +196,41 @@ def test_table_2_has_the_distances_of_all_frames_together():
     told |= {"frames": 4096, "data": "wild", "command": "the command", "not_computed": {}}
     table = results.table_2({**told, "mean": figures, "all": {"fid": 12.5, "judge_frechet": 3.25}})
     assert "| **ours**, wild | 12.500 | 3.250 | 0.900 | 0.0200 |" in table
+
+
+FIGURES = {"ssim": 0.9, "psnr": 30.0, "mouth_psnr": 25.0, "mouth_ssim": 0.8, "ale_px": 1.0, "ape_rad": 0.01}
+FIGURES |= {"abe": 0.02, "judge_ale_px": 0.5, "judge_ape_rad": 0.004, "judge_abe": 0.03, "frames": 30}
+FIGURES |= {"lip_r": 0.8, "lip_r_judge": 0.9, "lip_r_shuffled": 0.0}
+
+
+def scored(**told):
+    """A report of one person, whose cloud has a distance with all frames' alone."""
+    report = {"variant": "amnet", "size": 64, "compared_at": 64, "checkpoint": "0" * 64, "training": {"images": 9}}
+    report |= {"frames": 400, "data": "calm", "command": "the command", "not_computed": {}, "voices": {}}
+    still = {"pixels": None, "landmarks_px": None, "opening_px": None}
+    report |= {"persons": {"ada": FIGURES}, "mean": FIGURES, "all": FIGURES | {"fid": 12.5, "judge_frechet": 0.0325}}
+    return report | {"jitter": {"silent": still, "speaking": still}} | told
+
+
+def test_table_1_has_a_row_of_all_frames_with_their_distances():
+    table = results.table_1(scored())
+    assert "| ours, ada | – | – | 0.900 |" in table
+    assert "| ours, all frames together | 12.500 | 0.0325 | 0.900 |" in table
+    assert "One person has too few frames" in table
+    few = scored(all=FIGURES, not_computed={"judge_frechet": "needs 384 frames, got 32", "detection": "left out"})
+    table = results.table_1(few)
+    assert "judge Fréchet not computed: needs 384 frames, got 32." in table and "DR not computed: left out." in table
+    assert "One person has too few" not in table
+
+
+def test_what_did_not_move_is_a_dash():
+    assert "a pixel changes by – of 255 from frame to frame" in results.lips(scored())
+    assert "Still head" not in results.lips(scored(jitter=None))
+    unheard = FIGURES | {"lip_r": None, "lip_r_shuffled": None, "held_out": True}
+    page = results.lips(scored(voices={"awb": unheard}, correlated=20))
+    assert "| voice awb, held out | – | 0.900 | – |" in page
+    assert "A lip r of fewer than 20 frames is not counted" in page
+    assert "fewer than" not in results.lips(scored())  # of a report from when all were counted
 
 
 def test_differences_within_the_deviation_are_called_none(tmp_path):

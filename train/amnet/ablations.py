@@ -81,24 +81,28 @@ def finished(out: Path) -> dict[str, dict[str, Any]]:
 
 
 def kept(job: Job, data: str, frames: int, judge: dict[str, Any]) -> bool:
-    """Say whether a row is there already; InputError where what is there cannot stand in one table with the others.
+    """Say whether a row is there already; InputError where any row that is there cannot stand in one table with it.
 
-    `data` is the data set's name, `frames` how many of it are held out, `judge` the judge's record.
+    `data` is the data set's name, `frames` how many of it are held out, `judge` the judge's record. All rows are
+    looked at, since `collect` takes all of them: also those of other names and seeds than the command asks for.
     """
     from edgetalk.train.amnet.recipe import Config, described
 
-    found, wanted = finished(job.out).get(job.name), described(schedule(job), data)
-    if found is None:
-        return False
-    wanted |= {"held-out frames": frames, "judge": judge}
-    before = asdict(Config()) | found["config"]  # a row from before there was a field had its default
-    before |= {"held-out frames": found["frames"], "judge": found["judge"]}
-    wanted = json.loads(json.dumps(wanted))
-    changed = [f"{k} {before.get(k)} → {v}" if k != "judge" else k for k, v in wanted.items() if before.get(k) != v]
-    if changed:
-        told = ", ".join(changed[:4])
-        raise InputError(f"{job.out}: row {job.name} is of another training ({told}); choose another folder with -o")
-    return True
+    reports = finished(job.out)
+    for row, found in reports.items():
+        if found["row"] not in ROWS:  # of another version, which no table shows
+            continue
+        wanted = described(schedule(job._replace(row=found["row"], seed=found["seed"])), data)
+        wanted |= {"held-out frames": frames, "judge": judge}
+        before = asdict(Config()) | found["config"]  # a row from before there was a field had its default
+        before |= {"held-out frames": found["frames"], "judge": found["judge"]}
+        wanted = json.loads(json.dumps(wanted))
+        changed = [name for name, value in wanted.items() if before.get(name) != value]
+        if changed:
+            long = ("architecture", "judge")  # dictionaries
+            told = ", ".join(k if k in long else f"{k} {before.get(k)} → {wanted[k]}" for k in changed[:4])
+            raise InputError(f"{job.out}: row {row} is of another training ({told}); choose another folder with -o")
+    return job.name in reports
 
 
 def train_row(job: Job) -> Path | None:
@@ -109,9 +113,9 @@ def train_row(job: Job) -> Path | None:
     from edgetalk.train.amnet import recipe as amnet
     from edgetalk.train.amnet import sheets
     from edgetalk.train.amnet.scores import score
-    from edgetalk.train.commands.score import write_json
     from edgetalk.train.networks.landmarks import load
     from edgetalk.train.picture import write_picture
+    from edgetalk.train.scores.report import write_json
 
     if time.time() > job.deadline:
         return None
@@ -169,8 +173,8 @@ def collect(out: Path, data: Path, device: str) -> None:
     import cv2
 
     from edgetalk.train.amnet import sheets
-    from edgetalk.train.commands.score import command, write_json
     from edgetalk.train.picture import write_picture
+    from edgetalk.train.scores.report import command, write_json
 
     reports = finished(out)
     write_json(out / "ablations.json", {"command": command(), "rows": [reports[name] for name in sorted(reports)]})
@@ -214,12 +218,15 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
 
     from edgetalk.train.amnet import dataset
-    from edgetalk.train.commands.score import JUDGE
     from edgetalk.train.networks.landmarks import load
+    from edgetalk.train.scores.report import JUDGE
 
     judge = args.judge or JUDGE
     record = load(judge)[1]  # refuses now what would fail after the training
     data = dataset.load(args.data)
+    frames = int((~data.train).sum())
+    if not frames:
+        raise InputError(f"{args.data}: got no held-out frames, expected some to score on; make a set of more frames")
     args.out.mkdir(parents=True, exist_ok=True)
     # Seed by seed: a run that is cut short has every row once rather than some rows twice.
     changes = {"images": args.images, "batch": args.batch, "width": args.width}
@@ -230,7 +237,7 @@ def main(arguments: list[str] | None = None) -> None:
         for seed in range(args.seeds)
         for row in args.rows
     ]
-    jobs = [job for job in jobs if not kept(job, data.name, int((~data.train).sum()), record)]
+    jobs = [job for job in jobs if not kept(job, data.name, frames, record)]
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // args.parallel)))
     failed = 0
     with pool(max(1, min(args.parallel, len(jobs)))) as processes:

@@ -27,9 +27,12 @@ HELD_OUT = 5
 def write(checkpoint: Path, out: Path, count: int = 60, seed: int = 0) -> None:
     """Write `count` samples for AMNet as .npz: mel float16, pose and blink float32, and the persons' `source`.
 
-    `count` is a multiple of the persons in the checkpoint; sample i has the person i mod their number. Raises
-    FileNotFoundError, ModelError where the checkpoint is none, InputError, and BackendError without flite.
+    `count` is a multiple of the persons in the checkpoint; sample i has the person i mod their number. Of five persons,
+    or a multiple of them, each round begins one person later, or every fifth sample, which judges, would show the
+    same. Raises FileNotFoundError, ModelError where the checkpoint is none, InputError, and BackendError without flite.
     """
+    if seed < 0:
+        raise InputError(f"seed: got {seed}, expected 0 or more; change --seed")
     read = load_checkpoint(checkpoint)
     if not read.sources:
         raise InputError(f"{checkpoint.name} has no pictures of its persons to calibrate with; train it anew")
@@ -38,12 +41,14 @@ def write(checkpoint: Path, out: Path, count: int = 60, seed: int = 0) -> None:
             f"samples: got {count}, expected a multiple of its {len(read.sources)} persons, at least {HELD_OUT}"
         )
     persons = list(read.sources)
-    drive = [sample(i, persons[i % len(persons)], read.audio, seed) for i in range(count)]
+    late = len(persons) % HELD_OUT == 0
+    order = [persons[(i + late * (i // len(persons))) % len(persons)] for i in range(count)]
+    drive = [sample(i, person, read.audio, seed) for i, person in enumerate(order)]
     mel, pose, blink = (np.stack(values) for values in zip(*drive, strict=True))
     with replacing(out) as part, part.open("wb") as file:
         np.savez_compressed(
             file,
-            source=np.stack([picture.numpy() for picture in read.sources.values()]),
+            source=np.stack([read.sources[person].numpy() for person in (order if late else persons)]),
             mel=mel.astype(np.float16),
             pose=pose.astype(np.float32),
             blink=blink.astype(np.float32),

@@ -102,6 +102,14 @@ class Footage:
         """Numbers of the persons of whom there are training frames."""
         return self._sizes.nonzero().flatten().tolist()
 
+    def held_out(self) -> Tensor:
+        """Return the held-out frames, (…) int64 on the device; InputError where the set has none."""
+        if not len(self.test):
+            raise InputError(
+                f"data set {self.name}: got no held-out frames, expected some to measure on; make a set of more frames"
+            )
+        return self.test.to(self.device)
+
     @classmethod
     def load(
         cls,
@@ -224,7 +232,7 @@ class Footage:
 
     def examples(self, count: int, among: Tensor | None = None) -> Batch:
         """Return `count` held-out frames spread over the persons, their neutral frames as sources, sound clean."""
-        among = self.test if among is None else among
+        among = self.held_out().cpu() if among is None else among
         person = self.person[among].cpu()
         chosen: list[int] = []
         present = person.unique().tolist()

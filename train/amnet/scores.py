@@ -8,7 +8,7 @@ network (engines/gate.py).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,6 +26,8 @@ NOISE_DB = -60.0
 """Level of the noise that stands for a silent room."""
 CLOSED_PX = 1.0
 """Lips whose true opening is below this, in pixels of a 256 frame, are closed."""
+CORRELATED = 20
+"""Frames of which a lip correlation is computed at least: that of two is 1 or −1, whatever the lips do."""
 BATCH = 64
 
 
@@ -163,29 +165,41 @@ MEANS = {
     "truth_detection": "truth_detected",
 }
 """Figures of the report that are means over frames, and the values that they are the mean of."""
+CLOUDS = {"judge_frechet": "features", "fid": "inception"}
+"""Figures of the report that are distances of feature clouds, and the values that are the features."""
+
+
+def needed(cloud: str, values: Mapping[str, np.ndarray]) -> int:
+    """Frames that a distance of CLOUDS needs: fewer span no covariance of its features."""
+    width = values[CLOUDS[cloud]].shape[1]
+    return 2 * width if cloud == "judge_frechet" else width + 1
 
 
 def summary(values: dict[str, np.ndarray], chosen: np.ndarray) -> dict[str, float]:
-    """The figures of the frames `chosen` (N,) bool."""
+    """The figures of the frames `chosen` (N,) bool; those of how lips move are nan where they are below CORRELATED.
+
+    A distance of clouds is left out where the frames are too few for its features.
+    """
     own = {name: value[chosen] for name, value in values.items()}
     figures: dict[str, float] = {name: float(own[key].mean()) for name, key in MEANS.items() if key in own}
     truth = own["true_opening"]
-    figures |= {
-        "lip_r": measures.pearson(own["opening"], truth),
-        "lip_r_shuffled": measures.pearson(own["shuffled_opening"], truth),
-        "lip_r_judge": measures.pearson(own["truth_opening"], truth),
-        "lip_range": float(own["opening"].std() / max(truth.std(), 1e-9)),
-    }
+    figures |= dict.fromkeys(("lip_r", "lip_r_shuffled", "lip_r_judge", "lip_range"), float("nan"))
+    if len(truth) >= CORRELATED:
+        figures |= {
+            "lip_r": measures.pearson(own["opening"], truth),
+            "lip_r_shuffled": measures.pearson(own["shuffled_opening"], truth),
+            "lip_r_judge": measures.pearson(own["truth_opening"], truth),
+            "lip_range": float(own["opening"].std() / max(truth.std(), 1e-9)),
+        }
     closed = 256 * truth < CLOSED_PX
     if closed.any():
         figures |= {
             "closed_px": float(256 * own["opening"][closed].mean()),
             "judge_closed_px": float(256 * own["truth_opening"][closed].mean()),
         }
-    if len(truth) >= 2 * own["features"].shape[1]:
-        figures["judge_frechet"] = measures.frechet(own["features"], own["truth_features"])
-    if "inception" in own and len(truth) > own["inception"].shape[1]:
-        figures["fid"] = measures.frechet(own["inception"], own["truth_inception"])
+    for name, features in CLOUDS.items():
+        if features in own and len(truth) >= needed(name, own):
+            figures[name] = measures.frechet(own[features], own[f"truth_{features}"])
     return figures | {"frames": int(chosen.sum())}
 
 
@@ -229,7 +243,7 @@ def jitter(puppets: Puppets, judge: LandmarkNet, seconds: float = 2.0) -> dict[s
     still = torch.zeros(count, 3, device=device), torch.zeros(count, 2, device=device)
     everywhere, upper = list(range(106)), list(range(33, 86))
     found: dict[str, list[dict[str, float]]] = {"silent": [], "speaking": []}
-    test = footage.test.to(device)
+    test = footage.held_out()
     for number in footage.person[test].unique().tolist()[:12]:
         own = test[footage.person[test] == number]
         who = torch.full((count,), number, device=device)
@@ -252,18 +266,21 @@ def score(
     limit: int | None = None,
     extras: Extras | None = None,
     sources: Mapping[str, Tensor] | None = None,
+    known: Collection[str] = (),
 ) -> dict:
     """Score `network` on the held-out frames of `footage`; all on the footage's device.
 
     `size` is the size of the network's pictures, the footage's by default; smaller ones are enlarged before they
-    are compared. `limit` takes so many frames, evenly spread; `sources` are those of `Puppets`. Returns plain values,
-    ready for JSON: "known" and "unknown" are the means of the persons with and without training frames.
+    are compared. `limit` takes so many frames, evenly spread; `sources` are those of `Puppets`, `known` the names of
+    those whom the network was trained on; without names they are those of whom the set has training frames. Returns
+    plain values, ready for JSON: "known" and "unknown" are the means of the persons who are and are not known, "all"
+    is measured on all frames together. InputError where nothing is held out.
     """
     began = time.monotonic()
     extras = extras or Extras()
     shown = footage.frames.shape[1]
     puppets = Puppets(network.eval(), footage, size or shown, sources)
-    test = footage.test.to(footage.device)
+    test = footage.held_out()
     rows = spread(test, footage.person[test], limit)
     values = frame_values(puppets, judge, rows, extras)
     person, voice = (column[rows].cpu().numpy() for column in (footage.person, footage.voice))
@@ -276,10 +293,15 @@ def score(
         | {"held_out": n not in heard}
         for n in np.unique(voice).tolist()
     }
-    trained = {footage.persons[n] for n in footage.trained}
+    trained = set(known) or {footage.persons[n] for n in footage.trained}
     groups = {
         "known": [figures for name, figures in persons.items() if name in trained],
         "unknown": [figures for name, figures in persons.items() if name not in trained],
+    }
+    missing = {  # of all frames, and so of every person and voice
+        name: f"needs {needed(name, values):,} frames, got {len(rows):,}"
+        for name, features in CLOUDS.items()
+        if features in values and len(rows) < needed(name, values)
     }
     return {
         "persons": persons,
@@ -291,8 +313,9 @@ def score(
         "size": size or shown,
         "compared_at": shown,
         "frames": len(rows),
+        "correlated": CORRELATED,
         "data": footage.name,
         "device": torch.cuda.get_device_name() if footage.device.type == "cuda" else "cpu",
         "seconds": round(time.monotonic() - began, 1),
-        "not_computed": dict(extras.missing),
+        "not_computed": extras.missing | missing,
     }

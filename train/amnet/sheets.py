@@ -28,7 +28,7 @@ from edgetalk.train.networks.landmarks import LandmarkNet, inner_opening
 from edgetalk.train.picture import write_picture
 from edgetalk.train.scores.measures import GROUPS, MOUTH
 
-from .data import Footage
+from .data import Footage, pick_device
 
 Picture = NDArray[np.uint8]
 """(S, S, 3) RGB."""
@@ -82,8 +82,6 @@ def render_of_checkpoint(path: str | Path, device: str = "auto") -> tuple[Render
     """The callable of a checkpoint, the size of its pictures, and its audio front end."""
     from edgetalk.train.networks.checkpoint import load_checkpoint
 
-    from .data import pick_device
-
     checkpoint = load_checkpoint(path)
     return render_of_network(checkpoint.network.to(pick_device(device))), checkpoint.size, checkpoint.audio
 
@@ -114,7 +112,7 @@ def render_of_engine(path: str | Path) -> tuple[Render, int, AudioSpec]:
 def drives(footage: Footage, count: int = 6) -> list[Drive]:
     """One held-out frame with an open mouth for each of `count` persons, those never trained on first."""
     found = []
-    test = footage.test.to(footage.device)
+    test = footage.held_out()
     trained = set(footage.trained)
     for number in sorted(footage.person[test].unique().tolist(), key=lambda n: (n in trained, n))[:count]:
         own = test[footage.person[test] == number]
@@ -296,7 +294,7 @@ def mouths(render: Render, footage: Footage, spec: AudioSpec, side: int = 128) -
     rows, labels = [], []
     for example in drives(footage):
         number = footage.persons.index(example.person)
-        test = footage.test.to(footage.device)
+        test = footage.held_out()
         own = test[footage.person[test] == number]
         clip = footage.longest_clip(own)
         middle = clip[len(clip) // 8 : len(clip) - len(clip) // 8]
@@ -314,16 +312,34 @@ def mouths(render: Render, footage: Footage, spec: AudioSpec, side: int = 128) -
     return tiled(rows, side, labels)
 
 
-def variants(renders: Mapping[str, Render], examples: Sequence[Drive], side: int = 160) -> Picture:
-    """Fig. 4: sources, true frames, and the frames of each of the named callables."""
+def variants(
+    renders: Mapping[str, Render],
+    examples: Sequence[Drive],
+    side: int = 160,
+    heard: Mapping[str, Sequence[Array]] | None = None,
+) -> Picture:
+    """Fig. 4: sources, true frames, and the frames of each of the named callables.
+
+    `heard` has the mel windows (T, F) of the examples by the names of those that hear them otherwise.
+    """
     rows = [[d.source for d in examples], [d.frame for d in examples]]
-    rows += [[render(d.source, d.mel, d.pose, d.blink) for d in examples] for render in renders.values()]
+    for name, render in renders.items():
+        mels = (heard or {}).get(name) or [d.mel for d in examples]
+        rows.append([render(d.source, mel, d.pose, d.blink) for d, mel in zip(examples, mels, strict=True)])
     return tiled(rows, side, ["source", "true", *renders])
+
+
+def named(text: str) -> tuple[str, Path]:
+    """Return name and path of NAME=FILE; ArgumentTypeError where it is none."""
+    name, given, path = text.partition("=")
+    if not (name and given and path):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected NAME=FILE")
+    return name, Path(path)
 
 
 def speech_of(footage: Footage, count: int = 25) -> Array:
     """Consecutive mel windows (count, T, F) of a held-out clip, from its middle."""
-    test = footage.test.to(footage.device)
+    test = footage.held_out()
     spoken = test[footage.voice[test] != footage.voices.index("silence")] if "silence" in footage.voices else test
     clip = footage.longest_clip(spoken)
     begin = max(0, len(clip) // 2 - count // 2)
@@ -331,8 +347,8 @@ def speech_of(footage: Footage, count: int = 25) -> Array:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    from edgetalk.train.commands.score import JUDGE, command, write_json
     from edgetalk.train.networks.landmarks import load
+    from edgetalk.train.scores.report import JUDGE, command, write_json
 
     parser = argparse.ArgumentParser(
         prog="python -m edgetalk.train.amnet.sheets",
@@ -344,7 +360,9 @@ def main(arguments: list[str] | None = None) -> None:
     model.add_argument("--engine", help="written by: edgetalk build, or the name of a bundled one")
     parser.add_argument("--data", type=Path, required=True, help="folder of: edgetalk data announcers, or filmed")
     parser.add_argument("--judge", type=Path, default=JUDGE, help="landmark judge (default: the bundled one)")
-    parser.add_argument("--variants", nargs="*", default=[], metavar="NAME=FILE", help="checkpoints of variants.jpg")
+    parser.add_argument(
+        "--variants", nargs="*", type=named, default=[], metavar="NAME=FILE", help="checkpoints of variants.jpg"
+    )
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto; for checkpoints")
     parser.add_argument("-o", "--output", dest="out", type=Path, required=True, help="folder for the sheets")
     args = parser.parse_args(arguments)
@@ -352,20 +370,26 @@ def main(arguments: list[str] | None = None) -> None:
         render, size, spec = render_of_checkpoint(args.checkpoint, args.device)
     else:
         render, size, spec = render_of_engine(args.engine)
+    others = {name: render_of_checkpoint(path, args.device) for name, path in args.variants}
+    if len(others) < len(args.variants):
+        parser.error("--variants: got a name twice, expected another one for each file")
+    for name, (_, own, _) in others.items():
+        if own != size:
+            parser.error(f"--variants: got {name} of {own}×{own}, expected {size}×{size}")
+    judge, record = load(args.judge, pick_device(args.device))
     footage = Footage.load(args.data, size=size, device=args.device, spec=spec)
     examples = drives(footage)
     write_picture(args.out / "cross.jpg", cross_driving(render, examples))
     write_picture(args.out / "decoupling.jpg", decoupling_sheet(render, examples[0].source, spec))
     write_picture(args.out / "mouths.jpg", mouths(render, footage, spec))
-    if args.variants:
-        named = dict(item.split("=", 1) for item in args.variants)
-        renders = {name: render_of_checkpoint(path, args.device) for name, path in named.items()}
-        if any(found[1] != size for found in renders.values()):
-            parser.error(f"--variants: got sizes {sorted({f[1] for f in renders.values()})}, expected {size}")
-        write_picture(
-            args.out / "variants.jpg", variants({name: found[0] for name, found in renders.items()}, examples)
-        )
-    judge, record = load(args.judge, footage.device)
+    if others:
+        heard: dict[str, list[Array]] = {}
+        for name, (_, _, own) in others.items():
+            if own != spec:
+                again = Footage.load(args.data, device=args.device, spec=own, pictures=False)
+                heard[name] = [d.mel for d in drives(again)]
+        shown = {name: draw for name, (draw, _, _) in others.items()}
+        write_picture(args.out / "variants.jpg", variants(shown, examples, heard=heard))
     found = decoupling(render, judge, examples, speech_of(footage), spec)
     write_json(args.out / "decoupling.json", {"command": command(), "judge": record, **found})
     print(f"{args.out}: decoupling {found['decoupling']:.3f}; pose error {found['pose_error_deg']}")

@@ -93,15 +93,27 @@ def write(
     plan = Plan(name, plan.frames if frames is None else frames, plan.seed if seed is None else seed)
     if codec is None:
         codec = SETS[name].codec
-    if codec not in (*CODECS, UNDRAWN) or plan.frames < 1 or size < 16:
+    if codec not in (*CODECS, UNDRAWN) or plan.frames < 1 or size < 16 or plan.seed < 0:
         raise InputError(
-            f"data set: got codec {codec!r}, {plan.frames} frames, size {size}; expected codec raw, "
-            "h264 or none, at least one frame, size 16 or more"
+            f"data set: got codec {codec!r}, {plan.frames} frames, size {size}, seed {plan.seed}; expected codec raw, "
+            "h264 or none, at least one frame, size 16 or more, a seed of 0 or more"
         )
     workers = workers or cores()
     write_speech(folder, plan, workers)
     if not speech_only:
         _draw(folder, size, codec, workers)
+
+
+def _check_begun(folder: Path, size: int, codec: str) -> None:
+    """Raise InputError where clips of another size or codec were begun: what is done of both would be mixed up."""
+    for parts in folder.glob("draw-*.parts"):
+        told = parts.name.removeprefix("draw-").removesuffix(".parts")
+        if told != f"{size}-{codec}" and any(parts.glob("*.npy")):
+            begun = "--size {} --codec {}".format(*told.split("-", 1))
+            raise InputError(
+                f"{folder}: got --size {size} --codec {codec}, but its pictures were begun with {begun}; go on with "
+                "these or choose another folder"
+            )
 
 
 def _draw(folder: Path, size: int, codec: str, workers: int) -> None:
@@ -113,6 +125,7 @@ def _draw(folder: Path, size: int, codec: str, workers: int) -> None:
         if found != (size, codec):
             raise InputError(f"{target}: got size and codec {found}, expected {(size, codec)}; choose another folder")
         return
+    _check_begun(folder, size, codec)
     script = Script.read(folder / "speech.npz")
     plan = as_plan(script.plan)
     start, persons = script.start, plan.persons()

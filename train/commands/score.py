@@ -10,16 +10,14 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import re
-import shlex
-import sys
 import warnings
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgetalk.errors import word
-from edgetalk.files import replacing
+from edgetalk.errors import InputError, word
+from edgetalk.train.reports.markdown import number
+from edgetalk.train.scores.report import JUDGE, command, plain, write_json
 
 from . import score_wavsyncswap
 
@@ -27,8 +25,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from edgetalk.train.amnet.data import Footage
-
-JUDGE = Path(__file__).parent.parent / "checkpoints" / "landmarks.safetensors"
 
 COLUMNS = {
     "ssim": "SSIM ↑",
@@ -82,19 +78,22 @@ def _configure_amnet(parser: argparse.ArgumentParser) -> None:
 
 
 def _run_amnet(args: argparse.Namespace) -> None:
-    from edgetalk.errors import InputError
     from edgetalk.train.amnet.data import Footage, pick_device
+    from edgetalk.train.amnet.recipe import SMALLEST
     from edgetalk.train.amnet.scores import score
-    from edgetalk.train.networks.checkpoint import load_checkpoint
+    from edgetalk.train.networks.checkpoint import LARGEST, load_checkpoint
     from edgetalk.train.networks.landmarks import load
 
     if args.limit is not None and args.limit < 2:
         raise InputError(f"--limit: got {args.limit}, expected at least 2 frames")
+    if args.at is not None and not SMALLEST <= args.at <= LARGEST:
+        raise InputError(f"--at: got {args.at}, expected pictures of {SMALLEST} to {LARGEST} pixels")
     device = pick_device(args.device)
     checkpoint = load_checkpoint(args.checkpoint)
     judge, record = load(args.judge, device)
     extras = extras_of(args.lpips, args.fid, not args.no_detection, device)
-    footage = Footage.load(args.data, size=args.at or checkpoint.size, device=args.device, spec=checkpoint.audio)
+    size = checkpoint.size if args.at is None else args.at
+    footage = Footage.load(args.data, size=size, device=args.device, spec=checkpoint.audio)
     if footage.terms and args.judge == JUDGE:
         warnings.warn(
             "the bundled landmark judge has seen drawn faces alone: what it reads off filmed ones is worth what stands "
@@ -110,6 +109,7 @@ def _run_amnet(args: argparse.Namespace) -> None:
         limit=args.limit,
         extras=extras,
         sources={**_portraits(args.data, footage, checkpoint.sources), **checkpoint.sources},
+        known=checkpoint.persons,
     )
     report = {
         "family": "amnet",
@@ -160,44 +160,19 @@ def extras_of(lpips_path: Path | None, fid_path: Path | None, detection: bool, d
     return extras
 
 
-def command() -> str:
-    """The command line that is running, to stand beside its figures; of absolute paths only the last part."""
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    program = "edgetalk" if spec is None or spec.name == "edgetalk.cli" else f"python -m {spec.name}"
-    words = [re.sub(r"(^|=)/.*/", r"\1", word) for word in sys.argv[1:]]
-    return shlex.join([*program.split(), *words])
-
-
-def plain(value):
-    """Numbers that JSON has no word for become null; floats are rounded to six significant digits."""
-    if isinstance(value, dict):
-        return {name: plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
-    return value
-
-
-def write_json(path: Path, report: dict) -> None:
-    """Write a report; the file appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as part:
-        part.write_text(json.dumps(plain(report), indent=1) + "\n")
-
-
 def table(report: dict) -> str:
-    """The report for a screen: a row per person, the mean, a row per voice."""
+    """The report for a screen: a row per person, the mean, all frames together, a row per voice."""
     rows = dict(report["persons"]) if len(report["persons"]) <= 12 else {}
     if "unknown" in report:
         rows |= {"trained": report["known"], "never seen": report["unknown"]} if "known" in report else {}
-    rows["mean"] = report["mean"]
+    rows |= {"mean": report["mean"], "all frames": report["all"]}
     for voice, figures in report["voices"].items():
         rows[f"voice {voice}" + (" (held out)" if figures["held_out"] else "")] = figures
     names = [name for name in COLUMNS if any(name in figures for figures in rows.values())]
     cells = [["", *(COLUMNS[name] for name in names), "frames"]]
     for label, figures in rows.items():
-        cells.append([label, *(f"{figures[n]:.4g}" if n in figures else "–" for n in names), str(figures["frames"])])
+        told = (figures.get(name, math.nan) for name in names)
+        cells.append([label, *(f"{f:.4g}" if math.isfinite(f) else "–" for f in told), str(figures["frames"])])
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     lines = [
         "  ".join(
@@ -209,15 +184,21 @@ def table(report: dict) -> str:
     mean = report["mean"]
     lines += [
         "",
-        f"still head, silent room: pixels move {quiet['pixels']:.3f} of 255 per frame, landmarks "
-        f"{quiet['landmarks_px']:.3f} px, lips open {quiet['opening_px']:.2f} px",
-        f"still head, speaking: brows, nose and eyes move {speaking['landmarks_px']:.3f} px per frame",
+        f"lip r of fewer than {report['correlated']} frames is not counted: a voice's is the mean over the persons "
+        "who have one",
+        f"still head, silent room: pixels move {number(quiet['pixels'])} of 255 per frame, landmarks "
+        f"{number(quiet['landmarks_px'])} px, lips open {number(quiet['opening_px'], 2)} px",
+        f"still head, speaking: brows, nose and eyes move {number(speaking['landmarks_px'])} px per frame",
     ]
     if "closed_px" in mean:
         lines.append(
             f"where the lips are truly closed they are open {mean['closed_px']:.2f} px "
             f"(judge on true frames: {mean['judge_closed_px']:.2f})"
         )
+    alone = [COLUMNS[name] for name in ("fid", "judge_frechet") if name in report["all"] and name not in mean]
+    if alone:
+        told = " and ".join(label.removesuffix(" ↓") for label in alone)
+        lines.append(f"{told}: of all frames together, one person has too few for a distance of clouds")
     lines += [f"{name}: not computed: {reason}" for name, reason in report["not_computed"].items()]
     lines.append(
         f"{report['frames']} frames of {report['data']}, network at {report['size']}, compared at "

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from edgetalk.errors import InputError
 from edgetalk.train.scores import perceptual
 
 ROWS = {"truth": "truth", "target": "target unchanged", "wav2lip": "Wav2Lip", "simswap": "SimSwap",
@@ -48,9 +49,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     import torch
 
-    from edgetalk.train.commands.score import command, plain, write_json
+    from edgetalk.train.scores.report import command, plain, write_json
     from edgetalk.train.swap.scores import report
 
+    if args.limit is not None and args.limit < 1:
+        raise InputError(f"--limit: got {args.limit}, expected at least 1 clip")
     args.out.mkdir(parents=True, exist_ok=True)
     missing, inception = {}, None
     try:

@@ -26,8 +26,8 @@ import numpy as np
 
 from edgetalk.files import replacing
 from edgetalk.train import program
-from edgetalk.train.commands.score import JUDGE
 from edgetalk.train.networks.landmarks import load as load_judge
+from edgetalk.train.scores.report import JUDGE
 
 from . import wavsyncswap as results_wavsyncswap
 from .markdown import made_by, missing, number, table
@@ -47,7 +47,7 @@ DATA = {
 """The sets that are scored: who is in them, and what else than their name is told to draw them."""
 
 MEASURES = {
-    "SSIM, PSNR": "likeness of a frame to the true one; 1, and infinite, where they are equal",
+    "SSIM, PSNR": "likeness of a frame to the true one; 1, and 100 dB (swaps: 60), where they are equal",
     "LPIPS, FID": "the usual distances by AlexNet's and by Inception's features",
     "judge Fréchet": "FID's formula on the features of our landmark judge: comparable within this page alone",
     "DR": "share of frames in which dlib's frontal detector finds a face",
@@ -59,11 +59,12 @@ MEASURES = {
     "LMD, LMD-m": "mean distance of all landmarks, and of the mouth's, in pixels of a 256 frame",
     "LSE-D, LSE-C": "SyncNet's distance between lips and sound at the best shift, and by how much the median of all "
     "shifts is farther",
-    "offset ±1": "share of clips whose best shift of sound is at most one frame from the truth's",
+    "offset ±1": "share of clips most in sync as they are, or with the sound moved by one frame",
     "ID-Retrieve": "share of clips in which a judge finds the portrait's person among all test persons; as a share of "
     "what it finds in true swaps it is `retrieval_share`",
     "nearest=target": "share of frames in which that judge still finds the person of the film",
-    "CPBD, sharpness": "share of edges without visible blur; power of fine detail, as a share of the truth's",
+    "CPBD, sharpness": "share of edges without visible blur; strength of fine detail and noise, as a share of "
+    "the truth's",
 }
 """What the columns mean."""
 
@@ -162,11 +163,12 @@ def judge_of(record: Report) -> str:
 def absent(report: Report, columns: Sequence[str]) -> str:
     """What of a table's columns was not computed, and what it needs."""
     lacking = {name: why for name, why in report["not_computed"].items() if name in columns}
-    return "".join(f"\n\n{name.upper()} not computed: {why}." for name, why in lacking.items())
+    names = {"detection": "DR", "judge_frechet": "judge Fréchet"}
+    return "".join(f"\n\n{names.get(name, name.upper())} not computed: {why}." for name, why in lacking.items())
 
 
 def table_1(report: Report | None, name: str = "announcers-6") -> str:
-    """Table I: per person and mean."""
+    """Table I: per person, mean, and all frames together."""
     if report is None:
         return missing("Table I", SCORE.format(name, name))
     head = ["", "FID ↓", "judge Fréchet ↓", "SSIM ↑", "LPIPS ↓", "DR % ↑", "ALE px ↓", "APE rad ↓", "ABE ↓"]
@@ -176,7 +178,7 @@ def table_1(report: Report | None, name: str = "announcers-6") -> str:
         return [
             label,
             number(figures.get("fid")),
-            number(figures.get("judge_frechet")),
+            number(figures.get("judge_frechet"), 4),
             number(figures["ssim"]),
             number(figures.get("lpips"), 4),
             number(None if detected is None else 100 * detected, 1),
@@ -188,14 +190,19 @@ def table_1(report: Report | None, name: str = "announcers-6") -> str:
     rows = [row(f"ours, {name}", figures) for name, figures in report["persons"].items()]
     truth = report["mean"]
     judged = {"ale_px": truth["judge_ale_px"], "ape_rad": truth["judge_ape_rad"], "abe": truth["judge_abe"]}
-    rows.append(row("**ours, mean**", report["mean"]))
+    rows.append(row("**ours, mean**", truth))
+    rows.append(row("ours, all frames together", report["all"]))
     rows.append(row("true frames, same measures", {"ssim": 1.0, "detection": truth.get("truth_detection"), **judged}))
     for name, (fid, ssim, lpips, detected, *errors) in PAPER_1.items():
         rows.append(
             [f"{name}, paper's own figure, AnnVI", number(fid), "–", number(ssim), number(lpips, 4)]
             + [number(detected, 1), number(errors[0]), number(errors[1], 4), number(errors[2], 4)]
         )
-    parts = [training_of(report), table(head, rows) + absent(report, ("lpips", "fid", "detection"))]
+    parts = [training_of(report), table(head, rows) + absent(report, ("lpips", "fid", "judge_frechet", "detection"))]
+    if any(name in report["all"] and name not in truth for name in ("fid", "judge_frechet")):
+        parts.append(
+            "One person has too few frames for a distance of clouds of their own; all frames together have one."
+        )
     parts.append(
         "APB2Face was not trained on our data: its row is the paper's. The paper's landmark, pose and blink errors "
         "are of another detector and other units, ours are defined in `train/scores`."
@@ -217,19 +224,29 @@ def lips(report: Report | None, name: str = "announcers-6") -> str:
             [label, number(f["lip_r"]), number(f["lip_r_judge"]), number(f["lip_r_shuffled"])]
             + [number(f["mouth_psnr"], 2), number(f["mouth_ssim"]), number(f["psnr"], 2), str(f["frames"])]
         )
-    quiet, speaking = report["jitter"]["silent"], report["jitter"]["speaking"]
-    mean = report["mean"]
-    still = (
-        f"Still head in a silent room (noise at −60 dBFS): a pixel changes by {quiet['pixels']:.3f} of 255 from frame "
-        f"to frame, landmarks move {quiet['landmarks_px']:.3f} px of 256, lips are {quiet['opening_px']:.2f} px open. "
-        f"Still head that speaks: brows, nose and eyes move {speaking['landmarks_px']:.3f} px."
-    )
+    parts = [table(head, rows)]
+    if "correlated" in report:  # an older report counted all
+        parts.append(
+            f"A lip r of fewer than {report['correlated']} frames is not counted: a voice's is the mean over the "
+            "persons who have one."
+        )
+    mean, still = report["mean"], []
+    if report["jitter"]:
+        quiet, speaking = report["jitter"]["silent"], report["jitter"]["speaking"]
+        still.append(
+            f"Still head in a silent room (noise at −60 dBFS): a pixel changes by {number(quiet['pixels'])} of 255 "
+            f"from frame to frame, landmarks move {number(quiet['landmarks_px'])} px of 256, lips are "
+            f"{number(quiet['opening_px'], 2)} px open. Still head that speaks: brows, nose and eyes move "
+            f"{number(speaking['landmarks_px'])} px."
+        )
     if mean.get("closed_px") is not None:
-        still += (
-            f" Where the true lips are closed the generated ones are {mean['closed_px']:.2f} px open (the judge sees "
+        still.append(
+            f"Where the true lips are closed the generated ones are {mean['closed_px']:.2f} px open (the judge sees "
             f"{mean['judge_closed_px']:.2f} px on the true frames)."
         )
-    return "\n\n".join([table(head, rows), still, made_by(report["command"])])
+    if still:
+        parts.append(" ".join(still))
+    return "\n\n".join([*parts, made_by(report["command"])])
 
 
 def table_2(report: Report | None) -> str:
@@ -245,7 +262,7 @@ def table_2(report: Report | None) -> str:
         for name, (fid, ssim, lpips) in PAPER_2.items()
     ]
     head = ["", "FID ↓", "judge Fréchet ↓", "SSIM ↑", "LPIPS ↓"]
-    shown = table(head, rows) + absent(report, ("lpips", "fid"))
+    shown = table(head, rows) + absent(report, ("lpips", "fid", "judge_frechet"))
     told = (
         f"Beyond the paper's columns: lip r {number(mean['lip_r'])} (shuffled sound {number(mean['lip_r_shuffled'])}), "
         f"landmarks {number(mean['ale_px'], 2)} px of 256 (the judge on true frames {number(mean['judge_ale_px'], 2)})."
