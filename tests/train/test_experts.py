@@ -211,6 +211,8 @@ def test_drawing_ends_with_its_time_and_goes_on(drawn, tmp_path, monkeypatch):
 def test_too_few_sentences_are_refused(drawn, tmp_path):
     with pytest.raises(InputError, match="sentences: got 15 and 4 held out, expected 16 and 1"):
         swap_drawn.write_speech(tmp_path / "speech.npz", 15, 4)
+    with pytest.raises(InputError, match=r"got 900 and 999999 held out, expected \d{6} in all at most; ask for fewer"):
+        swap_drawn.write_speech(tmp_path / "speech.npz", 900, 999_999)
     with pytest.raises(InputError, match="got 0 sentences of 'valid' of 2 s or more, expected 1; write it with more"):
         swap_drawn.draw(tmp_path, drawn / "speech.npz", 600, 4, 1, 1, 1, 1, nice=0)
     (tmp_path / "half.npz").write_bytes((drawn / "speech.npz").read_bytes()[:3000])

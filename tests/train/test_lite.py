@@ -398,6 +398,8 @@ def test_ablated_rows_of_another_training_are_refused(footage, tmp_path, monkeyp
     command = ["--data", str(tmp_path), "-o", str(tmp_path), "--rows", "all", "--seeds", "1", "--batch", "2"]
     with pytest.raises(InputError, match=r"row all-0 is of another training \(images 9 → 8\); choose another folder"):
         ablations.main([*command, "--images", "8"])
+    with pytest.raises(InputError, match="seeds: got 0, expected 1 or more; change --seeds"):
+        ablations.main([*command, "--seeds", "0"])
     data.train = np.arange(5) < 5
     with pytest.raises(InputError, match="got no held-out frames, expected some to score on"):
         ablations.main(command)

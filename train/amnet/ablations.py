@@ -28,6 +28,7 @@ import numpy as np
 
 from edgetalk.errors import InputError
 from edgetalk.train import program
+from edgetalk.train.options import check_bounds
 from edgetalk.train.pools import pool
 
 ROWS: dict[str, dict[str, Any]] = {
@@ -39,7 +40,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "k3": {"variant": "amnet-k3"},
     "eq8": {"adversary": "eq8"},
 }
-"""The rows by name: what each changes in train.amnet.Config."""
+"""The rows by name: what each changes in recipe.Config."""
 SIZE = 64
 
 
@@ -52,7 +53,7 @@ class Job(NamedTuple):
     data: Path
     judge: Path
     changes: dict[str, Any]
-    """Fields of train.amnet.Config that all rows share."""
+    """Fields of recipe.Config that all rows share."""
     device: str
     compiled: bool = False
     """Compile the network first, which always happens on a GPU."""
@@ -65,7 +66,7 @@ class Job(NamedTuple):
 
 
 def schedule(job: Job) -> Any:
-    """Return the train.amnet.Config of a row."""
+    """Return the recipe.Config of a row."""
     from edgetalk.train.amnet.recipe import Config
 
     return Config(size=SIZE, seed=job.seed, **{**job.changes, **ROWS[job.row]})
@@ -216,6 +217,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
     parser.add_argument("--compile", action="store_true", help="compile on a CPU, too: a minute a row, then faster")
     args = parser.parse_args(arguments)
+    check_bounds(args, {name: (1, math.inf) for name in ("images", "batch", "seeds", "parallel")}, ["width"])
 
     from edgetalk.train.amnet import dataset
     from edgetalk.train.networks.landmarks import load

@@ -6,6 +6,7 @@ numbers of its own, so any process draws the same.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from dataclasses import replace
@@ -79,12 +80,19 @@ def sentence(rng: np.random.Generator) -> str:
 def write_speech(path: Path, count: int, held_out: int, seed: int = 0) -> None:
     """Synthesise `count` sentences in known voices, each SHARE-th of them unseen, and `held_out` in an unseen one.
 
-    Raises InputError where they are too few for a split to have one.
+    Raises InputError where they are too few for a split to have one, or more than half of all that there are: to find
+    the last new ones by chance would have no end.
     """
     if count < SHARE or held_out < 1:
         raise InputError(
             f"sentences: got {count} and {held_out} held out, expected {SHARE} and 1 at least, since one in {SHARE} is "
             "for validation; ask for more with --sentences and --held-out"
+        )
+    most = math.prod(len(set(part)) for part in (SUBJECTS, VERBS, OBJECTS, ENDS)) // 2
+    if count + held_out > most:
+        raise InputError(
+            f"sentences: got {count} and {held_out} held out, expected {most} in all at most; ask for fewer with "
+            "--sentences and --held-out"
         )
     rng = np.random.default_rng([seed, 5])
     texts: dict[str, None] = {}
