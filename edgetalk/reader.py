@@ -168,9 +168,10 @@ class Reader:
         for frame in self._decode(film, stream):
             time = _time(frame)
             if time is not None and self._origin is not None:
-                index = max(0, shift + ((time - self._origin) * self.fps + Fraction(1, 2)).__floor__())
+                index = shift + ((time - self._origin) * self.fps + Fraction(1, 2)).__floor__()
                 if before is not None and not before - back <= index <= before + jump:  # a second less is an overlap
                     shift, index, self._joined = shift + before + 1 - index, before + 1, True
+                index = max(0, index)
             yield index, frame
             before = index if before is None else max(before, index)
             index += 1

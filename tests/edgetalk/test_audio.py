@@ -1,9 +1,11 @@
 """Every kind of sound that works, against the signal it was written from, and every kind that is refused."""
 
+import itertools
 import os
 import shutil
 import subprocess
 from fractions import Fraction
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import soundfile
 
 from edgetalk import audio
 from edgetalk.errors import InputError
+from edgetalk.reader import TS_DISCONT
 
 
 def tone(rate, seconds=1.0, hz=440.0):
@@ -213,6 +216,75 @@ def test_channels_are_added_up_to_the_level_of_the_loudest(tmp_path, name):
         if name == "a.mka":
             rewrap(tmp_path / "a.wav", tmp_path / name)
         np.testing.assert_allclose(audio.read(tmp_path / name), np.sum(channels, 0) / share, atol=1e-4)
+
+
+@pytest.mark.parametrize("pairs", [1, 3])
+@pytest.mark.parametrize("decibels", [19, 21])
+def test_channels_cancel_each_other_out_from_20_decibels_on(tmp_path, pairs, decibels):
+    """Less than what as many channels of the same energy leave that have nothing to do with each other."""
+    # (1 - q)^2 = r (1 + q^2): how much of a tone the other channel of its pair takes off
+    rest = 10 ** (-decibels / 10)
+    quieter = (1 - np.sqrt(1 - (1 - rest) ** 2)) / (1 - rest)
+    tones = [share * tone(16000, hz=hz) for share, hz in ((1.5, 440), (0.6, 300), (0.9, 1000))][:pairs]
+    channels = np.stack([sign * each for each in tones for sign in (-quieter, 1)], 1)
+    soundfile.write(tmp_path / "a.wav", channels, 16000, subtype="FLOAT")
+    energies = (channels**2).sum(0)
+    loudest = channels[:, energies.argmax()]
+    added = channels.sum(1) * energies.max() / energies.sum()
+    np.testing.assert_allclose(audio.read(tmp_path / "a.wav"), loudest if decibels > 20 else added, atol=1e-4)
+
+
+def placed(times, begin=0, flags=0, rate=8000):
+    """What `_placed` makes of blocks of half a second that begin at `times`: how loud, and for how many samples."""
+    import av
+
+    blocks = []
+    for k, time in enumerate(times):
+        block = av.AudioFrame.from_ndarray(np.full((1, rate // 2), k + 1, np.float32), format="fltp", layout="mono")
+        block.sample_rate, block.pts, block.time_base = rate, round(time * rate), Fraction(1, rate)
+        blocks.append(block)
+    container = SimpleNamespace(format=SimpleNamespace(flags=flags), decode=lambda stream: iter(blocks))
+    sound = np.concatenate([block.samples[:, 0] for block in audio._placed(container, None, Fraction(begin))])
+    return [(int(level), len(list(samples))) for level, samples in itertools.groupby(sound)]
+
+
+@pytest.mark.parametrize(
+    ("times", "begin", "expected"),
+    [
+        ([0, 0.5], 0, [(1, 4000), (2, 4000)]),
+        ([0.05, 0.55], 0, [(0, 400), (1, 4000), (2, 4000)]),  # it begins beside the pictures: later, earlier, hardly
+        ([-0.05, 0.45], 0, [(1, 3600), (2, 4000)]),
+        ([3.005, 3.505], 3, [(1, 4000), (2, 4000)]),
+        ([2.995, 3.495], 3, [(1, 4000), (2, 4000)]),
+        ([-0.75, -0.25, 0.25], 0, [(2, 2000), (3, 4000)]),
+        ([0, 0.7], 0, [(1, 4000), (0, 1600), (2, 4000)]),  # packets were lost
+        ([0, 0.55, 1.05], 0, [(1, 4000), (2, 4000), (3, 4000)]),  # times were rounded
+        ([0, 60], 0, [(1, 4000), (0, 59.5 * 8000), (2, 4000)]),
+        ([0, 7200], 0, [(1, 4000), (2, 4000)]),  # the clock was set
+        ([7200, 7200.5], 0, [(1, 4000), (2, 4000)]),
+        ([100, 20, 20.7], 100, [(1, 4000), (2, 4000), (0, 1600), (3, 4000)]),
+        ([0, 0.1, 2.1], 0, [(1, 4000), (2, 4000), (0, 8800), (3, 4000)]),  # an overlap: the clock goes on
+    ],
+)
+def test_every_block_of_sound_is_where_its_time_says(times, begin, expected):
+    assert placed(times, begin) == expected
+
+
+def test_a_hole_in_a_broadcast_that_is_longer_than_ten_seconds_is_a_clock_that_was_set():
+    assert placed([0, 9.5], flags=TS_DISCONT) == [(1, 4000), (0, 72000), (2, 4000)]
+    assert placed([0, 11.5], flags=TS_DISCONT) == [(1, 4000), (2, 4000)]
+
+
+def test_nothing_is_lost_where_the_rate_changes():
+    """A resampler holds some of the sound back; its delay is not to be heard of."""
+    import av
+
+    frames = []
+    for rate in (48000, 32000, 44100):
+        frames.append(av.AudioFrame.from_ndarray(np.ones((1, rate), np.float32), format="fltp", layout="mono"))
+        frames[-1].sample_rate = rate
+    blocks = [block.to_ndarray() for block in audio._floats(frames)]
+    assert abs(sum(block.shape[1] for block in blocks) - 3 * 48000) <= 4
 
 
 @pytest.mark.parametrize("suffix", ["ogg", "mp3"])

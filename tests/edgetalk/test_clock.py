@@ -65,13 +65,22 @@ def test_chunks_between_frames_add_up():
         (29.97, Fraction(2997, 100)),
         (NTSC, NTSC),
         ("12.5", Fraction(25, 2)),
+        (1, Fraction(1)),
+        (240, Fraction(240)),
     ],
 )
 def test_rates_are_exact(given, rate):
     assert frame_rate(given) == rate
 
 
-@pytest.mark.parametrize("given", [0, -25, "0", "a", "25/0", "", 1e9, float("nan"), float("inf"), "1001/30000"])
+@pytest.mark.parametrize(
+    "given", [0, -25, "0", "a", "25/0", "", 1e9, float("nan"), float("inf"), "1001/30000", "240.001"]
+)
 def test_rates_that_are_none_are_refused(given):
     with pytest.raises(InputError, match="^fps: got .*expected a number from 1 to 240"):
         frame_rate(given)
+
+
+def test_a_rate_that_was_left_empty_is_called_so():
+    with pytest.raises(InputError, match="^fps: got nothing, expected a number"):
+        frame_rate("")

@@ -12,6 +12,7 @@ import sys
 import time
 from fractions import Fraction
 from functools import partial
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -25,13 +26,14 @@ from edgetalk.avatar import Avatar, Film
 from edgetalk.avatar import save as save_avatar
 from edgetalk.backends import open_engine
 from edgetalk.cli import main
+from edgetalk.dubbing import Dubbed
 from edgetalk.errors import InputError, ModelError
 from edgetalk.face import write_track
 from edgetalk.planes import OFFSET, TO_RGB, of_rgb, split, to_rgb
 from edgetalk.preprocess import ASPECTS, TEMPLATES, crop_matrix
 from edgetalk.reader import Reader
 from edgetalk.stages import MASKS, Pipeline, Stage
-from edgetalk.targets import Faces, Target, with_references
+from edgetalk.targets import LOOK, Faces, Target, length, with_references
 
 from . import dub_models as tiny
 from .dub_models import POINTS, SIZE, face, film, number, picture, speech
@@ -199,6 +201,19 @@ def test_the_face_of_the_portrait_is_painted(engines, target, tmp_path):
             stage.wear(direction)
 
 
+def test_an_extractor_that_is_named_is_taken_and_none_has_to_stand_beside_the_engine(engines, target, tmp_path):
+    tiny.swap(tmp_path / "swap.onnx")
+    (tmp_path / "elsewhere").mkdir()
+    extractor = tmp_path / "elsewhere" / "mine.onnx"
+    shutil.copy(engines / "arcface.onnx", extractor)
+    cv2.imwrite(str(tmp_path / "p.png"), picture(3)[..., ::-1])
+    write_track(tmp_path / "p.track.npz", [face()], Fraction(25))
+    given = tmp_path / "swap.onnx", target, speech(0.08), tmp_path / "a.mp4", tmp_path / "p.png"
+    assert edgetalk.dub(*given, identity=extractor).painted == 2
+    with pytest.raises(ModelError, match="arcface.onnx"):
+        edgetalk.dub(*given)
+
+
 def test_the_track_of_a_film_is_not_that_of_a_portrait_of_its_name(tmp_path, monkeypatch):
     portrait, moved = tmp_path / "me.png", dataclasses.replace(face(), points=POINTS + 9)
     cv2.imwrite(str(portrait), picture(0))
@@ -289,6 +304,7 @@ def test_the_reference_is_of_the_same_scene(engines, tmp_path):
         ("a" * 9 + "b", [*range(10), 8, 7, 6, 5, 4, 3, 2, 1, 0], [8] * 8 + [0, 9] + [0] * 8 + [8]),
         ("--aa--aa", range(8), [None, None, 7, 7, 7, 7, 7, 2]),
         ("aaa" + "-" * 80 + "aa", range(85), [2, 2, *[0] * 83]),
+        ("a" + "-" * 40 + "a" * 10, range(51), [*[41] * 8, *[0] * 43]),  # away for less than is waited
         ("--", range(2), [None, None]),
         ("aabb", [3, 2, 1, 0], [2, 3, 0, 1]),
     ],
@@ -302,6 +318,20 @@ def test_which_frame_is_the_reference(scenes, order, expected):
     got = list(with_references(iter(frames), lambda planes, _: [planes]))
     assert [frame for frame, _ in got] == frames
     assert [int(crops[0][0]) if crops else None for _, crops in got] == expected
+
+
+def test_no_more_frames_wait_for_a_reference_than_it_is_looked_for():
+    """A face that was seen once and left: frames are large, and a film has many."""
+    drawn = []
+
+    def frames():
+        for at in range(300):
+            drawn.append(at)
+            yield Target(at, np.uint8([at % 256]), None if at else face(), 0)
+
+    for given, (frame, crops) in enumerate(with_references(frames(), lambda planes, _: [planes]), 1):
+        assert frame.at == given - 1 and crops == [0]
+        assert len(drawn) - given <= LOOK
 
 
 # How long
@@ -341,6 +371,59 @@ def test_lengths(engines, tmp_path, fit, seconds, expected):
     kept = min(len(pcm), 640 * len(expected)) - 800
     assert np.corrcoef(sound[:kept], pcm[:kept])[0, 1] > 0.9
     assert np.abs(sound[len(pcm) + 1100 :]).max(initial=0) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("promised", "fit", "frames"),
+    [(30, "hold", 30), (30, "trim", 12), (5, "hold", 12), (5, "trim", 5), (5, "ping-pong", 12), (30, "ping-pong", 12)],
+)
+def test_the_length_that_is_told_beforehand(promised, fit, frames):
+    """For 12 frames of sound; a film that promises nothing is as long as that."""
+    assert length(SimpleNamespace(length=promised), 12, fit) == frames
+    assert length(SimpleNamespace(length=0), 12, fit) == 12
+
+
+@pytest.mark.parametrize(("samples", "frames"), [(960, 1), (1279, 1), (1280, 2), (2559, 3)])
+def test_as_many_frames_are_made_as_sound_for_the_whole_of_their_time(engines, target, tmp_path, samples, frames):
+    done = edgetalk.dub(engines / "same.onnx", target, speech(samples / 16000), tmp_path / "a.mp4")
+    assert done.frames == len(list(Reader(tmp_path / "a.mp4"))) == frames
+    assert [len(each) for each in (done.read, done.paint, done.encode)] == [frames] * 3
+
+
+def test_the_rate_of_dubbing_counts_every_frame_that_was_written():
+    assert Dubbed(Fraction(25), frames=10, painted=4, wall=2.0).rate == 5
+
+
+def test_pixels_that_are_not_square_stay_so(engines, tmp_path):
+    with video.Writer(tmp_path / "a.mp4", (160, 120), Fraction(25), pixel_aspect=Fraction(16, 15)) as writer:
+        writer.write(picture(0))
+    write_track(tmp_path / "a.track.npz", [face()], Fraction(25))
+    edgetalk.dub(engines / "same.onnx", tmp_path / "a.mp4", speech(0.08), tmp_path / "b.mp4")
+    assert Reader(tmp_path / "b.mp4").pixel_aspect == Fraction(16, 15)
+
+
+def test_a_film_of_more_pictures_than_it_promised_is_not_done_beyond_the_whole(engines, target, tmp_path, monkeypatch):
+    monkeypatch.setattr("edgetalk.dubbing.length", lambda film, sounding, fit: 2)
+    told = []
+    edgetalk.dub(
+        engines / "same.onnx", target, speech(0.2), tmp_path / "a.mp4", progress=lambda *counts: told.append(counts)
+    )
+    assert told == [(1, 2), (2, 2), (3, 3), (4, 4), (5, 5)]
+
+
+def test_what_is_held_is_painted_anew_and_not_twice(engines, tmp_path):
+    source = film(tmp_path / "a.mp4", 2)
+    edgetalk.dub(engines / "negative.onnx", source, speech(0.32), tmp_path / "b.mp4", fit="hold", crf=4)
+    frames = np.stack(list(Reader(tmp_path / "b.mp4"))).astype(int)
+    assert len(frames) == 8 and np.abs(frames[2:] - frames[1]).mean() < 1
+
+
+def test_the_track_of_a_film_of_nearly_the_same_rate_is_refused(tmp_path):
+    """By a frame in a thousand it would leave the pictures within a minute."""
+    source = film(tmp_path / "a.mp4", 3, Fraction(30))
+    write_track(tmp_path / "a.track.npz", [face()] * 3, NTSC)
+    with pytest.raises(InputError, match="is of a film of 30000/1001 frames per second, a.mp4 has 30; make it again"):
+        Faces(Reader(source))
 
 
 def test_a_picture_speaks_as_long_as_the_sound(engines, tmp_path):
@@ -671,6 +754,16 @@ def test_numbers_that_cannot_be_are_refused(engines, target, tmp_path):
     with pytest.raises(InputError, match="identity: got a vector beside a portrait, expected one of them"):
         dub(picture(0), identity=np.ones((1, 3), np.float32))
     assert not list(tmp_path.glob("out.*"))
+
+
+@pytest.mark.parametrize("which", ["film", "sound", "portrait"])
+def test_nothing_that_is_read_is_written_over(engines, tmp_path, which):
+    for name in ("film.mp4", "sound.mp4", "portrait.mp4"):
+        (tmp_path / name).write_bytes(name.encode())
+    given = [tmp_path / name for name in ("film.mp4", "sound.mp4")]
+    with pytest.raises(InputError, match=f"{which}.mp4 is read and would be written over"):
+        edgetalk.dub(engines / "swap.onnx", *given, tmp_path / f"{which}.mp4", tmp_path / "portrait.mp4")
+    assert (tmp_path / f"{which}.mp4").read_bytes() == f"{which}.mp4".encode()
 
 
 def test_an_engine_of_several_frames_at_once_is_refused(target, tmp_path, monkeypatch):

@@ -115,7 +115,7 @@ def test_a_frame_is_centred_on_its_sample():
     assert np.array_equal(mel.log_mel(pcm, OURS)[[18, 23]], np.stack([mel.silence(OURS)] * 2))
 
 
-@pytest.mark.parametrize("spec", [OURS, WAV2LIP, RELEASED])
+@pytest.mark.parametrize("spec", [OURS, WAV2LIP, RELEASED, AudioSpec(window=16, offset=-6.4)])
 @pytest.mark.parametrize("fps", [Fraction(25), NTSC, Fraction(60)])
 def test_windows_start_where_the_rate_says(spec, fps):
     starts = mel.window_starts(1000, spec, fps)
@@ -145,3 +145,16 @@ def test_windows_beyond_the_sound_hold_silence(spec):
             j = start + t
             assert np.array_equal(windows[i, t], frames[j] if 0 <= j < len(frames) else quiet)
     assert np.array_equal(quiet, np.full(80, -4, np.float32))
+
+
+def test_the_cepstra_of_silence_are_those_of_the_lowest_level():
+    """-100 dB in every band, of which the orthonormal cosine transform keeps the mean alone."""
+    level = np.full(RELEASED.n_mels, -100.0)
+    cepstra = np.zeros(RELEASED.n_mfcc)
+    cepstra[0] = level.sum() / np.sqrt(RELEASED.n_mels)
+    np.testing.assert_allclose(mel.silence(RELEASED)[: RELEASED.n_mfcc], cepstra, atol=1e-3)
+
+
+def test_silence_is_the_callers_own():
+    mel.silence(OURS)[:] = 1
+    assert np.array_equal(mel.silence(OURS), np.full(80, -4, np.float32))

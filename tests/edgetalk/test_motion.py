@@ -1,9 +1,11 @@
 """Idle life: the same everywhere, within its bounds, smooth, and it blinks as people do."""
 
 from fractions import Fraction
+from functools import cache
 
 import numpy as np
 import pytest
+from scipy.special import betainc
 
 from edgetalk import motion
 from edgetalk.errors import InputError
@@ -41,6 +43,56 @@ def test_numbers_are_pinned():
     again = motion.Idle(seed=7, fps=Fraction(30000, 1001))
     again.pose_blink(5)
     assert np.array_equal(again.pose_blink(1000)[0], pose)
+
+
+@cache
+def drawn(seed, channel, k):
+    """The number of (seed, channel, k) in [0, 1), exact: 53 bits of the last of three mixes."""
+    mixed = seed % 2**64
+    for more in (channel, k):
+        mixed = (motion.splitmix64(mixed) + more) % 2**64
+    return Fraction(motion.splitmix64(mixed) // 2**11, 2**53)
+
+
+def ease(x):
+    """The quintic from 0 to 1 is the distribution function of Beta(3, 3)."""
+    return betainc(3, 3, float(min(max(x, 0), 1)))
+
+
+def turned(seed, axis, time, degrees):
+    """Three quarters of the way by targets every 3.1 s, a quarter by others every 1.3 s."""
+    share = 0.0
+    for channel, period, part in ((2 * axis, Fraction("3.1"), 0.75), (2 * axis + 1, Fraction("1.3"), 0.25)):
+        k, between = divmod(time / period + drawn(seed, channel, -1), 1)
+        start, end = (2 * float(drawn(seed, channel, at)) - 1 for at in (k, k + 1))
+        share += part * (start + (end - start) * ease(between))
+    return np.radians(degrees) * share
+
+
+def closed(seed, time):
+    """The lids by all the blinks there are: 0.07 s closing, 0.04 s shut, 0.1 s opening; one in eight comes twice."""
+    lids = 0.0
+    for k in range(int(time / 3) + 1):
+        start = 1 + Fraction("3.5") * k + Fraction("1.5") * drawn(seed, 6, k)
+        for begun in (start, start + Fraction("0.35"))[: 1 + (drawn(seed, 7, k) < Fraction(1, 8))]:
+            at = time - begun
+            lids = max(lids, ease(at / Fraction("0.07")) - ease((at - Fraction("0.11")) / Fraction("0.1")))
+    return lids
+
+
+@pytest.mark.parametrize("seed", [5, 10, -9, 2**70 + 2])
+def test_life_is_what_is_said_of_it(seed):
+    """Yaw, pitch, roll and lids of some 20 seconds, in fractions and with every blink written out."""
+    rate = Fraction(24000, 1001)
+    idle = motion.Idle(seed, rate)
+    assert any(drawn(seed, 7, k) < Fraction(1, 8) for k in range(6))  # or no second blink would be looked at
+    for i in range(500):
+        pose, blink = idle.pose_blink(i)
+        assert blink == pytest.approx([closed(seed, i / rate)] * 2, abs=1e-6)
+        if i % 10 == 0:
+            wanted = [turned(seed, axis, i / rate, degrees) for axis, degrees in enumerate((6, 3, 2))]
+            assert pose == pytest.approx(wanted, abs=1e-7)
+    assert all(motion._unit(seed, 6, k) == drawn(seed, 6, k) for k in range(64))  # to the last bit
 
 
 def test_stays_within_its_bounds_and_uses_them(life):

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from edgetalk.overlap import ROOM, Job, overlap
+from edgetalk.overlap import ROOM, Job, codec_threads, overlap
 
 SOON = 5.0  # seconds; far more than any of this takes
 
@@ -47,6 +47,24 @@ def test_any_number_of_items_and_jobs(count, jobs):
     assert list(overlap(iter(range(count)), *(Job("add", [add(1)] * 2, []) for _ in range(jobs)))) == [
         i + jobs for i in range(count)
     ]
+
+
+def test_each_item_is_counted_for_the_time_that_it_took():
+    def slow():
+        for i in range(6):
+            time.sleep(0.01)
+            yield i
+
+    come, taken, started = [], [], time.perf_counter()
+    assert len(list(overlap(slow(), Job("sleep", [lambda item: time.sleep(0.01)], taken), seconds=come))) == 6
+    for seconds in (come, taken):
+        assert min(seconds) >= 0.01 and sum(seconds) <= time.perf_counter() - started
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 1), (3, 1), (4, 2), (8, 4)])
+def test_codecs_take_half_of_the_cores(monkeypatch, cores, threads):
+    monkeypatch.setattr("edgetalk.overlap.cores", lambda: cores)
+    assert codec_threads() == threads
 
 
 def test_jobs_work_at_the_same_time():

@@ -8,15 +8,20 @@ import pytest
 import scipy.spatial
 
 from edgetalk import InputError
-from edgetalk.postprocess import feather, match_colour, paste
+from edgetalk.postprocess import change, feather, match_colour, oval, paste, place, spread
 from edgetalk.preprocess import (
+    ASPECTS,
+    TEMPLATES,
     align,
     check_array,
     check_pcm,
     check_range,
+    crop_matrix,
     similarity,
     square_crop,
 )
+from edgetalk.train.announcers import CAST, Announcer, Controls
+from edgetalk.train.announcers.visemes import SHAPES
 
 FACE = np.array([[87.5, 118.2], [168.1, 117.7], [128.1, 164.0], [95.0, 211.1], [161.7, 210.7]])  # 5 points in 256x256
 
@@ -269,3 +274,160 @@ def test_colours_are_matched_where_the_mask_says(frame):
     light[:128] = 0  # not the same there: must not count
     mask[:128] = 0
     assert np.abs(match_colour(light, crop, mask).astype(int) - crop)[128:].mean() < 1
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted", "gain", "mean"),
+    [
+        ((60, 10), (200, 40), 1.5, 108),  # mean and deviation: lighter and of more contrast, but not by that much
+        ((200, 40), (60, 10), 1 / 1.5, 152),
+        ((100, 10), (120, 12), 1.2, 120),
+        ((100, 5), (120, 5), 1.0, 120),
+        ((100, 0.4), (110, 1.2), 1.2, 110),  # noise, which is no contrast
+    ],
+)
+def test_colours_are_matched_by_so_much_and_no_more(given, wanted, gain, mean):
+    signs = np.random.default_rng(0).permutation(np.repeat([-1, 1], 2048)).reshape(64, 64, 1)
+    noise = np.random.default_rng(1).uniform(size=(64, 64, 3))
+    crop, reference = (
+        np.floor(middle + deviation * signs + noise).astype(np.uint8) for middle, deviation in (given, wanted)
+    )
+    made = match_colour(crop, reference, np.ones((64, 64), np.float32)).astype(float)
+    expected = (crop - crop.mean((0, 1))) * gain + mean
+    np.testing.assert_allclose(made.mean((0, 1)), expected.mean((0, 1)), atol=0.5)
+    np.testing.assert_allclose(made.std((0, 1)), expected.std((0, 1)), rtol=0.05, atol=0.2)
+
+
+@pytest.mark.parametrize("channel", [0, 1, 2])
+@pytest.mark.parametrize(("by", "share"), [(0, 0.0), (4, 0.25), (8, 0.5), (16, 1.0), (60, 1.0)])
+def test_of_what_differs_by_so_much_the_frame_shows_nothing(channel, by, share):
+    """In any channel: from 16 of 255 on a crop shows something else, less is added to the frame's own detail."""
+    original = np.random.default_rng(2).integers(20, 180, (32, 32, 3)).astype(np.uint8)
+    crop, mask = original.copy(), feather(32, 0.3)
+    crop[8:24, 8:24, channel] += by
+    colours, taken = change(crop, mask, original)
+    inner = slice(9, 23)  # a blur of three pixels looks over the edge
+    np.testing.assert_allclose(taken[inner, inner], share * mask[inner, inner], atol=1e-6)
+    wanted = mask[..., None] * (crop - (1 - share) * original.astype(np.float32))
+    np.testing.assert_allclose(colours[inner, inner], wanted[inner, inner], atol=1e-3)
+    assert not taken[:7].any() and not colours[:7].any()
+
+
+def test_a_pixel_that_differs_counts_with_its_eight_neighbours():
+    """Where noise alone differs nothing is repainted: a ninth of a lone pixel's difference, all around it."""
+    original = np.full((9, 9, 3), 100, np.uint8)
+    crop = original.copy()
+    crop[4, 4] += 72
+    taken = change(crop, np.ones((9, 9), np.float32), original)[1]
+    expected = np.zeros((9, 9))
+    expected[3:6, 3:6] = 72 / 9 / 16
+    np.testing.assert_allclose(taken, expected, atol=1e-6)
+
+
+def test_an_oval_is_a_superellipse_that_fades_inwards():
+    size, border = 400, 0.1
+    mask = oval(size, border)
+    y, x = (2 * (np.mgrid[:size, :size] + 0.5) / size - 1).astype(float)
+    inside = np.abs(x) ** 3 + np.abs(y) ** 3
+    assert mask.dtype == np.float32 and not mask[inside >= 1].any() and (mask[inside < 0.98] > 0).all()
+    middle = mask[size // 2]
+    np.testing.assert_allclose(middle, middle[::-1], atol=1e-6)
+    # Along the middle row: half at half the border's width, whole from there on where it ends.
+    assert middle[round(size * border / 2)] == pytest.approx(0.5, abs=0.03)
+    assert middle[round(size * border * 0.9)] < 1 and (middle[41:200] == 1).all()
+
+
+@pytest.mark.parametrize("grows", [1.5, 3.0, 4.5])
+def test_a_layer_that_grows_is_as_smooth_as_a_cubic_warp(grows):
+    layer = cv2.GaussianBlur(np.random.default_rng(3).normal(size=(48, 48)), (0, 0), 1.5)
+    layer = np.pad((layer / layer.std() * 40).astype(np.float32)[6:-6, 6:-6], 6)
+    angle = 0.2
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / grows
+    matrix = np.c_[turn, 24 - turn @ (150.3, 149.8)]
+    wanted = cv2.warpAffine(layer, cv2.invertAffineTransform(matrix), (300, 300), flags=cv2.INTER_CUBIC)
+    got = spread(layer, matrix)((slice(0, 300), slice(0, 300)))
+    shown = slice(130, 170)
+    assert np.sqrt(((got - wanted)[shown, shown] ** 2).mean()) < 1.0
+
+
+@pytest.mark.parametrize("margin", [0, 4, 10.5])
+def test_a_crop_looks_at_the_pixels_around_it(margin):
+    """Those whose places lie in it, and as many more as are asked for; none where it lies beside the picture."""
+    rng = np.random.default_rng(4)
+    x, y = np.meshgrid(np.arange(90), np.arange(70))
+    for _ in range(40):
+        size = rng.integers(5, 40, 2)
+        shift = rng.uniform(-60, 120, 2)
+        part = place(np.c_[np.eye(2), -shift], tuple(size), (90, 70), margin)
+        away = [np.maximum(at - 0.5 - each, 0) for at, each in zip(shift, (x, y), strict=True)]  # before its first edge
+        away += [np.maximum(each + 0.5 - at - n, 0) for at, each, n in zip(shift, (x, y), size, strict=True)]
+        seen = (np.max(away, 0) <= margin) if part is not None else np.zeros(x.shape, bool)
+        if part is None:
+            assert np.max(away, 0).min() >= margin - 1
+            continue
+        rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
+        assert rows.size and 0 <= rows[0] - part[0].start <= 1 and 0 <= part[0].stop - 1 - rows[-1] <= 1
+        assert 0 <= columns[0] - part[1].start <= 1 and 0 <= part[1].stop - 1 - columns[-1] <= 1
+    for shift in ((-40, 0), (0, -40), (100, 0), (0, 80)):
+        assert place(np.c_[np.eye(2), -np.array(shift)], (24, 24), (90, 70), 4) is None
+    assert (
+        place(np.array([[1.0, 0, 24.5], [0, 1, 0]]), (25, 25), (90, 70), 0) is None
+    )  # it ends where the picture begins
+
+
+# --- templates, in the numbers of those who published them
+
+FRONTAL = [(39.730, 51.138), (72.270, 51.138), (56.000, 68.493), (42.463, 87.010), (69.537, 87.010)]
+ARCFACE = [(38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041)]
+FFHQ = [
+    (192.98138, 239.94708),
+    (318.90277, 240.1936),
+    (256.63416, 314.01935),
+    (201.26117, 371.41043),
+    (313.08905, 371.15118),
+]
+
+
+@pytest.mark.parametrize(
+    ("family", "size", "published"),
+    [
+        ("arcface", 112, ARCFACE),  # InsightFace, face_align.py: arcface_dst
+        ("simswap", 112, FRONTAL),  # the same file's frontal src3
+        ("simswap-arcface", 112, FRONTAL),
+        ("simswap-512", 512, FFHQ),  # facexlib, face_restoration_helper.py: face_template
+    ],
+)
+def test_a_face_on_the_published_points_is_not_moved(family, size, published):
+    """Nor is it at another size, but for the size: the whole of the published crop is seen in each."""
+    np.testing.assert_allclose(crop_matrix(family, np.array(published), size), np.eye(2, 3), atol=1e-3)
+    half = crop_matrix(family, np.array(published), size // 2)
+    corners = half @ np.array([[-0.5, -0.5, 1], [size - 0.5, size - 0.5, 1]]).T
+    np.testing.assert_allclose(corners, np.repeat([[-0.5, size / 2 - 0.5]], 2, 0), atol=0.01)
+
+
+def test_the_points_of_wav2lip_have_the_proportions_of_arcface():
+    """Its authors cut a detector's box and give no points; the crop shows 0.72 times as much in width as in height."""
+
+    def proportions(points):
+        eyes, nose, mouth = points[:2].mean(0), points[2], points[3:].mean(0)
+        height = mouth[1] - eyes[1]
+        wide = [points[1, 0] - points[0, 0], points[4, 0] - points[3, 0], 2 * nose[0] - 2 * eyes[0]]
+        return np.array([*wide, nose[1] - eyes[1]]) / height
+
+    wav2lip = TEMPLATES["wav2lip"] * [0.72, 1]
+    np.testing.assert_allclose(proportions(wav2lip), proportions(np.array(ARCFACE)), atol=0.01)
+    assert ASPECTS == {"wav2lip": 0.72}
+
+
+def test_the_points_of_wavsyncswap_have_the_shape_of_drawn_faces():
+    """Of their mean, as they turn and speak; where it lies in the crop is how the training data are cut."""
+    seen = []
+    for identity, mouth in zip(CAST.values(), ("aa", "ih", "ow", "mbp", "iy", "sil"), strict=True):
+        drawn = Announcer(identity)
+        for pose in ((0.25, 0.1, 0.1), (-0.25, -0.1, -0.1)):
+            controls = Controls(pose=np.array(pose), mouth=SHAPES[mouth])
+            seen.append(drawn.landmarks(controls)[[74, 84, 54, 86, 92]])  # eyes, tip of the nose, corners of the mouth
+    template = TEMPLATES["wavsyncswap"]
+    moved = np.c_[np.mean(seen, 0), np.ones(5)] @ similarity(np.mean(seen, 0), template).T
+    np.testing.assert_allclose(moved, template, atol=0.008)
+    np.testing.assert_allclose(template[[1, 0, 2, 4, 3]] * [-1, 1] + [1, 0], template)  # its own mirror image

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import warnings
 from fractions import Fraction
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -14,7 +15,7 @@ from edgetalk import planes as codec
 from edgetalk.errors import InputError
 from edgetalk.postprocess import change, feather, paste
 from edgetalk.preprocess import align
-from edgetalk.reader import Reader
+from edgetalk.reader import Reader, _promised, _rate
 from edgetalk.video import Writer
 
 NTSC = Fraction(30000, 1001)
@@ -170,6 +171,48 @@ def test_a_broadcast_that_was_joined_to_another_goes_on(tmp_path, offset):
         np.testing.assert_allclose([level(codec.to_rgb(each)) for each in planes], wanted, atol=1.9)
 
 
+@FFMPEG
+def test_a_broadcast_may_go_on_with_an_earlier_clock(tmp_path):
+    for name, start in (("a", 20_000), ("b", 0)):
+        ffmpeg("-i", write(tmp_path / "a.mp4", 40), "-c", "copy", "-output_ts_offset", start, tmp_path / f"{name}.ts")
+    (tmp_path / "both.ts").write_bytes(b"".join((tmp_path / f"{name}.ts").read_bytes() for name in "ab"))
+    assert [number(frame) for frame in Reader(tmp_path / "both.ts")] == [*range(40), *range(40)]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"width": 192, "height": 128},
+        {"pix_fmt": "yuv444p"},
+        {"colorspace": 5},  # BT.601
+        {"color_range": 2},  # full
+    ],
+)
+def test_what_comes_later_in_another_form_is_brought_to_that_of_the_first(tmp_path, other):
+    """A plain colour is the same in all pictures of a broadcast, and so is the size."""
+    forms = {"width": 96, "height": 64, "pix_fmt": "yuv420p", "colorspace": 1, "color_range": 1}
+    for form in (forms, forms | other):
+        with av.open(str(tmp_path / "part.ts"), "w", format="mpegts") as film:
+            stream = film.add_stream("libx264", rate=25, options={"crf": "1"})
+            for name, value in form.items():
+                setattr(stream if name in ("width", "height", "pix_fmt") else stream.codec_context, name, value)
+            for i in range(30):  # more than a second: less would be an overlap
+                red = np.full((form["height"], form["width"], 3), (200, 60, 40), np.uint8)
+                frame = av.VideoFrame.from_ndarray(red, format="rgb24").reformat(
+                    format=form["pix_fmt"], dst_colorspace=form["colorspace"], dst_color_range=form["color_range"]
+                )
+                frame.pts, frame.time_base = i, Fraction(1, 25)
+                film.mux(stream.encode(frame))
+            film.mux(stream.encode(None))
+        with (tmp_path / "a.ts").open("ab") as whole:
+            whole.write((tmp_path / "part.ts").read_bytes())
+    film = Reader(tmp_path / "a.ts")
+    planes = list(film.planes())
+    assert len(planes) == 60 and {each.shape for each in planes} == {(96, 96)}
+    for picture in (*film, *map(codec.to_rgb, planes)):
+        assert np.abs(picture.reshape(-1, 3).mean(0) - (200, 60, 40)).max() < 5
+
+
 def test_a_picture_whose_time_steps_back_sets_no_clock(tmp_path, monkeypatch):
     """As where films were joined that overlap by a picture: sound and pictures stay together."""
     film = Reader(write(tmp_path / "a.mp4", 9))
@@ -178,6 +221,35 @@ def test_a_picture_whose_time_steps_back_sets_no_clock(tmp_path, monkeypatch):
     monkeypatch.setattr("edgetalk.reader._time", shown)
     numbers = [number(frame) for frame in film]
     assert len(numbers) == 7 and numbers[:3] == [0, 1, 2] and numbers[4:] == [6, 7, 8]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "times", "expected"),
+    [
+        ("ts", [0, 1, 2, 127, 128], [0, 1, *[2] * 125, 3, 4]),  # five seconds of it were lost
+        ("ts", [0, 1, 2, 1252, 1253], [0, 1, 2, 3, 4]),  # fifty: a clock that was set
+        ("mp4", [0, 1, 2, 1252, 1253], [0, 1, *[2] * 1250, 3, 4]),  # which that of a file is not
+        ("ts", [0, 1, 2, 700, 701, 1400, 1402], [0, 1, 2, 3, 4, 5, 5, 6]),  # twice
+        ("ts", [0, 1, 2, 700, 701, 702, 200, 201], range(8)),  # and back, but not as far as to the first clock
+        # A second less is an overlap, by the latest of all pictures before.
+        ("mp4", [*range(31), 6, 4, 5, 6], [*range(30), 31, 32, 33, 34]),
+    ],
+)
+def test_where_pictures_are_missing_and_where_the_clock_was_set(tmp_path, monkeypatch, suffix, times, expected):
+    """`times` are in pictures; those of a broadcast that are missing are waited for up to ten seconds."""
+    path = tmp_path / f"a.{suffix}"
+    with av.open(str(path), "w") as film:
+        stream = film.add_stream("libx264", rate=25, width=96, height=64, pix_fmt="yuv420p", options={"crf": "4"})
+        for i in range(len(times)):
+            frame = av.VideoFrame.from_ndarray(picture(i), format="rgb24")
+            frame.pts, frame.time_base = i, Fraction(1, 25)
+            film.mux(stream.encode(frame))
+        film.mux(stream.encode(None))
+    film = Reader(path)
+    begins = film.begins
+    shown = lambda frame: begins + Fraction(times[round((frame.pts * frame.time_base - begins) * 25)], 25)  # noqa: E731
+    monkeypatch.setattr("edgetalk.reader._time", shown)
+    assert [number(frame) for frame in film] == list(expected)
 
 
 def test_a_picture_is_a_film_of_one(tmp_path):
@@ -237,6 +309,77 @@ def test_crops_and_blends_of_planes_agree_with_those_of_rgb():
     assert codec.crop(planes, np.array([[1.0, 0, 900], [0, 1, 0]]), 96) is None
 
 
+@pytest.mark.parametrize(
+    ("reduced", "angle"), [(0.1, 0.0), (0.1, 0.3), (0.4, 0.2), (0.7, 0.0), (1.0, 0.4), (1.9, 0.1), (4.0, 0.0)]
+)
+def test_a_crop_is_the_middle_of_a_larger_one(reduced, angle):
+    """Its outermost pixels are made of what lies around it too, in brightness and in colours."""
+    rng, size, more = np.random.default_rng(5), 24, 8
+    planes = rng.integers(16, 236, (720, 480)).astype(np.uint8)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / reduced
+    for _ in range(8):
+        matrix = np.c_[turn, (size - 1) / 2 - turn @ (240 + rng.uniform(0, 8, 2))]
+        larger = codec.crop(planes, matrix + [[0, 0, more]] * 2, size + 2 * more)
+        different = codec.crop(planes, matrix, size) != larger[more:-more, more:-more]
+        assert different.mean() < 0.005  # OpenCV rounds places to 1/32 of a pixel
+
+
+def test_colours_lie_beside_the_left_pixel_and_between_two_rows():
+    """As H.264 puts them where a film says nothing: a ramp of colour is where it was in the crop."""
+    planes = np.full((180, 160), 128, np.uint8)
+    i, j = np.mgrid[:60, :80]
+    matrix = np.array([[1.0, 0, -40], [0, 1, -30]])
+    v, u = np.mgrid[30:78, 40:88]
+    for colour, wanted in ((2 * j, u), (2 * i, v - 0.5)):
+        codec.split(planes)[1][:] = 60 + colour
+        rgb = codec.crop(planes, matrix, 48).astype(float)
+        cb = (rgb[..., 2] - 255 * (128 - 16) / 219) / 255 / 1.8556 * 224 + 128  # ITU-R BT.709, item 3
+        assert np.abs(np.clip(cb - 60 - wanted, -2, 2)[:, cb[0] < 180].mean()) < 0.15
+
+
+def test_a_picture_made_small_is_the_mean_of_many_rows():
+    """Rows that repeat every 32: one alone of them says little of the whole."""
+    planes = np.full((576 * 3 // 2, 512), 128, np.uint8)
+    planes[:576] = (16 + 7 * (np.arange(576) % 32))[:, None]
+    grey = 255 * (7 * 15.5) / 219
+    assert np.abs(codec.small(planes, (32, 18)).astype(float) - grey).max() < 15
+
+
+@pytest.mark.parametrize("scale", [0.4, 0.9, 1.8])
+def test_what_of_a_crop_shows_nothing_changes_nothing(scale):
+    """A share of next to nothing in the corners has the whole crop looked at: the frame is the same."""
+    rng = np.random.default_rng(3)
+    planes = rng.integers(16, 236, (180, 160)).astype(np.uint8)
+    matrix = np.array([[scale, 0.1 * scale, 48 - 75.3 * scale], [-0.1 * scale, scale, 48 - 57.8 * scale]])
+    for rows, columns in ((slice(30, 66), slice(28, 70)), (slice(0, 40), slice(60, 96)), (slice(2, 94), slice(1, 95))):
+        share = np.zeros((96, 96), np.float32)
+        share[rows, columns] = 1.0  # its edges are as hard as can be
+        colours = share[..., None] * np.float32([250, 30, 120])
+        done = []
+        for corners in (0, 1e-7):
+            whole = share.copy()
+            whole[::95, ::95] += corners
+            done.append(planes.copy())
+            codec.blend(done[-1], colours, whole, matrix)
+        alike = 120 if 2 * scale > 2 else 180  # colours that become fewer are averaged, in blocks that begin elsewhere
+        assert (done[0][:120] != planes[:120]).any()
+        assert np.abs(done[0].astype(int) - done[1])[:alike].max() <= 1
+
+
+@pytest.mark.parametrize("light", [30, -30])
+def test_light_alone_is_added_to_the_frame(light):
+    """Where nothing is taken of the frame's own, as where a crop differs by next to nothing."""
+    planes = np.full((180, 160), 128, np.uint8)
+    colours = np.zeros((96, 96, 3), np.float32)
+    colours[20:70, 30:80] = light
+    codec.blend(planes, colours, np.zeros((96, 96), np.float32), np.array([[1.0, 0, -20], [0, 1, -10]]))
+    luma, *others = codec.split(planes)
+    wanted = np.full((120, 160), 128.0)
+    wanted[30:80, 50:100] += light * 219 / 255
+    np.testing.assert_allclose(luma, wanted, atol=0.6)
+    assert all((colour == 128).all() for colour in others)
+
+
 def cut(path, share):
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
@@ -269,6 +412,76 @@ def test_bad_files_are_told_in_one_line(tmp_path):
         assert "\n" not in str(caught.value) and name in str(caught.value)
     with pytest.raises(FileNotFoundError):
         Reader(tmp_path / "none.mp4")
+
+
+@FFMPEG
+def test_a_film_that_misses_its_last_half_second_is_truncated(tmp_path):
+    write(tmp_path / "a.mp4", 100)
+    ffmpeg("-i", tmp_path / "a.mp4", "-c", "copy", tmp_path / "a.mkv")
+    with av.open(str(tmp_path / "a.mkv")) as film:
+        (stream,) = film.streams.video
+        ends = [packet.pos + packet.size for packet in film.demux(stream) if packet.size and packet.pts is not None]
+    data = (tmp_path / "a.mkv").read_bytes()
+    (tmp_path / "a.mkv").write_bytes(data[: ends[87]])
+    with pytest.raises(InputError, match="a.mkv is truncated"):
+        list(Reader(tmp_path / "a.mkv"))
+
+
+@pytest.mark.parametrize(
+    ("damaged", "message"), [((0, 1), None), ((7,), "a.mov is damaged at 0.24 s"), ((0, 7), "at 0.24 s")]
+)
+def test_what_cannot_be_decoded_is_skipped_at_the_beginning_alone(tmp_path, damaged, message):
+    """As where a broadcast is cut off between two key frames; later it is told where."""
+    path = tmp_path / "a.mov"
+    with av.open(str(path), "w") as film:
+        stream = film.add_stream("png", rate=25, width=96, height=64, pix_fmt="rgb24")
+        for i in range(12):
+            frame = av.VideoFrame.from_ndarray(picture(i), format="rgb24")
+            frame.pts, frame.time_base = i, Fraction(1, 25)
+            packets = stream.encode(frame)
+            for packet in packets:
+                if i in damaged:
+                    memoryview(packet)[:8] = bytes(8)
+            film.mux(packets)
+        film.mux(stream.encode(None))
+    if message is None:
+        assert [number(frame) for frame in Reader(path)] == list(range(2, 12))
+    else:
+        with pytest.raises(InputError, match=message):
+            list(Reader(path))
+
+
+@pytest.mark.parametrize(
+    ("nominal", "mean", "rate"),
+    [
+        (25, 25, 25),
+        (30, Fraction(2997, 100), 30),
+        (36, 25, 36),
+        (38, 25, 25),  # more than half as many again: the rate of a clock
+        (1000, Fraction(30000, 1001), Fraction(30000, 1001)),
+        (90000, None, 25),
+        (None, Fraction(123456789, 4938271), Fraction(25)),  # a mean that was rounded
+        (None, None, 25),
+        (Fraction(1, 2), Fraction(1, 2), 25),
+    ],
+)
+def test_the_rate_is_the_nominal_one_where_it_is_one_of_pictures(nominal, mean, rate):
+    assert _rate(SimpleNamespace(guessed_rate=nominal, average_rate=mean)) == rate
+
+
+@pytest.mark.parametrize(
+    ("duration", "text", "seconds"),
+    [
+        (90090, "", Fraction(1001, 1000)),
+        (None, "01:02:03.500000000", Fraction("3723.5")),
+        (None, "00:00:08.008000000", Fraction("8.008")),
+        (None, "", 0),
+        (None, "8 s", 0),
+    ],
+)
+def test_the_length_is_that_of_the_stream_or_of_its_matroska_tag(duration, text, seconds):
+    stream = SimpleNamespace(duration=duration, time_base=Fraction(1, 90000), metadata={"DURATION": text})
+    assert _promised(stream) == seconds
 
 
 def unknown(path, count):
@@ -320,6 +533,15 @@ def test_a_film_whose_last_picture_stays_long_is_whole(tmp_path, suffix):
                 film.mux(packet)
     film = Reader(path)
     assert film.fps == 25 and len(list(film)) == film.length == 124 + 50
+
+
+@pytest.mark.parametrize(("duration", "times"), [(None, 1), (0, 1), (10, 1), (60, 2), (120, 3)])
+def test_the_last_picture_is_shown_for_its_duration_and_at_least_once(tmp_path, monkeypatch, duration, times):
+    """In milliseconds here, of pictures of 40; some files do not say."""
+    film = Reader(write(tmp_path / "a.mp4", 2))
+    first, last = (SimpleNamespace(n=n, duration=duration, time_base=Fraction(1, 1000)) for n in (0, 1))
+    monkeypatch.setattr(film, "_indexed", lambda start: iter([(0, first), (2, last)]))
+    assert [shown.n for shown in film._constant(0)] == [0, 0, *[1] * times]
 
 
 @FFMPEG

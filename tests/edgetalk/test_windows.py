@@ -12,7 +12,7 @@ from edgetalk.metadata import AudioSpec
 from edgetalk.windows import WindowStream, sound_windows
 
 
-@pytest.mark.parametrize("offset, window", [(-23.4, 32), (-6.4, 16), (0.0, 16)])
+@pytest.mark.parametrize("offset, window", [(-23.4, 32), (-6.4, 16), (0.0, 16), (2.5, 16)])
 @pytest.mark.parametrize("fps", [Fraction(25), Fraction(30000, 1001)])
 @pytest.mark.parametrize("samples", [1, 639, 641, 16000, 40123])
 def test_windows_of_a_stream_equal_those_of_the_whole(offset, window, fps, samples):
@@ -59,3 +59,48 @@ def test_a_front_end_of_another_rate_hears_the_sound_at_that_rate():
 def test_silence_before_any_sound_gives_no_frame():
     stream = WindowStream(AudioSpec(), Fraction(25))
     assert [*stream.push(np.zeros(0, np.float32)), *stream.flush()] == []
+
+
+def test_a_fork_goes_on_with_a_sound_of_its_own():
+    """What either hears later is not heard by the other."""
+    spec, fps = AudioSpec(), Fraction(25)
+    rng = np.random.default_rng(2)
+    before, one, other = (rng.normal(0, 0.1, size).astype(np.float32) for size in (5000, 4000, 7000))
+    stream = WindowStream(spec, fps)
+    heard = list(stream.push(before))
+    fork = stream.fork()
+    # In turns, and the one that was forked first.
+    cut, forked = [*stream.push(one[:2000])], [*fork.push(other[:3000])]
+    cut += [*stream.push(one[2000:]), *stream.flush()]
+    forked += [*fork.push(other[3000:]), *fork.flush()]
+    for after, got in ((one, cut), (other, forked)):
+        pcm = np.concatenate([before, after])
+        whole = windows(log_mel(pcm, spec), frame_count(len(pcm), fps), spec, fps)
+        np.testing.assert_allclose(np.stack([*heard, *got]), whole, atol=1e-6)
+
+
+@pytest.mark.parametrize("samples", [1, 300, 641, 16000, 16639])
+@pytest.mark.parametrize("kind", ["logmel", "mfcc"])
+def test_windows_of_a_whole_sound_are_those_of_its_mel_frames(monkeypatch, samples, kind):
+    """However they are computed: as of a live sound, or some at once."""
+    monkeypatch.setattr("edgetalk.windows.BLOCK", 7)
+    spec = AudioSpec() if kind == "logmel" else AudioSpec(kind="mfcc", n_mfcc=20, preemphasis=0.0)
+    pcm = np.random.default_rng(samples).normal(0, 0.1, samples).astype(np.float32)
+    for fps in (Fraction(25), Fraction(30000, 1001)):
+        got = list(sound_windows(pcm, spec, fps))
+        whole = windows(log_mel(pcm, spec), frame_count(samples, fps), spec, fps)
+        assert len(got) == len(whole) >= 1
+        np.testing.assert_allclose(np.stack(got), whole, atol=1e-6)
+
+
+def test_a_sound_that_is_resampled_is_heard_to_its_end():
+    spec = AudioSpec(sample_rate=8000, n_fft=400, hop=100, fmax=3800.0)
+    pcm = (0.3 * np.sin(np.arange(16000) * 2 * np.pi * 1000 / 16000)).astype(np.float32)
+    last, wanted = (list(sound_windows(pcm, each, Fraction(25)))[-1] for each in (spec, AudioSpec(fmax=3800.0)))
+    assert np.abs(last.max(1) - wanted.max(1)).max() < 1.5  # of -4 to 4: no mel frame of the tone is missing
+
+
+def test_a_window_of_the_past_waits_for_the_whole_of_its_frame():
+    stream = WindowStream(AudioSpec(offset=-40.0, window=16), Fraction(25))
+    came = [len(list(stream.push(np.zeros(size, np.float32)))) for size in (639, 1, 639, 1, 1280)]
+    assert came == [0, 1, 0, 1, 2]

@@ -17,6 +17,7 @@ from edgetalk.driving import drive
 from edgetalk.face import Tracker, face_models, find, picked, read_track, write_track
 from edgetalk.face import models as networks
 from edgetalk.face.cuts import THUMB, Scenes
+from edgetalk.face.facemesh import LIDS, box_around, five_points
 from edgetalk.face.look import Eyes, Look, Sight, face_of
 from edgetalk.face.tracker import _crop
 from edgetalk.planes import of_rgb, small
@@ -26,6 +27,7 @@ from edgetalk.video import Writer
 
 from . import doubles
 from .doubles import frame
+from .test_parts import naive_one_euro
 
 FPS = Fraction(25)
 
@@ -152,6 +154,151 @@ def test_a_face_that_jumps_is_followed_also_beside_a_larger_one(models, pick):
     larger = (230, 120, 90)
     faces = follow([frame(A), *[frame(A, larger)] * 3, *[frame((80, 200, 60), larger)] * 2], models, pick=pick)
     assert np.allclose(middles(faces)[-1], (80, 200), atol=2)
+
+
+@pytest.mark.parametrize("near", [(0, 90), (90, 0), (75, 60)])  # pixels from the face, one and a half times its size
+def test_who_stands_close_beside_a_face_is_not_taken_for_it_either(models, near):
+    other = (90 + near[0], 80 + near[1], 56)
+    faces = follow([*[frame((90, 80, 60), other)] * 3, *[frame(other)] * 3], models)
+    assert [face is None for face in faces] == [False] * 3 + [True] * 3
+
+
+@pytest.mark.parametrize("pick", ["largest", 0])
+def test_a_face_that_comes_back_a_step_farther_is_nobody_who_stood_beside_it(models, pick):
+    """Where it is now a part of it was seen before: it is picked at once, as whoever comes."""
+    faces = follow([*[frame((90, 80, 60))] * 3, frame(), frame((132, 80, 60))], models, pick=pick)
+    assert np.allclose(middles(faces)[-1], (132, 80), atol=2)
+
+
+def test_whoever_comes_where_the_face_was_not_is_picked_as_anybody_is(models):
+    """By more than half a face's size: the one that is nearest has no claim then, whoever is larger is taken."""
+    faces = follow([frame((90, 90, 60)), *[frame()] * 3, frame((90, 132, 60), (230, 120, 90))], models)
+    assert np.allclose(middles(faces)[-1], (230, 120), atol=2)
+    faces = follow([frame((90, 90, 60)), *[frame()] * 3, frame((90, 112, 60), (230, 120, 90))], models)
+    assert np.allclose(middles(faces)[-1], (90, 112), atol=2)
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """A list of the sights that the networks' place is taken by, one for a frame, None for nobody."""
+    sights = []
+    monkeypatch.setattr(Look, "at", lambda self, frame, place: sights[0])
+    monkeypatch.setattr(Look, "all", lambda self, frame, closely=True: [sights[0]] if sights[0] else [])
+    return sights
+
+
+def head(yaw, x=160.0, side=60.0):
+    """A face of that half side, turned about its upright axis by radians."""
+    turn = np.array([[math.cos(yaw), 0, math.sin(yaw)], [0, 1, 0], [-math.sin(yaw), 0, math.cos(yaw)]])
+    return Sight((doubles.template() @ turn.T * side + [x, 120, 0]).astype(np.float32), 1.0)
+
+
+def lids(sight, apart):
+    """The same face with its lids that many times as far apart."""
+    points, moving = sight.points.copy(), [index for pairs in LIDS for pair in pairs for index in pair]
+    points[moving, 1] = (points[moving, 1] - 120) * apart + 120
+    return Sight(points, sight.presence)
+
+
+@pytest.mark.parametrize("rate", [Fraction(25), Fraction(60)])
+def test_points_and_pose_are_smoothed_as_the_paper_has_it(models, seen, rate):
+    """Speeds are those of the face by its own size, and of its pose in radians; what was lost is begun anew."""
+    rng = np.random.default_rng(1)
+    yaws = 0.5 * np.sin(np.arange(60) / 6) + rng.normal(0, 0.01, 60)
+    sights = [head(yaw, 160 + 10 * math.sin(i / 5) + rng.normal(0, 0.5)) for i, yaw in enumerate(yaws)]
+    sights[30:34] = [None] * 4  # the face comes back near where it was, turned
+    wanted = []
+    for part in (sights[:30], sights[34:]):
+        told = [face_of(sight, Eyes(rate)) for sight in part]
+        poses = np.stack([naive_one_euro([face.pose[k] for face in told], float(rate), 1.5, 6.0) for k in range(3)], 1)
+        # The size of a turning face changes, and with it the unit: the tip of the nose alone is looked at.
+        x = [(face.mesh[4, 0], sight.size) for face, sight in zip(told, part, strict=True)]
+        wanted += [*zip(poses, one_euro_of_sizes(x, float(rate), 2.0, 12.0), strict=True)]
+    with Tracker(rate, models=models) as tracker:
+        faces = []
+        for sight in sights:
+            seen[:] = [sight]
+            faces.append(tracker.update(np.full((240, 320, 3), 120, np.uint8)))
+    assert [face is None for face in faces] == [sight is None for sight in sights]
+    for face, (pose, x) in zip(filter(None, faces), wanted, strict=True):
+        assert face.pose == pytest.approx(pose, abs=1e-5)
+        assert face.mesh[4, 0] == pytest.approx(x, abs=1e-3)
+        assert np.array_equal(face.points, five_points(face.mesh)) and np.array_equal(face.box, box_around(face.mesh))
+
+
+def one_euro_of_sizes(values, rate, cutoff, beta):
+    """The paper's filter of a place in pixels, whose speed is by the size of the face that comes with each."""
+    alpha = lambda hertz: 1 / (1 + rate / (2 * math.pi * hertz))  # noqa: E731
+    place, speed, out = None, 0.0, []
+    for value, size in values:
+        if place is None:
+            place = value
+        speed += alpha(1.0) * ((value - place) * rate / size - speed)
+        place += alpha(cutoff + beta * abs(speed)) * (value - place)
+        out.append(place)
+    return out
+
+
+@pytest.mark.parametrize(("step", "jump"), [(0.3, False), (0.38, False), (0.42, True), (0.6, True)])
+def test_a_step_of_two_fifths_of_a_face_is_a_jump(models, seen, step, jump):
+    """What is less a head may move between two frames: it is smoothed."""
+    size = head(0.0).size
+    with Tracker(FPS, models=models) as tracker:
+        for x in (*[120.0] * 8, 120.0 + step * size):
+            seen[:] = [head(0.0, x)]
+            face = tracker.update(np.full((240, 320, 3), 120, np.uint8))
+    assert np.array_equal(face.mesh, seen[0].points[:, :2]) == jump
+
+
+@pytest.mark.parametrize(
+    "gap",
+    [[None], [head(0.0, x=60.0)], [None] * 30],  # away for a moment, a jump, away for longer
+)
+def test_after_a_gap_pose_points_and_lids_are_those_of_a_face_just_seen(models, seen, gap):
+    """Nothing of before is in them."""
+    before = [lids(head(0.4), 1.6)] * 8  # what counts as open is learnt from them
+    after = [lids(head(-0.3), 0.6), head(-0.3), head(-0.3, x=162.0)]
+
+    def told(sights):
+        with Tracker(FPS, models=models) as tracker:
+            faces = []
+            for sight in sights:
+                seen[:] = [sight]
+                faces.append(tracker.update(np.full((240, 320, 3), 120, np.uint8)))
+            return faces
+
+    for got, fresh in zip(told([*before, *gap, *after])[-3:], told(after), strict=True):
+        assert np.array_equal(got.pose, fresh.pose) and np.array_equal(got.mesh, fresh.mesh)
+        assert np.array_equal(got.blink, fresh.blink)
+
+
+def test_small_faces_are_looked_for_five_times_a_second(models, monkeypatch):
+    """While nobody is there: that takes longest. Large ones are looked for in every picture."""
+    asked = []
+    monkeypatch.setattr(Look, "all", lambda self, frame, closely=True: asked.append(closely) or [])
+    assert follow([frame()] * 13, models) == [None] * 13
+    assert asked == [i % 5 == 0 for i in range(13)]
+
+
+def person(picture, x, y, side, seed):
+    """A square with a face of its own, in blue, which the doubles do not look at."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (4, 4)).repeat(side // 4, 0).repeat(side // 4, 1)
+    picture[y - side // 2 : y + side // 2, x - side // 2 : x + side // 2, 2] = coarse
+    return picture
+
+
+def test_the_person_of_a_portrait_is_followed_wherever_it_stands(models, tmp_path):
+    """Whoever is larger beside it; of a portrait's own faces the largest is meant."""
+    import cv2
+
+    places = (80, 100, 56), (230, 120, 72)
+    for who, other in ((1, 2), (2, 1)):
+        portrait = person(person(frame((70, 120, 48), (220, 110, 80)), 70, 120, 48, other), 220, 110, 80, who)
+        cv2.imwrite(str(tmp_path / "portrait.png"), portrait[..., ::-1])
+        for at in (0, 1):
+            picture = person(person(frame(*places), *places[at], who), *places[1 - at], other)
+            faces = follow([picture] * 2, models, pick=tmp_path / "portrait.png")
+            assert all(np.allclose(middle, places[at][:2], atol=10) for middle in middles(faces))
 
 
 def test_a_cut_starts_anew(models):
