@@ -50,12 +50,12 @@ def machine() -> list[str]:
     """What this machine offers, one line each."""
     from edgetalk.backends import cores
 
-    features = _features()
-    slow = "avx2" in features and not any("int8" in feature for feature in features)
+    able = features()
+    slow = "avx2" in able and not any("int8" in feature for feature in able)
     lines = [
         f"python        {platform.python_version()} ({sys.executable})",
         f"system        {platform.system()} {platform.release()} {platform.machine()}",
-        f"cpu           {cores()} cores; {', '.join(features) or 'features unknown'}"
+        f"cpu           {cores()} cores; {', '.join(able) or 'features unknown'}"
         + ("; no vnni, so int8 gains less: amnet-lite suits it better than amnet" if slow else ""),
     ]
     if memory := _meminfo():
@@ -106,7 +106,8 @@ def _size(path: Path) -> int:
     return path.stat().st_size + (weights.stat().st_size if path.suffix == ".xml" else 0)
 
 
-def _features() -> list[str]:
+def features() -> list[str]:
+    """What this processor has of FLAGS; nothing on systems without /proc."""
     try:
         text = (PROC / "cpuinfo").read_text()
     except OSError:
