@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.fixtures import Aim, Hold, Open, Rounds, Values
+from bench.fixtures import Aim, Control, Hold, Open, Rounds, Values
 from bench.worker import Worker
 from edgetalk import benchmark as works
 
@@ -39,6 +39,17 @@ def test_mel_of_a_frame(models: Path, opened: Open, pcm: Values, fps: Fraction, 
     spec = opened(models / "amnet.onnx").front_end()
     seconds = works.sample(works.mel_work(pcm, spec, fps), rounds(200))
     aim("mel", 1e3 * float(np.median(seconds)), held=True)
+
+
+def test_what_a_step_costs_beside_its_engine(
+    engine: Path, opened: Open, controls: list[Control], rounds: Rounds, hold: Hold, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Checks of what comes in, and the copy of what goes out: the engine itself does nothing here."""
+    session = opened(engine)
+    made = {name: np.zeros(spec.shape, spec.dtype) for name, spec in session._backend.outputs.items()}
+    monkeypatch.setattr(session._backend, "run", lambda feeds: made)
+    seconds = works.sample(lambda: session.step(*controls[0]), rounds(400))
+    hold("a step beside its engine's run", 1e6 * float(np.median(seconds)), "µs", 50)
 
 
 def test_first_frame_of_a_stream(engine: Path, threads: int, rounds: Rounds, hold: Hold) -> None:
