@@ -46,11 +46,11 @@ def steps(weight: np.ndarray, axis: int) -> np.ndarray:
     others = tuple(i for i in range(weight.ndim) if i != axis)
     whole = weight.astype(np.float32)
     peak = np.abs(whole).max(axis=others, keepdims=True)
-    pair = together(whole, 1 - axis).max(axis=others, keepdims=True)
+    pair = paired(whole, 1 - axis).max(axis=others, keepdims=True)
     return held(np.where(peak > 0, np.maximum(peak / Q_MAX, pair / PAIR), 1.0), weight.dtype)
 
 
-def together(weight: np.ndarray, axis: int) -> np.ndarray:
+def paired(weight: np.ndarray, axis: int) -> np.ndarray:
     """Return what the weights of the inputs 2k and 2k + 1 along `axis` make up, those of the sign that makes more."""
     last = np.moveaxis(weight, axis, -1)
     even, odd = last[..., ::2], last[..., 1::2]

@@ -8,17 +8,22 @@ from collections.abc import Callable
 from edgetalk.signals import ended_by_signals, status
 
 
+def module() -> str:
+    """Return the name of the module, or of the package, that Python was told to run with -m; "" where it was not."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return spec.name.removesuffix(".__main__") if spec else ""
+
+
 def run(main: Callable[[], object]) -> None:
     """Call `main`; end the program with one line on stderr where it is told to, or raises EdgetalkError or OSError.
 
     The status is 1 after an error, 130 after Ctrl-C, 143 and 129 after SIGTERM and SIGHUP.
     """
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
 
     def work() -> int:
         with ended_by_signals():
             main()
         return 0
 
-    if ended := status(f"python -m {(spec.name if spec else main.__module__).removesuffix('.__main__')}", work):
+    if ended := status(f"python -m {module() or main.__module__}", work):
         sys.exit(ended)

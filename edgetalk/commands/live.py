@@ -11,12 +11,12 @@ import asyncio
 import os
 import socket
 import statistics
-import time
 import warnings
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from edgetalk.benchmark import sample
 from edgetalk.clock import frame_rate
 from edgetalk.errors import InputError
 from edgetalk.session import Session
@@ -89,13 +89,8 @@ def run(args: argparse.Namespace) -> None:
 
 def too_slow(live: Live) -> str:
     """Say that pictures take longer here than lies between them, "" where they do not."""
-    live.step()  # the first one takes longest
-    times = []
-    for _ in range(TRIED):
-        begun = time.perf_counter()
-        live.step()
-        times.append(1000 * (time.perf_counter() - begun))
-    took, there = statistics.median(times), 1000 / float(live.fps)
+    seconds = sample(live.step, TRIED, warm_up=1)
+    took, there = 1000 * statistics.median(seconds), 1000 / float(live.fps)
     if took <= there:
         return ""
     return (

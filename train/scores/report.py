@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgetalk.files import replacing
+from edgetalk.train.program import module
 
 JUDGE = Path(__file__).parents[1] / "checkpoints" / "landmarks.safetensors"
 """The bundled landmark judge."""
@@ -21,11 +22,9 @@ JUDGE = Path(__file__).parents[1] / "checkpoints" / "landmarks.safetensors"
 
 def command() -> str:
     """The command line that is running, to stand beside its figures; of absolute paths only the last part."""
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    module = "edgetalk.cli" if spec is None else spec.name.removesuffix(".__main__")
-    program = "edgetalk" if module == "edgetalk.cli" else f"python -m {module}"
+    name = "edgetalk" if module() in ("", "edgetalk.cli") else f"python -m {module()}"
     words = [re.sub(r"(^|=)/(?:.*/)?([^/]+)/*$", r"\1\2", word) for word in sys.argv[1:]]
-    return shlex.join([*program.split(), *words])
+    return shlex.join([*name.split(), *words])
 
 
 def plain(value: Any) -> Any:
