@@ -16,7 +16,7 @@ from edgetalk.engines import phases
 from edgetalk.errors import InputError, ModelError
 from edgetalk.export import to_onnx
 from edgetalk.metadata import AudioSpec
-from edgetalk.train import loop
+from edgetalk.train import state, torchrun
 from edgetalk.train.amnet import ablations
 from edgetalk.train.amnet.recipe import AMNetRecipe, Config
 from edgetalk.train.lite import search as lite
@@ -315,13 +315,13 @@ def test_distillation_goes_on_as_if_it_had_not_been_killed(distilling, tmp_path)
     first = distilling()
     for i in range(2):
         first.step(i)
-    loop._save(first, tmp_path, 2)
+    state.save(first, tmp_path, 2)
     second = distilling()
-    assert loop._resume(second, tmp_path) == 2
+    assert state.resume(second, tmp_path) == 2
     for i in (2, 3):
         assert {n: float(v.detach()) for n, v in second.step(i).items()} == pytest.approx(expected[i], rel=1e-5)
     with pytest.raises(ModelError, match="another configuration"):
-        loop._resume(distilling(teaching=1.0), tmp_path)
+        state.resume(distilling(teaching=1.0), tmp_path)
     second.save_checkpoint(tmp_path / "student.safetensors")
     read = load_checkpoint(tmp_path / "student.safetensors")
     assert read.network.reenactor.architecture.shuffle == 2 and read.training["teacher"] == "teacher.safetensors"
@@ -330,7 +330,7 @@ def test_distillation_goes_on_as_if_it_had_not_been_killed(distilling, tmp_path)
 def test_teaching_alone_ignores_the_true_frames(distilling, footage):
     """With teaching = 1 the gradient is that of the distance to the teacher's pictures."""
     recipe = distilling(teaching=1.0, geometry=0.0, mouth=1.0)
-    batch = footage.draw(footage.train, 2, loop.generator(0, 0), recipe.settings.neutral)
+    batch = footage.draw(footage.train, 2, torchrun.generator(0, 0), recipe.settings.neutral)
     made = recipe.network(batch.source, batch.mel, batch.pose, batch.blink)[0]
     weight = recipe.network.reenactor.header[-1].weight
     wanted = torch.autograd.grad(100 * (made - recipe.teacher.draw(batch.index)).abs().mean(), weight)[0]

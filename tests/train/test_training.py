@@ -19,7 +19,7 @@ import torch
 from edgetalk.errors import InputError, ModelError
 from edgetalk.mel import windows
 from edgetalk.metadata import AudioSpec
-from edgetalk.train import loop
+from edgetalk.train import loop, state, torchrun
 from edgetalk.train.amnet import losses
 from edgetalk.train.amnet import recipe as amnet
 from edgetalk.train.amnet.data import Footage
@@ -73,9 +73,9 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path):
     first = AMNetRecipe(SMALL, data)
     for i in range(3):
         first.step(i)
-    loop._save(first, tmp_path, 3)
+    state.save(first, tmp_path, 3)
     second = AMNetRecipe(SMALL, data)
-    assert loop._resume(second, tmp_path) == 3
+    assert state.resume(second, tmp_path) == 3
     for i in range(3, 6):
         losses_now = {k: float(v.detach()) for k, v in second.step(i).items()}
         assert losses_now == pytest.approx(expected[i], rel=1e-5)
@@ -89,9 +89,9 @@ def test_what_a_run_has_learnt_from_stays_in_it_where_it_goes_on_with_others(tmp
     both = {"consent": "ada; bea; dan", "licence": "CC BY-NC 4.0", "use": "non-commercial"}
     for terms, told in ((ada, ada), (dan, both), (dan, both), ({}, both)):
         recipe = AMNetRecipe(SMALL, replace(footage(), terms=terms))
-        loop._resume(recipe, tmp_path)
+        state.resume(recipe, tmp_path)
         assert recipe.terms == told
-        loop._save(recipe, tmp_path, 1)
+        state.save(recipe, tmp_path, 1)
     recipe.checkpoint(tmp_path, 1)
     assert load_checkpoint(tmp_path / "amnet.safetensors").training["terms"] == both
 
@@ -99,19 +99,19 @@ def test_what_a_run_has_learnt_from_stays_in_it_where_it_goes_on_with_others(tmp
 def test_a_run_from_before_there_was_a_field_goes_on(tmp_path):
     recipe = AMNetRecipe(replace(SMALL, versions=2), footage())
     del recipe.config["heard"]
-    loop._save(recipe, tmp_path, 1)
-    assert loop._resume(AMNetRecipe(replace(SMALL, versions=2), footage()), tmp_path) == 1
+    state.save(recipe, tmp_path, 1)
+    assert state.resume(AMNetRecipe(replace(SMALL, versions=2), footage()), tmp_path) == 1
     del recipe.config["versions"]  # which was 8 as long as nobody could choose
-    loop._save(recipe, tmp_path, 1)
+    state.save(recipe, tmp_path, 1)
     with pytest.raises(ModelError, match=r"another configuration \(versions 8 → 2\)"):
-        loop._resume(AMNetRecipe(replace(SMALL, versions=2), footage()), tmp_path)
+        state.resume(AMNetRecipe(replace(SMALL, versions=2), footage()), tmp_path)
 
 
 def test_a_batch_is_shared_by_all_processes_or_refused(monkeypatch):
-    monkeypatch.setattr(loop, "worker", lambda: (1, 2))
+    monkeypatch.setattr(torchrun, "worker", lambda: (1, 2))
     shared = AMNetRecipe(SMALL, footage())
     assert (shared.share, shared.runs) == (1, 8)
-    monkeypatch.setattr(loop, "worker", lambda: (0, 3))
+    monkeypatch.setattr(torchrun, "worker", lambda: (0, 3))
     with pytest.raises(InputError, match="batch: got 2 for 3 processes, expected a multiple; change --batch"):
         AMNetRecipe(SMALL, footage())
 
@@ -141,18 +141,18 @@ import sys, time, torch
 from dataclasses import replace
 sys.path.insert(0, {tests!r})
 from test_training import SMALL, footage
-from edgetalk.train import loop
+from edgetalk.train import loop, torchrun
 from edgetalk.train.amnet.recipe import AMNetRecipe
 torch.set_num_threads(1)
 decoded = __import__("pathlib").Path({run!r}) / "decoded"
-with loop.first_before_others():
-    if loop.worker()[0] == 0:
+with torchrun.first_before_others():
+    if torchrun.worker()[0] == 0:
         time.sleep(1)
         decoded.touch(exist_ok=False)
     assert decoded.exists()
 recipe = AMNetRecipe(replace(SMALL, mixed=False, images=4), footage())
 loop.train(recipe, __import__("pathlib").Path({run!r}), minutes=5)
-torch.save(dict(recipe.tensors()), {run!r} + f"/{{loop.worker()[0]}}.pt")
+torch.save(dict(recipe.tensors()), {run!r} + f"/{{torchrun.worker()[0]}}.pt")
 """
 
 
@@ -177,8 +177,8 @@ def test_two_processes_train_one_network(tmp_path, monkeypatch):
             p.grad.copy_((a + b) / 2)
         meeting.wait()
 
-    monkeypatch.setattr(loop, "worker", lambda: (getattr(here, "rank", 0), 2))
-    monkeypatch.setattr(loop, "average_gradients", exchange)
+    monkeypatch.setattr(torchrun, "worker", lambda: (getattr(here, "rank", 0), 2))
+    monkeypatch.setattr(torchrun, "average_gradients", exchange)
     recipes = [AMNetRecipe(replace(SMALL, mixed=False, images=4), footage()) for _ in range(2)]
 
     def work(rank):
@@ -216,7 +216,7 @@ def test_landmarks_first_may_be_of_other_speech(tmp_path, monkeypatch):
     told = recipe.step(0)["L_G"].detach()
     network = AMNetRecipe(config, footage()).network  # as it was before that step
     heard = Footage.load(tmp_path / "hours", versions=2, device="cpu", seed=config.seed, pictures=False)
-    index, version = heard.draw_runs(heard.train, *amnet.RUNS, loop.generator(config.seed, 0))
+    index, version = heard.draw_runs(heard.train, *amnet.RUNS, torchrun.generator(config.seed, 0))
     assert index.shape == version.shape == (512,) and set(index.tolist()) <= set(heard.train.tolist())
     with torch.no_grad():
         f_geo = network.fuser(heard.windows(index, version), heard.pose[index], heard.blink[index])
@@ -284,7 +284,7 @@ def test_a_step_descends_equation_5(lambdas):
     config = replace(SMALL, mixed=False, mouth=3.0, eyes=7.0, squared=2.0)
     config = replace(config, geometry=geometry, content=content, adversarial=adversarial)
     recipe, other = AMNetRecipe(config, footage()), AMNetRecipe(config, footage())
-    batch = other.footage.draw(other.footage.train, 2, loop.generator(config.seed, 0), config.neutral, config.rare)
+    batch = other.footage.draw(other.footage.train, 2, torchrun.generator(config.seed, 0), config.neutral, config.rare)
     recipe.step(0)
     made, landmarks = other.network(batch.source, batch.mel, batch.pose, batch.blink)
     away = (made - batch.true).abs()
@@ -372,7 +372,7 @@ def test_what_is_interrupted_leaves_a_checkpoint(tmp_path, capfd):
 
 def test_who_interrupts_twice_does_not_wait_and_no_half_step_is_saved(tmp_path):
     recipe = AMNetRecipe(SMALL, footage())
-    loop._save(recipe, tmp_path, 0)
+    state.save(recipe, tmp_path, 0)
     before = (tmp_path / "state.safetensors").read_bytes()
     step = recipe.step
 
@@ -407,7 +407,7 @@ def test_a_sheet_tells_how_near_pictures_of_held_out_frames_are(tmp_path):
 
 def test_a_log_tells_each_step_once_after_a_kill(tmp_path):
     recipe = AMNetRecipe(SMALL, footage())
-    loop._save(recipe, tmp_path, 4)
+    state.save(recipe, tmp_path, 4)
     told = ['{"step": 2, "L_C": 0.5}', '{"step": 4, "L_C": 0.4}', '{"step": 5, "L_C": 0.9}', '{"step": 6, "L_']
     (tmp_path / "log.jsonl").write_text("\n".join(told))  # killed as it wrote the last line
     loop.train(recipe, tmp_path, show=lambda _: None)
@@ -419,7 +419,7 @@ def test_a_log_tells_each_step_once_after_a_kill(tmp_path):
 def test_a_run_refuses_another_configuration(tmp_path):
     recipe = AMNetRecipe(SMALL, footage())
     recipe.step(0)
-    loop._save(recipe, tmp_path, 1)
+    state.save(recipe, tmp_path, 1)
     with pytest.raises(ModelError, match=r"another configuration \(lr 0.0002 → 0.1\); choose another folder with -o$"):
         loop.train(AMNetRecipe(replace(SMALL, lr=0.1), footage()), tmp_path)
 
@@ -442,12 +442,12 @@ def test_a_loss_that_is_no_number_stops_without_saving(tmp_path, save_every):
 
 def test_weights_that_are_no_numbers_leave_what_was_saved_before(tmp_path):
     recipe = AMNetRecipe(SMALL, footage())
-    loop._save(recipe, tmp_path, 3)
+    state.save(recipe, tmp_path, 3)
     with torch.no_grad():
         recipe.average.slow[0].fill_(float("nan"))
     with pytest.raises(ModelError, match=r"average\.\S+ is not finite at step 4"):
-        loop._save(recipe, tmp_path, 4)
-    assert loop._resume(AMNetRecipe(SMALL, footage()), tmp_path) == 3
+        state.save(recipe, tmp_path, 4)
+    assert state.resume(AMNetRecipe(SMALL, footage()), tmp_path) == 3
 
 
 def test_a_disk_that_takes_no_more_is_told_in_one_line(tmp_path):
@@ -456,7 +456,7 @@ def test_a_disk_that_takes_no_more_is_told_in_one_line(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
     try:
         with pytest.raises(OSError, match="File too large: '.*state.safetensors'"):
-            loop._save(AMNetRecipe(SMALL, footage()), tmp_path, 1)
+            state.save(AMNetRecipe(SMALL, footage()), tmp_path, 1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert not list(tmp_path.iterdir())
@@ -555,8 +555,8 @@ def test_the_rate_rises_and_a_held_fuser_stays(tmp_path):
     assert rates == pytest.approx([0.25, 0.5, 0.75, 1.0, 1.0])
     changed = {n.split(".")[0] for n, t in held.network.state_dict().items() if not torch.equal(t, before[n])}
     assert changed == {"reenactor"}
-    loop._save(held, tmp_path, 5)
-    assert loop._resume(AMNetRecipe(replace(held.settings), footage()), tmp_path) == 5
+    state.save(held, tmp_path, 5)
+    assert state.resume(AMNetRecipe(replace(held.settings), footage()), tmp_path) == 5
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from edgetalk.errors import BackendError, InputError, ModelError
-from edgetalk.train import loop
+from edgetalk.train import loop, torchrun
 from edgetalk.train.experts import command as experts
 from edgetalk.train.networks import arcface, simswap, store, syncnet, wav2lip
 from edgetalk.train.networks.blocks import audio_encoder
@@ -616,7 +616,7 @@ def test_the_whole_command_refuses_what_its_parts_could_not_do(tmp_path, option,
 
 
 def test_several_processes_are_refused(swaps, monkeypatch):
-    monkeypatch.setattr(loop, "worker", lambda: (1, 2))
+    monkeypatch.setattr(torchrun, "worker", lambda: (1, 2))
     with pytest.raises(InputError, match="torchrun: got 2 processes, expected one"):
         tiny(swaps, "default")
 

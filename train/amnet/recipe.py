@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from edgetalk.errors import InputError
-from edgetalk.train import loop
+from edgetalk.train import loop, torchrun
 from edgetalk.train.lite.student import Teacher, inherit, take_fuser
 from edgetalk.train.networks.amnet import VARIANTS, AMNet, Architecture
 from edgetalk.train.networks.blocks import scaled
@@ -31,6 +31,7 @@ from edgetalk.train.picture import write_picture
 from edgetalk.train.precision import autocast
 from edgetalk.train.rates import linear, risen, set_rate
 from edgetalk.train.scores.measures import landmark_error, ssim
+from edgetalk.train.state import Average, optimiser_tensors
 from edgetalk.train.stretch import steps_in_all
 from edgetalk.train.terms import joined
 
@@ -165,7 +166,7 @@ def described(config: Config, data: str) -> dict[str, Any]:
 
 
 class AMNetRecipe:
-    """One schedule of AMNet on one data set; see loop.Recipe. Raises InputError where the schedule cannot be."""
+    """One schedule of AMNet on one data set; see Recipe. Raises InputError where the schedule cannot be."""
 
     shown = "source, truth, generated"
 
@@ -174,7 +175,7 @@ class AMNetRecipe:
         torch.manual_seed(config.seed)
         self.settings, self.footage = config, footage
         self.config, self.defaults = described(config, footage.name), asdict(Config())
-        processes = loop.worker()[1]
+        processes = torchrun.worker()[1]
         if config.batch % processes:
             raise InputError(
                 f"batch: got {config.batch} for {processes} processes, expected a multiple; change --batch or "
@@ -204,7 +205,7 @@ class AMNetRecipe:
             self.network.landmark_layer.requires_grad_(False)
         seen, judged = 6 if config.conditional else 3, scaled(64, config.width)
         self.critic = PatchGAN(seen, judged, spectral=config.adversary == "eq8").to(device)
-        self.average = loop.Average(self.network, config.average)
+        self.average = Average(self.network, config.average)
         adam = dict(lr=config.lr, betas=(0.5, 0.999), fused=device.type == "cuda")
         self.adam = torch.optim.Adam([p for p in self.network.parameters() if p.requires_grad], **adam)
         self.critic_adam = torch.optim.Adam(self.critic.parameters(), **adam)
@@ -249,7 +250,7 @@ class AMNetRecipe:
         first = number < self.settings.geometry_first
         losses = self._geometry_step(number) if first else self._picture_step(number)
         if self.settings.clock and not first:
-            self.elapsed += min(20.0, loop.agreed(time.monotonic() - start))  # compilation is not training
+            self.elapsed += min(20.0, torchrun.agreed(time.monotonic() - start))  # compilation is not training
             self._steps = self._end(number)
         return losses
 
@@ -260,7 +261,7 @@ class AMNetRecipe:
 
     def _geometry_step(self, number: int) -> dict[str, Tensor]:
         """Train φ on landmarks alone (Eq. 6)."""
-        rng = loop.generator(self.settings.seed, number)
+        rng = torchrun.generator(self.settings.seed, number)
         footage = self.heard
         index, version = footage.draw_runs(footage.train, self.runs, RUNS[1], rng)
         self._set_rate(number, number / self.settings.geometry_first)
@@ -271,7 +272,7 @@ class AMNetRecipe:
         loss = geometry_loss(landmarks, footage.landmarks[index])
         self.adam.zero_grad()
         loss.backward()
-        loop.average_gradients(self.network.parameters())
+        torchrun.average_gradients(self.network.parameters())
         self.adam.step()
         self.average.update(number)
         return {"L_G": loss}
@@ -285,7 +286,7 @@ class AMNetRecipe:
     def _picture_step(self, number: int) -> dict[str, Tensor]:
         """Train everything (Eq. 5)."""
         config, progress = self.settings, self._progress(number)
-        rng = loop.generator(config.seed, number)
+        rng = torchrun.generator(config.seed, number)
         batch = self.footage.draw(self.footage.train, self.share, rng, config.neutral, config.rare)
         self._set_rate(number - config.geometry_first, progress)
         with self.autocast():
@@ -297,7 +298,7 @@ class AMNetRecipe:
             with self.autocast():
                 losses["D"] = discriminator_loss(config.adversary, self._critic, made, batch.true, batch.source)
             losses["D"].backward()
-            loop.average_gradients(self.critic.parameters())
+            torchrun.average_gradients(self.critic.parameters())
             self.critic_adam.step()
         stress = None
         if (config.mouth, config.eyes) != (1.0, 1.0):
@@ -318,7 +319,7 @@ class AMNetRecipe:
         self.adam.zero_grad()
         total.backward()
         self.critic.requires_grad_(True)
-        loop.average_gradients(self.network.parameters())
+        torchrun.average_gradients(self.network.parameters())
         self.adam.step()
         self.average.update(number - config.geometry_first)  # or its first weights would stay long in what is new now
         return losses
@@ -329,8 +330,8 @@ class AMNetRecipe:
         named = {f"{part}.{name}": t for part, state in parts.items() for name, t in state.items()}
         if self.settings.clock:
             named["elapsed"] = self.elapsed
-        named |= loop.optimiser_tensors(self.adam, "adam")
-        return named | loop.optimiser_tensors(self.critic_adam, "critic_adam")
+        named |= optimiser_tensors(self.adam, "adam")
+        return named | optimiser_tensors(self.critic_adam, "critic_adam")
 
     def averaged(self) -> AMNet:
         """Return a copy of the network with the averaged weights, on the same device."""
@@ -405,10 +406,10 @@ def run(args: argparse.Namespace) -> None:
     config = Config(**{field.name: getattr(args, field.name) for field in fields(Config)})
     checked(config)  # before the data, which takes a while to load
     told = dict(size=config.size, versions=config.versions, device=args.device, seed=config.seed)
-    with loop.first_before_others():  # which find the pictures decoded
+    with torchrun.first_before_others():  # which find the pictures decoded
         footage = Footage.load(args.data, **told)
     recipe = AMNetRecipe(config, footage, args.compile)
     reached = loop.train(recipe, args.out, minutes=args.minutes)
-    if loop.worker()[0] == 0:
+    if torchrun.worker()[0] == 0:
         whole = max(reached, recipe.steps)
         print(f"{args.out / 'amnet.safetensors'}: {reached} of {whole} steps; see {args.out / 'index.html'}")

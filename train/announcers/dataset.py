@@ -1,4 +1,4 @@
-"""Data sets of announcers, written in two resumable stages; ../dataset.py reads them, and says what is in every set.
+"""Data sets of announcers, written in two resumable stages; amnet/dataset.py reads them and says what every set has.
 
 `write` first makes DIR/speech.npz (needs flite and espeak-ng; small enough to carry to a faster machine) and then draws
 it (needs numpy, numba, scipy, OpenCV). The same plan gives the same bytes.
@@ -48,6 +48,9 @@ from .identity import Identity
 from .parallel import spread
 from .plan import SETS, VISEMES, Plan, as_plan, write_speech
 from .speech import Phone, Speech
+
+BEGUN = "frames.npy.part"
+"""Pictures of a raw set of which some are drawn; the others of their clips are missing in the landmarks, too."""
 
 
 def _controls(script: Script, plan: Plan, i: int) -> list[Controls]:
@@ -118,39 +121,26 @@ def _check_begun(folder: Path, size: int, codec: str) -> None:
 
 def _draw(folder: Path, size: int, codec: str, workers: int) -> None:
     """Second stage: pictures and labels, clip by clip."""
-    target = folder / "labels.npz"
-    if target.exists():
-        labels = read_arrays(target)
-        found = int(labels["size"]), str(labels["codec"])
+    labels = folder / "labels.npz"
+    if labels.exists():
+        told = read_arrays(labels)
+        found = int(told["size"]), str(told["codec"])
         if found != (size, codec):
-            raise InputError(f"{target}: got size and codec {found}, expected {(size, codec)}; choose another folder")
+            raise InputError(f"{labels}: got size and codec {found}, expected {(size, codec)}; choose another folder")
         return
     _check_begun(folder, size, codec)
     script = Script.read(folder / "speech.npz")
     plan = as_plan(script.plan)
     start, persons = script.start, plan.persons()
-    parts = folder / f"draw-{size}-{codec}.parts"
-    parts.mkdir(exist_ok=True)
+    parts = _begin(folder, size, codec, int(start[-1]))
     paths = [parts / f"{i:05d}.npy" for i in range(len(start) - 1)]
-    picture_path = folder / "frames.npy.part"
-    there = [path for path in (picture_path, folder / "frames.npy") if path.exists()]
-    if codec == "raw":
-        if not (there and any(parts.iterdir())):
-            for path in parts.iterdir():  # whose pictures are gone
-                path.unlink()
-            mapped_frames(picture_path, int(start[-1]), size)
-    else:
-        for path in there:  # of a set that was begun raw
-            path.unlink()
-    if codec == "h264":
-        (folder / "clips").mkdir(exist_ok=True)
 
     def draw(clip: int) -> int:
         announcer = _announcer(*persons[script.tables["person"][clip]], size)
         controls = _controls(script, plan, clip)
         pictures = (announcer.draw(c) for c in controls)
         if codec == "raw":
-            frames = np.lib.format.open_memmap(picture_path, "r+")
+            frames = np.lib.format.open_memmap(folder / BEGUN, "r+")
             frames[start[clip] : start[clip + 1]] = list(pictures)
             frames.flush()
         elif codec == "h264":
@@ -165,10 +155,10 @@ def _draw(folder: Path, size: int, codec: str, workers: int) -> None:
         announcer.draw(Controls())
         announcer.landmarks(Controls())
     spread(draw, missing, workers, "frames", "frame", int(sum(start[i + 1] - start[i] for i in missing)))
-    if picture_path.exists():  # before labels.npz, which says that all is there
-        os.replace(picture_path, folder / "frames.npy")
+    if codec == "raw" and (folder / BEGUN).exists():  # before labels.npz, which says that all is there
+        os.replace(folder / BEGUN, folder / "frames.npy")
     controls = [c for clip in range(len(paths)) for c in _controls(script, plan, clip)]
-    with replacing(target) as part, part.open("wb") as file:
+    with replacing(labels) as part, part.open("wb") as file:
         np.savez_compressed(
             file,
             landmarks=packed(np.concatenate([np.load(path) for path in paths])),
@@ -182,6 +172,23 @@ def _draw(folder: Path, size: int, codec: str, workers: int) -> None:
     for path in paths:
         path.unlink()
     parts.rmdir()
+
+
+def _begin(folder: Path, size: int, codec: str, frames: int) -> Path:
+    """Return the folder of the clips' landmarks, which say what is drawn, with room for pictures of this codec."""
+    parts = folder / f"draw-{size}-{codec}.parts"
+    parts.mkdir(exist_ok=True)
+    raw = [path for path in (folder / BEGUN, folder / "frames.npy") if path.exists()]
+    if codec != "raw":
+        for path in raw:  # of a set that was begun raw
+            path.unlink()
+    elif not (raw and any(parts.iterdir())):
+        for path in parts.iterdir():  # whose pictures are gone
+            path.unlink()
+        mapped_frames(folder / BEGUN, frames, size)
+    if codec == "h264":
+        (folder / "clips").mkdir(exist_ok=True)
+    return parts
 
 
 def portraits(folder: Path, size: int, names: Collection[str]) -> dict[str, np.ndarray]:

@@ -24,6 +24,7 @@ from edgetalk.errors import InputError, ModelError
 from edgetalk.train import loop
 from edgetalk.train.networks import arcface, store
 from edgetalk.train.options import check_bounds
+from edgetalk.train.state import run_beside
 from edgetalk.train.stretch import Stretch
 from edgetalk.train.swap.data import LOOKS, POSES, STILLS_PER_JOB, Swaps
 from edgetalk.train.terms import joined
@@ -152,7 +153,7 @@ def main(arguments=None) -> None:
     if args.kind == "landmarks":
         train_landmarks(args, data, stretch)
         return
-    recipe, run = begun_recipe(args, data, stretch), loop.run_beside(args.o)
+    recipe, run = begun_recipe(args, data, stretch), run_beside(args.o)
     reached = loop.train(recipe, run, minutes=args.minutes, save_every=60)
     if reached < recipe.steps:
         print(f"{args.kind} {args.seed}: {reached} steps; give the same command to go on, see {run / 'index.html'}")

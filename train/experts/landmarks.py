@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from edgetalk.train import loop, program
+from edgetalk.train import loop, program, torchrun
 from edgetalk.train.amnet.data import pick_device
 from edgetalk.train.networks.landmarks import (
     INNER_LIP,
@@ -39,6 +39,7 @@ from edgetalk.train.networks.landmarks import (
 from edgetalk.train.picture import write_picture
 from edgetalk.train.rates import cosine, risen, set_rate
 from edgetalk.train.scores.measures import GROUPS, MOUTH, landmark_error, pearson
+from edgetalk.train.state import Average, optimiser_tensors, run_beside
 from edgetalk.train.stretch import Stretch
 from edgetalk.train.terms import joined
 
@@ -277,12 +278,12 @@ def own_error(network: LandmarkNet, faces: Faces, persons: np.ndarray, harm: boo
 
 
 class LandmarkRecipe:
-    """One training of the judge on `faces`; see loop.Recipe."""
+    """One training of the judge on `faces`; see Recipe."""
 
     shown = "pictures as the judge sees them in training: true landmarks green, measured ones red"
 
     def __init__(self, faces: Faces, stretch: Stretch, seed: int = 0, terms: Mapping[str, str] | None = None):
-        loop.refuse_several()
+        torchrun.refuse_several()
         self.terms = terms or {}
         torch.manual_seed(seed)
         self.seed, self.stretch, self.faces = seed, stretch, faces
@@ -290,7 +291,7 @@ class LandmarkRecipe:
         self.network = LandmarkNet()
         self.network.mean.copy_(faces.landmarks.mean(0))
         self.network.to(self.device, memory_format=torch.channels_last)
-        self.average = loop.Average(self.network, EMA)
+        self.average = Average(self.network, EMA)
         fused = self.device.type == "cuda"
         self.optimiser = torch.optim.AdamW(self.network.parameters(), RATE, weight_decay=0.02, fused=fused)
         self.batch = min(BATCH[self.device.type], len(faces.images))
@@ -305,7 +306,7 @@ class LandmarkRecipe:
     def drawn(self, number: int) -> Faces:
         """The pictures of a step and what is done to them: a function of the seed and its number."""
         rows = batch_rows(number, len(self.faces.images), self.batch, self.seed)
-        dice = Dice(self.device, loop.generator(self.seed, number).initial_seed())
+        dice = Dice(self.device, torchrun.generator(self.seed, number).initial_seed())
         return degraded(self.faces.rows(rows.to(self.device)), dice)
 
     def step(self, number: int) -> dict[str, Tensor]:
@@ -342,7 +343,7 @@ class LandmarkRecipe:
     def tensors(self) -> dict[str, Tensor]:
         parts = {"network": self.network.state_dict(), "average": self.average.tensors()}
         named = {f"{part}.{name}": t for part, state in parts.items() for name, t in state.items()}
-        return named | loop.optimiser_tensors(self.optimiser, "optimiser") | {"spent": self.stretch.spent}
+        return named | optimiser_tensors(self.optimiser, "optimiser") | {"spent": self.stretch.spent}
 
     def checkpoint(self, run: Path, step: int) -> None:
         """Write run/landmarks.safetensors, a judge that does not know its own error."""
@@ -378,10 +379,10 @@ def train(
     """Train for the whole stretch, write the judge to `out`, and return its record with its own error.
 
     `persons` names the held-out pictures' persons; `terms` are those of films, as in terms.py. Where `minutes` end
-    before, the record is empty, and the same call goes on. The run lies beside `out` (loop.run_beside).
+    before, the record is empty, and the same call goes on. The run lies beside `out` (run_beside).
     """
     recipe = LandmarkRecipe(faces, stretch, seed, terms)
-    run = loop.run_beside(out)
+    run = run_beside(out)
     if loop.train(recipe, run, minutes=minutes, save_every=SAVE_EVERY) < recipe.steps:
         print(f"{run}: give the same command to go on", flush=True)
         return {}

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgetalk.train import loop
+from edgetalk.train import torchrun
 from edgetalk.train.networks import store
 from edgetalk.train.rates import cosine, set_rate
+from edgetalk.train.state import optimiser_tensors
 from edgetalk.train.stretch import Stretch
 from edgetalk.train.swap.data import Swaps
 
@@ -31,7 +32,7 @@ def rate(peak: float, progress: float) -> float:
 
 
 class ExpertRecipe:
-    """One training of an expert on a growing set of drawn faces; see loop.Recipe. A kind of expert adds its losses.
+    """One training of an expert on a growing set of drawn faces; see Recipe. A kind of expert adds its losses.
 
     What a step does is a function of the seed, its number, the share of the stretch that is over and the faces there
     are. InputError where torchrun has started several processes.
@@ -57,7 +58,7 @@ class ExpertRecipe:
         network_config: Any,
         config: dict[str, Any],
     ) -> None:
-        loop.refuse_several()
+        torchrun.refuse_several()
         self.data, self.stretch, self.seed, self.network_config = data, stretch, seed, network_config
         self.terms = data.terms
         """Of the filmed people that it learns from; empty of drawn ones."""
@@ -86,7 +87,7 @@ class ExpertRecipe:
         raise NotImplementedError
 
     def step(self, number: int) -> dict[str, Tensor]:
-        torch.manual_seed(loop.generator(self.seed, number).initial_seed())
+        torch.manual_seed(torchrun.generator(self.seed, number).initial_seed())
         self.stretch.begin()
         progress = self.stretch.progress
         self._look(progress)
@@ -110,7 +111,7 @@ class ExpertRecipe:
     def tensors(self) -> dict[str, Tensor]:
         parts = {"network": self.network.state_dict(), "head": self.head.state_dict()}
         named = {f"{part}.{name}": t for part, state in parts.items() for name, t in state.items()}
-        return named | loop.optimiser_tensors(self.optimiser, "optimiser") | {"spent": self.stretch.spent}
+        return named | optimiser_tensors(self.optimiser, "optimiser") | {"spent": self.stretch.spent}
 
     def checkpoint(self, run: Path, step: int) -> None:
         """Write run/FAMILY.safetensors, an expert without scores, which nothing is trained against."""

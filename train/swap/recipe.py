@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgetalk.errors import InputError
-from edgetalk.train import loop
+from edgetalk.train import loop, torchrun
 from edgetalk.train.announcers.visemes import AXES
 from edgetalk.train.experts.command import good_enough, wait_for
 from edgetalk.train.experts.identity import aligned, embed
@@ -30,6 +30,7 @@ from edgetalk.train.options import add_fields
 from edgetalk.train.picture import write_picture
 from edgetalk.train.precision import autocast
 from edgetalk.train.rates import linear, risen, set_rate
+from edgetalk.train.state import Average, optimiser_tensors
 from edgetalk.train.stretch import steps_in_all
 from edgetalk.train.terms import joined
 
@@ -80,7 +81,7 @@ class Made(NamedTuple):
 
 
 class SwapRecipe:
-    """One schedule of WavSyncSwap on a growing set of clips; see loop.Recipe. InputError where it cannot be.
+    """One schedule of WavSyncSwap on a growing set of clips; see Recipe. InputError where it cannot be.
 
     The baselines (wav2lip.py, simswap.py) are the same with another network, and fewer losses in their Config.
     """
@@ -97,7 +98,7 @@ class SwapRecipe:
         begun: Path | None = None,
         compiled: bool = False,
     ) -> None:
-        loop.refuse_several()
+        torchrun.refuse_several()
         self.settings = of_films(checked(config), data.folder) if data.filmed else checked(config)
         self.data, self.experts, self.until, self.compiled = data, experts, until, compiled
         torch.manual_seed(config.seed)
@@ -112,7 +113,7 @@ class SwapRecipe:
         self.critic = Discriminator(round(96 * config.width)).to(device, memory_format=torch.channels_last)
         if compiled:
             self.critic.compile(dynamic=False)
-        self.average = loop.Average(self.network, config.average)
+        self.average = Average(self.network, config.average)
         fused = device.startswith("cuda")
         self.mouth_head = torch.nn.Linear(scaled(512, config.width), len(AXES)).to(device)  # thrown away in the end
         self.weights = [*self.network.parameters(), *self.mouth_head.parameters()]
@@ -216,7 +217,7 @@ class SwapRecipe:
 
     def draw(self, number: int) -> Batch:
         """Draw the batch of a step; a function of seed, step and the clips there are."""
-        c, data, rng = self.settings, self.data, loop.generator(self.settings.seed, number)
+        c, data, rng = self.settings, self.data, torchrun.generator(self.settings.seed, number)
         five = syncnet.FRAMES
         # A warm-up with single frames alone sees more faces.
         clips = torch.randperm(data.clips, generator=rng)[: 0 if c.singles and not self.expertise else c.clips]
@@ -251,7 +252,7 @@ class SwapRecipe:
 
     def step(self, number: int) -> dict[str, Tensor]:
         """Take one step of Eq. 5: rates, pictures, the discriminator's own step, the weighted sum, and its gradient."""
-        torch.manual_seed(loop.generator(self.settings.seed, number).initial_seed())  # jitter follows from it, too
+        torch.manual_seed(torchrun.generator(self.settings.seed, number).initial_seed())  # jitter follows from it, too
         self._take_time()
         progress, expertise = self.progress, self.expertise
         self._set_rates(number, progress)
@@ -355,8 +356,8 @@ class SwapRecipe:
         parts["average"] = self.average.tensors()
         named = {f"{part}.{name}": t for part, state in parts.items() for name, t in state.items()}
         named |= {"clock": self.clock}
-        named |= loop.optimiser_tensors(self.adam, "adam")
-        return named | loop.optimiser_tensors(self.critic_adam, "critic_adam")
+        named |= optimiser_tensors(self.adam, "adam")
+        return named | optimiser_tensors(self.critic_adam, "critic_adam")
 
     def averaged(self) -> Any:
         """Return a copy of the network with the averaged weights, on the same device."""
