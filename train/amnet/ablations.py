@@ -19,6 +19,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Sequence
 from concurrent.futures import as_completed
 from dataclasses import asdict
 from pathlib import Path
@@ -81,19 +82,20 @@ def finished(out: Path) -> dict[str, dict[str, Any]]:
     return {f"{report['row']}-{report['seed']}": report for report in reports}
 
 
-def kept(job: Job, data: str, frames: int, judge: dict[str, Any]) -> bool:
-    """Say whether a row is there already; InputError where any row that is there cannot stand in one table with it.
+def missing(jobs: Sequence[Job], data: str, frames: int, judge: dict[str, Any]) -> list[Job]:
+    """Return the jobs of one folder that are still to be done; InputError where its rows cannot stand in one table.
 
-    `data` is the data set's name, `frames` how many of it are held out, `judge` the judge's record. All rows are
-    looked at, since `collect` takes all of them: also those of other names and seeds than the command asks for.
+    `data` is the data set's name, `frames` how many of it are held out, `judge` the judge's record. All rows that are
+    there are looked at, since `collect` takes all of them: also those of other names and seeds than are asked for.
     """
     from edgetalk.train.amnet.recipe import Config, described
 
-    reports = finished(job.out)
+    any_job = jobs[0]
+    reports = finished(any_job.out)
     for row, found in reports.items():
         if found["row"] not in ROWS:  # of another version, which no table shows
             continue
-        wanted = described(schedule(job._replace(row=found["row"], seed=found["seed"])), data)
+        wanted = described(schedule(any_job._replace(row=found["row"], seed=found["seed"])), data)
         wanted |= {"held-out frames": frames, "judge": judge}
         before = asdict(Config()) | found["config"]  # a row from before there was a field had its default
         before |= {"held-out frames": found["frames"], "judge": found["judge"]}
@@ -102,8 +104,8 @@ def kept(job: Job, data: str, frames: int, judge: dict[str, Any]) -> bool:
         if changed:
             long = ("architecture", "judge")  # dictionaries
             told = ", ".join(k if k in long else f"{k} {before.get(k)} → {wanted[k]}" for k in changed[:4])
-            raise InputError(f"{job.out}: row {row} is of another training ({told}); choose another folder with -o")
-    return job.name in reports
+            raise InputError(f"{any_job.out}: row {row} is of another training ({told}); choose another folder with -o")
+    return [job for job in jobs if job.name not in reports]
 
 
 def train_row(job: Job) -> Path | None:
@@ -239,7 +241,7 @@ def main(arguments: list[str] | None = None) -> None:
         for seed in range(args.seeds)
         for row in args.rows
     ]
-    jobs = [job for job in jobs if not kept(job, data.name, frames, record)]
+    jobs = missing(jobs, data.name, frames, record)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // args.parallel)))
     failed = 0
     with pool(max(1, min(args.parallel, len(jobs)))) as processes:
