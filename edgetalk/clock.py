@@ -30,14 +30,12 @@ def frame_rate(value: str | int | float | Fraction) -> Fraction:
 
 
 def frame_count(samples: int, fps: Fraction) -> int:
-    """Return how many whole frames `samples` samples last; 1 where there is sound for less than one frame.
+    """Return how many frames are shown until `samples` samples have sounded; silence fills the last of them.
 
-    >>> frame_count(16000, Fraction(25))
-    25
+    >>> frame_count(16001, Fraction(25))
+    26
     """
-    if samples <= 0:
-        return 0
-    return max(1, frame_at(samples, fps))
+    return frame_at(samples - 1, fps) + 1 if samples > 0 else 0
 
 
 def frame_at(sample: int, fps: Fraction) -> int:

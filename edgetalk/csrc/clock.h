@@ -23,10 +23,7 @@ constexpr int64_t frame_at(int64_t sample, Rate fps) {
     return floor_div(Wide(sample) * fps.num, Wide(fps.den) * sample_rate);
 }
 
-// How many whole frames `samples` samples last; 1 where there is sound for less than one.
-constexpr int64_t frame_count(int64_t samples, Rate fps) {
-    const int64_t whole = frame_at(samples, fps);
-    return samples <= 0 ? 0 : whole < 1 ? 1 : whole;
-}
+// How many frames are shown until `samples` samples have sounded; silence fills the last of them.
+constexpr int64_t frame_count(int64_t samples, Rate fps) { return samples > 0 ? frame_at(samples - 1, fps) + 1 : 0; }
 
 }  // namespace et

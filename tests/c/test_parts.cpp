@@ -359,8 +359,8 @@ static void clocks() {
     CHECK(frame_at(1601599, ntsc) == 2999 && frame_at(1601600, ntsc) == 3000);
     CHECK(frame_at(1000000000000000, ntsc) == 1873126873126);
     CHECK(frame_at(int64_t(1) << 62, Rate{240, 1}) == 69175290276410818);
-    CHECK(frame_count(0, film) == 0 && frame_count(1, film) == 1 && frame_count(1279, film) == 1);
-    CHECK(frame_count(1280, film) == 2);
+    CHECK(frame_count(0, film) == 0 && frame_count(1, film) == 1 && frame_count(640, film) == 1);
+    CHECK(frame_count(641, film) == 2 && frame_count(1280, film) == 2);
     CHECK(floor_div(-7, 2) == -4 && floor_div(7, 2) == 3 && floor_div(-8, 2) == -4);
 }
 

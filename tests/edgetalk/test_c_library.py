@@ -243,7 +243,7 @@ def test_hears_16_bit_samples_as_floats(library, zoo, tmp_path):
             face.call("push_s16", face.at, None, c_size_t(1))
         face.reset()
         assert difference(face.talk((pcm / 32768).astype(np.float32)), frames) == 0
-    assert len(frames) == 12
+    assert len(frames) == 13
 
 
 @pytest.mark.parametrize("motion", ["idle", "still"])
@@ -389,7 +389,7 @@ def test_refuses_what_python_refuses(library, zoo, tmp_path, controls):
         face.finish()
         face.finish()
         refused("after et_finish; call et_reset", face.push, sound(0.1))
-        assert len(face.drain(face.next)[0]) == 2
+        assert len(face.drain(face.next)[0]) == 3
         frame = face.step(mel, np.float32([np.pi, 0, 0]), blink)  # float32 pi is more than pi
         face.reset()
         assert face.next() == WAIT
@@ -602,7 +602,7 @@ def test_examples_and_the_command_line_make_the_same_video(built, zoo, tmp_path,
         done = subprocess.run([*command, engine, wav, "3", "1"], capture_output=True, env=environment)
         assert done.returncode == 0, done.stderr
         frames[kind] = np.frombuffer(done.stdout, np.uint8).reshape(-1, 32, 32, 3)
-    assert len(frames["c"]) == 27
+    assert len(frames["c"]) == 28
     assert difference(frames["c"], frames["python"]) <= 1
     with edgetalk.Session(engine, threads=1) as session:
         assert difference(frames["c"], list(session.talk(wav, seed=3))) <= 1

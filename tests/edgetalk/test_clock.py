@@ -20,7 +20,7 @@ def test_a_day_of_frames_never_leaves_the_sound(fps):
         assert 0 <= behind < Fraction(1, 16000)
         assert frame_at(first_sample(i, fps), fps) == i
         assert frame_at(first_sample(i + 1, fps) - 1, fps) == i
-    assert 0 <= Fraction(DAY, 16000) - frames / fps < 1 / fps
+    assert 0 <= frames / fps - Fraction(DAY, 16000) < 1 / fps
 
 
 def test_a_day_in_chunks_of_a_tenth_of_a_second_drifts_less_than_a_frame():
@@ -41,13 +41,14 @@ def test_a_day_in_chunks_of_a_tenth_of_a_second_drifts_less_than_a_frame():
         (1, Fraction(25), 1),
         (639, Fraction(25), 1),
         (640, Fraction(25), 1),
-        (1279, Fraction(25), 1),
+        (641, Fraction(25), 2),
         (1280, Fraction(25), 2),
         (16016, NTSC, 30),
-        (16015, NTSC, 29),
+        (16015, NTSC, 30),
+        (16017, NTSC, 31),
     ],
 )
-def test_count_is_of_whole_frames_but_at_least_one(samples, fps, count):
+def test_frames_last_until_the_last_sample_has_sounded(samples, fps, count):
     assert frame_count(samples, fps) == count
 
 
