@@ -24,7 +24,7 @@ import onnx
 from edgetalk.avatar import Avatar
 from edgetalk.avatar import load as load_avatar
 from edgetalk.backends import open_engine
-from edgetalk.errors import InputError, ModelError
+from edgetalk.errors import InputError, ModelError, word
 from edgetalk.files import sha256, together
 from edgetalk.metadata import Metadata
 
@@ -34,15 +34,13 @@ from .fold import cheapest, fold, norms, statistics
 from .judge import Judge
 from .keep import choose, tightest, write_report
 from .onnx_file import Feeds, Progress, Run, Runner, read, set_metadata
-from .options import Options, PlanOptions
+from .options import ROLES, Options, PlanOptions
 from .precision import layers, overflow
 from .typed import arranged, typed_graph
 
 MADE_UP = 4
-"""Samples that judge an engine where no calibration file is given."""
-
-ROLES = ("identity", "source")
-"""Graphs beside a step, written before it."""
+"""Samples that judge an engine where no calibration file is given, and one that stays in f32."""
+NOT_HELD = {"floors": "not held to"}
 
 Part = tuple[onnx.ModelProto, Metadata, str]
 """A graph beside a step, what it says about itself, and the sha256 of its file."""
@@ -92,7 +90,8 @@ def build(
     calibration.py describes, and leaves layers whose names begin with one of `keep` in float. `keep="auto"` chooses
     these itself (keep.py), as few as let the gate pass with a `margin` of SSIM (left alone: MARGIN), writes what each
     layer costs to `report`, a table of comma-separated values, and tells `progress` how far it is. Every fifth sample
-    of the calibration file is kept from calibration and judges the engine.
+    of the calibration file is kept from calibration and judges the engine; a lone one does both, and the metadata's
+    gate says so. Engines that stay in f32 are held against their graphs by themselves, on made-up samples.
     `fold_statistics` is an avatar: the engine is calibrated and judged on that face alone, and where it costs little
     takes its usual statistics instead of each picture's (fold.py): faster, and for no other face. The metadata's gate
     says so. An engine that is not to `hold` to the gate's floors is measured alone, and the metadata says that: random
@@ -130,8 +129,25 @@ def _read(path: Path, asked: Options) -> Exported:
     if asked.fold_statistics is not None and not norms(step):
         raise InputError(f"fold_statistics: {path.name} has no norm to fold into a convolution; leave it out")
     parts = {role: _read_part(path, role, wanted) for role in ROLES if (wanted := getattr(metadata, role))}
+    avatar = asked.fold_statistics or path.with_suffix(".avatar")
+    if avatar.is_file() or asked.fold_statistics is not None:
+        _check_avatar(avatar, metadata, path, asked)
+    asked.check_report(path, *(_beside(path, role) for role in parts), avatar, asked.calibration)
     metadata = dataclasses.replace(metadata, onnx=sha256(path))
-    return Exported(step, metadata, parts, asked.fold_statistics or path.with_suffix(".avatar"))
+    return Exported(step, metadata, parts, avatar)
+
+
+def _check_avatar(path: Path, step: Metadata, model: Path, asked: Options) -> None:
+    """Raise where an avatar is of other weights than the step: it would judge, or go with, what it does not fit."""
+    avatar = load_avatar(path)
+    if avatar.family == step.family and step.source in ("", avatar.weights):
+        return
+    what = "PICTURE" if avatar.film is None else "--video FILM --portrait PICTURE"
+    again = f"prepare it again: edgetalk avatar {word(model.name)} {what} -o {word(path.name)}"
+    told = f"{path.name} was prepared with other weights than those of {model.name}"
+    if asked.fold_statistics is not None:
+        raise InputError(f"fold_statistics: {told}; {again}")
+    raise ModelError(f"{told}; move it away, or {again}")
 
 
 def _typed(exported: Exported, asked: Options, progress: Progress | None) -> tuple[dict[str, onnx.ModelProto], Judged]:
@@ -140,7 +156,9 @@ def _typed(exported: Exported, asked: Options, progress: Progress | None) -> tup
     runner = Runner(step)
     learn, held = _samples(runner, source, asked.calibration, avatar)
     told: dict[str, Any] = {"samples": "held out" if asked.calibration else "made up"}
-    told |= {} if asked.hold else {"floors": "not held to"}
+    if learn and learn[0] is held[0] and (asked.precision == "int8" or asked.fold_statistics is not None):
+        told["samples"] = "calibrated on"
+    told |= {} if asked.hold else NOT_HELD
     graphs = {"step": step} | ({"source": source} if source is not None and _of_film(source) else {})
     if asked.fold_statistics is not None:
         learn, held = (_with_face(samples, load_avatar(avatar), avatar.name) for samples in (learn, held))
@@ -172,20 +190,40 @@ def _write_all(
     with together(out.parent) as folder:
         for role, (graph, told, onnx_hash) in exported.parts.items():
             described = dataclasses.replace(told, onnx=onnx_hash, precision=asked.precision if role in typed else "f32")
-            write(typed.get(role, graph), described, folder / f"{out.stem}-{role}{out.suffix}", None)
-        whole = judged
+            engine = folder / asked.beside(role).name
+            alone = None if role in typed else _alone(graph, told.family, exported.avatar, asked, engine.name)
+            write(typed.get(role, graph), described, engine, alone)
         if "source" in typed:
-            before = _runs(typed["source"], folder / f"{out.stem}-source{out.suffix}")
-
-            def whole(run: Run, on: str) -> dict[str, Any]:
-                return judged(lambda feeds: run(feeds | before(feeds)), on)
-
+            judged = _joined(judged, _runs(typed["source"], folder / asked.beside("source").name))
         described = dataclasses.replace(exported.metadata, precision=asked.precision)
-        metadata = write(typed["step"], described, folder / out.name, whole)
+        metadata = write(typed["step"], described, folder / out.name, judged)
         copy = out.with_suffix(".avatar")
         if exported.avatar.is_file() and not (copy.exists() and copy.samefile(exported.avatar)):
             shutil.copyfile(exported.avatar, folder / copy.name)
     return metadata
+
+
+def _joined(judged: Judged, before: Run) -> Judged:
+    """Return what judges a step together with what runs before it, on the samples of both."""
+    return lambda run, on: judged(lambda feeds: run(feeds | before(feeds)), on)
+
+
+def _alone(graph: onnx.ModelProto, family: str, avatar: Path, asked: Options, name: str) -> Judged:
+    """Return what judges the f32 engine of a graph beside the step by itself, on made-up samples."""
+    runner = Runner(graph)
+    judge = Judge(runner, made_up(MADE_UP, runner, None, _picture(avatar)), family)
+
+    def judged(run: Run, on: str) -> dict[str, Any]:
+        figures = judge(run) | {"on": on, "samples": "made up"} | ({} if asked.hold else NOT_HELD)
+        if asked.hold:
+            gate.check(figures, "f32", name)
+        return figures
+
+    return judged
+
+
+def _picture(avatar: Path) -> np.ndarray | None:
+    return load_avatar(avatar).source if avatar.is_file() else None
 
 
 def _in_float(
@@ -231,8 +269,7 @@ def _samples(
     source_runner = source and Runner(source)
     if calibration is not None:
         return split(load(calibration, runner, source_runner))
-    picture = load_avatar(avatar).source if avatar.is_file() else None
-    return [], made_up(MADE_UP, runner, source_runner, picture)
+    return [], made_up(MADE_UP, runner, source_runner, _picture(avatar))
 
 
 def _of_film(source: onnx.ModelProto) -> bool:
@@ -274,9 +311,13 @@ def _runs(model: onnx.ModelProto, engine: Path) -> Run:
     return lambda feeds: opened.run({name: feeds[name] for name in opened.inputs})
 
 
+def _beside(path: Path, role: str) -> Path:
+    return path.with_name(f"{path.stem}-{role}.onnx")
+
+
 def _read_part(path: Path, role: str, wanted: str) -> Part:
     """Return the graph of a role beside the step `path`; `wanted` is the hash that it has to have."""
-    part = path.with_name(f"{path.stem}-{role}.onnx")
+    part = _beside(path, role)
     if not part.is_file():
         raise ModelError(f"{path.name} has no {part.name} beside it; copy all files that export wrote")
     if sha256(part) != wanted:

@@ -25,6 +25,11 @@ FLOORS: dict[str, dict[str, float]] = {
     "int8": {"ssim": 0.98, "psnr": 33.0, "mouth_psnr": 31.0, "cosine": 0.98},
 }
 """What each precision has to keep: SSIM, dB of PSNR over the frame and over the mouth; of vectors the cosine."""
+CEILINGS: dict[str, dict[str, float]] = {
+    precision: {"landmarks_error": error, "length_error": error, "relative_error": error}
+    for precision, error in {"f32": 0.001, "fp16": 0.01, "bf16": 0.01, "int8": 0.01}.items()
+}
+"""How far each may be off at most: landmarks in frame widths, of vectors the length, of features the largest value."""
 
 
 def ssim(a: np.ndarray, b: np.ndarray) -> float:
@@ -93,25 +98,47 @@ def compare(reference: np.ndarray, frames: np.ndarray, landmarks: np.ndarray | N
 
 
 def compare_vectors(reference: np.ndarray, made: np.ndarray) -> dict[str, Any]:
-    """Return the smallest cosine between `made` and `reference`, both float32 (N, D), and N as `vectors`.
+    """Return how far the vectors `made` are from `reference`, both float32 (N, D).
 
-    Raises ModelError where the shapes differ.
+    `cosine` (the smallest), `length_error` (the largest difference of a length, as a part of the reference's) and
+    `vectors` (N). Raises ModelError where the shapes differ.
     """
     if reference.shape != made.shape:
         raise ModelError(
             f"the engine's vectors are {made.shape}, those of the f32 graph {reference.shape}; "
             "build the engine from the ONNX file that it is compared with"
         )
-    lengths = np.linalg.norm(reference, axis=1) * np.linalg.norm(made, axis=1)
-    cosines = (reference.astype(np.float64) * made).sum(axis=1) / np.maximum(lengths, 1e-12)
-    return {"cosine": round(float(cosines.min()), 6), "vectors": len(cosines)}
+    true, got = (np.maximum(np.linalg.norm(values.astype(np.float64), axis=1), 1e-12) for values in (reference, made))
+    cosines = (reference.astype(np.float64) * made).sum(axis=1) / (true * got)
+    off = np.abs(got / true - 1)
+    return {"cosine": round(float(cosines.min()), 6), "length_error": round(float(off.max()), 6), "vectors": len(off)}
+
+
+def compare_features(reference: np.ndarray, made: np.ndarray) -> float:
+    """Return the largest error of features, as a part of the largest value of the reference.
+
+    Raises ModelError where the shapes differ.
+    """
+    if reference.shape != made.shape:
+        raise ModelError(
+            f"the engine's features are {made.shape}, those of the f32 graph {reference.shape}; "
+            "build the engine from the ONNX file that it is compared with"
+        )
+    true = reference.astype(np.float64)
+    return round(float(np.abs(made - true).max() / max(float(np.abs(true).max()), 1e-12)), 7)
 
 
 def check(figures: dict[str, Any], precision: str, name: str) -> None:
-    """Raise ModelError, naming figure and floor, where the engine `name` kept too little of the f32 graph."""
+    """Raise ModelError, naming figure and bound, where the engine `name` kept too little of the f32 graph."""
     for figure, floor in FLOORS[precision].items():
         if figure in figures and not figures[figure] >= floor:
             raise ModelError(
                 f"{name} in {precision} has {figure} {figures[figure]} against f32, at least "
                 f"{floor} is needed; build it in a higher precision or with more calibration data"
+            )
+    for figure, ceiling in CEILINGS[precision].items():
+        if figure in figures and not figures[figure] <= ceiling:
+            raise ModelError(
+                f"{name} in {precision} has {figure} {figures[figure]} against f32, at most "
+                f"{ceiling} is allowed; build it in a higher precision or with more calibration data"
             )

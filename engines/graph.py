@@ -21,6 +21,9 @@ class Graph:
         for node in self.nodes:
             if node.op_type == "Constant":
                 self.constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+        graph = self.model.graph
+        self._taken = {value.name for value in (*graph.input, *graph.output, *graph.initializer)}
+        self._taken |= {name for node in self.nodes for name in (*node.input, *node.output)}
 
     def readers(self, name: str) -> list[onnx.NodeProto]:
         return [node for node in self.nodes if name in node.input]
@@ -31,7 +34,18 @@ class Graph:
         outputs = {output.name for output in self.model.graph.output}
         return readers[0] if len(readers) == 1 and name not in outputs else None
 
+    def fresh(self, name: str) -> str:
+        """Return `name`, with a number behind it where the graph or a caller before has one of that name."""
+        found, number = name, 0
+        while found in self._taken:
+            number += 1
+            found = f"{name}_{number}"
+        self._taken.add(found)
+        return found
+
     def constant(self, name: str, value: np.ndarray) -> str:
+        """Add a constant and return what it is called: layers may share the one that `name` was made of."""
+        name = self.fresh(name)
         self.constants[name] = value
         self.model.graph.initializer.append(numpy_helper.from_array(value, name))
         return name

@@ -1,7 +1,7 @@
 """What an engine is judged by: held-out samples, and what the f32 graph makes of each.
 
-The figures are gate.py's. Here is decided what of the outputs they are of: frames with their mouths, or unit vectors
-(of identity, of mouth and sound) where a graph makes no frame.
+The figures are gate.py's. Here is decided what of the outputs they are of: frames with their mouths; where a graph
+makes no frame, unit vectors (of identity, of mouth and sound) or, where there are maps among them, features.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ class Judge:
         made = [{name: value.copy() for name, value in run(feeds).items()} for feeds in self.samples]
         outputs = list(self.wanted[0])
         if "frame" not in outputs:
+            if any(value.ndim != 2 for value in self.wanted[0].values()):
+                pairs = [(a[name], b[name]) for a, b in zip(self.wanted, made, strict=True) for name in outputs]
+                return {"relative_error": float(np.max([gate.compare_features(*pair) for pair in pairs]))}
             wanted, got = (
                 np.concatenate([result[name] for result in results for name in outputs])
                 for results in (self.wanted, made)

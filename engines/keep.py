@@ -2,8 +2,8 @@
 
 Every layer is quantised alone, and the gate's figures of that, on its own samples, say what part of the error that
 the gate allows this layer takes. Then the costliest stay in float, one by one, until the graph with all others in int8
-passes with the margin asked for. Figures are those of the typed graph in ONNX Runtime, whatever engine is built. Left
-out: other bits than 8, and a search over sets of layers, whose errors nearly add up.
+passes with the margin asked for. Figures are those of the quantised graph in ONNX Runtime, all else in f32, whatever
+engine is built. Left out: other bits than 8, and a search over sets of layers, whose errors nearly add up.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ class Choice:
 def shares(figures: Figures, margin: float) -> dict[str, float]:
     """Return of each figure of an int8 engine the error, as a part of the one that the gate allows; above 1 it fails.
 
-    The error of a likeness is what it lacks of 1, of which `margin` less is allowed; of decibels the squared error.
+    The error of a likeness is what it lacks of 1, of which `margin` less is allowed; of decibels the squared error;
+    other figures are errors themselves.
     """
     told = {}
     for figure, floor in gate.FLOORS["int8"].items():
@@ -79,11 +80,14 @@ def shares(figures: Figures, margin: float) -> dict[str, float]:
             told[figure] = (
                 (1 - figures[figure]) / (1 - floor - margin) if likeness else 10 ** ((floor - figures[figure]) / 10)
             )
+    for figure, ceiling in gate.CEILINGS["int8"].items():
+        if figure in figures:
+            told[figure] = figures[figure] / ceiling
     return told
 
 
 def tightest(figures: Figures, margin: float) -> str:
-    """Return the figure that comes nearest to its floor, or lies farthest below it."""
+    """Return the figure that comes nearest to its bound, or lies farthest beyond it."""
     told = shares(figures, margin)
     return max(told, key=lambda figure: told[figure])
 
@@ -130,16 +134,17 @@ def choose(
             progress("sensitivity of layers", len(alone), len(everything))
         alone[layer] = figures([layer])
     kept: list[Layer] = []
-    trail = [figures(everything)]
-    while (short := max(shares(trail[-1], margin).values()) > 1) and 2 * len(kept) < len(everything):
+    left = list(everything)
+    trail = [figures(left)]
+    while not (passed := max(shares(trail[-1], margin).values()) <= 1) and len(kept) < len(everything) // 2:
         figure = tightest(trail[-1], margin)
-        left = [layer for layer in everything if layer not in kept]
         kept.append(max(left, key=lambda layer: shares(alone[layer], margin)[figure]))
+        left.remove(kept[-1])
         if progress:
             progress("layers left in float", len(kept), len(everything))
-        trail.append(figures([layer for layer in left if layer != kept[-1]]))
+        trail.append(figures(left))
     ranked = sorted(everything, key=lambda layer: -max(shares(alone[layer], margin).values()))
-    return Choice({layer: alone[layer] for layer in ranked}, kept, trail, margin, not short)
+    return Choice({layer: alone[layer] for layer in ranked}, kept, trail, margin, passed)
 
 
 def write_report(choice: Choice, path: Path) -> None:
@@ -148,7 +153,7 @@ def write_report(choice: Choice, path: Path) -> None:
     A layer's row has the figures with it alone in int8 and, where it stays in float, when it was chosen, and the
     figures with all that was not chosen by then in int8.
     """
-    told = [figure for figure in gate.FLOORS["int8"] if figure in choice.trail[0]]
+    told = list(shares(choice.trail[0], choice.margin))
     head = ["graph", "layer", *(f"{figure}, alone in int8" for figure in told), "part of what the gate allows"]
     with replacing(path) as part, part.open("w", newline="") as file:
         table = csv.writer(file, lineterminator="\n")

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from edgetalk.errors import InputError
+from edgetalk.files import check_kept
 
 from .keep import MARGIN, check_margin
 
+ROLES = ("identity", "source")
+"""Graphs beside a step, written before it."""
 PRECISIONS = ("f32", "bf16", "fp16", "int8")
 SUFFIXES = (".xml", ".plan")
 
@@ -64,10 +67,29 @@ class Options:
         """The margin that these are chosen by."""
         return MARGIN if self.margin is None else self.margin
 
+    def beside(self, role: str) -> Path:
+        """Return what the engine of a graph beside the step is called."""
+        return self.out.with_name(f"{self.out.stem}-{role}{self.out.suffix}")
+
+    def check_report(self, *inputs: Path | None) -> None:
+        """Raise InputError where the report would replace one of `inputs`, or be replaced by what is built."""
+        if self.report is None:
+            return
+        check_kept(self.report, *inputs)
+        engines = [self.out, *map(self.beside, ROLES)]
+        built = [*engines, *(engine.with_suffix(".bin") for engine in engines), self.out.with_suffix(".avatar")]
+        if self.report.resolve() in [file.resolve() for file in built]:
+            raise InputError(f"report: {self.report.name} is what a file that is built is called; name another")
+
     def check(self) -> None:
         """Raise InputError where an option means nothing or not beside another; FileNotFoundError without a folder."""
         if self.out.suffix not in SUFFIXES:
             raise InputError(f"out: got {self.out.name!r}, expected a name that ends in {' or '.join(SUFFIXES)}")
+        for role in ROLES:
+            if self.out.stem.endswith(f"-{role}"):
+                raise InputError(
+                    f"out: got {self.out.name!r}, which is what the {role} engine of a model is called; name another"
+                )
         if self.precision not in PRECISIONS:
             raise InputError(f"precision: got {self.precision!r}, expected one of {', '.join(PRECISIONS)}")
         if self.precision == "bf16" and self.out.suffix == ".plan":

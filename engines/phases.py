@@ -119,12 +119,14 @@ def _data(graph: Graph, node: onnx.NodeProto) -> str:
 def _chain(graph: Graph, shuffle: onnx.NodeProto) -> list[onnx.NodeProto]:
     """The nodes behind the shuffle that it may be moved behind."""
     chain, name = [], shuffle.output[0]
-    while (node := graph.only_reader(name)) is not None:
-        others = [graph.constants.get(other) for other in node.input if other not in (name, "")]
-        scalar = all(other is not None and other.size == 1 for other in others)
+    while (node := graph.only_reader(name)) is not None and list(node.input).count(name) == 1:
+        known = [graph.constants[other] for other in node.input if other in graph.constants]
+        if len(known) < sum(other not in (name, "") for other in node.input):
+            break
         norm = node.op_type == "InstanceNormalization" and is_bare(graph, node)
-        conv = node.op_type == "Conv" and others[0] is not None and _same_size(node, others[0])
-        if not (norm or conv or (node.op_type in FOLLOWERS and scalar)):
+        conv = node.op_type == "Conv" and node.input[0] == name and _same_size(node, known[0])
+        pointwise = node.op_type in FOLLOWERS and all(other.size == 1 for other in known)
+        if not (norm or conv or pointwise):
             break
         chain.append(node)
         name = node.output[0]
@@ -155,6 +157,8 @@ def _phase_conv(graph: Graph, node: onnx.NodeProto, name: str, out: str, shift: 
     weight = graph.constants[node.input[1]]
     outputs, inputs, k, _ = weight.shape
     half = k // 2
+    # Cell j makes pixels 2 j - shift and the next, which look at 2 j - shift - half up to 2 j - shift + half + 1, and
+    # pixel x lies in cell x div 2: from ceil((shift + half) / 2) cells before j to (half + 1 - shift) div 2 behind it.
     low, high = (half + shift + 1) // 2, (half + 1 - shift) // 2
     side = low + high + 1
     kernel = np.zeros((2, 2, outputs, 2, 2, inputs, side, side), np.float32)

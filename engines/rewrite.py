@@ -27,7 +27,8 @@ def centre(model: onnx.ModelProto) -> onnx.ModelProto:
     its input, that is one small tensor less to know. The scale passes through ReLU and through a convolution of each
     channel alone up to the second norm, which takes it out. Then the first convolution can end in ReLU and rounding
     to 8 bits, where it had to be written whole, read for its statistics and read again. Equal but for epsilon, which
-    weighs as variance before and behind the second norm differ.
+    weighs as variance before and behind the second norm differ; so that it weighs little where weights are small, the
+    weights of each channel are brought to length 1, which the second norm takes out as well.
     """
     graph = Graph(model)
     for norm in [n for n in graph.nodes if n.op_type == "InstanceNormalization"]:
@@ -46,13 +47,17 @@ def centre(model: onnx.ModelProto) -> onnx.ModelProto:
             or not _is_plain(graph, conv)
             or not (is_bare(graph, norm) and is_bare(graph, after))
             or len(deep.input) > 2
+            or deep.input[1] not in graph.constants
             or attributes(deep).get("group", 1) != len(graph.constants[conv.input[1]])
             or len(graph.constants[deep.input[1]]) != len(graph.constants[conv.input[1]])
         ):
             continue
         name = conv.input[0]
         mean, centred = f"{conv.output[0]}/mean", f"{conv.output[0]}/centred"
-        bare = helper.make_node("Conv", [centred, conv.input[1]], conv.output, conv.name)
+        weight = graph.constants[conv.input[1]]
+        length = np.sqrt(np.square(weight, dtype=np.float64).sum(axis=(1, 2, 3), keepdims=True))
+        even = graph.constant(f"{conv.input[1]}/even", (weight / np.where(length > 0, length, 1)).astype(np.float32))
+        bare = helper.make_node("Conv", [centred, even], conv.output, conv.name)
         bare.attribute.extend(conv.attribute)
         graph.replace(
             conv,
@@ -93,12 +98,12 @@ def early_cast(model: onnx.ModelProto) -> onnx.ModelProto:
         if not movers or attributes(cast)["to"] != onnx.TensorProto.UINT8:
             continue
         graph.nodes = [node for node in graph.nodes if node is not cast]
-        small = helper.make_node("Cast", [name], [f"{name}/small"], cast.name, to=onnx.TensorProto.UINT8)
+        small = helper.make_node("Cast", [name], [graph.fresh(f"{name}/small")], cast.name, to=onnx.TensorProto.UINT8)
         at = next(i for i, node in enumerate(graph.nodes) if node is movers[0])
         graph.nodes.insert(at, small)
         now = small.output[0]
         for mover in movers:
-            out = cast.output[0] if mover is movers[-1] else f"{mover.output[0]}/small"
+            out = cast.output[0] if mover is movers[-1] else graph.fresh(f"{mover.output[0]}/small")
             moved = helper.make_node(mover.op_type, [now, *mover.input[1:]], [out], mover.name)
             moved.attribute.extend(mover.attribute)
             graph.replace(mover, [moved])
@@ -116,18 +121,19 @@ def channels_last(model: onnx.ModelProto) -> onnx.ModelProto:
     graph = Graph(model)
     fed = {i.name: i.type.tensor_type for i in graph.model.graph.input}
     for node in [n for n in graph.nodes if n.op_type == "Transpose" and n.input[0] in fed]:
-        if attributes(node)["perm"] != [0, 3, 1, 2] or fed[node.input[0]].elem_type != onnx.TensorProto.FLOAT:
+        name = node.input[0]
+        if attributes(node).get("perm") != [0, 3, 1, 2] or fed[name].elem_type != onnx.TensorProto.FLOAT:
             continue
-        channels, name = fed[node.input[0]].shape.dim[3].dim_value, node.input[0]
+        channels = fed[name].shape.dim[3].dim_value
+        if not channels:  # of any number
+            continue
         ones = graph.constant(f"{name}/ones", np.ones((channels, 1, 1, 1), np.float32))
-        turned = f"{name}/channels_first"
+        turned, same = (graph.fresh(f"{name}/{what}") for what in ("channels_first", "Identity"))
         graph.replace(
             node,
             [
                 helper.make_node("Transpose", [name], [turned], node.name, perm=[0, 3, 1, 2]),
-                helper.make_node(
-                    "Conv", [turned, ones], [node.output[0]], f"{name}/Identity", group=channels, kernel_shape=[1, 1]
-                ),
+                helper.make_node("Conv", [turned, ones], [node.output[0]], same, group=channels, kernel_shape=[1, 1]),
             ],
         )
     return graph.finish()
@@ -195,17 +201,18 @@ def merge_predictors(model: onnx.ModelProto) -> onnx.ModelProto:
             found.setdefault((node.input[0], width), []).append(Predictor(node, relu, second))
     for (name, width), group in found.items():
         if len(group) > 1:
-            _merge(graph, f"{name}/predictors", name, width, group)
+            _merge(graph, graph.fresh(f"{name}/predictors"), name, width, group)
     return graph.finish()
 
 
 def _is_linear(graph: Graph, node: onnx.NodeProto) -> bool:
-    """Whether the node is x W^T + b with constant W and b."""
+    """Whether the node is x W^T + b with constant W and b, of a number for each row of W."""
     told = attributes(node)
     return (
         node.op_type == "Gemm"
         and len(node.input) == 3
         and all(name in graph.constants for name in node.input[1:])
+        and graph.constants[node.input[2]].shape == graph.constants[node.input[1]].shape[:1]
         and [told.get(key, usual) for key, usual in (("alpha", 1.0), ("beta", 1.0), ("transA", 0), ("transB", 0))]
         == [1.0, 1.0, 0, 1]
     )

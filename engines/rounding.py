@@ -158,7 +158,7 @@ def gptq(weight: np.ndarray, step: np.ndarray, products: np.ndarray, apart: int 
         end = min(begin + BLOCK, weight.shape[1])
         lost = np.empty((len(weight), end - begin))
         for k in range(begin, end):
-            other = whole[:, k - apart].astype(int) * (k // apart % 2)
+            other = whole[:, k - apart].astype(int) if k // apart % 2 else 0
             low, high = (np.clip(sign * PAIR - other, -Q_MAX, Q_MAX) for sign in (-1, 1))
             whole[:, k] = nearest(left[:, k], step, low, high)
             lost[:, k - begin] = (left[:, k] - whole[:, k] * step) / factor[k, k]

@@ -1,5 +1,6 @@
 """From exported files to engines: what they hold, that they run, and that nothing is left where a build fails."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -16,7 +17,7 @@ from edgetalk.backends import open_engine, openvino
 from edgetalk.backends.openvino import shared_core
 from edgetalk.cli import main
 from edgetalk.engines import build, builder, gate, typed
-from edgetalk.engines.calibration import load
+from edgetalk.engines.calibration import _row, load
 from edgetalk.engines.onnx_file import Runner, read
 from edgetalk.engines.precision import layers
 from edgetalk.errors import InputError, ModelError
@@ -147,13 +148,18 @@ def test_a_fixed_batch_becomes_an_engine(exported, tmp_path):
         for name in one.inputs:
             together = np.concatenate([feeds[name] for feeds in single[4 * i : 4 * i + 4]])
             np.testing.assert_allclose(row[name], together, atol=1e-5)
-    face = exported / "amnet.avatar"
+    face = tmp_path / "amnet.avatar"
     given = {"precision": "int8", "calibration": calibration, "fold_statistics": face}
     built = build(tmp_path / "amnet.onnx", tmp_path / "amnet.xml", **given)
     assert built.gate["frames"] == 4 and built.gate["folded_statistics"].endswith("norms, for amnet.avatar")
     np.savez(calibration, **samples(3))
     with pytest.raises(InputError, match="c.npz has 3 samples, expected at least the 4 that a run takes"):
         build(tmp_path / "amnet.onnx", tmp_path / "amnet.xml", calibration=calibration)
+
+
+def test_rows_that_reach_behind_the_last_sample_go_on_with_the_first():
+    rows = [_row(np.arange(3), first, 4).tolist() for first in (0, 4, 8)]
+    assert rows == [[0, 1, 2, 0], [1, 2, 0, 1], [2, 0, 1, 2]]
 
 
 def test_kept_layers_are_left_out(exported, calibration, tmp_path, monkeypatch):
@@ -168,9 +174,12 @@ def test_held_out_samples_are_not_calibrated_on(exported, calibration, tmp_path,
     learnt, judged = [], []
     real_int8, real_judge = typed.to_int8, builder.Judge
     monkeypatch.setattr(typed, "to_int8", lambda m, feeds, keep, **how: learnt.extend(feeds) or real_int8(m, feeds))
-    monkeypatch.setattr(
-        builder, "Judge", lambda graph, feeds, family: judged.extend(feeds) or real_judge(graph, feeds, family)
-    )
+
+    def judge(graph, feeds, family):
+        judged.extend(sample for sample in feeds if "mel" in sample)  # the source engine's own are made up
+        return real_judge(graph, feeds, family)
+
+    monkeypatch.setattr(builder, "Judge", judge)
     build(exported / "amnet.onnx", tmp_path / "amnet.xml", precision="int8", calibration=calibration)
     mels = samples()["mel"]
     assert [int(np.argmax([(m == f["mel"][0]).all() for m in mels])) for f in judged] == [0, 5]
@@ -192,6 +201,68 @@ def test_a_corrupted_engine_fails_the_gate_and_leaves_nothing(exported, calibrat
         build(exported / "amnet.onnx", tmp_path / "amnet.xml", precision="int8", calibration=calibration)
     assert [p.name for p in tmp_path.iterdir()] == ["amnet.bin"]
     assert (tmp_path / "amnet.bin").read_bytes() == b"old"
+
+
+def zeroed(model, name):
+    """A copy of the graph with nothing in a weight."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    (weight,) = (w for w in copy.graph.initializer if w.name == name)
+    weight.CopyFrom(onnx.numpy_helper.from_array(np.zeros(list(weight.dims), np.float32), name))
+    return copy
+
+
+def test_a_damaged_source_engine_is_found_though_the_step_never_sees_it(exported, tmp_path, monkeypatch):
+    real = builder.openvino.write
+
+    def damaged(model, path, **how):
+        largest = max(model.graph.initializer, key=lambda w: np.prod(w.dims)).name
+        return real(zeroed(model, largest) if path.name == "amnet-source.xml" else model, path, **how)
+
+    built = build(exported / "amnet.onnx", tmp_path / "amnet.xml")
+    told = Metadata.from_json(open_engine(tmp_path / "amnet-source.xml").metadata, "amnet-source.xml").gate
+    assert told["relative_error"] < 1e-4 and (told["on"], told["samples"]) == (built.gate["on"], "made up")
+    monkeypatch.setattr(builder.openvino, "write", damaged)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ModelError, match=r"amnet-source.xml in f32 has relative_error [\d.]+ against .*at most 0.001"):
+        build(exported / "amnet.onnx", tmp_path / "out" / "amnet.xml", precision="bf16")
+    assert list((tmp_path / "out").iterdir()) == []
+    assert build(exported / "amnet.onnx", tmp_path / "out" / "amnet.xml", hold=False)
+
+
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+def test_an_engine_without_landmarks_fails_the_gate(precision, exported, tmp_path, monkeypatch):
+    real = builder.typed_graph
+
+    def damaged(model, *given, **how):
+        typed = real(model, *given, **how)
+        return zeroed(typed, next(n.input[1] for n in typed.graph.node if n.name.startswith("/landmark_layer")))
+
+    monkeypatch.setattr(builder, "typed_graph", damaged)
+    with pytest.raises(ModelError, match=rf"amnet.xml in {precision} has landmarks_error [\d.]+ against f32, at most"):
+        build(exported / "amnet.onnx", tmp_path / "amnet.xml", precision=precision)
+
+
+def test_a_lone_sample_is_told_to_have_been_calibrated_on(exported, tmp_path):
+    np.savez(tmp_path / "one.npz", **samples(1))
+    given = {"calibration": tmp_path / "one.npz"}
+    told = [build(exported / "amnet.onnx", tmp_path / "a.xml", precision=x, **given).gate for x in ("int8", "bf16")]
+    assert [(gate["samples"], gate["frames"]) for gate in told] == [("calibrated on", 1), ("held out", 1)]
+
+
+def test_an_int8_graph_is_typed_for_its_engine(exported, calibration):
+    """A plan has all else in 16 bits and no type without a sign; OpenVINO gains a bit where nothing is negative."""
+    step, source = (Runner(read(exported / f"amnet{role}.onnx")[0]) for role in ("", "-source"))
+    feeds, model = load(calibration, step, source)[:2], read(exported / "amnet.onnx")[0]
+    kinds, floats = {}, {}
+    for suffix in (".plan", ".xml"):
+        graph = typed.typed_graph(model, "int8", suffix, feeds, ()).graph
+        values = {w.name: w for w in graph.initializer}
+        zeros = (values[n.input[2]].data_type for n in graph.node if n.op_type == "QuantizeLinear")
+        kinds[suffix] = {onnx.TensorProto.DataType.Name(kind) for kind in zeros}
+        floats[suffix] = any(w.data_type == onnx.TensorProto.FLOAT and np.prod(w.dims) > 1 for w in values.values())
+    assert kinds == {".plan": {"INT8"}, ".xml": {"INT8", "UINT8"}}
+    assert floats == {".plan": False, ".xml": True}
 
 
 def test_an_engine_that_is_not_held_to_the_floors_says_so(exported, calibration, tmp_path, monkeypatch):
@@ -225,8 +296,8 @@ def test_an_int8_plan_has_the_rest_in_fp16(exported, calibration, tmp_path):
     assert (built.precision, built.gate["on"]) == ("int8", "ONNX Runtime (f32 where it has no fp16)")
 
 
-@pytest.mark.parametrize("suffix", [".xml", ".plan"])
-def test_what_fp16_does_not_hold_is_refused(exported, tmp_path, suffix):
+@pytest.mark.parametrize(("suffix", "precision"), [(".xml", "fp16"), (".plan", "fp16"), (".plan", "int8")])
+def test_what_fp16_does_not_hold_is_refused(exported, calibration, tmp_path, suffix, precision):
     """A norm takes out again how large its input is: in f32, in which the gate may compute, all looks well."""
     if suffix == ".plan":
         pytest.importorskip("tensorrt_rtx")
@@ -238,12 +309,16 @@ def test_what_fp16_does_not_hold_is_refused(exported, tmp_path, suffix):
     conv = next(n for n in model.graph.node if norm.input[0] in n.output)
     (weight,) = (w for w in model.graph.initializer if w.name == conv.input[1])
     values = onnx.numpy_helper.to_array(weight)
-    weight.CopyFrom(onnx.numpy_helper.from_array(values * (60000 / np.abs(values).max()), weight.name))
+    peak = 10000 if precision == "int8" else 60000  # int8 balances channels: some weights become larger
+    weight.CopyFrom(onnx.numpy_helper.from_array(values * (peak / np.abs(values).max()), weight.name))
     onnx.save(model, tmp_path / "amnet.onnx")
     (tmp_path / "out").mkdir()
     out = tmp_path / "out" / f"amnet{suffix}"
-    with pytest.raises(ModelError, match=f"amnet{suffix} in fp16: {conv.name} makes values above 65504, more than"):
-        build(tmp_path / "amnet.onnx", out, precision="fp16", **options)
+    given = {"calibration": calibration} if precision == "int8" else {}
+    with pytest.raises(
+        ModelError, match=f"amnet{suffix} in {precision}: {conv.name} makes values above 65504, more than"
+    ):
+        build(tmp_path / "amnet.onnx", out, precision=precision, **given, **options)
     assert list(out.parent.iterdir()) == []
     assert build(tmp_path / "amnet.onnx", out, **options).gate["psnr"] > 50
 
@@ -272,6 +347,8 @@ def fails_in_one_line(arguments, message, folder, capfd):
         (["nowhere.onnx", "-o", "out/a.xml"], "nowhere.onnx"),
         (["calibration.npz", "-o", "out/a.xml"], "is no ONNX file"),
         (["amnet.onnx", "-o", "out/a.engine"], "expected a name that ends in .xml or .plan"),
+        (["amnet.onnx", "-o", "out/a-source.xml"], "out: got 'a-source.xml', which is what the source engine of a"),
+        (["amnet.onnx", "-o", "out/a-identity.plan"], "which is what the identity engine of a model is called"),
         (["amnet.onnx", "-o", "nowhere/a.xml"], "No such folder"),
         (["amnet.onnx", "-o", "out/a.xml", "--precision", "int8"], "int8 needs a calibration file"),
         (["amnet.onnx", "-o", "out/a.xml", "--keep", "x"], "kept in float in int8 alone"),
@@ -371,6 +448,48 @@ def test_a_lone_array_is_no_calibration(workplace, capfd):
 def test_a_damaged_avatar_is_one_line(workplace, capfd):
     (workplace / "amnet.avatar").write_bytes(b"hello")
     fails_in_one_line(["amnet.onnx", "-o", "out/a.xml"], "amnet.avatar is truncated or no avatar", workplace, capfd)
+
+
+@pytest.mark.parametrize("change", [{"weights": "0" * 64}, {"family": "wav2lip"}])
+def test_an_avatar_of_other_weights_is_one_line(change, workplace, capfd):
+    """Folded, it would make an engine that suits no face; copied, each session would have to prepare it again."""
+    other = dataclasses.replace(avatar.load("amnet.avatar"), **change)
+    avatar.save(other, "other.avatar")
+    told = "was prepared with other weights than those of amnet.onnx; "
+    again = "prepare it again: edgetalk avatar amnet.onnx PICTURE -o "
+    given = ["amnet.onnx", "-o", "out/a.xml", "--precision", "bf16", "--calibration", "calibration.npz"]
+    message = f"fold_statistics: other.avatar {told}{again}other.avatar"
+    fails_in_one_line([*given, "--fold-statistics", "other.avatar"], message, workplace, capfd)
+    shutil.move("other.avatar", "amnet.avatar")
+    message = f"amnet.avatar {told}move it away, or {again}amnet.avatar"
+    for arguments in (given, given[:3]):
+        fails_in_one_line(arguments, message, workplace, capfd)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("amnet.onnx", "amnet.onnx is read and would be written over; give the result another name"),
+        ("amnet-source.onnx", "amnet-source.onnx is read and"),
+        ("amnet.avatar", "amnet.avatar is read and"),
+        ("ada.avatar", "ada.avatar is read and"),
+        ("calibration.npz", "calibration.npz is read and"),
+        ("linked.npz", "linked.npz is read and"),
+        ("out/a.xml", "report: a.xml is what a file that is built is called; name another"),
+        ("out/../out/a.bin", "report: a.bin is"),
+        ("out/a-source.xml", "report: a-source.xml is"),
+        ("out/a-source.bin", "report: a-source.bin is"),
+        ("out/a.avatar", "report: a.avatar is"),
+    ],
+)
+def test_a_report_takes_no_other_file_s_place(name, message, workplace, capfd):
+    os.link("calibration.npz", "linked.npz")
+    shutil.copy("amnet.avatar", "ada.avatar")
+    before = {file.name: file.read_bytes() for file in workplace.iterdir() if file.is_file()}
+    given = ["--precision", "int8", "--calibration", "calibration.npz", "--keep", "auto", "--report", name]
+    given += ["--fold-statistics", "ada.avatar"] if name == "ada.avatar" else []
+    fails_in_one_line(["amnet.onnx", "-o", "out/a.xml", *given], message, workplace, capfd)
+    assert before == {file.name: file.read_bytes() for file in workplace.iterdir() if file.is_file()}
 
 
 def test_unknown_precision_is_refused(exported, tmp_path):

@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 from edgetalk.cli import main
-from edgetalk.engines import build, gate
+from edgetalk.engines import build, builder, gate, keep
 from edgetalk.engines.keep import Layer, check_margin, choose, shares
 from edgetalk.engines.onnx_file import Runner, read, set_metadata
 from edgetalk.engines.precision import layers
+from edgetalk.engines.typed import arranged
 from edgetalk.errors import InputError, ModelError
 from edgetalk.export.onnx_file import trace
 from edgetalk.metadata import Metadata
@@ -20,15 +21,15 @@ SIDE, CHANNELS = 24, 8
 
 
 class Tiny(nn.Module):
-    """Four convolutions. Behind a planted one's number each output has one weight that is a thousand times too large.
+    """Convolutions, four if not told. In those planted each output has one weight that is a thousand times too large.
 
     It meets a channel that is always zero, so it changes nothing but the step that the other weights are rounded to.
     """
 
-    def __init__(self, planted=()):
+    def __init__(self, planted=(), count=4):
         super().__init__()
         generator = torch.Generator().manual_seed(3)
-        sizes = [3, CHANNELS, CHANNELS, CHANNELS, 3]
+        sizes = [3, *[CHANNELS] * (count - 1), 3]
         self.layers = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in zip(sizes, sizes[1:], strict=False))
         for i, layer in enumerate(self.layers):
             layer.weight.data = torch.randn(layer.weight.shape, generator=generator) / layer.weight[0].numel() ** 0.5
@@ -56,8 +57,8 @@ def pictures(count=6):
     return random.uniform(-1, 1, (count, 3, SIDE, SIDE)).astype(np.float32)
 
 
-def graph_of(planted):
-    return trace(Tiny(planted), {"x": torch.from_numpy(pictures(1))}, ["frame"])
+def graph_of(planted, count=4):
+    return trace(Tiny(planted, count), {"x": torch.from_numpy(pictures(1))}, ["frame"])
 
 
 def chosen(graphs, margin=0.002, samples=None, **how):
@@ -107,6 +108,63 @@ def test_a_wider_margin_keeps_more():
 def test_half_of_all_layers_is_the_most():
     choice = chosen({"step": graph_of([1, 2, 3])})
     assert not choice.passed and len(choice.kept) == 2 and set(choice.kept) < {Layer("step", n) for n in names(1, 2, 3)}
+    five = chosen({"step": graph_of([1, 2, 3, 4], count=5)})
+    assert not five.passed and len(five.alone) == 5 and len(five.kept) == 2
+
+
+def test_an_error_has_to_stay_below_its_ceiling(monkeypatch):
+    model, (bad,), quantised, real = graph_of([]), names(1), [], keep.quantize
+
+    def judge(run):
+        return {"ssim": 1.0, "landmarks_error": 0.02 if bad in quantised[-1] else 0.001}
+
+    monkeypatch.setattr(
+        keep, "quantize", lambda m, scale, which, w: quantised.append(which) or real(m, scale, which, w)
+    )
+    choice = choose({"step": model}, [{"x": pictures(1)}], judge)
+    assert choice.passed and choice.kept == [Layer("step", bad)]
+    assert choice.reasons() == {bad: "landmarks_error 0.02 to 0.001"}
+
+
+@pytest.mark.parametrize("unsigned", [False, True])
+def test_layers_are_tried_with_the_scales_that_are_built(unsigned, monkeypatch):
+    asked, real = [], keep.scales
+    monkeypatch.setattr(keep, "scales", lambda *given: asked.append(given[2]) or real(*given))
+    chosen({"step": graph_of([])}, unsigned=unsigned)
+    assert asked == [unsigned]
+
+
+class Seen(Exception):
+    """What has been asked for."""
+
+
+@pytest.mark.parametrize(("margin", "allowed"), [(0.005, 0.005), (None, 0.002)])
+@pytest.mark.parametrize("suffix", [".xml", ".plan"])
+def test_layers_are_chosen_of_the_graph_and_by_the_margin_asked_for(
+    suffix, margin, allowed, exported, calibration, tmp_path, monkeypatch
+):
+    def spy(graphs, samples, judge, margin, unsigned=False, progress=None):
+        raise Seen({role: graph.SerializeToString() for role, graph in graphs.items()}, margin, unsigned)
+
+    if suffix == ".plan":
+        pytest.importorskip("tensorrt_rtx")
+    monkeypatch.setattr(builder, "choose", spy)
+    more = {"compute_capability": ["8.6"]} if suffix == ".plan" else {}
+    with pytest.raises(Seen) as seen:
+        build(
+            exported / "amnet.onnx",
+            tmp_path / f"a{suffix}",
+            precision="int8",
+            calibration=calibration,
+            keep="auto",
+            margin=margin,
+            **more,
+        )
+    model = read(exported / "amnet.onnx")[0]
+    shaped, plain = (arranged(model, x).SerializeToString() for x in (".xml", ".plan"))
+    assert shaped != plain
+    wanted = shaped if suffix == ".xml" else plain
+    assert seen.value.args == ({"step": wanted}, allowed, suffix == ".xml")
 
 
 @pytest.mark.parametrize("planted", ["source", "step"])
@@ -135,6 +193,7 @@ def test_a_figure_s_share_is_of_the_error_that_the_floor_allows(monkeypatch):
     assert shares({"ssim": 0.95, "psnr": 40.0, "frames": 3}, 0.0) == pytest.approx({"ssim": 0.5, "psnr": 0.1})
     assert shares({"ssim": 0.95}, 0.05) == pytest.approx({"ssim": 1.0})
     assert shares({"cosine": 0.0}, 0.0) == {"cosine": 2.0}
+    assert shares({"landmarks_error": 0.005}, 0.05) == {"landmarks_error": 0.5}
     for margin in (-0.01, 0.1, float("nan")):
         with pytest.raises(InputError, match="margin: got"):
             check_margin(margin)

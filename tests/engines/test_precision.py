@@ -146,6 +146,9 @@ def test_scale_clips_a_lone_outlier_and_keeps_an_even_range():
     assert scale_of(np.abs(even)).dtype == np.int8
     assert scale_of(np.abs(even), unsigned=True) == (pytest.approx(1 / 255, rel=0.01), np.uint8)
     assert scale_of(np.append(np.tile(even, 20), 2.0)).step < 1.5 / 127  # 2 / 127 without clipping
+    assert scale_of(np.append(np.tile(even, 2000), 10.0)).step < 0.5 * 10 / 127
+    fine = np.append(np.linspace(1e-6, 0.05, 10**6), 1.0)  # whose steps are as small as what zeros would count as
+    assert scale_of(np.append(fine, np.zeros(10**6)), unsigned=True) == scale_of(fine, unsigned=True)
     assert scale_of(np.zeros(9)).step > 0
 
 
@@ -189,6 +192,21 @@ def test_weights_too_small_for_a_scale_in_fp16_keep_what_fp16_holds(kind):
     wanted, got = (Runner(m)(given[0])["y"] for m in (model, half))
     lost = np.sqrt(np.square(got - wanted).sum((0, 2, 3)) / np.square(wanted).sum((0, 2, 3)))
     assert (lost < [0.03, 0.03, 0.03, 0.1]).all(), lost
+
+
+def test_an_activation_too_small_for_a_scale_in_fp16_has_the_next_one_above():
+    """Its own would be 2e-8, of which fp16 makes 0; one that is rounded down would cut the largest values off."""
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1, 9, 9]) for name in "xy"]
+    weight = numpy_helper.from_array(np.ones((1, 1, 1, 1), np.float32), "w")
+    graph = helper.make_graph([helper.make_node("Conv", ["x", "w"], ["y"], "conv")], "g", ends[:1], ends[1:], [weight])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    for peak in (2e-6, 1e-4, 1.0, 3.0):
+        given = [{"x": np.linspace(-peak, peak, 81, dtype=np.float32).reshape(1, 1, 9, 9)}]
+        (step,) = scales(balance(model, given, ["conv"]), given).values()
+        half = constants(to_int8(model, given, rest="fp16"))
+        (found,) = (value for name, value in half.items() if name.endswith("/scale") and name != "w/scale")
+        assert found.dtype == np.float16
+        assert step.step <= float(found) <= step.step + max(step.step * 2**-10, 6e-8)
 
 
 def test_a_bit_is_gained_where_nothing_is_negative(step, int8, feeds):

@@ -220,6 +220,18 @@ def test_a_norm_before_a_depthwise_convolution_is_a_mean(bias):
     np.testing.assert_allclose(made, wanted, atol=2e-3)  # epsilon of 1e-5 weighs a little differently
 
 
+def test_small_weights_are_as_good_as_large_ones_without_their_norm():
+    """What they make varies less than epsilon, and the norm that is left would add it to that."""
+    example = 3 * torch.randn(2, 4, 9, 7) + 5
+    module = separable()
+    module[0].weight.data *= torch.logspace(-4, 0, 12).view(-1, 1, 1, 1)
+    module[1].eps = 1e-12  # so that all rows are of use
+    module[0].weight.data[3] = 0
+    model, wanted = graph_of(module, example)
+    made = Runner(centre(model))({"x": example.numpy()})["frame"]
+    np.testing.assert_allclose(made, wanted, atol=2e-3)
+
+
 class Shared(nn.Module):
     """What the first convolution makes is read by its norm and by something else."""
 

@@ -163,6 +163,20 @@ def test_a_scale_leaves_of_an_activation_what_lies_on_its_steps_within_its_range
     np.testing.assert_allclose(fine.applied(feeds["x"]), feeds["x"], atol=1e-4)
 
 
+def test_what_inputs_have_in_common_is_looked_at_as_the_engine_sees_them(monkeypatch):
+    monkeypatch.setattr(rounding, "PLACES", 1000)  # all of them, so that none is drawn by chance
+    model, samples, coarse = graph(), pictures(3), Scale(0.7)
+    (node,) = (n for n in model.graph.node if n.name == "plain")
+    seen = rounding._products(model, samples, [node], {"x": coarse}, None)["plain"]
+    rng, want = np.random.default_rng(0), 0
+    for feeds in samples:
+        whole = coarse.applied(feeds["x"])
+        assert set(np.unique(np.round(whole / 0.7, 4))) <= set(range(-128, 128))
+        places = columns(whole, node, (2, 3), 10**6, rng).astype(np.float64)
+        want = want + places.T @ places
+    np.testing.assert_allclose(seen, want, rtol=1e-4)
+
+
 def chain(count: int) -> onnx.ModelProto:
     """Convolutions of 36 inputs one behind the other."""
     rng = np.random.default_rng(5)

@@ -138,6 +138,23 @@ def test_a_damaged_source_fails_the_gate_of_the_step(exported, tmp_path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_damaged_identity_engine_is_found(exported, int8, tmp_path, monkeypatch):
+    told = Metadata.from_json(open_engine(int8 / "wavsyncswap-identity.xml").metadata, "").gate
+    assert told["cosine"] > 0.99999 and told["length_error"] < 1e-4
+    real = builder.openvino.write
+
+    def damaged(model, path, **how):
+        if path.name == "w-identity.xml":
+            weight = max(model.graph.initializer, key=lambda w: len(w.raw_data))
+            weight.raw_data = onnx.numpy_helper.to_array(weight)[::-1].tobytes()
+        return real(model, path, **how)
+
+    monkeypatch.setattr(builder.openvino, "write", damaged)
+    with pytest.raises(ModelError, match=r"w-identity.xml in f32 has cosine -?[\d.]+ against f32, at least 0.9999"):
+        build(exported / "wavsyncswap.onnx", tmp_path / "w.xml", precision="bf16")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_mouth_is_judged_where_the_crops_have_it():
     """Corners at rows and columns of the template; here at (30, 70) and (60, 72) of 100 pixels."""
     template = np.array([[0, 0], [0, 0], [0, 0], [0.30, 0.70], [0.60, 0.72]])
