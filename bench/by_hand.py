@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .machine import processor
 from .page import add_options, put, write_json
@@ -33,6 +34,8 @@ RESULTS = ROOT / "docs" / "results" / "peers.json"
 CHECKPOINT = ROOT / "train" / "checkpoints" / "amnet.safetensors"
 CALIBRATION = ROOT / "train" / "checkpoints" / "calibration.npz"
 MODELS = ROOT / "edgetalk" / "models"
+Values = NDArray[np.float64]
+"""Seconds of a frame, turn for turn."""
 BLOCK = 5  # frames of a turn
 FRAMES = 50  # of sound, pose and blink
 PEERS = {
@@ -80,6 +83,11 @@ def megabytes(*files: Path) -> float:
     return sum(file.stat().st_size for file in files) / 1e6
 
 
+def times(slow: Values, fast: Values) -> list[float]:
+    """Return how many times as long `slow` took as `fast`: the quartiles of what each turn says."""
+    return [round(float(value), 2) for value in np.percentile(np.divide(slow, fast), (25, 50, 75))]
+
+
 def measure(size: int, threads: int, turns: int, folder: Path) -> dict[str, Any]:
     """Measure all peers at one size and number of threads."""
     if not (folder / "feeds.npz").exists():
@@ -111,10 +119,10 @@ def measure(size: int, threads: int, turns: int, folder: Path) -> dict[str, Any]
         blocks = each_turn({name: partial(worker.block, BLOCK) for name, worker in workers.items()}, turns)
         seconds = {name: np.median(taken, axis=1) for name, taken in blocks.items()}
         for name, worker in workers.items():
-            low, ratio, high = np.percentile(np.divide(seconds["eager"], seconds[name]), (25, 50, 75))
             rows[name] = {
                 "ms": round(float(np.median(seconds[name])) * 1e3, 2),
-                "times_eager": [round(float(value), 2) for value in (low, ratio, high)],
+                "times_eager": times(seconds["eager"], seconds[name]),
+                "times_openvino": times(seconds["openvino-f32"], seconds[name]),
                 "first_frame_s": round(worker.first, 2),
                 "peak_rss_mb": round(worker.peak() / 1e6),
                 "file_mb": round(contestants[name][2], 1),

@@ -6,8 +6,10 @@
     pytest bench/ --benchmark-disable       run everything a few times, as a test of the benches
 
 Nothing is ever held against a time, which depends on who else is at work: only ratios of times that were taken in
-turns, in bench/baselines/<device>/ratios.json. What is wanted stands in bench/aims.py and is told as reached or NOT;
-where an aim has to be reached, times and sizes are held on an idle machine alone, and so are other limits.
+turns, in bench/baselines/<device>/ratios.json, which are of the bundled models on all cores. A test that has nothing
+to hold its ratios against, or cannot decide, is skipped and says so. What is wanted stands in bench/aims.py and is
+told as reached or NOT; where an aim has to be reached, times and sizes are held on an idle machine alone, and so are
+other limits.
 """
 
 from __future__ import annotations
@@ -53,6 +55,7 @@ from bench.machine import IDLE, Others  # noqa: E402
 from bench.page import write_json  # noqa: E402
 
 SLACK = 0.9  # a ratio below this part of the baseline's fails
+THREADS = cores()
 FRAMES = 20  # of the bundled sentence, from where it is loud: what works are timed on and judged by
 START = 25
 RATIOS = pytest.StashKey[dict[str, float]]()
@@ -87,13 +90,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--checkpoint", type=Path, default=HERE.parent / "train/checkpoints/amnet.safetensors")
     group.addoption("--calibration", type=Path, default=HERE.parent / "train/checkpoints/calibration.npz")
     group.addoption("--folded", type=Path, metavar="FILE", help="built with --fold-statistics (default: built now)")
-    group.addoption("--threads", type=int, default=cores(), help="for every contestant (default: all cores)")
+    group.addoption("--threads", type=int, default=THREADS, help="for every contestant (default: all cores)")
     group.addoption("--save-ratios", action="store_true", help="as the baseline of this device")
     group.addoption("--told", type=Path, metavar="FILE", help="write what was measured of the aims there, as JSON")
     group.addoption("--base", metavar="REVISION", help="build that this checkout must not be slower than")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    option = config.option
+    if option.save_ratios and (other := [*others_than_the_bundled(option), *other_threads(option)]):
+        raise pytest.UsageError(
+            f"--save-ratios: baselines are of the bundled models on all cores; leave out {other[0]}"
+        )
     config.stash[RATIOS] = {}
     config.stash[GOT] = {}
     config.stash[OTHERS] = Others()
@@ -142,9 +150,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 @pytest.fixture
-def baseline() -> dict[str, float]:
-    """The ratios that this device is held to."""
-    return known_ratios()
+def baseline(request: pytest.FixtureRequest) -> dict[str, float]:
+    """The ratios that this device is held to: none with other threads than those of the baseline."""
+    return {} if other_threads(request.config.option) else known_ratios()
+
+
+def others_than_the_bundled(option: argparse.Namespace) -> list[str]:
+    """Return the option that chooses other engines than those that the baseline is of."""
+    return [f"--models {option.models}"] if option.models.resolve() != MODELS.resolve() else []
+
+
+def other_threads(option: argparse.Namespace) -> list[str]:
+    """Return the option that chooses other threads than those that the baseline is of."""
+    return [f"--threads {option.threads}"] if option.threads != THREADS else []
 
 
 def known_ratios() -> dict[str, float]:
@@ -152,27 +170,49 @@ def known_ratios() -> dict[str, float]:
     return json.loads(file.read_text()) if file.exists() else {}
 
 
-def save(option: argparse.Namespace, ratios: dict[str, float]) -> None:
-    """Make ratios part of this device's baseline, where --save-ratios was given."""
+def save(option: argparse.Namespace, ratios: dict[str, float], own: str = "") -> None:
+    """Make ratios part of this device's baseline, in place of those whose names `own` matches; with --save-ratios."""
     if option.save_ratios and not option.benchmark_disable:
-        held = known_ratios() | {name: round(ratio, 4) for name, ratio in ratios.items()}
-        write_json(BASELINES / "ratios.json", held)
+        kept = {name: ratio for name, ratio in known_ratios().items() if not re.fullmatch(own, name)}
+        write_json(BASELINES / "ratios.json", kept | {name: round(ratio, 4) for name, ratio in ratios.items()})
+
+
+def compare(option: argparse.Namespace, ratios: dict[str, float], own: str) -> None:
+    """Hold ratios against this device's baseline: all of its names that `own` matches have to be among them.
+
+    Other engines than the bundled ones may have other ratios, of which those that the baseline knows are held. Skips
+    the test where there is nothing that they could be held against.
+    """
+    if other := other_threads(option):
+        pytest.skip(f"nothing is held with {other[0]}: the baseline is of {THREADS}")
+    known = {name: ratio for name, ratio in known_ratios().items() if re.fullmatch(own, name)}
+    held = known.keys() & ratios.keys() if others_than_the_bundled(option) else known.keys()
+    if not held:
+        pytest.skip(f"no baseline of these ratios in {BASELINES}; write one with --save-ratios")
+    for name in sorted(held):
+        assert name in ratios, f"{name}: not measured, the baseline is {known[name]:.2f}; drop it with --save-ratios"
+        assert ratios[name] > SLACK * known[name], (
+            f"{name}: {ratios[name]:.2f} times, the baseline is {known[name]:.2f}"
+        )
 
 
 @pytest.fixture
 def hold_ratios(request: pytest.FixtureRequest) -> Ratios:
-    """Return a function that prints ratios, and saves them as the baseline or holds them against it."""
+    """Return a function that prints ratios, and saves them as the baseline or holds them against it.
+
+    Its second argument is a pattern of the names that the test measures, whatever engines it finds.
+    """
     option = request.config.option
 
-    def hold(ratios: dict[str, float]) -> None:
+    def hold(ratios: dict[str, float], own: str) -> None:
+        assert all(re.fullmatch(own, name) for name in ratios), ratios
         request.config.stash[RATIOS].update(ratios)
         if option.benchmark_disable:
             return
-        save(option, ratios)
-        for name, before in known_ratios().items():
-            if name in ratios:
-                now = ratios[name]
-                assert now > SLACK * before, f"{name}: {now:.2f} times, the baseline is {before:.2f}"
+        if option.save_ratios:
+            save(option, ratios, own)
+        else:
+            compare(option, ratios, own)
 
     return hold
 

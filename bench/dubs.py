@@ -37,6 +37,7 @@ from edgetalk.dubbing import dub
 from edgetalk.export.exporter import to_onnx
 from edgetalk.export.graph import Graph
 from edgetalk.face import read_track
+from edgetalk.files import sha256
 from edgetalk.metadata import Metadata
 from edgetalk.overlap import Job, overlap
 from edgetalk.planes import blend
@@ -218,19 +219,20 @@ def measure(seconds: float, repeats: int, threads: int, out: Path = RESULTS, pre
     """Measure all pipelines in turns; write the figures, with the machine that they are of, to `out`.
 
     What was measured lies in OUT.turns.part until all is there, and is not measured again by a run that asks for the
-    same; `prepared` is a folder where engines and the film are kept.
+    same of the same engines; `prepared` is a folder where engines and the film are kept.
     """
-    asked = {"device": processor(), "threads": threads, "seconds": seconds}
     part = out.with_name(out.name + ".turns.part")
-    kept = json.loads(part.read_text()) if part.exists() else {}
-    if any(kept.get(key) != value for key, value in asked.items()):
-        kept = asked | {"others": 0.0, "rows": {}}
     with tempfile.TemporaryDirectory(prefix="edgetalk-") as temporary:
         folder = prepared or Path(temporary)
         film = folder / "target.mp4"
         if not film.exists() or Reader(film).length != round(seconds * FPS):  # of a run that asked for another one
             scene(folder, seconds)
         runs = clips(folder, seconds, threads, engines(folder))
+        made = {file.name: sha256(file) for file in sorted((*folder.glob("*.xml"), *folder.glob("*.bin")))}
+        asked = {"device": processor(), "threads": threads, "seconds": seconds, "engines": made}
+        kept = json.loads(part.read_text()) if part.exists() else {}
+        if any(kept.get(key) != value for key, value in asked.items()):
+            kept = asked | {"others": 0.0, "rows": {}}
         turns = [(turn, *key) for turn in range(repeats) for key in runs]
         for turn, name, column in turns:
             taken = kept["rows"].setdefault(name, {}).setdefault(column, [])

@@ -23,7 +23,7 @@ Rounds = Callable[[int], int]
 Open = Callable[[Path], Session]
 Run = Callable[[str, Sequence[Feeds]], list[Feeds]]
 Judge = Callable[[str, Sequence[Image], str], None]
-Ratios = Callable[[dict[str, float]], None]
+Ratios = Callable[[dict[str, float], str], None]
 Report = Callable[[str, float], None]
 Hold = Callable[[str, float, str, float], None]
 

@@ -29,18 +29,21 @@ class Others:
         self._start, self._before = time.perf_counter(), busy_seconds()
 
     def share(self) -> float:
-        """Return their part of all cores' time, 0 to 1; children of ours that still run count as others."""
+        """Return their part of the time of our cores, 0 to 1; children of ours that still run count as others."""
         worked, own = (after - before for after, before in zip(busy_seconds(), self._before, strict=True))
-        there = (time.perf_counter() - self._start) * (os.cpu_count() or 1)
+        there = (time.perf_counter() - self._start) * cores()
         return min(1.0, max(0.0, worked - own) / there)
 
 
 def busy_seconds() -> tuple[float, float]:
-    """Return the seconds that all cores have worked since the machine started, and those that they worked for us.
+    """Return the seconds that our cores have worked since the machine started, and those that they worked for us.
 
-    Ours are those of this process and of its children that have ended.
+    Ours are the cores that this process may use, and the seconds of it and of its children that have ended.
     """
-    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
-    worked = sum(map(int, fields[:8])) - int(fields[3]) - int(fields[4])  # but idle and waiting for disks
+    ours, worked = {f"cpu{number}" for number in os.sched_getaffinity(0)}, 0
+    for line in Path("/proc/stat").read_text().splitlines():
+        core, *fields = line.split()
+        if core in ours:
+            worked += sum(map(int, fields[:8])) - int(fields[3]) - int(fields[4])  # but idle and waiting for disks
     own = os.times()
     return worked / os.sysconf("SC_CLK_TCK"), own.user + own.system + own.children_user + own.children_system

@@ -54,7 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             writer.write(whole.astype(np.uint8, copy=False))
     faces, scale = read_track(folder / "scene/target.track.npz"), SIDE / scene.size[0]
     moved = [f and dataclasses.replace(f, points=(f.points * scale + PLACE).astype(np.float32)) for f in faces]
-    write_track(folder / "target.track.npz", moved, scene.fps)
+    write_track(folder / "target.track.npz", moved, scene.fps, SIZE)
 
     torch.manual_seed(0)
     config = arrangement(dataclasses.replace(PRESETS["default"], width=1.0))
@@ -124,6 +124,6 @@ def test_delivered_rate_at_720p(
         means = ", ".join(f"{name} {1000 * np.sum(getattr(last, name)) / last.frames:.1f}" for name in STAGES)
         told = " and ".join(f"{np.median(rates):.1f}" for rates in alone.values())
         print(f"\n{told} frames/s by the network, {np.median(delivered):.1f} delivered; ms per frame: {means}")
-    hold_ratios({"dub at 720p: delivered of the network's rate": float(np.median(delivered) / best)})
     done = Reader(folder / "out.mp4")
     assert (done.size, done.fps, last.frames, last.painted) == (SIZE, Fraction(25), 100, 100)
+    hold_ratios({"dub at 720p: delivered of the network's rate": float(np.median(delivered) / best)}, "dub at 720p: .+")

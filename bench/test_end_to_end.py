@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bench.fixtures import Aim, Benchmark, Control, Open, Report, Rounds
-from edgetalk import Session, video
+from edgetalk import Session, timing, video
 from edgetalk import benchmark as works
 from edgetalk.motion import Idle
 from edgetalk.reader import Reader
@@ -44,7 +44,7 @@ def test_a_film_is_delivered_at_the_rate_of_the_step(
     step, pcm = works.step_work(session, works.sentence(4.0)), works.sentence(rounds(8))
     ratios = []
     for _ in range(rounds(TURNS)):
-        alone = float(np.median(works.sample(step, rounds(60))))
+        alone = float(np.median(timing.sample(step, rounds(60))))
         ratios.append(render(film, pcm, tmp_path / "a.mp4", Idle(0, fps), fps).rate * alone)
     report_ratio("film delivered against the bare step, in frames per second", float(np.median(ratios)))
     aim("film", float(np.median(ratios)), held=True)
@@ -59,7 +59,7 @@ def test_end_to_end(
         lambda: render(film, pcm, tmp_path / "a.mp4", Idle(0, fps), fps), rounds=rounds(8), warmup_rounds=1
     )
     benchmark.extra_info["real_time_factor"] = timings.real_time_factor
-    stages = {name: works.Spread.of(getattr(timings, name)).p50_ms for name in ("mel", "step", "encode")}
+    stages = {name: timing.Spread.of(getattr(timings, name)).p50_ms for name in ("mel", "step", "encode")}
     benchmark.extra_info["p50_ms"] = stages
     shown = list(Reader(tmp_path / "a.mp4"))
     assert len(shown) == int(SECONDS * fps)

@@ -4,7 +4,8 @@
     pytest bench/test_gate.py --base REV      against another revision too, model and code
 
 The baseline is the ratio of the step to a reference work (contestants.py) which no change of ours can touch. A tenth
-more time per step must be seen; two processes of one build must pass, ten times out of ten.
+more time per step must be seen; two processes of one build must pass, ten times out of ten. What is not decided is no
+pass: such a test is skipped and says so.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.duel import LIMIT, duel
+from bench.duel import LIMIT, Verdict, duel
 from bench.fixtures import Report
 from bench.worker import ROOT, Worker
 
@@ -36,6 +37,13 @@ def fast(request: pytest.FixtureRequest) -> dict[str, int]:
     return {"frames": 1, "pairs": 1} if request.config.option.benchmark_disable else {}
 
 
+def hold(verdict: Verdict, what: str) -> None:
+    """Fail where the step is slower than `what`, and skip where that has not been decided."""
+    assert not verdict.slower, f"the step takes {verdict} the time of {what}, up to {LIMIT} would pass"
+    if not verdict.decided:
+        pytest.skip(f"undecided: the step takes {verdict} the time of {what}; measure on a machine that is less busy")
+
+
 def test_the_step_is_as_fast_as_the_baseline(
     engine: Path,
     threads: int,
@@ -48,9 +56,11 @@ def test_the_step_is_as_fast_as_the_baseline(
         known = baseline.get(NAME)
         verdict = duel(reference.block, step.block, known or 1.0, **fast)
     report_ratio(NAME, verdict.ratio * (known or 1.0))
-    if known is None or fast or request.config.option.save_ratios:
+    if fast or request.config.option.save_ratios:
         return
-    assert not verdict.slower, f"the step takes {verdict} the baseline's time, up to {LIMIT} would pass"
+    if known is None:
+        pytest.skip(f"no baseline of the {NAME}, with {threads} threads; write one with --save-ratios")
+    hold(verdict, "the baseline")
 
 
 def test_the_step_is_as_fast_as_another_build(
@@ -70,7 +80,8 @@ def test_the_step_is_as_fast_as_another_build(
         assert Path(before.told["code"]).is_relative_to(tmp_path) and Path(now.told["code"]).is_relative_to(ROOT)
         verdict = duel(before.block, now.block, **fast)
     print(f"{base}: the step takes {verdict} its time")
-    assert not verdict.slower
+    if not fast:
+        hold(verdict, base)
 
 
 def test_a_planted_tenth_is_caught(engine: Path, threads: int, fast: dict[str, int]) -> None:
@@ -92,4 +103,5 @@ def test_the_same_code_passes_every_time(engine: Path, threads: int, fast: dict[
         ):
             verdicts.append(duel(before.block, now.block, **fast))
     print("the same code:", *verdicts, sep="\n")
-    assert fast or not any(verdict.slower for verdict in verdicts)
+    for verdict in () if fast else sorted(verdicts, key=lambda verdict: not verdict.slower):
+        hold(verdict, "the same code")

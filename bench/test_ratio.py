@@ -24,6 +24,7 @@ from edgetalk.backends import open_engine
 
 TURNS = 12
 BLOCK = 5  # frames of a turn that count
+OWN = r"(bundled .+|int8|f32) step.* against .+"  # names of all ratios here, whatever engines there are
 
 
 Step = Callable[..., Any]
@@ -140,4 +141,4 @@ def test_ratios(
     kinds = {"eager": "f32", "whole": "f32", "f32": "f32", "shipped": precision, "folded": "int8"}
     for name, kind in kinds.items():  # AMNet-lite is another network, whose pictures are its own
         judge(name, [contestants[name](*control).copy() for control in controls], kind)
-    hold_ratios(ratios)
+    hold_ratios(ratios, OWN)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgetalk.benchmark import sample
+from edgetalk.timing import sample
 
 PAUSE = 0.01  # seconds: worker threads of the one before go to sleep and do not eat into the next one's turn
 

@@ -34,7 +34,9 @@ Array = NDArray[np.float32]
 
 MIN_RATE = 8000  # Hz; below that the bands that tell consonants apart are missing
 MIN_SECONDS = 0.01
+SILENT = 0.001  # of full scale, -60 dB: a recorder's own noise stays below
 CANCELLED = 0.01  # of the energy that channels independent of each other leave when averaged: 20 dB less
+HEAD = 1 << 12  # bytes in which a header says that it does not know the length
 BLOCK = 1 << 18  # samples that are mixed down at once
 _LONG = ("mov", "matroska", "flac", "caf", "wav")  # FFmpeg's formats whose header knows the length
 SLACK = 0.15  # seconds by which compressed sound may miss its promised duration (priming, rounding)
@@ -42,6 +44,8 @@ START = 0.01  # seconds by which sound may begin beside a film's first picture a
 LONGEST, BACK = 3600, 1  # seconds of a hole, and of a step back; more is a clock that was set
 HOLE = 0.1  # seconds; less is missing where clocks are rounded or run apart, more where packets were lost
 _OPEN_END = 0x7FFFFFFF  # sizes from here on are what a program writes that does not know the size yet
+_OPEN_CAF = b"data" + 8 * b"\xff"  # samples up to the end, as of what is written to a pipe: libsndfile wants a length
+_UNKNOWN = 1 << 62  # frames from here on are what libsndfile says where a header does not tell
 _MALFORMED = 3  # libsndfile's code for a format it knows in a file it cannot follow
 # How libsndfile's log of WAV, AIFF, AU, W64 and RF64 headers tells of samples that are not there.
 _SHORT = re.compile(r"^\s*(?:data|SSND|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
@@ -65,14 +69,14 @@ def read(path: str | os.PathLike[str]) -> Array:
     if path.is_fifo():  # /dev/stdin too
         raise InputError(f"{path} is a pipe, which cannot be read from its start again; write the sound to a file")
     with open(path, "rb") as file:  # the system's own words for: no such file, a folder, no permission
-        head = file.read(3)
+        head = file.read(HEAD)
     if not head:
         raise InputError(f"{path} is empty (0 bytes); expected a sound file")
     # libsndfile leaves MP3 to libmpg123, which writes what it dislikes to stderr.
-    mpeg = head == b"ID3" or (head[0] == 0xFF and head[1:] >= b"\xe0") or path.suffix.lower() == ".mp3"
+    mpeg = head[:3] == b"ID3" or (head[0] == 0xFF and head[1:3] >= b"\xe0") or path.suffix.lower() == ".mp3"
 
     def mixed(mix: _Mix) -> tuple[Array, int]:
-        return (None if mpeg else _with_soundfile(path, mix)) or _with_av(path, mix)
+        return (None if mpeg else _with_soundfile(path, head, mix)) or _with_av(path, mix)
 
     mix = _Mix({})
     mono, rate = mixed(mix)
@@ -102,10 +106,17 @@ def read(path: str | os.PathLike[str]) -> Array:
 def of(audio: str | os.PathLike[str] | Array) -> Array:
     """Return the sound of a file as `read` does, or 16 kHz mono float32 PCM, (N,), as it is.
 
-    Raises as `read`, and InputError where PCM is of another kind or has no samples.
+    Warns of a file that is silent, as a track is that nobody spoke into; who passes an array has looked at it. Raises
+    as `read`, and InputError where PCM is of another kind or has no samples.
     """
     if isinstance(audio, str | os.PathLike):
-        return read(audio)
+        pcm = read(audio)
+        if float(np.abs(pcm).max()) < SILENT:
+            warnings.warn(
+                f"{audio} is silent: nothing in it reaches -60 dB, so the lips stay closed; another track?",
+                stacklevel=3,
+            )
+        return pcm
     pcm = check_pcm(audio)
     if not len(pcm):
         raise InputError("pcm: got 0 samples, expected sound")
@@ -152,22 +163,26 @@ class _Mix:
         return count * float(each.max()) / whole
 
 
-def _with_soundfile(path: Path, mix: _Mix) -> tuple[Array, int] | None:
-    """Return mono samples and their rate, or None where libsndfile does not know the format."""
+def _with_soundfile(path: Path, head: bytes, mix: _Mix) -> tuple[Array, int] | None:
+    """Return mono samples and their rate, or None where libsndfile does not know the format or how long it is."""
     import soundfile
 
     try:
         file = soundfile.SoundFile(os.fsencode(path) if os.name == "posix" else path)
     except soundfile.LibsndfileError as error:
-        if error.code == _MALFORMED:
+        if error.code == _MALFORMED and _OPEN_CAF not in head:
             raise _truncated(path) from None
         return None
     except TypeError:  # .raw: libsndfile would want to be told rate and format
         return None
     with file:
+        if file.frames >= _UNKNOWN:
+            return None
         for promised, held in _SHORT.findall(file.extra_info):
             if int(held) < int(promised) < _OPEN_END:
                 raise _truncated(path)
+            if file.frames == int(promised) == 0:  # RF64, whose samples FFmpeg does not find either
+                raise InputError(f"{path} tells no length, as where it was written to a pipe; write it to a file")
         try:
             while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
                 mix.add(block)

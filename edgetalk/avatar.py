@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -27,8 +27,8 @@ from .errors import InputError, ModelError, word
 from .files import replacing, sha256
 from .metadata import Metadata
 from .picture import PictureLike, read_picture
-from .preprocess import square_crop
-from .use import ALLOWED
+from .preprocess import check_text, square_crop
+from .use import ALLOWED, terms
 
 FORMAT = 1
 PICTURE = {"source"}
@@ -38,6 +38,8 @@ FRAMES = {"target", "reference", "identity"}
 FILM = {"target": 4, "matrices": 3, "at": 1, "identity": 2}
 """Arrays of a Film, by the same names in the file, and how many axes each has."""
 DTYPES = {"U8": np.uint8, "F16": np.float16, "F32": np.float32}
+PICTURES = (b"\x89PNG", b"\xff\xd8\xff")
+"""How files of pictures begin that may be taken for an avatar."""
 APART = 8
 """Frames between a frame of a film and its reference, where the film allows; as in training."""
 
@@ -61,9 +63,24 @@ class Film:
 
     @property
     def reference(self) -> NDArray[np.uint8]:
-        """The other frame that the network looks at for each: the first, for those near it the first far enough."""
-        later = min(APART, len(self.target) - 1)
-        return self.target[[later if i < APART else 0 for i in range(len(self.target))]]
+        """The other frame that the network looks at for each, as `references` says."""
+        frames = range(len(self.target))
+        return self.target[references(frames, frames)]
+
+
+def references(shown: Sequence[int], frames: Sequence[int]) -> list[int]:
+    """Return for each of `frames` which of those that show a face in its scene, `shown`, a network compares it with.
+
+    It is the first, and for those near it the first that is APART from it, or the farthest where none is: another
+    frame than itself, unless there is none. Frames are given as positions in time, the result as indices of `shown`.
+
+    >>> references([0, 1, 2], [0, 1, 2])
+    [2, 2, 0]
+    """
+    away = [abs(at - shown[0]) for at in shown]
+    apart = min(APART, max(away))
+    later = next(i for i, far in enumerate(away) if far >= apart)
+    return [later if abs(at - shown[0]) < apart else 0 for at in frames]
 
 
 @dataclass(frozen=True)
@@ -97,9 +114,9 @@ def save(avatar: Avatar, path: str | os.PathLike[str]) -> None:
     """Write an avatar, whole or not at all; equal avatars give equal bytes.
 
     Features go to the file one by one, so that those of a film need not fit into memory twice. Raises InputError where
-    an array or what the face may be used for is none that an avatar has.
+    an array, a text or what the face may be used for is none that an avatar has.
     """
-    check_allowed(avatar.use)
+    check_told(avatar.licence, avatar.consent, avatar.name, avatar.use)
     tensors: dict[str, NDArray[Any]] = {"source": avatar.source, "boxes": avatar.boxes, **avatar.features}
     header = {
         "format": str(FORMAT),
@@ -145,14 +162,21 @@ def load(path: str | os.PathLike[str]) -> Avatar:
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
-    again = "prepare it again: edgetalk avatar ENGINE PICTURE -o " + word(path.name)
+    kept = word(path.with_suffix(".avatar").name)
+    again = f"prepare it again: edgetalk avatar ENGINE PICTURE -o {kept}"
     with path.open("rb") as file:
-        start = 8 + int.from_bytes(file.read(8), "little")
+        head = file.read(8)
+        start = 8 + int.from_bytes(head, "little")
         try:
             with safe_open(path, "np"):  # checks that header and tensors fill the file
                 pass
             layout = json.loads(file.read(start - 8))
         except (SafetensorError, ValueError) as error:
+            if head.startswith(PICTURES):
+                raise ModelError(
+                    f"{path.name} is a picture and no avatar; pass it as source= or --source, or prepare it: "
+                    f"edgetalk avatar ENGINE {word(path.name)} -o {kept}"
+                ) from None
             raise ModelError(f"{path.name} is truncated or no avatar ({error}); {again}") from None
     header = layout.pop("__metadata__", {})
     if header.get("format", "").isdecimal() and int(header["format"]) > FORMAT:
@@ -160,6 +184,10 @@ def load(path: str | os.PathLike[str]) -> Avatar:
             f"{path.name} is an avatar of format {header['format']}, this edgetalk reads up to {FORMAT}; "
             "upgrade it: pip install -U edgetalk"
         )
+    for name, entry in layout.items():
+        if entry["dtype"] not in DTYPES:
+            expected = ", ".join(DTYPES)
+            raise ModelError(f"{path.name} is no avatar: its {name} is {entry['dtype']}, expected {expected}; {again}")
     memory = np.memmap(path, np.uint8, "r")
     try:
         tensors = {
@@ -209,7 +237,7 @@ def make(
     licence: str = "",
     consent: str = "",
     name: str = "",
-    use: str = "any",
+    use: str | None = None,
     device: str = "auto",
     threads: int | None = None,
 ) -> Avatar:
@@ -217,13 +245,15 @@ def make(
 
     `engine` is a file, or the bare name of a bundled model. The picture is a square crop of an aligned face, a file or
     uint8 (S, S, 3). `device` and `threads` are as of `open_engine`, the device that of the step; licence, consent, name
-    and use are as of `Avatar`. Raises FileNotFoundError, ModelError where the source engine is missing or cannot be
-    used, InputError where the picture or `use` cannot, and BackendError.
+    and use are as of `Avatar`, use None is what the source engine allows. Raises FileNotFoundError, ModelError where
+    the source engine is missing or cannot be used, InputError where the picture cannot or `use` is none of a face or
+    more than the source engine allows, and BackendError.
     """
-    check_allowed(use)
+    check_told(licence, consent, name, use)
     original = read_picture(picture)
     source, metadata = open_source(engine, PICTURE, device, threads)
     with closing(source):
+        licence, use = terms(licence, use, (f"{Path(engine).stem}-source", metadata))
         crop = square_crop(original, source.inputs["source"].shape[1])
         features = halved(source.run({"source": crop[None]}), f"{Path(engine).stem}-source")
     return Avatar(
@@ -237,6 +267,14 @@ def make(
         name=name,
         use=use,
     )
+
+
+def check_told(licence: str, consent: str, name: str, use: str | None) -> None:
+    """Raise InputError where what is told of a face cannot be kept in an avatar; None is no use told."""
+    for key, text in (("licence", licence), ("consent", consent), ("name", name)):
+        check_text(key, text)
+    if use is not None:
+        check_allowed(use)
 
 
 def check_allowed(use: str) -> None:

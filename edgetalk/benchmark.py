@@ -1,6 +1,6 @@
 """How fast an engine is on this machine: the code behind `edgetalk bench` and behind bench/.
 
-A work is a function without arguments that does one frame's worth of one stage and returns what it made; `sample`
+A work is a function without arguments that does one frame's worth of one stage and returns what it made; timing.py
 times it. The sound is the bundled sentence, said again and again. Comparing with other frameworks is in bench/.
 """
 
@@ -14,44 +14,23 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import __version__, audio, progress
-from .bundled import MODELS
+from . import __version__, audio
+from .bundled import SENTENCE
 from .clock import SAMPLE_RATE
 from .metadata import AudioSpec
 from .motion import Idle
 from .render import render, streams
 from .session import Session
+from .timing import Spread, memory, sample
 from .video import Writer
 from .windows import sound_windows
 
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
-
-STATUS = Path("/proc/self/status")  # Linux alone has it
-SENTENCE = MODELS / "demo.flac"
-WARM_UP = 10  # frames before the first that counts
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Milliseconds per frame of one stage."""
-
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
-    fps: float
-    """Frames per second, from the mean."""
-
-    @classmethod
-    def of(cls, seconds: Sequence[float]) -> Spread:
-        """Sum up how long each frame took, in seconds."""
-        p50, p95, p99 = (float(v) for v in np.percentile(np.asarray(seconds) * 1000, (50, 95, 99)))
-        return cls(p50, p95, p99, 1 / float(np.mean(seconds)))
 
 
 @dataclass(frozen=True)
@@ -128,18 +107,6 @@ def encode_work(writer: Writer, frames: Sequence[Image]) -> Callable[[], None]:
     return lambda: writer.write(next(pictures))
 
 
-def sample(work: Callable[[], Any], rounds: int, warm_up: int = WARM_UP) -> list[float]:
-    """Return how many seconds each of `rounds` calls took, after `warm_up` calls that do not count."""
-    for _ in range(warm_up):
-        work()
-    seconds = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - start)
-    return seconds
-
-
 def run(
     engine: str | os.PathLike[str],
     avatar: str | os.PathLike[str] | None = None,
@@ -187,24 +154,3 @@ def run(
         rss_mb=memory("VmRSS") / 1e6,
         peak_rss_mb=memory("VmHWM") / 1e6,
     )
-
-
-def memory(field: str) -> int:
-    """Return bytes of memory of this process: "VmRSS" held now, "VmHWM" at its peak; 0 where only Linux could tell.
-
-    getrusage would tell the peak of whoever started us, too.
-    """
-    try:
-        status = STATUS.read_text()
-    except OSError:
-        return 0
-    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith(field))
-
-
-def table(stages: dict[str, Spread]) -> str:
-    """Return the stages as lines of text."""
-    rows = [
-        [name.replace("_", " "), *(f"{v:.2f}" for v in (s.p50_ms, s.p95_ms, s.p99_ms)), f"{s.fps:.0f}"]
-        for name, s in stages.items()
-    ]
-    return progress.table(("stage", "p50 ms", "p95 ms", "p99 ms", "frames/s"), rows)

@@ -10,6 +10,7 @@ from .backends import FALLBACKS
 from .errors import word
 
 MODELS = Path(__file__).with_name("models")
+SENTENCE = MODELS / "demo.flac"  # what the bundled announcer says
 
 
 def find_engine(engine: str | os.PathLike[str]) -> Path:
@@ -41,6 +42,9 @@ def find_avatar(avatar: str | os.PathLike[str]) -> Path:
     """Return the path of an avatar; a bare name, without folder and suffix, means a bundled face."""
     path = Path(avatar)
     if path.suffix or os.path.dirname(avatar):
+        if path.suffix == ".avatar" and _is_face(path.stem) and not path.exists():
+            told = f"No such avatar; the bundled face is called by its bare name, {path.stem}"
+            raise FileNotFoundError(errno.ENOENT, told, str(path))
         return path
     for found in (MODELS / f"{path.name}.avatar", path):
         if found.exists():
@@ -49,9 +53,28 @@ def find_avatar(avatar: str | os.PathLike[str]) -> Path:
     raise FileNotFoundError(f"no bundled avatar is called {path.name}; bundled here: {names}; or pass the path of one")
 
 
+def is_face(name: str) -> bool:
+    """Whether a bare name means a bundled face, and no bundled model of that name as well."""
+    return _is_face(name) and not any((MODELS / f"{name}{suffix}").is_file() for suffix in FALLBACKS)
+
+
+def _is_face(name: str) -> bool:
+    return bool(name) and Path(name).name == name and (MODELS / f"{name}.avatar").is_file()
+
+
+def check_picture(picture: object) -> None:
+    """Raise FileNotFoundError where a picture is none, but the name of a bundled face."""
+    if not isinstance(picture, str | os.PathLike) or os.path.exists(picture):
+        return
+    name = os.fspath(picture)
+    if _is_face(name.removesuffix(".avatar")):
+        told = f"No such picture; {name.removesuffix('.avatar')} is a bundled face: pass it as avatar= or --avatar"
+        raise FileNotFoundError(errno.ENOENT, told, name)
+
+
 def is_bundled(path: Path) -> bool:
-    """Whether a file is one of the bundled models and faces."""
-    return path.parent == MODELS
+    """Whether a file is one of the bundled models and faces, or of the film to dub."""
+    return MODELS in path.parents
 
 
 def called(engine: Path) -> str:

@@ -95,8 +95,9 @@ def _flush() -> None:
     """Write our output out here, where an error is told in one line, and not as Python ends."""
     try:
         sys.stdout.flush()
-    except OSError:
+    except OSError as error:
         _drop_output()
+        error.filename = "standard output"
         raise
 
 

@@ -6,12 +6,15 @@ durations: after a day at 30000/1001 frames per second the answer is as right as
 
 from __future__ import annotations
 
+import contextlib
+import re
 from fractions import Fraction
 
 from .errors import InputError
 
 SAMPLE_RATE = 16000  # Hz; every sound inside edgetalk is mono at this rate
 MAX_FPS = 240
+_RATE = re.compile(r"\d{1,20}(\.\d{0,20})?([eE][+-]?\d{1,2})?|\d{1,20}/\d{1,20}", re.ASCII)
 
 
 def frame_rate(value: str | int | float | Fraction) -> Fraction:
@@ -19,10 +22,12 @@ def frame_rate(value: str | int | float | Fraction) -> Fraction:
 
     A float means the decimal number that it prints as: 29.97 is 2997/100. Raises InputError outside 1 … 240.
     """
-    try:
-        rate = Fraction(value if isinstance(value, Fraction) else str(value))
-    except (ValueError, ZeroDivisionError):
-        rate = Fraction(0)
+    rate = Fraction(0)
+    if isinstance(value, Fraction):
+        rate = value
+    elif _RATE.fullmatch(str(value)):  # of longer ones, as of 1e99999999, Fraction computes every digit
+        with contextlib.suppress(ZeroDivisionError):
+            rate = Fraction(str(value))
     if not 1 <= rate <= MAX_FPS:
         got = str(value) or "nothing"
         raise InputError(f"fps: got {got}, expected a number from 1 to {MAX_FPS}; write it as 25 or as 30000/1001")

@@ -17,6 +17,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
@@ -24,9 +25,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .benchmark import memory, sentence
+from .benchmark import sentence
 from .clock import SAMPLE_RATE, first_sample
 from .session import Session
+from .timing import memory
 
 Array = NDArray[np.float32]
 
@@ -66,6 +68,7 @@ class Crowd:
 
     def __str__(self) -> str:
         each = (self.rss_mb - self.rss_of_one_mb) / max(1, self.sessions - 1)
+        more = f", {each:.1f} MB for each session after the first" if self.sessions > 1 else ""
         return (
             f"{self.sessions} sessions at {self.fps:g} frames per second on {self.streams} stream(s) for "
             f"{self.seconds:.0f} s: {self.missed} of {self.frames} frames missed, "
@@ -73,7 +76,7 @@ class Crowd:
             f"{self.missed_delayed} if shown a frame later; {self.cpu_ms:.1f} ms of processor per frame; "
             f"from sound to frame "
             f"p50 {self.p50_ms:.1f}, p95 {self.p95_ms:.1f}, p99 {self.p99_ms:.1f}, at most {self.max_ms:.1f} ms; "
-            f"memory {self.rss_mb:.0f} MB, {each:.1f} MB for each session after the first"
+            f"memory {self.rss_mb:.0f} MB{more}"
         )
 
 
@@ -88,50 +91,51 @@ class Timed(NamedTuple):
     """Seconds of processor time that this process had taken by then."""
 
 
-class Caller(threading.Thread):
-    """Feeds one session in real time and notes how long each frame takes."""
+def speak(session: Session, pcm: Array, fps: Fraction, start: float, count: int, ended: threading.Event) -> list[Timed]:
+    """Feed a session in real time from `start` on, until it has made `count` frames or all is `ended`; return them."""
+    due = start
 
-    def __init__(self, session: Session, pcm: Array, fps: Fraction, start: float, frames: int) -> None:
-        super().__init__(daemon=True)
-        self.frames: list[Timed] = []
-        self.error: BaseException | None = None
-        self._session, self._pcm, self._fps, self._start, self._frames = session, pcm, fps, start, frames
-        self._due = start
-
-    def _chunks(self) -> Iterator[Array]:
+    def chunks() -> Iterator[Array]:
+        nonlocal due
         for i in itertools.count():
-            first, end = first_sample(i, self._fps), first_sample(i + 1, self._fps)
-            self._due = self._start + end / SAMPLE_RATE
-            time.sleep(max(0.0, self._due - time.perf_counter()))
-            yield self._pcm.take(range(first, end), mode="wrap")
+            first, end = first_sample(i, fps), first_sample(i + 1, fps)
+            due = start + end / SAMPLE_RATE
+            if ended.wait(max(0.0, due - time.perf_counter())):
+                return
+            yield pcm.take(range(first, end), mode="wrap")
 
-    def run(self) -> None:
-        try:
-            for _ in itertools.islice(self._session.stream(self._chunks(), fps=self._fps), self._frames):
-                now = time.perf_counter()
-                self.frames.append(Timed(now, now - self._due, time.process_time()))
-        except BaseException as error:  # told to who started the thread
-            self.error = error
+    frames = []
+    for _ in itertools.islice(session.stream(chunks(), fps=fps), count):
+        now = time.perf_counter()
+        frames.append(Timed(now, now - due, time.process_time()))
+        if ended.is_set():  # or a stream whose sound ends would make what is left
+            break
+    return frames
 
 
 def crowd(sessions: list[Session], seconds: float, fps: Fraction, seed: int = 0) -> list[Timed]:
     """Let all sessions speak for `seconds`; return every frame.
 
-    Raises what a session's stream raises.
+    Raises what a session's stream raises, of several the first. That, or Ctrl-C, ends all of them: Python, as it ends,
+    aborts where a thread is still inside an engine.
     """
     rng, pcm, ready = random.Random(seed), sentence(ROUND), []
     rounds = max(1, round(seconds / ROUND))
-    for _ in range(rounds):
-        start = time.perf_counter() + START
-        frames = max(1, int(seconds / rounds * fps))
-        callers = [Caller(session, pcm, fps, start + rng.random() / float(fps), frames) for session in sessions]
-        for caller in callers:
-            caller.start()
-        for caller in callers:
-            caller.join()
-            if caller.error is not None:
-                raise caller.error
-            ready += caller.frames
+    count = max(1, int(seconds / rounds * fps))
+    ended = threading.Event()
+    with ThreadPoolExecutor(len(sessions)) as threads:
+        try:
+            for _ in range(rounds):
+                start = time.perf_counter() + START
+                begins = [start + rng.random() / float(fps) for _ in sessions]
+                spoken = [
+                    threads.submit(speak, session, pcm, fps, begin, count, ended)
+                    for session, begin in zip(sessions, begins, strict=True)
+                ]
+                for each in as_completed(spoken):
+                    ready += each.result()
+        finally:
+            ended.set()
     return ready
 
 

@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import InputError
-from .face import Face, Tracker, read_track_and_rate, track_beside
+from .errors import InputError, counted
+from .face import Face, Tracker, load_track, track_beside
 
 Array = NDArray[np.float32]
 
@@ -47,7 +47,8 @@ class Driven:
     ) -> None:
         seen = {i: face for i, face in enumerate(faces) if face is not None}
         if not seen:
-            raise InputError(f"{name} shows no face in {len(faces)} frames; expected somebody who looks at the camera")
+            told = f"{name} shows no face in {counted(len(faces), 'frame')}"
+            raise InputError(f"{told}; expected somebody who looks at the camera")
         self._pace = film_fps / fps
         every = np.arange(len(faces))
         there = np.array(list(seen))
@@ -96,8 +97,8 @@ def drive(
         raise FileNotFoundError(errno.ENOENT, "No such film to drive the head", str(path))
     track = path if path.suffix == ".npz" else track_beside(path)
     if track is not None:
-        tracked, rate = read_track_and_rate(track)
-        return Driven(tracked, rate, fps, limits, track.name)
+        tracked = load_track(track)
+        return Driven(tracked.faces, tracked.fps, fps, limits, track.name)
     from .reader import Reader
 
     pictures = Reader(path)

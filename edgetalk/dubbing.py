@@ -36,7 +36,7 @@ from .preprocess import Array, Picture
 from .reader import Reader
 from .stages import Pipeline, Stage
 from .targets import FITS, Faces, Target, length, targets, with_references
-from .use import check_stated
+from .use import check_stated, warn_of_drawn
 from .video import SOURCE_TYPE, TAGS, TOOL, Image, Writer, check_output
 from .windows import sound_windows
 
@@ -146,6 +146,8 @@ def dub(
                 vector = _identity(stage, portrait, identity, use, device, threads, face_models)
                 for worker in workers:
                     worker.stages[k].wear(vector)
+        for stage in workers[0].stages:
+            warn_of_drawn(stage.metadata.faces, stage.name, video)
         return _dub(workers, film, faces, pcm, out, fit, crf, progress)
 
 
@@ -184,19 +186,27 @@ class Inputs(NamedTuple):
 
 def _inputs(frames: Iterator[Target], pipeline: Pipeline, pcm: Array, film: Reader) -> Iterator[Inputs]:
     heard = [None if stage.audio is None else _heard(pcm, stage.audio, film.fps) for stage in pipeline.stages]
-    looking = [stage for stage in pipeline.stages if "reference" in stage.takes]
+    looking = ["reference" in stage.takes for stage in pipeline.stages]
+
+    def cut(planes: Image, face: Face) -> list[Picture | None]:
+        return [
+            stage.crop(planes, stage.matrix(face.points)) if looks else None
+            for stage, looks in zip(pipeline.stages, looking, strict=True)
+        ]
 
     def crops(planes: Image, face: Face) -> list[Picture | None]:
-        cut = {stage: stage.crop(planes, stage.matrix(face.points)) for stage in looking}
-        outside = any(picture is None for picture in cut.values())
-        return [] if outside else [cut.get(stage) for stage in pipeline.stages]
+        made = cut(planes, face)
+        outside = any(looks and picture is None for looks, picture in zip(looking, made, strict=True))
+        return [] if outside else made
 
-    if looking:
+    if any(looking):
         given = with_references(frames, crops)
     else:
         given = ((target, []) for target in frames)
     for target, references in given:
         mels = [None if cuts is None else next(cuts) for cuts in heard]
+        if not references and target.face is not None:  # where no frame is one for every stage, each is its own
+            references = cut(target.planes, target.face)
         yield Inputs(target, mels, references or [None] * len(heard))
 
 

@@ -28,6 +28,25 @@ class BackendError(EdgetalkError, RuntimeError):
     """Engine package, driver or device missing, or inference failed."""
 
 
+def counted(count: int, what: str) -> str:
+    """Return a number with what it counts: 1 frame, 2 frames."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def told(error: BaseException) -> str:
+    """Return an error in one line, as commands tell it: of what Python says of a file, its name and what is wrong.
+
+    >>> told(FileNotFoundError(errno.ENOENT, "No such file or directory", "speech.wav"))
+    'speech.wav: No such file or directory'
+    """
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:  # str() begins with the number and ends with the name
+        text = error.strerror
+        if isinstance(error.filename, str | bytes | os.PathLike):  # a number is of an open file, and tells nobody
+            text = f"{os.fsdecode(error.filename)}: {text}"
+    return " ".join(text.split())
+
+
 def word(name: str | os.PathLike[str]) -> str:
     """Return a name as one word of a command that a message tells, quoted where a shell would not take it for one.
 

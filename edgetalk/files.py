@@ -41,6 +41,19 @@ def check_kept(path: str | os.PathLike[str], *inputs: object) -> None:
             raise InputError(f"{path} is read and would be written over; give the result another name")
 
 
+@contextlib.contextmanager
+def named(part: Path, path: str | os.PathLike[str]) -> Iterator[None]:
+    """Let an OSError of NAME.part, or of no file, as of a full disk, tell NAME: nobody asked for another one."""
+    try:
+        yield
+    except OSError as error:
+        is_folder = isinstance(error, IsADirectoryError) and error.filename2 is None  # to be taken away, so found
+        if is_folder or error.filename not in (None, str(part), plain(part)):
+            raise
+        # FFmpeg's own would take no other name.
+        raise OSError(error.errno, error.strerror or str(error), os.fspath(path)) from error
+
+
 def claim(path: str | os.PathLike[str]) -> tuple[Path, IO[bytes]]:
     """Return NAME.part, empty, and what keeps other processes from writing it until it is closed.
 
@@ -50,7 +63,8 @@ def claim(path: str | os.PathLike[str]) -> tuple[Path, IO[bytes]]:
     target = Path(path)
     part = target.with_name(target.name + ".part")
     while True:
-        held = part.open("ab")
+        with named(part, target):
+            held = part.open("ab")
         try:
             locked = _lock(held)
             if os.path.samestat(os.fstat(held.fileno()), os.stat(part)):
@@ -92,14 +106,12 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     ...     part.write_text("{}")
     """
     part, held = claim(path)
-    with contextlib.closing(held):
+    with contextlib.closing(held), named(part, path):
         try:
             yield part
             os.replace(part, path)
-        except BaseException as error:
+        except BaseException:
             part.unlink(missing_ok=True)
-            if isinstance(error, OSError) and error.filename is None:  # a full disk: which one is left to be guessed
-                error.filename = os.fspath(path)
             raise
 
 
@@ -113,7 +125,11 @@ def together(folder: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(folder)
     if not target.is_dir():
         raise FileNotFoundError(errno.ENOENT, "No such folder", str(target))
-    parts = Path(tempfile.mkdtemp(prefix=".edgetalk-", suffix=".part", dir=target))
+    try:
+        parts = Path(tempfile.mkdtemp(prefix=".edgetalk-", suffix=".part", dir=target))
+    except OSError as error:
+        error.filename = str(target)
+        raise
     try:
         yield parts
         files = sorted(parts.iterdir())

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .avatar import FRAMES, Avatar, Film, check_allowed, halved, make, open_source
+from .avatar import FRAMES, Avatar, Film, check_told, halved, make, open_source
 from .backends import Backend, shared_device
 from .bundled import find_engine
 from .errors import InputError, ModelError
@@ -30,6 +30,7 @@ from .portrait import aligned, extract, extractor
 from .preprocess import Picture, align, crop_matrix, square_crop
 from .reader import Reader
 from .targets import Faces
+from .use import terms, warn_of_drawn
 
 SECONDS = 10.0
 """Of a film that an avatar keeps where nothing else is said; it goes back and forth."""
@@ -62,7 +63,7 @@ def make_film(
     licence: str = "",
     consent: str = "",
     name: str = "",
-    use: str = "any",
+    use: str | None = None,
     device: str = "auto",
     threads: int | None = None,
     progress: Progress | None = None,
@@ -75,13 +76,14 @@ def make_film(
     the face is tracked), `face` which face: "largest", an index from the left, or a portrait of the person to follow.
     `identity` is the extractor's engine (left alone: what stands beside the step), `face_models` a folder with the two
     networks that find faces in film and portrait (left alone: those in the user's cache). `device` and `threads` are as
-    of `open_engine`, the device that of the step; licence, consent, name and use are as of `Avatar`.
-    `progress(done, total)` is called after every frame.
+    of `open_engine`, the device that of the step; licence, consent, name and use are as of `Avatar`, use None is what
+    source engine and extractor allow. `progress(done, total)` is called after every frame.
 
     Raises FileNotFoundError, ModelError where an engine is missing or is none that prepares films, InputError where
-    film, track or portrait cannot be used or show no face, and BackendError.
+    film, track or portrait cannot be used or show no face, or `use` is none of a face or more than the engines allow,
+    and BackendError.
     """
-    check_allowed(use)
+    check_told(licence, consent, name, use)
     if not 0 < seconds < math.inf:
         raise InputError(f"seconds: got {seconds}, expected a number above 0")
     path = find_engine(engine)
@@ -92,7 +94,8 @@ def make_film(
         found = extractor(path) if identity is None else Path(identity)
         at = shared_device(device, path, found)
         cut = aligned(portrait, face_models)
-        crop, vector = extract(found, cut, weights=metadata.identity, device=at, threads=threads)
+        seen = extract(found, cut, weights=metadata.identity, device=at, threads=threads)
+        licence, use = terms(licence, use, (f"{path.stem}-source", metadata), (found.name, seen.metadata))
         total = max(1, round(seconds * metadata.rate))
         if film.length:
             total = min(total, max(1, int(film.length / film.fps * metadata.rate)))
@@ -102,13 +105,14 @@ def make_film(
             target=np.stack([c.picture for c in crops]),
             matrices=np.stack([c.matrix for c in crops]).astype(np.float32),
             at=np.array([c.at for c in crops], np.float32),
-            identity=vector,
+            identity=seen.identity,
             size=film.size,
             fps=film.fps,
         )
         features = _features(source, f"{path.stem}-source", made, progress)
+    warn_of_drawn(metadata.faces, path.stem, video)
     return Avatar(
-        source=crop,
+        source=seen.crop,
         features=features,
         boxes=np.stack([c.box for c in crops]),
         family=metadata.family,
@@ -122,13 +126,15 @@ def make_film(
 
 
 def recompute(avatar: Avatar, engine: Path, *, device: str = "auto", threads: int | None = None) -> Avatar:
-    """Return an avatar, of a film or of a picture, with features of the weights beside `engine`.
+    """Return an avatar, of a film or of a picture, with features of the weights beside `engine`, and their terms.
 
     They are made from the pictures that it carries. Raises as make_film.
     """
+    stated = None if avatar.use == "any" else avatar.use  # by what prepared it first, or by its person
     if avatar.film is None:
-        made = make(engine, avatar.source, device=device, threads=threads)
-        return replace(avatar, features=made.features, family=made.family, weights=made.weights)
+        made = make(engine, avatar.source, licence=avatar.licence, use=stated, device=device, threads=threads)
+        told = {key: getattr(made, key) for key in ("features", "family", "weights", "licence", "use")}
+        return replace(avatar, **told)
     source, metadata = open_source(engine, FRAMES, device, threads)
     with closing(source):
         size = source.inputs["target"].shape[1]
@@ -143,16 +149,25 @@ def recompute(avatar: Avatar, engine: Path, *, device: str = "auto", threads: in
             return square_crop(avatar.source, side)
 
         at = shared_device(device, engine, found)
-        _, vector = extract(found, cut, weights=metadata.identity, device=at, threads=threads)
-        film = replace(avatar.film, identity=vector)
+        seen = extract(found, cut, weights=metadata.identity, device=at, threads=threads)
+        licence, use = terms(avatar.licence, stated, (f"{engine.stem}-source", metadata), (found.name, seen.metadata))
+        film = replace(avatar.film, identity=seen.identity)
         features = _features(source, f"{engine.stem}-source", film, None)
-    return replace(avatar, features=features, family=metadata.family, weights=metadata.onnx, film=film)
+    return replace(
+        avatar,
+        features=features,
+        family=metadata.family,
+        weights=metadata.onnx,
+        licence=licence,
+        use=use,
+        film=film,
+    )
 
 
 def _crops(film: Reader, faces: Faces, metadata: Metadata, size: int, total: int) -> Iterator[Crop | None]:
     """Yield the face, or None, for frames at the network's rate: each shows the picture at the middle of its time."""
-    shown = 0
-    for index, planes in enumerate(film.planes()):
+    shown, pictures = 0, film.planes()
+    for index, planes in enumerate(pictures):
         face = faces.of(index, planes)
         wanted = []
         while shown < total and int((shown + Fraction(1, 2)) * film.fps / metadata.rate) == index:
@@ -168,6 +183,8 @@ def _crops(film: Reader, faces: Faces, metadata: Metadata, size: int, total: int
             yield from (crop for _ in wanted)
         if shown == total:
             break
+    if next(pictures, None) is None:
+        faces.end()
 
 
 def _longest(crops: Iterator[Crop | None], name: str) -> list[Crop]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float32]
 
-PATIENCE = 2  # frame times that less sound than a frame lasts waits for more, before silence fills it up
+PATIENCE = 2  # frame times that less sound than a frame lasts waits for more, where it begins or has run dry
 STALLED = 1.0  # seconds; what is later than that is not caught up with
 
 
@@ -61,7 +61,9 @@ class Live:
         self._lock = threading.Lock()  # over what is below
         self._said: deque[Array] = deque()
         self._waiting = 0  # samples in _said
-        self._waited = 0  # frame times that they were too few for a frame
+        self._waited = 0  # frame times that they, and what is owed, were too few for a frame
+        self._flowing = False  # the last frame was said to its end
+        self._owed = 0  # samples of silence before what is said next
         self._hushed = False
 
     @property
@@ -89,7 +91,8 @@ class Live:
             if not self._ahead:  # at a slow rate the network looks less than a frame ahead
                 self._hear(*self._take())
             self._said.clear()
-            self._waiting, self._hushed = 0, True
+            self._waiting = self._waited = self._owed = 0
+            self._flowing, self._hushed = False, True
 
     def step(self, frames: int = 1) -> tuple[Frame, Array]:
         """Return the picture that comes next, uint8 (H, W, 3) RGB, and the sound that is heard meanwhile, float32 (N,).
@@ -129,13 +132,28 @@ class Live:
         return self._windows.popleft(), self._ahead.popleft().sound
 
     def _take(self) -> tuple[Array, int]:
-        """Return the sound of the next frame time to be heard, and how many samples of it were said."""
+        """Return the sound of the next frame time to be heard, and how many samples of it were said.
+
+        Less than a frame's sound waits for more where it begins. In mid-flow it may be the end and is heard at once;
+        where it was not, and a stream has run dry, as much silence comes before what follows, so that the hole is as
+        long as if it had waited: in that time more gathers, and the next piece that is late makes none.
+        """
         frame = self._at + len(self._ahead)
         sound = np.zeros(first_sample(frame + 1, self.fps) - first_sample(frame, self.fps), np.float32)
-        if self._waiting < len(sound) and self._waited < PATIENCE:
-            self._waited += self._waiting > 0
-            return sound, 0
-        self._waited = said = 0
+        there = self._owed + self._waiting
+        if there < len(sound) and self._waited < PATIENCE:
+            self._waited += there > 0
+            rest = self._fill(sound) if self._flowing else 0
+            self._owed, self._flowing = self._owed + rest, False
+            return sound, rest
+        said = self._fill(sound[self._owed :])
+        self._flowing = 0 < said == len(sound) - self._owed
+        self._waited = self._owed = 0
+        return sound, said
+
+    def _fill(self, sound: Array) -> int:
+        """Write what waits to be said, or as much of it as there is room for, and return how many samples that was."""
+        said = 0
         while self._said and said < len(sound):
             chunk = self._said.popleft()
             taken = chunk[: len(sound) - said]
@@ -144,7 +162,7 @@ class Live:
             if len(taken) < len(chunk):
                 self._said.appendleft(chunk[len(taken) :])
         self._waiting -= said
-        return sound, said
+        return said
 
     def _hear(self, sound: Array, said: int) -> None:
         self._ahead.append(_Heard(sound, said, self._stream.fork()))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, get_origin, get_type_hints
 
+from .clock import frame_rate
 from .errors import ModelError
 
 FORMAT = 1
@@ -86,6 +87,8 @@ class Metadata:
     """sha256 of the identity ONNX whose vectors the source graph beside this step takes."""
     persons: tuple[str, ...] = ()
     """Names of the persons that the network knows; empty where it takes any face."""
+    faces: str = ""
+    """"drawn" where it has learnt from drawn faces alone; empty where from filmed ones, or nobody says."""
     licence: str = ""
     use: str = "any"
     """"any" or "non-commercial"."""
@@ -97,7 +100,7 @@ class Metadata:
     @property
     def rate(self) -> Fraction:
         """Frames per second as an exact fraction."""
-        return Fraction(self.fps)
+        return frame_rate(self.fps)
 
     def to_json(self) -> str:
         """Return the ASCII JSON string that is stored in the file."""
@@ -130,10 +133,9 @@ class Metadata:
                 if min(audio.sample_rate, audio.n_fft, audio.hop, audio.n_mels, audio.window) < 1:
                     raise ValueError(audio)
             metadata = cls(**_typed(cls, fields))
-            if metadata.rate <= 0:
-                raise ValueError(metadata.fps)
+            frame_rate(metadata.fps)
             return replace(metadata, persons=tuple(metadata.persons))
-        except (TypeError, ValueError, ZeroDivisionError):
+        except (TypeError, ValueError):
             raise ModelError(f"{where} has edgetalk metadata that is damaged; export it again") from None
 
 

@@ -1,4 +1,4 @@
-"""Pictures out of files, whole ones only."""
+"""Pictures out of files, whole ones only, and into files."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from .errors import InputError
+from .files import replacing
 from .preprocess import Picture
 
 PictureLike = str | os.PathLike[str] | Picture
 """A file, or uint8 (H, W, 3) RGB."""
+
+WRITTEN = (".jpg", ".png")
+QUALITY = 92  # of JPEG
 
 # Where a segment of a JPEG begins, or its end; the others stand among the bits of a picture.
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
@@ -51,6 +55,17 @@ def read_picture(picture: PictureLike) -> Picture:
         what = "is empty" if not data else "is no whole picture that OpenCV can read"
         raise InputError(f"{path.name} {what}; expected a PNG, JPEG or WebP file")
     return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def write_picture(path: Path, picture: Picture) -> None:
+    """Write uint8 (H, W, 3) RGB as JPEG or PNG, by the suffix, one of WRITTEN; makes the folder."""
+    import cv2
+
+    options = [cv2.IMWRITE_JPEG_QUALITY, QUALITY] if path.suffix == ".jpg" else []
+    _, coded = cv2.imencode(path.suffix, np.ascontiguousarray(picture[..., ::-1]), options)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as part:
+        part.write_bytes(coded.tobytes())
 
 
 def _is_whole(data: bytes) -> bool:

@@ -9,7 +9,7 @@ import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from .avatar import Avatar, AvatarLike, load, weights_of
 from .backends import beside, check_batch, open_engine
 from .errors import InputError, ModelError
-from .face import find, read_track, track_beside
+from .face import find, load_track, track_beside
 from .metadata import Metadata
 from .picture import PictureLike, read_picture
 from .preprocess import Picture, align, crop_matrix
@@ -29,6 +29,17 @@ EXTRACTOR = "arcface"
 
 Cut = Callable[[str, int], Picture]
 """cut(template, size) -> the face as an extractor takes it, uint8 (size, size, 3); templates are preprocess's."""
+
+
+class Extracted(NamedTuple):
+    """Whose face a portrait shows."""
+
+    crop: Picture
+    """What the extractor saw, uint8 (S, S, 3)."""
+    identity: NDArray[np.float32]
+    """What it made of it, float32 (1, D)."""
+    metadata: Metadata
+    """The extractor's."""
 
 
 def extractor(engine: Path) -> Path:
@@ -54,17 +65,18 @@ def points(
 
     PORTRAIT-stem.track.npz beside the file is taken where it is of one picture (that of a film may have the same
     name), else the face is looked for, with the networks in the folder `face_models` (None: those in the user's
-    cache). Raises InputError where there is no face, FileNotFoundError where the folder lacks a network, BackendError
-    where nothing was fetched.
+    cache). Raises InputError where there is no face or the track is of another picture, FileNotFoundError where the
+    folder lacks a network, BackendError where nothing was fetched.
     """
     name = "the portrait"
     if not isinstance(portrait, np.ndarray):
         name = Path(portrait).name
         track = track_beside(portrait)
-        if track is not None and len(faces := read_track(track)) == 1:
-            if faces[0] is None:
+        if track is not None and len((known := load_track(track)).faces) == 1:
+            if known.faces[0] is None:
                 raise InputError(f"{track.name} has no face in it; take it away to have {name} looked at")
-            return faces[0].points
+            known.check_size((picture.shape[1], picture.shape[0]), track.name, name)
+            return known.faces[0].points
     found = find(picture, models=face_models)
     if not found:
         raise InputError(f"{name} shows no face; take a portrait from the front with the whole head in the picture")
@@ -88,7 +100,7 @@ def identity(
     Raises FileNotFoundError, ModelError, InputError or BackendError.
     """
     cut = aligned(portrait, face_models)
-    return extract(Path(engine), cut, weights=weights, use=use, device=device, threads=threads)[1]
+    return extract(Path(engine), cut, weights=weights, use=use, device=device, threads=threads).identity
 
 
 def aligned(portrait: PictureLike, face_models: str | os.PathLike[str] | None = None) -> Cut:
@@ -109,8 +121,8 @@ def extract(
     use: str = "any",
     device: str = "auto",
     threads: int | None = None,
-) -> tuple[Picture, NDArray[np.float32]]:
-    """Return the crop that the extractor `engine` takes, and the identity that it makes of it, float32 (1, D).
+) -> Extracted:
+    """Return the crop that the extractor `engine` takes, and the identity that it makes of it.
 
     Raises as `identity`, and what `cut` raises.
     """
@@ -133,7 +145,7 @@ def extract(
         vector: NDArray[np.float32] = backend.run({"portrait": crop[None]})["identity"].astype(np.float32)
     if not np.isfinite(vector).all():
         raise ModelError(f"{engine.name} makes no finite identity; its weights are damaged, export it again")
-    return crop, vector
+    return Extracted(crop, vector, metadata)
 
 
 def of_avatar(face: AvatarLike, weights: str, *, use: str = "any") -> NDArray[np.float32]:

@@ -62,6 +62,14 @@ def _as_array(name: str, value: ArrayLike) -> NDArray[Any]:
         raise InputError(f"{name}: got {type(value).__name__} that is no array, expected float32") from None
 
 
+def check_text(name: str, text: str) -> None:
+    """Raise InputError where a text has no UTF-8, as words of a command line in another encoding."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{name}: got {text!r}, expected UTF-8; write it in that encoding") from None
+
+
 def check_range(name: str, array: Array, low: float, high: float) -> None:
     """Raise InputError where one of the few values of a pose or blink is outside [low, high]."""
     for i, value in enumerate(array.tolist()):
@@ -106,7 +114,7 @@ def square_crop(picture: Picture, size: int) -> Picture:
     if height != width:
         raise InputError(
             f"picture: got {width}x{height}, expected a square crop of an aligned face; "
-            "crop it so that the head fills the picture as in the bundled avatar"
+            "let it be cut out: edgetalk avatar ENGINE PHOTO --crop"
         )
     if height == size:
         return picture
@@ -157,7 +165,8 @@ TEMPLATES: dict[str, NDArray[np.float64]] = {
     # The face detector's box, from the hairline to a little under the chin and from ear to ear, brought to a square.
     # Its authors give no points: these are the proportions of "arcface" in such a box.
     "wav2lip": np.array([(0.278, 0.360), (0.722, 0.360), (0.5, 0.543), (0.316, 0.731), (0.684, 0.731)]),
-    # The mean over drawn faces that turn and speak.
+    # Both are means over drawn faces that turn and speak.
+    "amnet": np.array([(0.378, 0.451), (0.622, 0.451), (0.5, 0.571), (0.411, 0.682), (0.589, 0.682)]),
     "wavsyncswap": np.array([(0.3543, 0.3449), (0.6457, 0.3449), (0.5, 0.4943), (0.3995, 0.6283), (0.6005, 0.6283)]),
 }
 """Where the five points of a face (eyes, tip of the nose, corners of the mouth; those on the viewer's left first) lie

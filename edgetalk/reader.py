@@ -35,6 +35,7 @@ HDR = {16: "PQ", 18: "HLG"}  # FFmpeg's numbers of transfer curves
 VARIES = Fraction(3, 2)  # a nominal rate that many times the mean one is that of the clock, not of the pictures
 MEMORY = 1 << 28  # bytes of pictures that walking backwards may hold
 TS_DISCONT = 0x200  # FFmpeg's flag of formats whose clock may start anew, as where broadcasts were joined
+UNSURE = ("mpeg",)  # FFmpeg's formats that tell few times, and from the middle on others than from the start
 JUMP = 10  # seconds by which such a clock goes on in one step only where it was set, as the ffmpeg program has it
 SLACK = Fraction(3, 20)  # seconds by which a film may miss its promised length
 
@@ -148,11 +149,7 @@ class Reader:
         """Yield decoded pictures with the index at which each begins, from one at or before `start` on."""
         if start and (origin := self._origin) is not None and not self._joined:
             with self._open() as (film, stream):
-                try:
-                    film.seek(int((origin + start / self.fps) / stream.time_base), stream=stream)
-                except OSError:  # a kind of file that cannot
-                    pass
-                else:
+                if _sought(film, stream, origin + start / self.fps):
                     pictures = self._numbered(film, stream, start)
                     first = next(pictures, None)
                     if first is not None and first[0] <= start:
@@ -260,6 +257,19 @@ def _rate(stream: Any) -> Fraction:
         if rate and 1 <= rate <= MAX_FPS and (not mean or rate <= VARIES * mean):
             return Fraction(rate)
     return Fraction(25)
+
+
+def _sought(film: Any, stream: Any, time: Fraction) -> bool:
+    """Go to the key frame at or before a time, in seconds; False where a kind of file cannot, or not surely."""
+    import av
+
+    if film.format.name in UNSURE:
+        return False
+    try:
+        film.seek(int(time / stream.time_base), stream=stream)
+    except av.FFmpegError:
+        return False
+    return True
 
 
 def _time(frame: Any) -> Fraction | None:

@@ -24,7 +24,7 @@ from . import audio as sound
 from . import motion as motions
 from .avatar import Avatar, AvatarLike, load, make
 from .backends import Arrays, beside, check_batch, open_engine
-from .bundled import called, find_avatar, find_engine, is_bundled
+from .bundled import called, check_picture, find_avatar, find_engine, is_bundled
 from .clock import frame_count, frame_rate
 from .errors import BackendError, InputError, ModelError, word
 from .metadata import AudioSpec, Metadata
@@ -70,6 +70,7 @@ class Session:
         check_stated(use)
         if avatar is not None and source is not None:
             raise InputError("avatar and source were both given, expected one of them: which face shall speak?")
+        check_picture(source)
         self._path = find_engine(engine)
         self._device, self._threads = device, threads
         self.streams = streams
@@ -129,7 +130,7 @@ class Session:
 
     def _prepare(self, avatar: AvatarLike | None, source: PictureLike | None, use: str) -> Avatar:
         """Find, load or make the avatar, with features of this engine's weights."""
-        made = self._load_avatar(avatar, use) if source is None else self._of_picture(source)
+        made = self._load_avatar(avatar, use) if source is None else self._of_picture(source, use)
         persons = self.metadata.persons
         if persons and made.name not in persons:
             warnings.warn(
@@ -139,11 +140,11 @@ class Session:
             )
         return made
 
-    def _of_picture(self, source: PictureLike) -> Avatar:
+    def _of_picture(self, source: PictureLike, use: str) -> Avatar:
         """Return the avatar of a picture of a face."""
         whole = self._backend.inputs.get("source")  # the graph takes the picture itself
         if whole is None:
-            return self._of_this_export(make(self._path, source, device=self._device, threads=self._threads))
+            return self._of_this_export(make(self._path, source, device=self._device, threads=self._threads), use)
         picture = read_picture(source)
         box = np.array([[0, 0, picture.shape[1], picture.shape[0]]], np.float32)
         return Avatar(square_crop(picture, whole.shape[1]), {}, box, self.metadata.family, "")
@@ -167,7 +168,7 @@ class Session:
             return dataclasses.replace(made, source=square_crop(made.source, inputs["source"].shape[1]))
         if "target" in inputs or made.weights == self.metadata.source:
             return made
-        again = self._prepare_again(made, label)
+        again = self._prepare_again(made, label, use)
         if not bundled:  # those are prepared for one of the bundled models and meant for all
             warnings.warn(
                 f"{label} was prepared with other weights than those of {name} and has been prepared again "
@@ -189,7 +190,7 @@ class Session:
             )
         return avatar
 
-    def _prepare_again(self, avatar: Avatar, label: str) -> Avatar:
+    def _prepare_again(self, avatar: Avatar, label: str, use: str) -> Avatar:
         """Return an avatar of other weights with features of these."""
         name = self._path.name
         if beside(self._path, f"{self._path.stem}-source") is None:
@@ -200,9 +201,11 @@ class Session:
             )
         from .film import recompute  # seldom needed, and it brings the readers of films along
 
-        return self._of_this_export(recompute(avatar, self._path, device=self._device, threads=self._threads))
+        return self._of_this_export(recompute(avatar, self._path, device=self._device, threads=self._threads), use)
 
-    def _of_this_export(self, made: Avatar) -> Avatar:
+    def _of_this_export(self, made: Avatar, use: str) -> Avatar:
+        """Return what was prepared here; raises ModelError where what prepared it is another model's, or limited."""
+        check_use(made, f"what prepares faces for {self._path.name}", use)
         if made.weights != self.metadata.source:
             raise ModelError(f"{self._path.name} and its source engine are not of one export; copy or build both again")
         return made

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from .errors import EdgetalkError
+from .errors import EdgetalkError, told
 
 _SERVICE = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Signals that end a service; Windows has one of the two."""
@@ -48,10 +48,10 @@ def ended_by_signals() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def held_back(told: str) -> Iterator[None]:
+def held_back(text: str) -> Iterator[None]:
     """Let Ctrl-C, and a signal that ends services, wait for the end of the block, which a second one does not.
 
-    `told` is written to stderr when one has to wait. In a thread other than the main one, which no signal reaches,
+    `text` is written to stderr when one has to wait. In a thread other than the main one, which no signal reaches,
     nothing changes.
     """
     came: list[int] = []
@@ -64,7 +64,7 @@ def held_back(told: str) -> Iterator[None]:
         if came:
             handlers[number](number, frame)
         came.append(number)
-        os.write(2, f"{told}\n".encode())  # print might be in the middle of another line
+        os.write(2, f"{text}\n".encode())  # print might be in the middle of another line
 
     for number in handlers:
         signal.signal(number, wait)
@@ -85,10 +85,10 @@ def status(name: str, work: Callable[[], int]) -> int:
     try:
         return work()
     except (EdgetalkError, OSError) as error:
-        told, ended = " ".join(str(error).split()), 1
+        why, ended = told(error), 1
     except Ended as end:
-        told, ended = f"ended by {end.signal.name}", 128 + end.signal
+        why, ended = f"ended by {end.signal.name}", 128 + end.signal
     except KeyboardInterrupt:
-        told, ended = "interrupted", 130
-    print(f"{name}: {told}", file=sys.stderr)
+        why, ended = "interrupted", 130
+    print(f"{name}: {why}", file=sys.stderr)
     return ended

@@ -5,9 +5,12 @@ Both are programs of the system and no part of edgetalk; any other speech synthe
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,7 @@ from numpy.typing import NDArray
 
 from . import audio
 from .errors import BackendError, InputError
+from .preprocess import check_text
 
 LIMIT = 60  # seconds of wall time, for texts of a few sentences
 FLITE_VOICE = "slt"
@@ -25,23 +29,53 @@ def say(text: str) -> NDArray[np.float32]:
 
     Raises InputError where there is nothing to say, and BackendError where neither program is there or it failed.
     """
+    with _asked(text) as (command, spoken):
+        try:
+            run = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=LIMIT)
+        except subprocess.TimeoutExpired:
+            raise _slow(command) from None
+        return _heard(command, run.returncode, run.stderr, spoken)
+
+
+async def say_cancellably(text: str) -> NDArray[np.float32]:
+    """Return what `say` returns, in an event loop; the end of a task that is cancelled is the program's as well."""
+    with _asked(text) as (command, spoken):
+        program = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        try:
+            _, told = await asyncio.wait_for(program.communicate(), LIMIT)
+        except asyncio.TimeoutError:  # before Python 3.11 no TimeoutError
+            raise _slow(command) from None
+        finally:
+            if program.returncode is None:
+                program.kill()
+                await program.wait()
+        return await asyncio.to_thread(_heard, command, program.returncode, told, spoken)
+
+
+@contextlib.contextmanager
+def _asked(text: str) -> Iterator[tuple[list[str], Path]]:
+    """Give the command that speaks `text`, and the file that it writes."""
+    check_text("text", text)
     if not any(character.isascii() and character.isalnum() for character in text):
         raise InputError(f"text: got {text!r}, expected words to say, in English")
     with tempfile.TemporaryDirectory(prefix="edgetalk-") as folder:
         spoken, written = Path(folder) / "speech.wav", Path(folder) / "speech.txt"
         written.write_text(text, encoding="utf-8")  # a file, so that no text is taken for an option
         if flite := shutil.which("flite"):
-            command = [flite, "-voice", FLITE_VOICE, "-f", str(written), "-o", str(spoken)]
+            yield [flite, "-voice", FLITE_VOICE, "-f", str(written), "-o", str(spoken)], spoken
         elif espeak := shutil.which("espeak-ng"):
-            command = [espeak, "-w", str(spoken), "-f", str(written)]
+            yield [espeak, "-w", str(spoken), "-f", str(written)], spoken
         else:
             raise BackendError(
                 "text needs flite or espeak-ng, and neither is installed; try: apt install flite, or pass a sound file"
             )
-        try:
-            run = subprocess.run(command, capture_output=True, timeout=LIMIT, text=True, errors="replace")
-        except subprocess.TimeoutExpired:
-            raise BackendError(f"{command[0]} took longer than {LIMIT} s for this text; shorten it") from None
-        if run.returncode or not spoken.is_file():
-            raise BackendError(f"{command[0]} failed on this text: {run.stderr.strip() or run.returncode}")
-        return audio.read(spoken)
+
+
+def _slow(command: list[str]) -> BackendError:
+    return BackendError(f"{command[0]} took longer than {LIMIT} s for this text; shorten it")
+
+
+def _heard(command: list[str], status: int | None, told: bytes, spoken: Path) -> NDArray[np.float32]:
+    if status or not spoken.is_file():
+        raise BackendError(f"{command[0]} failed on this text: {told.decode(errors='replace').strip() or status}")
+    return audio.read(spoken)

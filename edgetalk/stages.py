@@ -68,7 +68,7 @@ class Stage:
                 raise ModelError(
                     f"{self.name} is {self.family} {self.metadata.role}, expected the step of {', '.join(MASKS)}"
                 )
-            self._source = self._open_source(device, threads, streams)
+            self._source = self._open_source(device, threads, streams, use)
             self._read_graphs()
         except BaseException:
             self.close()
@@ -79,7 +79,7 @@ class Stage:
         check_batch(self._backends[-1], path.name)
         return self._backends[-1]
 
-    def _open_source(self, device: str, threads: int | None, streams: int) -> Backend | None:
+    def _open_source(self, device: str, threads: int | None, streams: int, use: str) -> Backend | None:
         wanted = [name for name in self._step.inputs if name not in GIVEN]
         if not wanted:
             return None
@@ -91,6 +91,7 @@ class Stage:
             )
         source = self._open(path, shared_device(device, self.path, path), threads, streams)
         metadata = Metadata.from_json(source.metadata, path.name)
+        check_use(metadata, path.name, use)
         if self.metadata.source not in ("", weights_of(metadata, path)):
             raise ModelError(f"{self.name} and {path.name} are not of one export; copy or build both again")
         missing = [name for name in wanted if name not in source.outputs]

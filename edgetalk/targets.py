@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .avatar import APART
-from .errors import InputError
-from .face import Face, Tracker, read_track_and_rate, track_beside
+from .avatar import APART, references
+from .errors import InputError, counted
+from .face import Face, Tracker, load_track, track_beside
 from .face.cuts import THUMB, Scenes
 from .face.tracker import LARGEST
 from .planes import small, to_rgb
@@ -74,12 +74,14 @@ class Faces:
                 "the track away to have the film tracked"
             )
         else:
-            (self._track, rate), self._name = read_track_and_rate(path), path.name
-            if rate != film.fps:
+            known, self._name = load_track(path), path.name
+            if known.fps != film.fps:
                 raise InputError(
-                    f"{path.name} is of a film of {rate} frames per second, {film.path.name} has {film.fps}; "
+                    f"{path.name} is of a film of {known.fps} frames per second, {film.path.name} has {film.fps}; "
                     "make it again"
                 )
+            known.check_size(film.size, path.name, film.path.name)
+            self._track = known.faces
         self.whom = f"face {pick} (0 is the leftmost)" if isinstance(pick, int) else "face"
         self._seen: list[Face | None] = []
         self._scenes, self._numbers = Scenes(), list[int]()
@@ -113,6 +115,14 @@ class Faces:
                 )
         return self._seen[index]
 
+    def end(self) -> None:
+        """Raise InputError where the film has ended, after the pictures seen so far, and its track goes on."""
+        if len(self._seen) < len(self._track):
+            raise InputError(
+                f"{self._name} has {len(self._track)} frames and {self._film.path.name} has {len(self._seen)}; "
+                "make it again"
+            )
+
     def scene(self, index: int) -> int:
         """Return the number of the scene of a picture whose face was asked for: how many cuts come before it."""
         return self._numbers[index]
@@ -132,15 +142,22 @@ def length(film: Reader, sounding: int, fit: str) -> int:
 def targets(film: Reader, faces: Faces, sounding: int, fit: str) -> Iterator[Target]:
     """Yield the frames to dub, for `sounding` frames of sound.
 
-    Raises InputError where no picture of the film had a face.
+    Raises InputError where no picture of the film had a face, or its track goes on after its end.
     """
-    count = 0
+    count, pictures = 0, film.planes()
     wanted = itertools.count() if fit == "hold" else range(sounding)
-    for index, planes in zip(wanted, film.planes(), strict=False):
-        count = index + 1
-        yield faces.target(index, planes)
-    if not faces.found:
-        raise InputError(f"{film.path.name} shows no {faces.whom} in {count} pictures; nothing was dubbed")
+    last: Target | None = None  # one behind, for the film's last picture is kept, and what was yielded is painted
+    for index, planes in zip(wanted, pictures, strict=False):  # in this order, which draws no picture too many
+        if last is not None:
+            yield last
+        count, last = index + 1, faces.target(index, planes)
+    if next(pictures, None) is None:
+        faces.end()
+    if last is None or not faces.found:
+        told = f"{film.path.name} shows no {faces.whom} in {counted(count, 'picture')}"
+        raise InputError(f"{told}; nothing was dubbed")
+    kept = last.planes.copy()
+    yield last
     if fit == "ping-pong":
         given = count
         for index, planes in _back_and_forth(film, count) if given < sounding else ():
@@ -149,9 +166,8 @@ def targets(film: Reader, faces: Faces, sounding: int, fit: str) -> Iterator[Tar
             if given == sounding:
                 return
     elif fit == "hold" and count < sounding:
-        last = next(film.planes(count - 1))
         for _ in range(count, sounding):
-            yield faces.target(count - 1, last.copy())
+            yield last._replace(planes=kept.copy())
 
 
 def _back_and_forth(film: Reader, count: int) -> Iterator[tuple[int, Image]]:
@@ -180,62 +196,20 @@ def with_references(frames: Iterator[Target], crop: Crops) -> Iterator[tuple[Tar
 
 
 def _within_scene(frames: Iterator[Target], crop: Crops) -> Iterator[tuple[Target, list[Picture | None]]]:
-    references = _References(crop)
+    crops: dict[int, list[Picture | None]] = {}  # of the frames that may be references, by their index in the film
     held: deque[Target] = deque()  # until both references are known
-    looked = False
+    far = looked = False
+
+    def with_reference(frame: Target) -> tuple[Target, list[Picture | None]]:
+        shown = list(crops)
+        return frame, crops[shown[references(shown, [frame.at])[0]]] if crops else []
+
     for frame in frames:
         held.append(frame)
-        references.offer(frame)
-        if len(held) > LOOK:  # the face left, or the film runs back and forth within a few pictures
-            looked = True
-            references.settle(held)
-        while held and (looked or references.settled):
-            yield (ready := held.popleft()), references.of(ready)
-    references.settle(held)
-    for frame in held:
-        yield frame, references.of(frame)
-
-
-class _References:
-    """What a scene's frames are compared with: the crops of its first face, and of one far from it."""
-
-    def __init__(self, crop: Crops) -> None:
-        self._crop = crop
-        self._first: Target | None = None
-        self._crops: list[list[Picture | None]] = []  # of the first reference and the second
-        self._apart = 0  # frames from one to the other, APART where it is more; 0 while there is no second
-
-    @property
-    def settled(self) -> bool:
-        """Whether there are both, or no face yet that would wait for a second."""
-        return self._first is None or self._apart > 0
-
-    def offer(self, frame: Target) -> None:
-        """Take a frame as the first, or as a second that is as far away as is wanted."""
-        if self._first is None or self._apart < APART <= self._away(frame):
-            self._take(frame)
-
-    def settle(self, frames: Iterable[Target]) -> None:
-        """Take the farthest that shows a face as the second, where there is none yet."""
-        if self._first is not None and not self._apart:
-            for frame in sorted(frames, key=self._away, reverse=True):
-                if self._away(frame) and self._take(frame):
-                    return
-
-    def of(self, frame: Target) -> list[Picture | None]:
-        """Return the crops of the reference for a frame, an empty list where the scene shows no face."""
-        return self._crops[-1 if self._away(frame) < self._apart else 0] if self._crops else []
-
-    def _away(self, frame: Target) -> int:
-        return 0 if self._first is None else abs(frame.at - self._first.at)
-
-    def _take(self, frame: Target) -> bool:
-        crops = [] if frame.face is None else self._crop(frame.planes, frame.face)
-        if not crops:
-            return False
-        if self._first is None:
-            self._first = frame
-        else:
-            self._apart = min(APART, self._away(frame))
-        self._crops[1:] = [crops]
-        return True
+        if not far and frame.face is not None and frame.at not in crops and (cut := crop(frame.planes, frame.face)):
+            crops[frame.at] = cut
+            far = abs(frame.at - next(iter(crops))) >= APART
+        looked |= len(held) > LOOK  # the face left, or the film runs back and forth within a few pictures
+        while held and (far or looked or not crops):
+            yield with_reference(held.popleft())
+    yield from map(with_reference, held)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import warnings
+from pathlib import Path
 from typing import Protocol
 
+from .bundled import is_bundled
 from .errors import InputError, ModelError
 
 USES = ("any", "commercial")
@@ -19,6 +23,33 @@ class Licensed(Protocol):
     def use(self) -> str: ...
     @property
     def licence(self) -> str: ...
+
+
+def terms(licence: str, use: str | None, *networks: tuple[str, Licensed]) -> tuple[str, str]:
+    """Return licence and use of a face that is prepared by these networks, each with its name.
+
+    What was stated for the face stays; where nothing was (None, ""), those of a network that is limited are the face's,
+    too. Raises InputError where `use` is "any" and a network is limited.
+    """
+    for name, network in networks:
+        if network.use != "any":
+            if use == "any":
+                raise InputError(
+                    f"use: got any, and {name}, which prepares the face, is for {network.use} use (licence: "
+                    f"{network.licence or 'not stated'}); state that, or nothing"
+                )
+            licence, use = licence or network.licence, "non-commercial"
+    return licence, use or "any"
+
+
+def warn_of_drawn(faces: str, name: str, video: str | os.PathLike[str]) -> None:
+    """Warn where the network `name` knows drawn faces alone, unless the film is the bundled one, which is drawn."""
+    if faces == "drawn" and not is_bundled(Path(os.path.abspath(video))):
+        warnings.warn(
+            f"{name} has learnt from drawn faces alone and does not work on filmed people; for these take networks "
+            "that have seen some",
+            stacklevel=3,
+        )
 
 
 def check_stated(use: str) -> None:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from . import __version__
 from .clock import SAMPLE_RATE, first_sample
 from .errors import InputError
-from .files import check_kept, claim, plain
+from .files import check_kept, claim, named, plain
 from .overlap import codec_threads
 from .planes import BT709, LIMITED, even
 
@@ -189,7 +189,8 @@ class Writer:
             raise InputError(f"{self.path}: is closed, so nothing more can be written")
         self._check_writing()
         try:
-            self._encode(picture)
+            with named(self._part, self.path):
+                self._encode(picture)
         except Exception as error:
             self._failed = error
             raise
@@ -225,13 +226,14 @@ class Writer:
         self._over = True
         try:
             self._check_writing()
-            if not self.frames:
-                raise InputError(f"{self.path}: no frame was written, so there is no video")
-            self._output.mux(self._video.encode(None))
-            if self._audio is not None:
-                self._output.mux(self._audio.encode(None))
-            self._output.close()
-            os.replace(self._part, self.path)
+            with named(self._part, self.path):
+                if not self.frames:
+                    raise InputError(f"{self.path}: no frame was written, so there is no video")
+                self._output.mux(self._video.encode(None))
+                if self._audio is not None:
+                    self._output.mux(self._audio.encode(None))
+                self._output.close()
+                os.replace(self._part, self.path)
             self._held.close()
         except BaseException:
             self._discard()

@@ -75,9 +75,11 @@ def prepare(checkpoint: Path, *, form: str, whole: bool, size: int | None, batch
     terms: published.Licence | None
     if published.is_torch(checkpoint):
         read, units, terms = published_amnet.load(checkpoint), published_amnet.UNITS, published.LICENCES["amnet"]
+        faces = ""
     else:
         read, units = load_checkpoint(checkpoint), UNITS
-        terms = published.of_films(read.training.get("terms", {}))
+        told = read.training.get("terms", {})
+        terms, faces = published.of_films(told), published.faces(told)
     network, audio = read.network, read.audio
     size = read.size if size is None else size
     reduction = network.reenactor.architecture.reduction
@@ -93,6 +95,7 @@ def prepare(checkpoint: Path, *, form: str, whole: bool, size: int | None, batch
         limits=read.training.get("limits", {}),
         checkpoint=read.sha256,
         persons=() if read.training.get("people", 0) > len(read.persons) else read.persons,  # many: any face
+        faces=faces,
     )
     generator = torch.Generator().manual_seed(0)
 

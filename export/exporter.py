@@ -26,7 +26,7 @@ from edgetalk.use import ALLOWED
 from .dynamic_conv import FORMS
 from .graph import Export, Graph
 from .onnx_file import check_parity, run, to_bytes, trace
-from .published import Licence
+from .published import Licence, check_ours
 
 FAMILIES = ("amnet", "wavsyncswap", "wav2lip", "simswap", "arcface", "syncnet")
 """Each a module in this folder, imported when asked for."""
@@ -73,6 +73,7 @@ def to_onnx(
     _check_options(family, dynamic_conv, out, batch, identity, use, whole)
     check_kept(out, checkpoint, identity, source)
     module = importlib.import_module(f".{family}", __package__)
+    check_ours(checkpoint, family)
     also = {} if identity is None else {"identity": Path(identity)}
     # Two samples, where any number is to be allowed, keep the tracer from taking a batch of one for granted.
     export: Export = module.prepare(checkpoint, form=dynamic_conv, whole=whole, size=size, batch=batch or 2, **also)

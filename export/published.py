@@ -10,14 +10,14 @@ from __future__ import annotations
 import pickle
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from edgetalk.errors import ModelError
+from edgetalk.errors import ModelError, word
 from edgetalk.train.networks import store
 
 Tensors = dict[str, Tensor]
@@ -53,6 +53,11 @@ def of_films(told: dict[str, str]) -> Licence | None:
     """Return the terms of the films that a checkpoint was trained on; None where they set none."""
     licence, use = told.get("licence", ""), told.get("use", "any")
     return Licence(licence or "as agreed with the filmed people", use) if licence or use != "any" else None
+
+
+def faces(told: dict[str, str]) -> str:
+    """Return whose faces a network learnt from that was trained here: films bring who agreed to them."""
+    return "" if told.get("consent") else "drawn"
 
 
 OF_OURS = ("wav2lip", "simswap", "syncnet", "arcface")
@@ -136,6 +141,23 @@ def _read_safetensors(path: Path) -> Tensors:
         raise ModelError(f"{path.name} is no whole safetensors file ({error}); copy it again") from None
 
 
+def check_ours(path: Path, family: str) -> None:
+    """Raise ModelError where a file is a checkpoint of AMNet or WavSyncSwap that was trained here, and not `family`."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "np") as file:
+            told = file.metadata() or {}
+    except (SafetensorError, OSError):  # which is said where it is read
+        return
+    own = "amnet" if "variant" in told and "persons" in told else told.get("family")
+    if own in ("amnet", "wavsyncswap") and own != family:
+        raise ModelError(
+            f"{path.name} is a checkpoint of {own}, expected {family}; export it as that: "
+            f"edgetalk export {own} --checkpoint {word(path.name)} -o {own}.onnx"
+        )
+
+
 def state_dict(path: str | Path, family: str) -> Tensors:
     """Return the weights in a file as float32, under their published names without prefix.
 
@@ -144,7 +166,7 @@ def state_dict(path: str | Path, family: str) -> Tensors:
     path = Path(path)
     held = _unwrap(read(path))
     if isinstance(held, Mapping) and isinstance(held.get("netG"), Mapping):
-        _refuse_family(path, clean(held["netG"], path), family)
+        _refuse_family(path, held["netG"], family)
     if not isinstance(held, Mapping) or not _tensors(held):
         names = list(map(str, held))[:SHOWN] if isinstance(held, Mapping) else [f"a {type(held).__name__}"]
         what = ", ".join(names) or "nothing"
@@ -152,10 +174,9 @@ def state_dict(path: str | Path, family: str) -> Tensors:
             f"{path.name} holds {what}, expected the weights of {family} by their names; "
             "give the file that its authors publish, or its state_dict()"
         )
-    tensors = clean(held, path)
-    if SIGNATURES[family] not in tensors:
-        _refuse_family(path, tensors, family)
-    return tensors
+    if SIGNATURES[family] not in map(_bare, held):
+        _refuse_family(path, held, family)  # before what else is odd about it
+    return clean(held, path)
 
 
 def _unwrap(held: Any) -> Any:
@@ -192,6 +213,11 @@ def clean(held: Mapping[Any, Any], path: str | Path = "the checkpoint") -> Tenso
     while tensors and all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
     return {name: value.float() for name, value in tensors.items()}
+
+
+def _bare(name: Any) -> str:
+    """Return a tensor's name without DataParallel's prefix."""
+    return str(name).removeprefix("module.")
 
 
 def _other_kind(value: Tensor) -> str:
@@ -259,10 +285,11 @@ def _named(what: str, names: Sequence[str]) -> list[str]:
     return [f"{len(names)} {what} ({', '.join(names[:SHOWN])}{more})"]
 
 
-def _refuse_family(path: Path, tensors: Tensors, family: str) -> None:
+def _refuse_family(path: Path, names: Iterable[Any], family: str) -> None:
     """Raise ModelError where the names are those of another family that we know."""
+    there = set(map(_bare, names))
     for other, name in SIGNATURES.items():
-        if other != family and name in tensors:
+        if other != family and name in there:
             raise ModelError(
                 f"{path.name} is a checkpoint of {other} (it has {name}), expected {family}; "
                 f"use: edgetalk export {other}"

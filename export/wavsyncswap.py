@@ -189,7 +189,8 @@ def prepare(
     Raises FileNotFoundError, ModelError where a file is no such checkpoint or the two do not fit, and InputError.
     """
     read, record = store.load(store.existing(checkpoint), "wavsyncswap")
-    config, terms = read.config, published.of_films(record.get("terms", {}))
+    config, told = read.config, record.get("terms", {})
+    terms = published.of_films(told)
     if size not in (None, config.size):
         raise InputError(f"size: got {size}, {checkpoint.name} was trained at {config.size} alone")
     network = rewritten(read)
@@ -199,6 +200,7 @@ def prepare(
         audio=AUDIO,
         units=UNITS,
         checkpoint=sha256(checkpoint),
+        faces=published.faces(told),
     )
     generator = torch.Generator().manual_seed(0)
 

@@ -134,7 +134,8 @@ def describe(metadata: Metadata) -> str:
     variant = "" if metadata.variant == metadata.family else metadata.variant
     parts = [f"{metadata.family} {variant}".strip(), metadata.role, metadata.precision]
     parts += [f"{metadata.fps} per second", f"{metadata.use} use", metadata.licence or "licence not stated"]
-    parts += [f"knows {', '.join(metadata.persons)} alone"] if metadata.persons else []
+    known = ", ".join(metadata.persons) or (f"{metadata.faces} faces" if metadata.faces else "")
+    parts += [f"knows {known} alone"] if known else []
     return f"metadata      {', '.join(parts)}"
 
 

@@ -2,18 +2,21 @@
 
 The precision is always set, never left to the plugin, whose silent default on CPUs with bf16 is bf16. Input and
 output arrays are bound to the request once: feeding copies into them, results are views of them. With the
-environment variable EDGETALK_CACHE set to a folder, compiled networks are kept there and open faster. Backends of
-the same file that ask for the same share the compiled network; each has its own request and arrays. Batch is 1.
+environment variable EDGETALK_CACHE set to a folder, compiled networks are kept there and open faster; where that
+folder is of no use, as one that another user has filled, a warning says so. Backends of the same file that ask for the
+same share the compiled network; each has its own request and arrays. Batch is 1.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import math
 import os
 import sys
 import threading
+import warnings
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,11 +76,10 @@ class Network:
         config |= {"PERFORMANCE_HINT": "LATENCY"} if streams == 1 else {"NUM_STREAMS": streams}
         if threads is not None:
             config["INFERENCE_NUM_THREADS"] = threads
-        if cache := os.environ.get("EDGETALK_CACHE"):
-            config["CACHE_DIR"] = _folder(cache)
+        cache = _folder(os.environ.get("EDGETALK_CACHE", ""))
         try:
             _fix_batch(model)
-            self.compiled = core.compile_model(model, target, config)
+            self.compiled = _compile(core, model, target, config, cache)
         except RuntimeError as error:
             raise BackendError(f"{path.name} does not run on {target}: {_reason(error)}") from error
         self.inputs, self.outputs = _specs(self.compiled.inputs), _specs(self.compiled.outputs)
@@ -367,13 +369,35 @@ def _specs(ports: Any) -> dict[str, TensorSpec]:
 
 
 def _folder(cache: str) -> str:
-    """Return the folder that EDGETALK_CACHE names, which is made where it is missing."""
+    """Return the folder that EDGETALK_CACHE names, which is made where it is missing; "" where none is of use."""
+    if not cache:
+        return ""
     try:
         os.makedirs(cache, exist_ok=True)
     except OSError as error:
         told = f"EDGETALK_CACHE: got {cache}, which cannot be made a folder ({error.strerror})"
         raise BackendError(f"{told}; name one that can be written, or unset it") from error
+    if not os.access(cache, os.X_OK):  # OpenVINO would end the process
+        _warn_of(cache, os.strerror(errno.EACCES))
+        return ""
     return cache
+
+
+def _compile(core: Any, model: Any, target: str, config: dict[str, Any], cache: str) -> Any:
+    """Compile a model, by the folder `cache` unless it is "": what is kept there may be another user's, or damaged."""
+    if not cache:
+        return core.compile_model(model, target, config)
+    try:
+        return core.compile_model(model, target, config | {"CACHE_DIR": cache})
+    except RuntimeError as error:
+        compiled = core.compile_model(model, target, config)  # where it fails, too, it was not the cache
+        _warn_of(cache, _reason(error).partition(" [")[0])  # less the file's name: one warning for all networks
+        return compiled
+
+
+def _warn_of(cache: str, why: str) -> None:
+    told = f"EDGETALK_CACHE: {cache} could not be used ({why}); name a folder of your own, or unset it"
+    warnings.warn(told, stacklevel=2)
 
 
 def _aligned(spec: TensorSpec) -> NDArray[Any]:

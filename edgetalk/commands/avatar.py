@@ -1,11 +1,12 @@
 """Prepare a source face once, so that a step needs the engine alone.
 
 edgetalk avatar amnet.xml face.png                                          a square crop of an aligned face
+edgetalk avatar amnet.xml photo.jpg --crop                                  a photo, out of which the face is cut
 edgetalk avatar wavsyncswap.xml --video target.mp4 --portrait face.png      a film, and whose face it is given
 
 The source engine beside ENGINE (amnet-source.xml beside amnet.xml) makes the features; the .avatar file holds them
 with the picture or the film's crops, licence, consent and the person's name. The face in a film is where --track says,
-or VIDEO-stem.track.npz beside the video, or the tracker (edgetalk fetch face).
+or VIDEO-stem.track.npz beside the video, or the tracker (edgetalk fetch face), which finds that in a photo, too.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from .options import add_device, add_face_models, add_pick
 if TYPE_CHECKING:
     from edgetalk.avatar import Avatar
 
-FILM = ("portrait", "track", "seconds", "face", "identity", "face_models")
+FILM = ("portrait", "track", "seconds", "identity")
+FOUND = ("face", "face_models")
+"""Options of where a face is looked for: in films, and in photos."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -34,26 +37,33 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="square, at least 64x64: an upright face half as wide as it, eyes at 45 %% of its height",
     )
+    parser.add_argument(
+        "--crop", action="store_true", help="cut such a square out of a photo; the head is turned upright"
+    )
+    parser.add_argument("--show", type=Path, metavar="FILE.png", help="write the picture that the network sees, too")
     film = parser.add_argument_group("film, for networks that repaint one")
     film.add_argument("--video", type=Path, metavar="FILE", help="anything that FFmpeg reads")
     film.add_argument("--portrait", type=Path, metavar="PICTURE", help="the person whose face is painted")
     film.add_argument("--track", type=Path, metavar="FILE", help="where the face is (default: beside the video)")
     film.add_argument("--seconds", type=float, help="of the film's beginning (default: 10)")
-    add_pick(film, default=None)
-    add_face_models(film)
+    found = parser.add_argument_group("where a face is looked for")
+    add_pick(found, default=None)
+    add_face_models(found)
     film.add_argument(
         "--identity", type=Path, metavar="ENGINE", help="the portrait's extractor (default: beside ENGINE)"
     )
     parser.add_argument("-o", "--output", type=Path, help="the .avatar file; the picture's or video's name by default")
     parser.add_argument("--licence", default="", help="licence of the face, kept in the file")
     parser.add_argument("--consent", default="", help="who agreed, and when, that this face is animated")
-    parser.add_argument("--use", choices=ALLOWED, default="any", help="what the face may be used for (default: any)")
+    parser.add_argument("--use", choices=ALLOWED, help="what the face may be used for (default: what ENGINE allows)")
     parser.add_argument("--name", default="", help="the person's name")
     add_device(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     from edgetalk.avatar import make, save
+    from edgetalk.files import check_kept
+    from edgetalk.picture import WRITTEN, write_picture
     from edgetalk.session import Session
 
     if (args.picture is None) == (args.video is None):
@@ -65,17 +75,23 @@ def run(args: argparse.Namespace) -> None:
     # Said before the work; and the suffix keeps the picture from being written over.
     if output.suffix != ".avatar":
         raise InputError(f"{output}: got suffix {output.suffix!r}, expected .avatar; rename the output")
-    if not output.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, "No such folder", str(output.parent))
+    if args.show is not None and args.show.suffix not in WRITTEN:
+        raise InputError(f"show: got {args.show.name}, expected a name that ends in {' or '.join(WRITTEN)}")
+    for file in (output, args.show):
+        if file is not None and not file.parent.is_dir():
+            raise FileNotFoundError(errno.ENOENT, "No such folder", str(file.parent))
+        if file is not None:
+            check_kept(file, *(getattr(args, key) for key in ("picture", "video", "portrait")))
     told = {key: getattr(args, key) for key in ("licence", "consent", "name", "use", "device", "threads")}
     if args.video is None:
         surplus = [key for key in FILM if getattr(args, key) is not None]
         if surplus:
-            option = surplus[0].replace("_", "-")
-            raise InputError(f"{option}: is of films, {args.picture} is a picture; give --video or leave it out")
-        avatar = make(args.engine, args.picture, **told)
+            raise InputError(f"{surplus[0]}: is of films, {args.picture} is a picture; give --video or leave it out")
+        avatar = make(args.engine, _square(args), **told)
         what = f"{avatar.source.shape[0]}x{avatar.source.shape[1]}"
     else:
+        if args.crop:
+            raise InputError("crop: is of photos, films are cut as they are; leave it out")
         if args.portrait is None:
             raise InputError("portrait: got none, expected a picture of whose face the film is given: --portrait")
         avatar = _film(args, told)
@@ -83,7 +99,22 @@ def run(args: argparse.Namespace) -> None:
     # Refuses what is not of these weights, warns of a face that the network cannot know.
     Session(args.engine, avatar=avatar, device=args.device, threads=args.threads).close()
     save(avatar, output)
-    print(f"{output}: {what}, {output.stat().st_size / 1e6:.1f} MB")
+    if args.show is not None:
+        write_picture(args.show, avatar.source)
+    print(f"{output}: {what}, {output.stat().st_size / 1e6:.1f} MB, for {avatar.use} use")
+
+
+def _square(args: argparse.Namespace) -> Any:
+    """The picture as `make` takes it: as it is, or the square that is cut out of it."""
+    where = {key: value for key in FOUND if (value := getattr(args, key)) is not None}
+    if args.crop:
+        from edgetalk.framing import framed
+
+        return framed(args.picture, **where)
+    if where:
+        option = next(iter(where)).replace("_", "-")
+        raise InputError(f"{option}: nothing is looked for in a square; add --crop where {args.picture} is a photo")
+    return args.picture
 
 
 def _film(args: argparse.Namespace, told: dict[str, Any]) -> Avatar:

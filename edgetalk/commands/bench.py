@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import json
 
-from edgetalk import benchmark, crowd
+from edgetalk import benchmark, crowd, timing
 from edgetalk.errors import InputError
 from edgetalk.session import Session
 
@@ -25,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     live = parser.add_mutually_exclusive_group()
     live.add_argument("--sessions", type=int, metavar="N", help="hold N live faces on one engine")
     live.add_argument("--find-sessions", action="store_true", help="how many live faces miss no frame in --seconds")
-    parser.add_argument("--streams", type=int, default=1, help="steps of live faces side by side (default: 1)")
+    parser.add_argument("--streams", type=int, metavar="N", help="steps of live faces side by side (default: 1)")
     add_device(parser)
     parser.add_argument("--json", action="store_true", help="for programs: one object on stdout")
 
@@ -36,12 +36,16 @@ def run(args: argparse.Namespace) -> None:
     if args.sessions is not None or args.find_sessions:
         _live(args)
         return
+    if args.streams is not None:
+        raise InputError(
+            f"streams: got {args.streams}, which is of live faces; give --sessions or --find-sessions, or leave it out"
+        )
     report = benchmark.run(args.engine, args.avatar, args.seconds, args.device, args.threads)
     if args.json:
         print(json.dumps(dataclasses.asdict(report), indent=2))
         return
     print(f"{report.engine}, {report.precision}, {report.size[0]}x{report.size[1]}, on {report.device}")
-    print(benchmark.table(report.stages))
+    print(timing.table(report.stages))
     print(
         f"delivered as a film at {report.delivered:.2f} times the rate of the step alone; "
         f"loaded in {report.load_ms:.0f} ms, first frame {report.first_frame_ms:.0f} ms later; "
@@ -55,8 +59,9 @@ def run(args: argparse.Namespace) -> None:
 def _live(args: argparse.Namespace) -> None:
     if args.sessions is not None and args.sessions < 1:
         raise InputError(f"sessions: got {args.sessions}, expected at least 1")
+    streams = 1 if args.streams is None else args.streams
     open_session = functools.partial(
-        Session, args.engine, avatar=args.avatar, device=args.device, threads=args.threads, streams=args.streams
+        Session, args.engine, avatar=args.avatar, device=args.device, threads=args.threads, streams=streams
     )
     if args.find_sessions:
         tried = crowd.most(args.seconds, open_session)

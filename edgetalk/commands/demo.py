@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 
-from edgetalk import audio, benchmark, bundled, dubbing, motion, session, speech, video
+from edgetalk import audio, bundled, dubbing, motion, session, speech, timing, video
 from edgetalk.errors import InputError
 from edgetalk.preprocess import Array
 from edgetalk.progress import Progress
@@ -41,8 +41,8 @@ def run(args: argparse.Namespace) -> None:
     if args.announcer is not None and args.announcer not in announcers():
         there = ", ".join(announcers()) or "none: this copy holds the default announcer alone"
         raise InputError(f"announcer: got {args.announcer!r}, expected one of {there}")
-    sentence = bundled.MODELS / SCENE / "speech.wav" if args.film else benchmark.SENTENCE
-    pcm = speech.say(args.text) if args.text is not None else audio.read(args.audio or sentence)
+    sentence = bundled.MODELS / SCENE / "speech.wav" if args.film else bundled.SENTENCE
+    pcm = speech.say(args.text) if args.text is not None else audio.of(args.audio or sentence)
     if args.film:
         dub(pcm, args.output)
     else:
@@ -57,8 +57,8 @@ def talk(pcm: Array, output: str, announcer: str | None, seed: int) -> None:
         with Progress("demo") as progress:
             timings = render(face, pcm, output, life, face.fps, progress=progress)
         device = face.device
-    stages = {name: benchmark.Spread.of(getattr(timings, name)) for name in STAGES}
-    print(benchmark.table(stages))
+    stages = {name: timing.Spread.of(getattr(timings, name)) for name in STAGES}
+    print(timing.table(stages))
     print(
         f"{output}: {len(timings.step)} frames, {timings.sound:.2f} s of speech in {timings.wall:.2f} s, "
         f"real-time factor {timings.real_time_factor:.2f} on {device}"
@@ -70,8 +70,8 @@ def dub(pcm: Array, output: str) -> None:
     scene = bundled.MODELS / SCENE
     with Progress("demo") as progress:
         done = dubbing.dub(FILM_MODEL, scene / "target.mp4", pcm, output, scene / "portrait.png", progress=progress)
-    stages = {name: benchmark.Spread.of(getattr(done, name)) for name in dubbing.STAGES}
-    print(benchmark.table(stages))
+    stages = {name: timing.Spread.of(getattr(done, name)) for name in dubbing.STAGES}
+    print(timing.table(stages))
     print(
         f"{output}: {done.frames} frames of {scene / 'target.mp4'} with the face of {scene / 'portrait.png'}, "
         f"{done.rate:.1f} frames per second"

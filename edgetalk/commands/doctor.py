@@ -33,13 +33,17 @@ PACKAGES = {
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", nargs="?", help="an .xml, .onnx, .plan or .avatar file, or the name of a bundled model")
+    parser.add_argument(
+        "file", nargs="?", help="an .xml, .onnx, .plan or .avatar file, or a bundled model's or face's name"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
+    from edgetalk.bundled import is_face
+
     if args.file is None:
         lines = machine()
-    elif args.file.endswith(".avatar"):
+    elif args.file.endswith(".avatar") or is_face(args.file):
         lines = avatar(Path(args.file))
     else:
         lines = engine(args.file)
@@ -88,7 +92,9 @@ def engine(name: str) -> list[str]:
 def avatar(path: Path) -> list[str]:
     """What an avatar says of itself: whom and what it shows, for what network, and on what terms."""
     from edgetalk.avatar import load
+    from edgetalk.bundled import find_avatar
 
+    path = find_avatar(path)
     found = load(path)
     size, frames, film = len(found.source), len(found.boxes), found.film
     shown = f"{frames} frames of a film of {film.size[0]}×{film.size[1]}" if film else "a picture"

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgetalk.errors import InputError
+from edgetalk.errors import InputError, counted
 from edgetalk.progress import Progress
 
 from .options import add_face_models, add_pick
@@ -65,12 +65,12 @@ def run(args: argparse.Namespace) -> None:
             progress(len(faces), max(film.length, len(faces)))
         seen, cuts = sum(face is not None for face in faces), tracker.scene
         if not seen:
-            raise InputError(
-                f"{args.film.name} shows no such face in {len(faces)} frames, so nothing was written; "
-                "choose another --face"
-            )
-    write_track(output, faces, film.fps)
-    print(f"{output}: a face in {seen} of {len(faces)} frames; {cuts} cut{'' if cuts == 1 else 's'}")
+            told = f"in {counted(len(faces), 'frame')}, so nothing was written"
+            if isinstance(args.face, int):
+                raise InputError(f"{args.film.name} shows no such face {told}; choose another --face")
+            raise InputError(f"{args.film.name} shows no face {told}")
+    write_track(output, faces, film.fps, film.size)
+    print(f"{output}: a face in {seen} of {counted(len(faces), 'frame')}; {counted(cuts, 'cut')}")
 
 
 def marked(frame: Image, face: Face | None) -> Image:

@@ -114,12 +114,17 @@ void Tensor::copy(int64_t index, void *out) const {
 }
 
 Avatar Avatar::parse(std::string_view file, const std::string &name) {
-    const std::string again = "; prepare it again: edgetalk avatar ENGINE PICTURE -o " + word(name);
+    const std::string kept = word(with_suffix(name, ".avatar"));
+    const std::string again = "; prepare it again: edgetalk avatar ENGINE PICTURE -o " + kept;
     Avatar avatar;
     Json header;
     try {
         header = layout(file, avatar.features);
     } catch (const Error &error) {
+        for (const std::string_view picture : {"\x89PNG", "\xff\xd8\xff"})
+            if (file.substr(0, picture.size()) == picture)
+                fail_model(name + " is a picture and no avatar; prepare it: edgetalk avatar ENGINE " + word(name) +
+                           " -o " + kept);
         fail_model(name + " is truncated or no avatar (" + error.what() + ")" + again);
     }
     static const Json none;

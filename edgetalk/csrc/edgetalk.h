@@ -100,7 +100,8 @@ ET_API const char *et_last_error(void);
 
 /* Open the engine in the file `engine` with the face in the file `avatar`; NULL: STEM.avatar beside the engine.
    `options` may be NULL. The avatar's file must stay as it is until et_close. Compiled networks are kept in the
-   folder $EDGETALK_CACHE where that is set, and open faster. On failure *session is NULL. */
+   folder $EDGETALK_CACHE where that is set, and open faster; where it is of no use, as one that another user has
+   filled, et_info.device says why. On failure *session is NULL. */
 ET_API et_status et_open(const char *engine, const char *avatar, const et_options *options, et_session **session);
 
 /* Fill in *info, whose struct_size says how much of it there is. */

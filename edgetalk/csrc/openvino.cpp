@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <cctype>
+#include <cerrno>
+#include <cstring>
 #include <dirent.h>
 #include <dlfcn.h>
 #include <mutex>
 #include <signal.h>
+#include <unistd.h>
 #include <utility>
 #include <vector>
 
@@ -386,16 +389,29 @@ OpenVino::OpenVino(const std::string &path, const Metadata &metadata, const Opti
     fix_batch(ov, model.get(), name_);
 
     const std::string threads = std::to_string(options.threads);
-    const char *cache = variable("EDGETALK_CACHE");
+    const char *named = variable("EDGETALK_CACHE");
+    std::string cache = named ? named : "", unused;
     std::vector<const char *> config = {"PERFORMANCE_HINT", "LATENCY", "INFERENCE_PRECISION_HINT", hint.c_str()};
     if (options.threads) config.insert(config.end(), {"INFERENCE_NUM_THREADS", threads.c_str()});
-    if (cache && *cache) config.insert(config.end(), {"CACHE_DIR", cache});
+    if (!cache.empty() && access(cache.c_str(), X_OK) && errno == EACCES) {  // OpenVINO would end the process
+        unused = std::strerror(EACCES);
+        cache.clear();
+    }
     const size_t size = config.size();
+    config.insert(config.end(), {"CACHE_DIR", cache.c_str()});
     config.resize(8);  // what is past `size` is passed and not looked at
-    auto compiled = made<Compiled>(ov.ov_compiled_model_free, [&](Compiled **out) {
-        ov.ov_core_compile_model(core.get(), model.get(), target.c_str(), size, out, config[0], config[1], config[2],
-                                 config[3], config[4], config[5], config[6], config[7]);
-    });
+    const auto compile = [&](size_t used) {
+        return made<Compiled>(ov.ov_compiled_model_free, [&](Compiled **out) {
+            ov.ov_core_compile_model(core.get(), model.get(), target.c_str(), used, out, config[0], config[1],
+                                     config[2], config[3], config[4], config[5], config[6], config[7]);
+        });
+    };
+    auto compiled = compile(cache.empty() ? size : size + 2);
+    if (!compiled && !cache.empty()) {  // what is kept there may be another user's
+        unused = reason(ov);
+        compiled = compile(size);
+    }
+    if (!unused.empty()) device += "; EDGETALK_CACHE could not be used (" + unused + ")";
     auto request = made<Request>(ov.ov_infer_request_free, [&](Request **out) {
         if (compiled) ov.ov_compiled_model_create_infer_request(compiled.get(), out);
     });

@@ -159,6 +159,11 @@ Rate rate_of(const et_options &options, Rate trained) {
     return *rate;
 }
 
+// What `edgetalk avatar` prepares for an engine: where no pose moves the head somebody else has to.
+std::string shown(const Engine &engine) {
+    return engine.inputs.count("pose") ? "PICTURE" : "--video FILM --portrait PICTURE";
+}
+
 void check_commercial(const std::string &name, const std::string &use, const std::string &licence) {
     if (use != "any")
         fail_model(name + " is for " + use + " use (licence: " + (licence.empty() ? "not stated" : licence) +
@@ -273,8 +278,8 @@ void et_session::bind_avatar(const std::string &label) {
                    "; prepare one for it: edgetalk avatar " + word(name));
     if (!whole && avatar.weights != metadata.source)
         fail_model(label + " was prepared with other weights than those of " + name +
-                   "; take the avatar of this model, or prepare it again: edgetalk avatar " + word(name) +
-                   " PICTURE -o " + word(label));
+                   "; take the avatar of this model, or prepare it again: edgetalk avatar " + word(name) + " " +
+                   shown(*engine) + " -o " + word(label));
     avatar.source.shape.insert(avatar.source.shape.begin(), 1);
     avatar.features.emplace("source", avatar.source);
     for (auto &[key, port] : engine->inputs) {
@@ -376,10 +381,16 @@ et_status et_open(const char *engine, const char *avatar, const et_options *opti
         *session = nullptr;
         need(engine, "engine");
         const std::string path = engine, beside = with_suffix(path, ".avatar");
-        if (!avatar && is_file(path) && !is_file(beside))
+        if (!avatar && is_file(path) && !is_file(beside)) {
+            std::string what = "PICTURE";
+            try {
+                what = shown(*open_engine(path, read_metadata(path), known(options)));
+            } catch (const Error &) {  // that is told when there is an avatar
+            }
             fail_model(name_of(path) + " has no " + name_of(beside) +
-                       " beside it; pass avatar, or prepare one: edgetalk avatar " + word(name_of(path)) +
-                       " PICTURE -o " + word(name_of(beside)));
+                       " beside it; pass avatar, or prepare one: edgetalk avatar " + word(name_of(path)) + " " + what +
+                       " -o " + word(name_of(beside)));
+        }
         *session = std::make_unique<et_session>(path, avatar ? avatar : beside, known(options)).release();
         return ET_OK;
     });

@@ -7,18 +7,19 @@ of this is needed.
 """
 
 from .models import cache_folder, face_models
-from .track import Face, read_track, read_track_and_rate, track_beside, track_of, write_track
+from .track import Face, Track, load_track, read_track, track_beside, track_of, write_track
 from .tracker import Tracker, find, picked
 
 __all__ = [
     "Face",
+    "Track",
     "Tracker",
     "cache_folder",
     "face_models",
     "find",
+    "load_track",
     "picked",
     "read_track",
-    "read_track_and_rate",
     "track_beside",
     "track_of",
     "write_track",

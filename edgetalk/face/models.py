@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from edgetalk.errors import BackendError
+from edgetalk.errors import BackendError, word
 
 DETECTOR, MESH = "face_detection_short_range.tflite", "face_landmark.tflite"
 CACHE = "mediapipe-0.10.21"  # folder of the two in the user's cache: what they came with
@@ -50,5 +50,6 @@ def face_models(models: str | os.PathLike[str] | None = None) -> FaceModels:
         if not missing:
             return files
     if models is not None:
-        raise FileNotFoundError(errno.ENOENT, "No such face model", str(missing[0]))
+        fetch = f"run: edgetalk fetch face -o {word(models)}"
+        raise FileNotFoundError(errno.ENOENT, f"No such face model; {fetch}", str(missing[0]))
     raise BackendError(f"face tracking needs {missing[0].name}, which is not in {folder}; run: edgetalk fetch face")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,10 +46,46 @@ class Face:
     """float32 (2,): the subject's left and right eye, 0 open to 1 closed."""
 
 
-def write_track(path: str | os.PathLike[str], faces: Sequence[Face | None], fps: int | float | str | Fraction) -> None:
+class Track(NamedTuple):
+    """What a track file holds."""
+
+    faces: list[Face | None]
+    """Of every frame of the film."""
+    fps: Fraction
+    """Frames per second of the film."""
+    size: tuple[int, int] | None
+    """Width and height of its pictures in pixels; None where the file does not tell, as older ones."""
+
+    def check_size(self, size: tuple[int, int], name: str, pictures: str) -> None:
+        """Raise InputError where this, the track `name`, is not of `pictures` of that width and height.
+
+        Where it does not tell, its faces do: those of another film lie, for the most part, outside the picture.
+        """
+        has = f"{size[0]}×{size[1]}"
+        if self.size is not None and self.size != size:
+            had = f"{self.size[0]}×{self.size[1]}"
+            raise InputError(f"{name} is of pictures of {had} pixels, {pictures} has {has}; make it again")
+        if self.size is None and self._is_outside(size):
+            raise InputError(f"{name} has its faces outside the {has} pixels of {pictures}; make it again")
+
+    def _is_outside(self, size: tuple[int, int]) -> bool:
+        """Whether of most faces the greater part lies outside a picture of that width and height."""
+        boxes = np.array([face.box for face in self.faces if face is not None], np.float32).reshape(-1, 2, 2)
+        inside = np.clip(boxes, 0, size)
+        shown, whole = (np.prod(corners[:, 1] - corners[:, 0], axis=1) for corners in (inside, boxes))
+        return bool(np.count_nonzero(shown < whole / 2) > len(boxes) / 2)
+
+
+def write_track(
+    path: str | os.PathLike[str],
+    faces: Sequence[Face | None],
+    fps: int | float | str | Fraction,
+    size: tuple[int, int] | None = None,
+) -> None:
     """Write one face, or None, for every frame of a film at `fps`; the file appears whole or not at all.
 
-    The mesh and the score are not kept. Raises InputError where `fps` is no rate.
+    `size` is the width and height of its pictures in pixels, upright; with it the track is refused beside a film of
+    another size. The mesh and the score are not kept. Raises InputError where `fps` is no rate.
     """
     rate = frame_rate(fps)
     arrays = {name: np.full((len(faces), *shape), np.nan, np.float32) for name, shape in TRACK.items()}
@@ -58,8 +94,11 @@ def write_track(path: str | os.PathLike[str], faces: Sequence[Face | None], fps:
             values = {"points": face.points, "boxes": face.box, "pose": face.pose, "blink": face.blink}
             for name, value in values.items():
                 arrays[name][i] = value
+    told = {"fps": np.array([rate.numerator, rate.denominator])}
+    if size is not None:
+        told["size"] = np.array(size)
     with replacing(path) as part, part.open("wb") as file:
-        np.savez_compressed(file, fps=np.array([rate.numerator, rate.denominator]), **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(file, **told, **arrays)  # type: ignore[arg-type]
 
 
 def read_track(path: str | os.PathLike[str]) -> list[Face | None]:
@@ -67,11 +106,11 @@ def read_track(path: str | os.PathLike[str]) -> list[Face | None]:
 
     Raises FileNotFoundError, and InputError where the file is no track or damaged.
     """
-    return read_track_and_rate(path)[0]
+    return load_track(path).faces
 
 
-def read_track_and_rate(path: str | os.PathLike[str]) -> tuple[list[Face | None], Fraction]:
-    """Return what `read_track` does, and the film's frames per second; raises as it."""
+def load_track(path: str | os.PathLike[str]) -> Track:
+    """Return all that a track file holds; raises as `read_track`."""
     arrays = _track_arrays(path)
     there = np.isfinite(arrays["points"]).all((1, 2))
     faces = [
@@ -80,7 +119,8 @@ def read_track_and_rate(path: str | os.PathLike[str]) -> tuple[list[Face | None]
         else None
         for i, seen in enumerate(there)
     ]
-    return faces, Fraction(*arrays["fps"].tolist())
+    size = tuple(arrays["size"].tolist()) if "size" in arrays else None
+    return Track(faces, Fraction(*arrays["fps"].tolist()), size)
 
 
 def track_beside(film: str | os.PathLike[str]) -> Path | None:
@@ -97,12 +137,13 @@ def track_of(film: str | os.PathLike[str]) -> Path:
 def _track_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     name = Path(path).name
     wanted = (*TRACK, "fps")
-    arrays = read_npz(path, f"{name} is no track of a face, or it is damaged; make it again", wanted)
+    arrays = read_npz(path, f"{name} is no track of a face, or it is damaged; make it again", (*wanted, "size"))
     if lacks := next((key for key in wanted if key not in arrays), None):
         raise InputError(f"{name} is no track of a face: it has no {lacks}; make it again")
-    rate = arrays["fps"]
-    if rate.shape != (2,) or rate.dtype.kind not in "iu" or rate.min() < 1:
-        raise InputError(f"{name} has fps {rate.tolist()}, expected two whole numbers above 0; make it again")
+    for key in ("fps", "size"):
+        pair = arrays.get(key)
+        if pair is not None and (pair.shape != (2,) or pair.dtype.kind not in "iu" or pair.min() < 1):
+            raise InputError(f"{name} has {key} {pair.tolist()}, expected two whole numbers above 0; make it again")
     count = len(arrays["points"]) if arrays["points"].ndim else 0
     for key, shape in TRACK.items():
         got = arrays[key]

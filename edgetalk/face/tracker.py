@@ -86,7 +86,9 @@ class Tracker:
     ) -> None:
         rate = frame_rate(fps)
         if isinstance(pick, int) and pick < 0:
-            raise InputError(f"pick: got face {pick}, expected 0 for the leftmost face, or more")
+            raise InputError(f"face: got {pick}, expected 0 for the leftmost face, or more")
+        if isinstance(pick, str) and pick != LARGEST and not os.path.splitext(pick)[1] and not os.path.exists(pick):
+            raise InputError(f"face: got {pick}, expected largest, a number from the left, or a picture")
         self._pick = pick
         self._look = Look(models)
         try:
@@ -97,7 +99,6 @@ class Tracker:
         self._eyes = Eyes(rate)
         self._smooth_points, self._smooth_pose = OneEuro(rate, *POINTS_FILTER), OneEuro(rate, *POSE_FILTER)
         self._memory, self._pause = round(MEMORY * rate), max(1, round(CLOSELY * rate))
-        self._scenes = Scenes()
         self.reset()
 
     @property
@@ -106,7 +107,11 @@ class Tracker:
         return self._scenes.number
 
     def reset(self) -> None:
-        """Forget the face and the scene: the next frame is the first of another film."""
+        """Forget the face and the scenes: the next frame is the first of another film."""
+        self._scenes = Scenes()
+        self._forget_face()
+
+    def _forget_face(self) -> None:
         self._last: tuple[Sight, Picture] | None = None  # of the face, and the frame it was seen in
         self._away = 0  # frames since then
         self._forget_motion()
@@ -123,7 +128,7 @@ class Tracker:
         """
         frame = read_picture(frame)
         if self._scenes.cut(frame):
-            self.reset()
+            self._forget_face()
         before = self._last[0] if self._last else None
         sight = self._look.at(frame, before.place()) if before and not self._away else None
         if sight is None:

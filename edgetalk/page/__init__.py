@@ -2,7 +2,7 @@
 
 Each page that is open has a session of its own on the one engine, stepped in a thread. A message to the page is the
 sound of one frame time and its picture: the count of samples, uint32, so many int16 at 16 kHz, a JPEG, little-endian.
-From the page comes sound, int16 at 16 kHz, or text, which this machine's synthesiser says; empty text hushes the face.
+From the page comes sound, int16 at 16 kHz, or text, which this machine's synthesiser says; empty text hushes both.
 Nothing comes from or goes to any other place.
 """
 
@@ -24,7 +24,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from numpy.typing import NDArray
 
 from edgetalk import speech
-from edgetalk.benchmark import SENTENCE
+from edgetalk.bundled import SENTENCE
 from edgetalk.errors import EdgetalkError
 from edgetalk.live import Live
 from edgetalk.session import Session
@@ -38,6 +38,7 @@ LARGEST = 1 << 20  # bytes; one message has less: half a minute of sound
 QUALITY = 90  # of a JPEG
 FULL = 32768  # scale of int16
 LONGEST, MESSAGES = 600, 1000  # seconds that may wait to be said; messages, behind words that are being spoken
+TEXT = 500  # characters of a message, which a synthesiser says in a second or so
 CONTENT = "default-src 'self'; style-src 'unsafe-inline'; img-src 'self' data: blob:; connect-src 'self' ws: wss:"
 LAST = 1.0  # seconds that a page has to take the last that it is sent
 
@@ -62,7 +63,7 @@ class Page:
         self._session, self._live, self._free = session, live, faces
         self._names, self._origins = {name.lower() for name in names}, set(origins)
         self._sockets: set[web.WebSocketResponse] = set()
-        self._threads = ThreadPoolExecutor(faces)  # of its own: in asyncio's few there is room for files and words
+        self._threads = ThreadPoolExecutor(faces)  # of its own: asyncio's few are for files
 
     def application(self) -> web.Application:
         """Return what aiohttp serves."""
@@ -126,9 +127,9 @@ class Page:
                 elif came.type in (WSMsgType.TEXT, WSMsgType.BINARY):
                     talk.say(came.data)
         finally:
-            talk.end()
+            silenced = talk.end()
             gone.set()
-            await asyncio.wait([showing], timeout=LAST)
+            await asyncio.wait([showing, silenced], timeout=LAST)
             if way:
                 way.abort()  # or what is on its way to a page that reads no more would wait for ever
             await showing
@@ -174,7 +175,7 @@ async def _tell(socket: web.WebSocketResponse, **what: Any) -> None:
 class _Talk:
     """What a page gives its face to say, in the order in which it came.
 
-    A synthesiser may take long over words: hushing waits for none, and forgets those that are not spoken yet.
+    A synthesiser may take long over words: hushing ends it, and forgets those that are not spoken yet.
     """
 
     def __init__(self, live: Live, socket: web.WebSocketResponse) -> None:
@@ -187,19 +188,25 @@ class _Talk:
 
     def say(self, what: str | bytes) -> None:
         """Say text, or sound as it comes from a page, after all that came before."""
-        if self._live.left > LONGEST or self._wanted.qsize() > MESSAGES:
-            told = f"{LONGEST // 60} minutes are waiting to be said; wait, or hush the face"
-            self._refusing = asyncio.create_task(_tell(self._socket, error=told))
+        if isinstance(what, str) and len(what) > TEXT:
+            self._refuse(f"text: got {len(what)} characters, expected at most {TEXT}; send it in parts")
+        elif self._live.left > LONGEST or self._wanted.qsize() > MESSAGES:
+            self._refuse(f"{LONGEST // 60} minutes are waiting to be said; wait, or hush the face")
         else:
             self._wanted.put_nowait(what)
+
+    def _refuse(self, why: str) -> None:
+        self._refusing = asyncio.create_task(_tell(self._socket, error=why))
 
     def hush(self) -> None:
         self.end()
         self._begin()
         self._live.hush()
 
-    def end(self) -> None:
-        self._task.cancel()  # a synthesiser ends by itself, and nobody hears it
+    def end(self) -> asyncio.Task[None]:
+        """Say nothing more; return the task that ends with the program that was speaking."""
+        self._task.cancel()
+        return self._task
 
     async def _work(self, wanted: asyncio.Queue[str | bytes]) -> None:
         try:
@@ -207,7 +214,7 @@ class _Talk:
                 what = await wanted.get()
                 try:
                     if isinstance(what, str):
-                        self._live.say(await asyncio.to_thread(speech.say, what))
+                        self._live.say(await speech.say_cancellably(what))
                     else:
                         self._live.say(np.frombuffer(what[: len(what) // 2 * 2], "<i2").astype(np.float32) / FULL)
                 except EdgetalkError as error:

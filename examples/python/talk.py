@@ -6,11 +6,14 @@
 `edgetalk talk` does both, with any sound file.
 """
 
+import io
 import sys
+from pathlib import Path
 
 import soundfile
 
 import edgetalk
+from edgetalk.errors import told
 
 CHUNK = 640  # samples, 40 ms, as a microphone would give them
 
@@ -19,7 +22,13 @@ def main() -> int:
     if len(sys.argv) < 3:
         print("usage: talk.py ENGINE SPEECH.wav [SEED [THREADS]] > FRAMES", file=sys.stderr)
         return 1
-    pcm, rate = soundfile.read(sys.argv[2], dtype="float32")
+    try:
+        pcm, rate = soundfile.read(io.BytesIO(Path(sys.argv[2]).read_bytes()), dtype="float32")
+    except OSError as error:
+        print(f"talk: {told(error)}", file=sys.stderr)
+        return 1
+    except soundfile.SoundFileError:
+        pcm, rate = None, 0
     if rate != 16000 or pcm.ndim != 1:
         print("talk: expected a wav file, mono at 16 kHz", file=sys.stderr)
         return 1
@@ -32,7 +41,7 @@ def main() -> int:
             for frame in session.stream(chunks, motion="idle", seed=seed):
                 sys.stdout.buffer.write(frame)
     except (edgetalk.EdgetalkError, OSError) as error:
-        print(f"talk: {error}", file=sys.stderr)
+        print(f"talk: {told(error)}", file=sys.stderr)
         return 1
     return 0
 

@@ -50,3 +50,36 @@ def test_speaking_from_an_avatar_pastes_into_the_film(given, root, tmp_path, str
         # The codec costs about this much; what was painted is much farther from the film.
         near, far = (np.abs(cv2.blur(got, (5, 5)).astype(int) - cv2.blur(p, (5, 5))).mean() for p in (exact, picture))
         assert near < 1.5 and far > 2 * near
+
+
+def test_clips_of_other_engines_are_made_again(root, monkeypatch, tmp_path):
+    from bench import dubs
+
+    made, stop = [], []
+
+    def clip():
+        if stop and len(made) == stop[0]:
+            raise KeyboardInterrupt
+        made.append(1)
+        return 0.5
+
+    monkeypatch.setattr(dubs, "scene", lambda folder, seconds: None)
+    monkeypatch.setattr(dubs, "engines", lambda folder: {})
+    monkeypatch.setattr(dubs, "clips", lambda *given: {(name, "int8"): clip for name in dubs.PIPELINES})
+    out, kept = tmp_path / "dubs.json", tmp_path / "kept"
+    kept.mkdir()
+
+    def measure(engine, until=None):
+        (kept / "wavsyncswap.bin").write_bytes(engine)
+        made.clear()
+        stop[:] = [] if until is None else [until]
+        dubs.measure(1.0, 3, 2, out, kept)
+
+    with pytest.raises(KeyboardInterrupt):
+        measure(b"one", until=4)
+    measure(b"one")
+    assert len(made) == 2 and not out.with_name("dubs.json.turns.part").exists()
+    with pytest.raises(KeyboardInterrupt):
+        measure(b"one", until=4)
+    measure(b"two")
+    assert len(made) == 6

@@ -1,5 +1,6 @@
 """`python -m bench` without its benches: what is run, what is told, and what a bench's figures become."""
 
+import contextlib
 import json
 from types import SimpleNamespace
 
@@ -62,6 +63,7 @@ def test_benches_that_fail_have_told_what_they_measured(bench, monkeypatch, tmp_
             (tmp_path / "told.json").write_text('{"film": 0.95}')
             assert command[-2:] == ["--told", str(tmp_path / "told.json")]
 
+    (tmp_path / "told.json").write_text('{"film": 0.5}')  # of another day
     monkeypatch.setattr(bench.subprocess, "run", run)
     assert bench.tests(SimpleNamespace(threads=2), tmp_path) == ({"film": 0.95} if written else {})
 
@@ -70,7 +72,8 @@ def test_figures_of_the_benches_become_those_of_aims(bench, monkeypatch, tmp_pat
     from bench import by_hand, dubs
 
     args = SimpleNamespace(threads=2, write=tmp_path / "page.md")
-    rows = {"ours-int8": {"ms": 12.0, "times_eager": [7, 7.5, 8]}, "openvino-f32": {"ms": 54.0}}
+    rows = {"ours-int8": {"ms": 12.0, "times_eager": [7, 7.5, 8], "times_openvino": [4, 4.2, 5]}}
+    rows["openvino-f32"] = {"ms": 54.0}
     runs = [{"size": 256, "threads": 1, "rows": {}}, {"size": 256, "threads": 2, "rows": rows}]
     called = []
     for module, result in (
@@ -91,7 +94,7 @@ def test_figures_of_the_benches_become_those_of_aims(bench, monkeypatch, tmp_pat
         monkeypatch.setattr(module, "RESULTS", tmp_path / f"{module.__name__}.json")
         module.RESULTS.write_text(json.dumps(result))
         monkeypatch.setattr(module, "main", called.append)
-    assert bench.by_hand(args, tmp_path) == {"eager": 7.5, "openvino": 4.5}
+    assert bench.by_hand(args, tmp_path) == {"eager": 7.5, "openvino": 4.2}
     assert called[0][:3] == ["--threads", "1", "2"]
     assert bench.dubs(args, tmp_path) == {"pipeline-eager": 4.0, "pipeline": 6.0}
     group = lambda name, taken, others: SimpleNamespace(  # noqa: E731
@@ -101,3 +104,22 @@ def test_figures_of_the_benches_become_those_of_aims(bench, monkeypatch, tmp_pat
     from bench import roofline
 
     assert roofline.floors(groups, {"int8": 2.0}) == {"floor": 2.0, "residual": 1.1}
+
+
+def test_peers_are_compared_within_their_turns(root, monkeypatch, tmp_path):
+    """In the third turn the machine is slow for ours alone, in the last two for all: no ratio of the others minds."""
+    from bench import by_hand
+
+    peer = SimpleNamespace(block=int, first=0.1, peak=lambda: 1e8, told={"version": "1", "precision": "f32"})
+    monkeypatch.setattr(by_hand, "Worker", lambda *given, **told: contextlib.nullcontext(peer))
+    monkeypatch.setattr(by_hand, "megabytes", lambda *files: 1.0)
+    taken = {name: [[3.0], [3.0], [3.0], [6.0], [6.0]] for name in by_hand.PEERS} | {
+        "eager": [[8.0]] * 3 + [[16.0]] * 2
+    }
+    taken["ours-int8"] = [[1.0], [1.0], [2.0], [2.0], [2.0]]
+    monkeypatch.setattr(by_hand, "each_turn", lambda works, turns: taken)
+    (tmp_path / "feeds.npz").touch()
+    rows = by_hand.measure(256, 2, 5, tmp_path)["rows"]
+    assert (rows["ours-int8"]["times_openvino"], rows["ours-int8"]["times_eager"]) == ([3.0] * 3, [8.0] * 3)
+    assert rows["openvino-f32"]["ms"] / rows["ours-int8"]["ms"] == 1.5  # what the medians say
+    assert rows["eager"]["times_openvino"][1] == 0.38

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgetalk import benchmark
+from edgetalk import timing
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_compiled_computes_the_same(tables, systems, monkeypatch):
 def test_clips_are_taken_in_turns(tables, monkeypatch):
     seen = []
     now = [0.0]
-    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
 
     def work(name, seconds):
         seen.append(name)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -279,3 +282,17 @@ def cli(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProc
 @pytest.fixture
 def edgetalk_cli():
     return cli
+
+
+@pytest.fixture
+def without_rights() -> Callable[[], None]:
+    """For preexec_fn: takes from root what lets it read and write everything; nobody else has it."""
+    if sys.platform != "linux":
+        pytest.skip("takes root's rights away as Linux has them")
+    c = ctypes.CDLL(None)
+
+    def drop() -> None:
+        for capability in range(64) if os.geteuid() == 0 else ():
+            c.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP, which the next program heeds
+
+    return drop

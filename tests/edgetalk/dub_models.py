@@ -164,7 +164,7 @@ def film(
         for i in range(count):
             writer.write(picture(i, *size))
     faces = [face()] * count if faces is None else faces
-    write_track(path.with_name(f"{path.stem}.track.npz"), faces, fps)
+    write_track(path.with_name(f"{path.stem}.track.npz"), faces, fps, (size[0] + size[0] % 2, size[1] + size[1] % 2))
     return path
 
 

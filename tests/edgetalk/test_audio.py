@@ -373,6 +373,21 @@ def test_a_wav_from_a_pipe_has_no_length_and_is_whole(tmp_path):
     assert_is_tone(audio.read(tmp_path / "b.wav"))
 
 
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs the ffmpeg program to write to a pipe")
+@pytest.mark.parametrize("kind", ["flac", "caf", "aiff", "au", "w64", "ogg", "rf64"])
+def test_what_was_written_to_a_pipe_is_whole(tmp_path, kind):
+    soundfile.write(tmp_path / "a.wav", tone(16000), 16000)
+    options = ["-f", "wav", "-rf64", "always"] if kind == "rf64" else ["-f", kind]
+    command = ["ffmpeg", "-v", "error", "-i", str(tmp_path / "a.wav"), *options, "pipe:1"]
+    path = tmp_path / f"a.{kind}"
+    path.write_bytes(subprocess.run(command, capture_output=True, check=True).stdout)
+    if kind == "rf64":  # whose header tells a length of 0
+        with pytest.raises(InputError, match="tells no length, as where it was written to a pipe; write it to a file"):
+            audio.read(path)
+    else:
+        assert_is_tone(audio.read(path), tolerance=0.05 if kind == "ogg" else 1e-3)
+
+
 @pytest.mark.parametrize("suffix", ["wav", "flac", "aiff", "au", "w64", "rf64", "caf", "mp3"])
 @pytest.mark.parametrize("part", [0.5, 0.93])
 def test_truncated(tmp_path, suffix, part):

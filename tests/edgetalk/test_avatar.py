@@ -5,15 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import struct
+from fractions import Fraction
 
+import cv2
 import numpy as np
 import pytest
 import safetensors
 import safetensors.numpy
 
-from edgetalk import InputError, ModelError, bundled
+from edgetalk import InputError, ModelError, Session, bundled
 from edgetalk import avatar as avatars
 from edgetalk.backends import beside
+from edgetalk.files import sha256
+from edgetalk.film import make_film
 
 
 @pytest.fixture
@@ -100,6 +104,13 @@ def _other(path):
     path.write_bytes(safetensors.numpy.save({"weight": np.zeros(3, np.float32)}))
 
 
+def _double(path):
+    loaded = avatars.load(path)
+    told = {key: getattr(loaded, key) for key in ("family", "weights", "licence", "consent", "name")}
+    tensors = {"source": loaded.source, "boxes": loaded.boxes, "appearance": np.zeros((1, 8))}
+    path.write_bytes(safetensors.numpy.save({key: np.array(value) for key, value in tensors.items()}, told))
+
+
 @pytest.mark.parametrize(
     "damage, message",
     [
@@ -114,6 +125,11 @@ def _other(path):
         (_boxes(1, 3), r"is no avatar: its boxes have shape \(1, 3\)"),
         (_boxes(2, 4), "is no avatar: it has 1 and 2 frames"),
         (_other, "is no avatar: it lacks 'family'"),
+        (_double, "is no avatar: its appearance is F64, expected U8, F16, F32; prepare it again"),
+        (
+            lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(99)),
+            "is a picture and no avatar; pass it as source=",
+        ),
         (_newer, "is an avatar of format 2, this edgetalk reads up to 1; upgrade it"),
     ],
 )
@@ -126,6 +142,18 @@ def test_files_that_are_no_avatar_are_refused(avatar, tmp_path, damage, message)
     assert "\n" not in str(caught.value)
     with pytest.raises(FileNotFoundError):
         avatars.load(tmp_path / "bea.avatar")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_a_picture_that_is_taken_for_an_avatar_is_told_what_to_do_with_it(tmp_path, suffix):
+    path = tmp_path / f"my face.{suffix}"
+    cv2.imwrite(str(path), np.zeros((64, 64, 3), np.uint8))
+    with pytest.raises(ModelError) as caught:
+        avatars.load(path)
+    assert str(caught.value) == (
+        f"{path.name} is a picture and no avatar; pass it as source= or --source, or prepare it: "
+        f"edgetalk avatar ENGINE '{path.name}' -o 'my face.avatar'"
+    )
 
 
 def test_a_failed_save_leaves_the_old_file(avatar, tmp_path):
@@ -153,12 +181,72 @@ def test_make_runs_the_source_engine(zoo, name, tmp_path):
     np.testing.assert_array_equal(made.boxes, [[0, 0, 64, 64]])
 
 
+@pytest.fixture
+def limited(zoo, tmp_path):
+    """A model whose source engine alone says that it is limited."""
+    engine = zoo.set("onnx", tmp_path)
+    terms = {"use": "non-commercial", "licence": "CC BY-NC 4.0"}
+    source = zoo.write("source", tmp_path / "amnet-source.onnx", dataclasses.replace(zoo.metadata, source="", **terms))
+    zoo.write("step", engine, dataclasses.replace(zoo.metadata, source=sha256(source)))
+    return engine
+
+
+def test_a_face_keeps_the_terms_of_what_prepared_it(zoo, limited):
+    made = avatars.make(limited, zoo.face(64))
+    assert (made.use, made.licence) == ("non-commercial", "CC BY-NC 4.0")
+    for use in (None, "non-commercial"):
+        made = avatars.make(limited, zoo.face(64), licence="mine", use=use)
+        assert (made.use, made.licence) == ("non-commercial", "mine")
+    with pytest.raises(InputError, match="^use: got any, and amnet-source, which prepares the face, is for n"):
+        avatars.make(limited, zoo.face(64), use="any")
+    for use, expected in ((None, "any"), ("any", "any"), ("non-commercial", "non-commercial")):
+        made = avatars.make(zoo.root / "onnx/amnet.onnx", zoo.face(64), use=use)
+        assert (made.use, made.licence) == (expected, "")
+
+
+def test_no_session_of_commercial_use_prepares_a_face_by_what_is_limited(zoo, limited):
+    refused = r"^what prepares faces for amnet.onnx is for non-commercial use \(licence: CC BY-NC 4.0\), and commercial"
+    older = avatars.load(limited.with_suffix(".avatar"))  # of other weights
+    with pytest.warns(UserWarning, match="has been prepared again"):
+        prepared = Session(limited, avatar=older).avatar
+    assert (older.use, prepared.use, prepared.licence) == ("any", "non-commercial", "CC BY-NC 4.0")
+    for face in ({"source": zoo.face(64)}, {"avatar": older}):
+        with pytest.raises(ModelError, match=refused):
+            Session(limited, use="commercial", **face)
+    Session(limited, source=zoo.face(64)).close()
+
+
 def test_a_bare_name_means_a_bundled_model(zoo, tmp_path, monkeypatch):
     zoo.set("f32", tmp_path)
     monkeypatch.setattr(bundled, "MODELS", tmp_path)
     assert avatars.make("amnet", zoo.face(64)).weights == zoo.metadata.source
     with pytest.raises(FileNotFoundError, match="no bundled model is called anna; bundled here: amnet;"):
         avatars.make("anna", zoo.face(64))
+
+
+@pytest.mark.parametrize(
+    ("shown", "frames", "expected"),
+    [
+        ([5], [5], [0]),
+        ([0, 1], [0, 1], [1, 0]),
+        (range(8), range(8), [7] * 7 + [0]),
+        (range(9), range(9), [8] * 8 + [0]),
+        (range(12), range(12), [8] * 8 + [0] * 4),
+        ([2, 3, 20, 30], range(2, 31), [2] * 8 + [0] * 21),
+        ([9, 8, 5], [9, 8, 7, 6, 5], [2, 2, 2, 2, 0]),  # backwards
+    ],
+)
+def test_the_reference_is_another_frame_and_far_from_it_where_it_can_be(shown, frames, expected):
+    assert avatars.references(shown, frames) == expected
+
+
+@pytest.mark.parametrize("count", range(1, 12))
+def test_no_frame_of_a_film_is_its_own_reference(count):
+    target = np.arange(count, dtype=np.uint8).reshape(-1, 1, 1, 1)
+    nothing = np.zeros(0, np.float32)
+    film = avatars.Film(target, nothing, nothing, nothing, (1, 1), Fraction(25))
+    assert film.reference.ravel().tolist() == avatars.references(range(count), range(count))
+    assert count == 1 or (film.reference != target).all()
 
 
 @pytest.mark.parametrize("use", ["commercial", "noncommercial", ""])
@@ -168,6 +256,18 @@ def test_what_no_face_may_be_used_for_is_refused(avatar, zoo, tmp_path, use):
         avatars.make("none.xml", "none.png", use=use)
     with pytest.raises(InputError, match=words):
         avatars.save(dataclasses.replace(avatar, use=use), tmp_path / "ada.avatar")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("key", ["licence", "consent", "name"])
+def test_what_is_told_of_a_face_is_utf_8_and_that_is_said_before_the_work(avatar, tmp_path, key):
+    words = f"^{key}: got 'caf.udce9', expected UTF-8; write it in that encoding$"
+    with pytest.raises(InputError, match=words):
+        avatars.make("none.xml", "none.png", **{key: "caf\udce9"})
+    with pytest.raises(InputError, match=words):
+        make_film("none.xml", "none.mp4", "none.png", **{key: "caf\udce9"})
+    with pytest.raises(InputError, match=words):
+        avatars.save(dataclasses.replace(avatar, **{key: "caf\udce9"}), tmp_path / "ada.avatar")
     assert not list(tmp_path.iterdir())
 
 

@@ -295,7 +295,14 @@ def test_follows_a_film_of_three_frames(library, zoo, tmp_path):
         use="non-commercial",
         film=kept,
     )
+    for opened in (lambda: edgetalk.Session(engine), lambda: library.open(engine)):
+        what = "amnet.onnx --video FILM --portrait PICTURE -o amnet.avatar"
+        with pytest.raises((edgetalk.ModelError, Failure), match=f"has no amnet.avatar beside it; .*avatar {what}"):
+            opened()
     avatars.save(face, tmp_path / "a.avatar")
+    avatars.save(dataclasses.replace(face, weights="x"), tmp_path / "b.avatar")
+    with pytest.raises(Failure, match="other weights .*amnet.onnx --video FILM --portrait PICTURE -o b.avatar"):
+        library.open(engine, tmp_path / "b.avatar")
     pcm = sound(0.4)
     with edgetalk.Session(engine, threads=1, avatar=tmp_path / "a.avatar") as session:
         theirs = list(session.talk(pcm))
@@ -444,9 +451,16 @@ BAD = {
     "newer.xml": (replaced("amnet.xml", b"format&quot;:1", b"format&quot;:9"), "metadata of format 9"),
     "torn.xml": (replaced("amnet.xml", b"&quot;audio", b"audio"), "metadata that is damaged"),
     "source.xml": (source_as_step, "no step|expected a step"),
-    "no.avatar": (lambda folder: (folder / "amnet.avatar").unlink(), "has no amnet.avatar beside it"),
+    "no.avatar": (
+        lambda folder: (folder / "amnet.avatar").unlink(),
+        "has no amnet.avatar beside it; .*edgetalk avatar .*amnet.xml PICTURE -o amnet.avatar",
+    ),
     "empty.avatar": (cut("amnet.avatar", 0), "amnet.avatar is truncated or no avatar"),
     "short.avatar": (cut("amnet.avatar", -1), "amnet.avatar is truncated or no avatar"),
+    "picture.avatar": (
+        lambda folder: (folder / "amnet.avatar").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(99)),
+        "amnet.avatar is a picture and no avatar; .*prepare it: edgetalk avatar ENGINE amnet.avatar -o amnet.avatar",
+    ),
     "newer.avatar": (replaced("amnet.avatar", b'format":"1"', b'format":"2"'), "avatar of format 2"),
     "weights.avatar": (other_avatar(weights="x"), "other weights than those of amnet.xml"),
     "shape.avatar": (
@@ -570,6 +584,29 @@ def test_finds_openvino_through_the_environment(built, zoo, tmp_path):
         assert (done.returncode, len(done.stdout)) == (0, 5 * 32 * 32 * 3), done.stderr
 
 
+@pytest.mark.parametrize("of", ["blob", "folder"])
+def test_a_cache_of_somebody_else_is_done_without(built, zoo, tmp_path, without_rights, of):
+    """As in Python; who runs it is told where it tells the device."""
+    engine, cache = zoo.set("f32", tmp_path), tmp_path / "cache"
+    soundfile.write(tmp_path / "a.wav", sound(0.2), 16000)
+
+    def spoken() -> str:
+        environment = {"EDGETALK_OPENVINO": str(OPENVINO), "EDGETALK_CACHE": str(cache)}
+        command = [built / "talk", engine, tmp_path / "a.wav"]
+        done = subprocess.run(command, capture_output=True, env=environment, preexec_fn=without_rights)
+        assert (done.returncode, len(done.stdout)) == (0, 5 * 32 * 32 * 3), done.stderr
+        return done.stderr.decode()
+
+    assert "EDGETALK_CACHE" not in spoken()
+    (blob,) = cache.glob("*.blob")
+    blob.chmod(0)
+    cache.chmod(0o555 if of == "blob" else 0)
+    try:
+        assert re.search(r"EDGETALK_CACHE could not be used \(.*Permission denied.*\)", spoken())
+    finally:
+        cache.chmod(0o755)
+
+
 def test_sessions_speak_at_the_same_time(library, zoo, tmp_path):
     engine = zoo.set("f32", tmp_path)
     pcm = sound(2.0)
@@ -616,6 +653,14 @@ def test_examples_and_the_command_line_make_the_same_video(built, zoo, tmp_path,
     for command in commands.values():
         done = subprocess.run([*command, tmp_path / "no.xml", wav], capture_output=True, text=True, env=environment)
         assert done.returncode == 1 and re.fullmatch(r"talk: .*no\.xml.*\n", done.stderr)
+    for name in ("text.wav", "text.raw"):
+        (tmp_path / name).write_text("no sound, a text")
+        for command in commands.values():
+            done = subprocess.run([*command, engine, tmp_path / name], capture_output=True, text=True, env=environment)
+            assert done.returncode == 1 and re.fullmatch(r"talk: expected a wav file, .*mono at 16 kHz\n", done.stderr)
+    for command in commands.values():
+        done = subprocess.run([*command, engine, "no.wav"], capture_output=True, text=True, env=environment)
+        assert done.returncode == 1 and re.fullmatch(r"(talk: )?no.wav: No such file or directory\n", done.stderr)
     assert len((ROOT / "examples/c/talk.c").read_text().splitlines()) < 100
 
 

@@ -4,6 +4,7 @@ from fractions import Fraction
 
 import pytest
 
+from edgetalk import clock
 from edgetalk.clock import first_sample, frame_at, frame_count, frame_rate
 from edgetalk.errors import InputError
 
@@ -66,6 +67,8 @@ def test_chunks_between_frames_add_up():
         (29.97, Fraction(2997, 100)),
         (NTSC, NTSC),
         ("12.5", Fraction(25, 2)),
+        ("2.4e2", Fraction(240)),
+        (24000 / 1001, Fraction("23.976023976023978")),
         (1, Fraction(1)),
         (240, Fraction(240)),
     ],
@@ -75,9 +78,23 @@ def test_rates_are_exact(given, rate):
 
 
 @pytest.mark.parametrize(
-    "given", [0, -25, "0", "a", "25/0", "", 1e9, float("nan"), float("inf"), "1001/30000", "240.001"]
+    "given",
+    [0, -25, "0", "a", "25/0", "", 1e9, float("nan"), float("inf"), "1001/30000", "240.001", "25;", "/", "-25/-1"],
 )
 def test_rates_that_are_none_are_refused(given):
+    with pytest.raises(InputError, match="^fps: got .*expected a number from 1 to 240"):
+        frame_rate(given)
+
+
+@pytest.mark.parametrize("given", ["1e99999999", "1E+99999999", "1e-99999999", "25" + 999 * "0", "1/1" + 999 * "0"])
+def test_no_rate_is_computed_digit_by_digit(given, monkeypatch):
+    """The first would take minutes, and memory without end."""
+
+    class Never(Fraction):
+        def __new__(cls, number=0):
+            return super().__new__(cls, number) if number == 0 else pytest.fail("it was computed")
+
+    monkeypatch.setattr(clock, "Fraction", Never)
     with pytest.raises(InputError, match="^fps: got .*expected a number from 1 to 240"):
         frame_rate(given)
 

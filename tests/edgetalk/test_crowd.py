@@ -3,6 +3,9 @@
 import dataclasses
 import functools
 import json
+import os
+import signal
+import threading
 import time
 from fractions import Fraction
 
@@ -62,13 +65,33 @@ def test_misses_of_a_slow_machine_are_told_apart():
     assert crowd.slow_seconds(frames[:1], 0.04) == (0, 0.0)
 
 
-def test_an_error_in_a_session_is_heard_of(engine, monkeypatch):
-    def broken(self, *inputs):
-        raise RuntimeError("broken")
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)  # which the main thread hears
 
-    monkeypatch.setattr(Session, "step", broken)
-    with Session(engine) as session, pytest.raises(RuntimeError, match="broken"):
-        crowd.crowd([session], 0.2, Fraction(25))
+
+def fail():
+    raise RuntimeError("broken")
+
+
+@pytest.mark.parametrize("broken", [0, 1])
+@pytest.mark.parametrize("end, error", [(fail, RuntimeError), (interrupt, KeyboardInterrupt)])
+def test_what_ends_one_session_is_heard_of_and_ends_all(engine, monkeypatch, end, error, broken):
+    """Python, as it ends, would abort with a thread inside the engine."""
+    step, before = Session.step, threading.active_count()
+    with Session(engine, threads=1) as one, one.twin() as two:
+        which, stepped = (one, two)[broken], []
+
+        def stepping(self, *inputs):
+            stepped.append(self)
+            if self is which and stepped.count(self) == 3:
+                end()
+            return step(self, *inputs)
+
+        monkeypatch.setattr(Session, "step", stepping)
+        with pytest.raises(error):
+            crowd.crowd([one, two], 300.0, Fraction(25))
+        assert threading.active_count() == before
+    assert len(stepped) < 100
 
 
 @pytest.mark.parametrize(
@@ -99,8 +122,6 @@ def test_command(engine, capsys, monkeypatch):
     assert cli.main(["bench", str(engine), "--sessions", "1", "--seconds", "1", "--json"]) == 0
     (told,) = json.loads(capsys.readouterr().out)
     assert told["frames"] == 25 and set(told) == {field.name for field in dataclasses.fields(crowd.Crowd)}
-    assert cli.main(["bench", str(engine), "--sessions", "0"]) == 1
-    assert "sessions: got 0, expected at least 1" in capsys.readouterr().err
     assert cli.main(["bench", str(engine), "--sessions", "1", "--find-sessions"]) == 2
 
 
@@ -110,3 +131,31 @@ def test_command_that_finds(engine, capsys, monkeypatch):
     )
     assert cli.main(["bench", str(engine), "--find-sessions", "--seconds", "20"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "3 live faces without a missed frame in 20 s"
+
+
+def test_sessions_after_the_first_are_told_of_where_there_are_some():
+    told = crowd.Crowd(1, 1, 25, 9, 225, 0, 0, 0, 9, 1, 1, 1, 1, 80.5, 80.1)
+    assert str(told).endswith("; memory 80 MB")
+    told = dataclasses.replace(told, sessions=3, rss_mb=84.1)
+    assert str(told).endswith("; memory 84 MB, 2.0 MB for each session after the first")
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--sessions", "0"], "sessions: got 0, expected at least 1"),
+        (
+            ["--streams", "2"],
+            "streams: got 2, which is of live faces; give --sessions or --find-sessions, or leave it out",
+        ),
+        (
+            ["--streams", "0"],
+            "streams: got 0, which is of live faces; give --sessions or --find-sessions, or leave it out",
+        ),
+        (["--sessions", "1", "--streams", "0"], "streams: got 0"),
+    ],
+)
+def test_command_refuses(engine, capsys, options, message):
+    assert cli.main(["bench", str(engine), *options]) == 1
+    told = capsys.readouterr().err
+    assert message in told and told.count("\n") == 1

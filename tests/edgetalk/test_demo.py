@@ -1,5 +1,6 @@
 """demo and bench as a newcomer runs them, on tiny real engines in the place of the bundled model."""
 
+import asyncio
 import json
 import os
 import re
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from edgetalk import audio, benchmark, bundled, cli, speech
+from edgetalk import audio, benchmark, bundled, cli, speech, timing
 from edgetalk.face import write_track
 from edgetalk.reader import Reader
 
@@ -40,7 +41,7 @@ def test_demo_writes_a_film_and_a_table(models, capsys):
     assert "demo.mp4: 163 frames, 6.52 s of speech in" in printed.out and "real-time factor 0." in printed.out
     assert os.listdir() == ["demo.mp4"]
     assert len(list(Reader("demo.mp4"))) == 163
-    spoken, heard = audio.read(benchmark.SENTENCE), audio.read("demo.mp4")
+    spoken, heard = audio.read(bundled.SENTENCE), audio.read("demo.mp4")
     assert abs(len(spoken) - len(heard)) <= 640
     assert np.corrcoef(spoken[:90000], heard[:90000])[0, 1] > 0.9
 
@@ -53,10 +54,10 @@ def test_a_second_model_is_no_announcer(models, capsys):
 
 
 def test_the_bundled_sentence():
-    pcm = audio.read(benchmark.SENTENCE)
+    pcm = audio.read(bundled.SENTENCE)
     assert 5 < len(pcm) / 16000 < 8 and 0.5 < np.abs(pcm).max() <= 1
     assert np.abs(pcm[:3000]).max() < 0.02 and np.abs(pcm[-4000:]).max() < 0.02  # the mouth opens from closed
-    assert benchmark.SENTENCE.stat().st_size < 300_000
+    assert bundled.SENTENCE.stat().st_size < 300_000
     assert len(benchmark.sentence(10)) == 160000 and np.array_equal(benchmark.sentence(10)[: len(pcm)], pcm)
 
 
@@ -120,7 +121,17 @@ def test_text_is_spoken_by_what_is_installed(tmp_path, monkeypatch, program):
     short, long = speech.say("Hello."), speech.say("-o Hello, this is a longer sentence than the other one.")
     for pcm in (short, long):
         assert pcm.dtype == np.float32 and np.abs(pcm).max() > 0.1
+    np.testing.assert_array_equal(asyncio.run(speech.say_cancellably("Hello.")), short)
     assert 0.2 < len(short) / 16000 < 2 < len(long) / 16000 < 8
+
+
+def test_text_that_is_no_utf_8_is_one_line(models, tmp_path, capsys, monkeypatch):
+    """The words of a terminal of another encoding come as halves of characters."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert cli.main(["demo", "--text", "hello \udcff"]) == 1
+    assert capsys.readouterr().err == (
+        "edgetalk demo: text: got 'hello \\udcff', expected UTF-8; write it in that encoding\n"
+    )
 
 
 def test_text_without_a_program_is_one_line(models, tmp_path, capsys, monkeypatch):
@@ -162,21 +173,21 @@ def test_bench_refuses(models, capsys, tmp_path):
 
 
 def test_percentiles():
-    stage = benchmark.Spread.of([k / 1000 for k in range(1, 102)])
+    stage = timing.Spread.of([k / 1000 for k in range(1, 102)])
     assert (stage.p50_ms, stage.p95_ms, stage.p99_ms) == pytest.approx((51, 96, 100))
     assert stage.fps == pytest.approx(1 / 0.051)
 
 
 def test_memory_is_what_the_system_counts():
-    grown = benchmark.memory("VmRSS")
+    grown = timing.memory("VmRSS")
     ballast = np.ones(50_000_000, np.uint8)
-    grown = benchmark.memory("VmRSS") - grown
+    grown = timing.memory("VmRSS") - grown
     assert 45e6 < grown < 60e6 and ballast[-1] == 1
 
 
 def test_sample_leaves_the_warm_up_out():
     calls = []
-    assert len(benchmark.sample(lambda: calls.append(0), 7, warm_up=3)) == 7 and len(calls) == 10
+    assert len(timing.sample(lambda: calls.append(0), 7, warm_up=3)) == 7 and len(calls) == 10
 
 
 @pytest.mark.skipif(not (bundled.MODELS / "amnet.xml").is_file(), reason="this copy carries no bundled model")

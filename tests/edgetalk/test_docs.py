@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from edgetalk import cli
+import edgetalk
+from edgetalk import bundled, cli
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/*.md"))]
 FENCE = re.compile(r"^```\w*\n(.*?)^```$", re.M | re.S)
+PYTHON = re.compile(r"(?<![\w/.-])edgetalk\.(?!h\b)((?:\w+\.)*\w+)\b(?![-/*])")
 FOLDERS = {"edgetalk.train": "train", "edgetalk.export": "export", "edgetalk.engines": "engines"}
 
 
@@ -70,6 +72,26 @@ def test_modules_and_files_are_there(page):
             assert any((ROOT / f"{path}{end}").is_file() for end in (".py", "/__main__.py")), module
         for path in re.findall(r"^(?:edgetalk|train|export|engines|bench|tests|docs|examples)/[\w./-]+\w$", line):
             assert (ROOT / path).exists() or "NAME" in path, path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_bundled_models_and_faces_are_there(page):
+    """Sessions that an example opens by bare names, and with faces that are called as the bundled ones."""
+    for engine, face in re.findall(r'Session\("([\w-]+)"(?:, avatar="([^"]+)")?', page.read_text()):
+        bundled.find_engine(engine)
+        if face:
+            bundled.find_avatar(face)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_names_of_python_are_there(page):
+    for line in said(page):
+        for path in PYTHON.findall(line.partition("python -m ")[0]):
+            found = edgetalk
+            for name in path.split("."):
+                if not hasattr(found, name):  # a module that nobody has imported yet
+                    importlib.import_module(f"{found.__name__}.{name}")
+                found = getattr(found, name)
 
 
 def headings(page: Path) -> set[str]:

@@ -11,7 +11,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from edgetalk import avatar, benchmark, cli
+from edgetalk import avatar, cli, timing
 from edgetalk.commands import doctor
 
 
@@ -57,12 +57,12 @@ def test_systems_that_tell_less_are_told_of_less(zoo, tmp_path, monkeypatch):
     """macOS and Windows have no /proc."""
     whole, engine = doctor.machine(), doctor.engine(str(zoo.root / "f32/amnet.xml"))
     monkeypatch.setattr(doctor, "PROC", tmp_path)
-    monkeypatch.setattr(benchmark, "STATUS", tmp_path / "status")
+    monkeypatch.setattr(timing, "STATUS", tmp_path / "status")
     assert [line.split()[0] for line in doctor.machine()] == [
         line.split()[0] for line in whole if "GiB free" not in line
     ]
     assert doctor.engine(str(zoo.root / "f32/amnet.xml"))[1:] == engine[1:]
-    assert benchmark.memory("VmRSS") == 0
+    assert timing.memory("VmRSS") == 0
 
 
 @pytest.mark.parametrize("name", ["f32/amnet.xml", "int8/amnet.xml", "onnx/amnet.onnx", "onnx/amnet-source.onnx"])
@@ -96,6 +96,13 @@ def test_an_avatar_tells_whom_it_shows_and_on_what_terms(tmp_path, capsys):
     told = capsys.readouterr().out
     assert "ada, 5 frames of a film of 640×360, 8×8" in told and "non-commercial use, CC BY-NC 4.0" in told
     assert "consent       ada, on paper" in told
+
+
+def test_a_bare_name_is_a_bundled_engine_or_else_a_bundled_face(capsys):
+    assert cli.main(["doctor", "finn"]) == 0
+    assert "shows         finn, a picture, 256×256\n" in capsys.readouterr().out
+    assert cli.main(["doctor", "amnet"]) == 0  # of both, the engine
+    assert "fits          this machine can run it" in capsys.readouterr().out
 
 
 def test_files_that_cannot_be_used(zoo, edgetalk_cli, tmp_path):

@@ -133,7 +133,7 @@ def test_a_film_that_is_tracked_drives_by_faces_without_their_landmarks(tmp_path
 
 def test_the_command_line_takes_a_film(zoo, tmp_path, edgetalk_cli):
     engine = zoo.set("f32", tmp_path / "model")
-    soundfile.write(tmp_path / "a.wav", np.zeros(8000, np.float32), 16000)
+    soundfile.write(tmp_path / "a.wav", np.full(8000, 0.1, np.float32), 16000)
     write_track(tmp_path / "film.track.npz", nod(5), Fraction(25))
     args = ["talk", engine, "--audio", tmp_path / "a.wav", "-o", tmp_path / "out.mp4", "--motion"]
     done = edgetalk_cli(*args, tmp_path / "film.track.npz")

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from fractions import Fraction
 from functools import partial
 from types import SimpleNamespace
@@ -20,20 +21,20 @@ import pytest
 import soundfile
 
 import edgetalk
-from edgetalk import audio, mel, stages, video
+from edgetalk import audio, bundled, mel, stages, video
 from edgetalk import portrait as portraits
-from edgetalk.avatar import Avatar, Film
+from edgetalk.avatar import APART, Avatar, Film
 from edgetalk.avatar import save as save_avatar
-from edgetalk.backends import open_engine
+from edgetalk.backends import open_engine, preflight
 from edgetalk.cli import main
-from edgetalk.dubbing import Dubbed
+from edgetalk.dubbing import Dubbed, _inputs
 from edgetalk.errors import InputError, ModelError
 from edgetalk.face import write_track
 from edgetalk.planes import OFFSET, TO_RGB, of_rgb, split, to_rgb
 from edgetalk.preprocess import ASPECTS, TEMPLATES, crop_matrix
 from edgetalk.reader import Reader
 from edgetalk.stages import MASKS, Pipeline, Stage
-from edgetalk.targets import LOOK, Faces, Target, length, with_references
+from edgetalk.targets import FITS, LOOK, Faces, Target, length, targets, with_references
 
 from . import dub_models as tiny
 from .dub_models import POINTS, SIZE, face, film, number, picture, speech
@@ -219,12 +220,14 @@ def test_the_track_of_a_film_is_not_that_of_a_portrait_of_its_name(tmp_path, mon
     cv2.imwrite(str(portrait), picture(0))
     monkeypatch.setattr(portraits, "find", lambda _, models: [moved])
     for faces, expected in (([face()] * 3, moved), ([None], None), ([face()], face())):
-        write_track(tmp_path / "me.track.npz", faces, Fraction(25))
+        write_track(tmp_path / "me.track.npz", faces, Fraction(25), (tiny.WIDTH, tiny.HEIGHT))
         if expected is None:
             with pytest.raises(InputError, match="me.track.npz has no face in it"):
                 portraits.points(portrait, picture(0))
         else:
             assert np.array_equal(portraits.points(portrait, picture(0)), expected.points)
+    with pytest.raises(InputError, match="me.track.npz is of pictures of 160×120 pixels, me.png has 80×60; make it"):
+        portraits.points(portrait, picture(0, 80, 60))
 
 
 @pytest.fixture
@@ -320,6 +323,30 @@ def test_which_frame_is_the_reference(scenes, order, expected):
     assert [int(crops[0][0]) if crops else None for _, crops in got] == expected
 
 
+def test_a_reference_is_seen_by_every_stage_that_looks_at_one(tmp_path):
+    """A face at the edge may lie outside the crop of one network and inside that of another."""
+
+    class Looking:
+        audio, takes = None, frozenset(["reference"])
+
+        def __init__(self, outside):
+            self.outside = outside
+
+        def matrix(self, points):
+            return points
+
+        def crop(self, planes, _):
+            return None if int(planes[0]) in self.outside else planes
+
+    frames = (Target(at, np.uint8([at]), face(), 0) for at in range(16))
+    other = SimpleNamespace(audio=None, takes=frozenset())
+    pipeline = SimpleNamespace(stages=[Looking([0, 9]), Looking([0, 1]), other])
+    given = [inputs.references for inputs in _inputs(frames, pipeline, speech(0.1), None)]
+    seen = [[None if each is None else int(each[0]) for each in references] for references in given]
+    own = [[None] * 3, [1, None, None]]  # what is outside is not painted, and looks at nothing
+    assert seen == own + [[10, 10, None]] * 8 + [[2, 2, None]] * 6
+
+
 def test_no_more_frames_wait_for_a_reference_than_it_is_looked_for():
     """A face that was seen once and left: frames are large, and a film has many."""
     drawn = []
@@ -332,6 +359,22 @@ def test_no_more_frames_wait_for_a_reference_than_it_is_looked_for():
     for given, (frame, crops) in enumerate(with_references(frames(), lambda planes, _: [planes]), 1):
         assert frame.at == given - 1 and crops == [0]
         assert len(drawn) - given <= LOOK
+
+
+@pytest.mark.parametrize(("length", "cropped", "wait"), [(300, 9, APART), (3, 3, LOOK)])
+def test_what_may_be_a_reference_is_cropped_once_and_no_longer_than_needed(length, cropped, wait):
+    """In a film that goes on, and in one that runs back and forth within a few pictures."""
+    drawn, crops = [], []
+
+    def frames():
+        for given in range(300):
+            drawn.append(given)
+            at = given % (2 * length - 2)
+            yield Target(min(at, 2 * length - 2 - at), np.uint8([0]), face(), 0)
+
+    for given, _ in enumerate(with_references(frames(), lambda planes, _: crops.append(planes) or [planes]), 1):
+        assert len(drawn) - given <= wait
+    assert given == 300 and len(crops) == cropped
 
 
 # How long
@@ -418,12 +461,70 @@ def test_what_is_held_is_painted_anew_and_not_twice(engines, tmp_path):
     assert len(frames) == 8 and np.abs(frames[2:] - frames[1]).mean() < 1
 
 
+@pytest.mark.parametrize("fit", ["hold", "ping-pong"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_every_target_is_a_picture_of_its_own(tmp_path, fit, count):
+    """Each is painted before the next is asked for."""
+    given = Reader(film(tmp_path / "a.mp4", count))
+    seen = []
+    for target in targets(given, Faces(given), 6, fit):
+        seen.append((target.at, number(to_rgb(target.planes))))
+        target.planes[:] = 255
+    expected = {"hold": [0, 1, 2, 2, 2, 2], "ping-pong": [0, 1, 2, 1, 0, 1]}[fit] if count > 1 else [0] * 6
+    assert seen == [(at, at) for at in expected]
+
+
+def test_what_is_held_is_not_read_again(engines, tmp_path, monkeypatch):
+    """A film that cannot be searched would be read from its start for it."""
+    source, passes, planes = film(tmp_path / "a.mp4", 3), [], Reader.planes
+    monkeypatch.setattr(Reader, "planes", lambda *given: passes.append(given) or planes(*given))
+    edgetalk.dub(engines / "same.onnx", source, speech(0.32), tmp_path / "b.mp4", fit="hold", crf=4)
+    assert len(passes) == 1
+    monkeypatch.undo()
+    assert order(tmp_path / "b.mp4") == [0, 1, *[2] * 6]
+
+
 def test_the_track_of_a_film_of_nearly_the_same_rate_is_refused(tmp_path):
     """By a frame in a thousand it would leave the pictures within a minute."""
     source = film(tmp_path / "a.mp4", 3, Fraction(30))
     write_track(tmp_path / "a.track.npz", [face()] * 3, NTSC)
     with pytest.raises(InputError, match="is of a film of 30000/1001 frames per second, a.mp4 has 30; make it again"):
         Faces(Reader(source))
+
+
+def test_the_track_of_a_film_of_another_size_is_refused(engines, tmp_path, capsys):
+    """As one that was rescaled under the same name: the face would be painted beside itself."""
+    film(tmp_path / "large.mp4", 5, size=(320, 240), faces=[face(2 * POINTS)] * 5)
+    source = film(tmp_path / "a.mp4", 5)
+    shutil.copy(tmp_path / "large.track.npz", tmp_path / "a.track.npz")
+    wanted = "a.track.npz is of pictures of 320×240 pixels, a.mp4 has 160×120; make it again"
+    with pytest.raises(InputError, match=wanted):
+        edgetalk.dub(engines / "same.onnx", source, speech(0.2), tmp_path / "b.mp4")
+    write_track(tmp_path / "a.track.npz", [face(2 * POINTS + 40)] * 5, Fraction(25))  # older ones tell no size
+    with pytest.raises(InputError, match="a.track.npz has its faces outside the 160×120 pixels of a.mp4; make it"):
+        edgetalk.dub(engines / "same.onnx", source, speech(0.2), tmp_path / "b.mp4")
+    assert not (tmp_path / "b.mp4").exists()
+
+
+@pytest.mark.parametrize("seconds", [0.2, 0.32])
+@pytest.mark.parametrize("fit", FITS)
+def test_a_track_that_goes_on_after_the_films_end_is_refused(engines, tmp_path, fit, seconds):
+    source = film(tmp_path / "a.mp4", 5)
+    write_track(tmp_path / "a.track.npz", [face()] * 6, Fraction(25), (tiny.WIDTH, tiny.HEIGHT))
+    with pytest.raises(InputError, match="a.track.npz has 6 frames and a.mp4 has 5; make it again"):
+        edgetalk.dub(engines / "same.onnx", source, speech(seconds), tmp_path / "b.mp4", fit=fit)
+    assert not (tmp_path / "b.mp4").exists()
+
+
+def test_who_dubs_with_a_network_of_drawn_faces_hears_of_it(tmp_path, target):
+    drawn = tiny.unchanged(tmp_path / "drawn.onnx", faces="drawn")
+    with pytest.warns(UserWarning, match="^drawn.onnx has learnt from drawn faces alone and does not work on filmed"):
+        edgetalk.dub(drawn, target, speech(0.2), tmp_path / "a.mp4")
+    scene = bundled.MODELS / "scene" / "target.mp4"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        edgetalk.dub(drawn, scene, speech(0.2), tmp_path / "a.mp4")  # is drawn itself
+    assert "knows drawn faces alone" in "\n".join(preflight(drawn))
 
 
 def test_a_picture_speaks_as_long_as_the_sound(engines, tmp_path):
@@ -639,6 +740,12 @@ def test_commercial_use(tmp_path, engines, target):
         edgetalk.dub(limited, **dub)
     with pytest.raises(ModelError, match="limited.onnx is for non-commercial use"):
         edgetalk.dub([engines / "same.onnx", limited], **dub)
+    half = tiny.unchanged(tmp_path / "half.onnx", source="")
+    nodes = [tiny.cast("target", "face")]
+    terms = {"use": "non-commercial", "licence": "for research"}
+    tiny.model(tmp_path / "half-source.onnx", nodes, ["target"], ["face"], family="wav2lip", role="source", **terms)
+    with pytest.raises(ModelError, match=r"half-source.onnx is for non-commercial use \(licence: for research\)"):
+        edgetalk.dub(half, **dub)
     tiny.swap(tmp_path / "swap.onnx")
     tiny.extractor(tmp_path / "arcface.onnx", use="non-commercial", licence="theirs")
     with pytest.raises(ModelError, match="arcface.onnx is for non-commercial use"):

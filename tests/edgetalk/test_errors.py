@@ -1,7 +1,8 @@
-"""Commands that an error tells: a shell takes the names in them for what they are."""
+"""Errors as one sentence, and the commands in them: a shell takes the names for what they are."""
 
 from __future__ import annotations
 
+import errno
 import importlib
 import shlex
 import subprocess
@@ -10,8 +11,26 @@ import pytest
 
 from edgetalk import avatar
 from edgetalk.backends import open_engine, plan
-from edgetalk.errors import ModelError, word
+from edgetalk.errors import ModelError, told, word
 from edgetalk.metadata import Metadata
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (
+            FileNotFoundError(errno.ENOENT, "No such engine; build it", "amnet.xml"),
+            "amnet.xml: No such engine; build it",
+        ),
+        (PermissionError(errno.EACCES, "Permission denied", b"caf\xe9", None, "b"), "caf\udce9: Permission denied"),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (OSError(errno.EBADF, "Bad file descriptor", 7), "Bad file descriptor"),
+        (OSError("cannot listen at ::1"), "cannot listen at ::1"),
+        (ModelError("two\n lines"), "two lines"),
+    ],
+)
+def test_what_python_says_of_files_is_told_with_the_name_first(error, sentence):
+    assert told(error) == sentence
 
 
 @pytest.mark.parametrize("name", ["amnet.onnx", "my face.onnx", "it's.onnx", "a;b.onnx", "$HOME.onnx", "ü\n.onnx", ""])

@@ -90,8 +90,9 @@ def test_another_folder_can_be_named(index, tmp_path, monkeypatch):
     assert everything(tmp_path / "a/b") == sorted(CONTENTS)
     assert not (tmp_path / "cache").exists()
     assert face_models(tmp_path / "a/b").mesh == tmp_path / "a/b/face_landmark.tflite"
-    with pytest.raises(FileNotFoundError, match="No such face model"):
+    with pytest.raises(FileNotFoundError, match="No such face model; run: edgetalk fetch face -o") as told:
         face_models(tmp_path)
+    assert told.value.strerror.endswith(f" -o {tmp_path}") and told.value.filename.startswith(str(tmp_path))
     monkeypatch.setenv("EDGETALK_CACHE", str(tmp_path / "a/b"))  # as commands are told of it
     assert face_models() == face_models(tmp_path / "a/b")
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgetalk import audio, video
-from edgetalk.files import claim, replacing
+from edgetalk.files import claim, replacing, together
 from edgetalk.reader import Reader
 
 
@@ -35,6 +35,52 @@ def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path):
 def test_what_the_disk_has_no_room_for_is_named(tmp_path):
     with pytest.raises(OSError, match="No space left on device: '.*kept.txt'"), replacing(tmp_path / "kept.txt"):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_what_cannot_be_written_is_told_by_the_name_that_was_asked_for(tmp_path):
+    """And not by NAME.part; where that is a folder, it has to be named to be found."""
+    long = tmp_path / ("z" * 252)
+    with pytest.raises(OSError) as told, replacing(long):
+        pytest.fail("there is no such name")
+    assert told.value.errno == errno.ENAMETOOLONG and told.value.filename == str(long)
+    with pytest.raises(IsADirectoryError) as told, replacing(tmp_path / "a.txt") as part:
+        (tmp_path / "a.txt").mkdir()
+        part.write_text("whole")
+    assert told.value.filename == str(tmp_path / "a.txt") and not part.exists()
+    with pytest.raises(FileNotFoundError) as told, replacing(tmp_path / "b.txt"):
+        open(tmp_path / "c.txt")
+    assert told.value.filename == str(tmp_path / "c.txt"), "another file is left alone"
+    (tmp_path / "d.txt.part").mkdir()
+    with pytest.raises(IsADirectoryError) as told, replacing(tmp_path / "d.txt"):
+        pytest.fail("it was opened")
+    assert told.value.filename == str(tmp_path / "d.txt.part")
+
+
+def test_a_set_of_files_names_the_folder_that_takes_none(tmp_path, monkeypatch):
+    def refused(prefix, suffix, dir):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), f"{dir}/{prefix}x{suffix}")
+
+    monkeypatch.setattr("tempfile.mkdtemp", refused)  # root may write everywhere
+    with pytest.raises(PermissionError) as told, together(tmp_path):
+        pytest.fail("it was written")
+    assert told.value.filename == str(tmp_path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits the size of files")
+def test_a_film_that_the_disk_does_not_hold_is_told_by_its_name(tmp_path):
+    code = (
+        "import resource, sys\nfrom edgetalk.signals import status\nfrom fractions import Fraction\n"
+        "import numpy as np\nfrom edgetalk.video import Writer\n"
+        "def work():\n"
+        "    with Writer('z.mp4', (256, 256), Fraction(25)) as writer:\n"
+        "        for i in range(60):\n"
+        "            writer.write(np.random.default_rng(i).integers(0, 256, (256, 256, 3)).astype(np.uint8))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))\n"
+        "sys.exit(status('film', work))\n"
+    )
+    told = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert (told.returncode, told.stderr) == (1, "film: z.mp4: File too large\n")
+    assert not list(tmp_path.iterdir())
 
 
 def test_two_processes_do_not_write_one_file(tmp_path):

@@ -1,6 +1,7 @@
 """Avatars of films, and sessions that walk them, on real graphs of WavSyncSwap with random weights."""
 
 import dataclasses
+import re
 import shutil
 from fractions import Fraction
 
@@ -17,10 +18,11 @@ from edgetalk.backends import open_engine
 from edgetalk.cli import main
 from edgetalk.errors import BackendError, InputError, ModelError
 from edgetalk.face import Face, write_track
+from edgetalk.files import sha256
 from edgetalk.film import make_film
 from edgetalk.halves import widen
 from edgetalk.mel import log_mel, windows
-from edgetalk.metadata import AudioSpec
+from edgetalk.metadata import AudioSpec, Metadata
 from edgetalk.picture import read_picture
 from edgetalk.postprocess import feather, paste
 from edgetalk.preprocess import TEMPLATES, align, crop_matrix
@@ -60,7 +62,7 @@ def write_film(path, frames=FRAMES, fps=Fraction(25), unseen=()):
         for i in range(frames):
             writer.write(picture(i))
     faces = [None if i in unseen else face(i) for i in range(frames)]
-    write_track(path.with_name(f"{path.stem}.track.npz"), faces, fps)
+    write_track(path.with_name(f"{path.stem}.track.npz"), faces, fps, (WIDTH, HEIGHT))
     return path
 
 
@@ -263,6 +265,45 @@ def test_a_face_may_forbid_commercial_use(given, avatar):
         Session(given / "wavsyncswap.xml", avatar=mine, use="commercial")
 
 
+def limit(folder, role):
+    """Have the network of that role say that it is limited, and the others name it as it is then."""
+    import onnx
+    from onnx.helper import set_model_props
+
+    told = {}
+    for part in ("identity", "source", "step"):
+        path = folder / f"wavsyncswap{'' if part == 'step' else f'-{part}'}.onnx"
+        model = onnx.load(path)
+        metadata = Metadata.from_json({prop.key: prop.value for prop in model.metadata_props}["edgetalk"], path.name)
+        terms = {"use": "non-commercial", "licence": "for research"} if part == role else {}
+        set_model_props(model, {"edgetalk": dataclasses.replace(metadata, **told, **terms).to_json()})
+        onnx.save(model, path)
+        told[part] = sha256(path)
+
+
+@pytest.mark.parametrize("role", ["identity", "source"])
+def test_a_film_keeps_the_terms_of_what_prepared_it(copied, avatar, capsys, role):
+    limit(copied, role)
+    engine, out = copied / "wavsyncswap.onnx", copied / "x.avatar"
+    command = ["avatar", str(engine), "--video", str(copied / "target.mp4"), "--portrait", str(copied / "portrait.png")]
+    command += ["--seconds", "0.1", "-o", str(out)]
+    assert main([*command, "--use", "any"]) == 1 and not out.exists()
+    told = f"use: got any, and wavsyncswap-{role}(.onnx)?, which prepares the face, is for non-commercial use"
+    assert re.search(told, capsys.readouterr().err)
+    assert main(command) == 0 and capsys.readouterr().out.endswith("MB, for non-commercial use\n")
+    assert main(["doctor", str(out)]) == 0 and "non-commercial use, for research" in capsys.readouterr().out
+    with pytest.raises(ModelError, match="x.avatar is for non-commercial use"):
+        Session(engine, avatar=out, use="commercial")
+    limited = "wavsyncswap-source.onnx" if role == "source" else "x.avatar"
+    with pytest.raises(ModelError, match=f"{limited} is for non-commercial use"):
+        edgetalk.dub(engine, copied / "target.mp4", mels(1).ravel(), copied / "o.mp4", out, use="commercial")
+    with pytest.raises(ModelError, match="what prepares faces for wavsyncswap.onnx is for non-commercial use"):
+        Session(engine, avatar=avatar, use="commercial")  # of other weights
+    with pytest.warns(UserWarning, match="has been prepared again"):
+        prepared = Session(engine, avatar=avatar).avatar
+    assert (avatar.use, prepared.use, prepared.licence) == ("any", "non-commercial", "CC0-1.0")
+
+
 # --- what is refused
 
 
@@ -328,6 +369,8 @@ def changed_extractor(folder):
         (changed_extractor, [], "is not the extractor that the network was exported with"),
         (lambda f: write_track(f / "target.track.npz", [None] * FRAMES, Fraction(25)), [], "shows no face in its fir"),
         (lambda f: write_track(f / "target.track.npz", [face(0)] * 3, Fraction(25)), [], "has 3 frames and target.mp4"),
+        (lambda f: write_track(f / "target.track.npz", [face(0)] * 13, Fraction(25)), [], "has 13 frames and targ"),
+        (lambda f: write_track(f / "target.track.npz", [face(0)] * 12, Fraction(25), (80, 60)), [], "pictures of 80×"),
         (lambda f: write_track(f / "target.track.npz", [face(0)], Fraction(30)), [], "is of a film of 30 frames per"),
         (lambda f: write_track(f / "portrait.track.npz", [None], Fraction(25)), [], "portrait.track.npz has no face"),
         (lambda f: (f / "portrait.png").write_bytes(b"no"), [], "portrait.png is no whole picture"),
@@ -357,8 +400,8 @@ def test_bad_films_are_one_line(copied, monkeypatch, capsys, spoil, extra, messa
         ([], "expected one of them"),
         (["--video", "target.mp4"], "portrait: got none"),
         (["face.png", "--seconds", "3"], "seconds: is of films"),
-        (["face.png", "--face-models", "."], "face-models: is of films"),
-        (["face.png", "--face", "largest"], "face: is of films"),
+        (["face.png", "--face-models", "."], "face-models: nothing is looked for in a square; add --crop"),
+        (["face.png", "--face", "largest"], "face: nothing is looked for in a square; add --crop"),
     ],
 )
 def test_what_is_missing_is_told(given, monkeypatch, capsys, arguments, message):

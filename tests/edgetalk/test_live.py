@@ -85,6 +85,88 @@ def test_a_piece_shorter_than_a_frame_waits_for_the_next(session, silent):
     np.testing.assert_array_equal(heard[heard.nonzero()[0][0] :][:640], said)
 
 
+def trimmed(sound: np.ndarray) -> np.ndarray:
+    """Sound without the silence before and behind it."""
+    there = sound.nonzero()[0]
+    return sound[there[0] : there[-1] + 1]
+
+
+@pytest.mark.parametrize("samples", [300, 641, 1000, 1279, 2000, 12345])
+@pytest.mark.parametrize("fps", [25, "30000/1001", 2])
+def test_what_is_said_whole_is_heard_without_a_hole(session, samples, fps):
+    live, said = session.live(fps=fps), noise(samples)
+    live.step()
+    live.say(said)
+    _, heard = run(live, AHEAD + samples * 30 // 16000 + edgetalk.live.PATIENCE + 2)
+    np.testing.assert_array_equal(trimmed(heard), said)
+    assert live.left == 0
+
+
+def test_sentences_that_follow_each_other_are_heard_each_without_a_hole(session):
+    live, heard = session.live(), []
+    for seed in range(4):
+        live.say(noise(5000, seed))
+        heard.append(run(live, AHEAD + 12)[1])
+    for seed, sound in enumerate(heard):
+        np.testing.assert_array_equal(trimmed(sound), noise(5000, seed))
+
+
+@pytest.mark.parametrize("piece", [160, 320, 512, 441, 1000])
+def test_pieces_that_come_in_time_are_heard_without_a_hole(session, piece):
+    """At each step as many are there as its time has begun, and one that is on its way."""
+    live, said, given, heard = session.live(), noise(piece * 60), 0, []
+    run(live, AHEAD)
+    for step in range(len(said) // 640 + AHEAD + 4):
+        while given < min(len(said), 640 * (step + 1) + piece):
+            live.say(said[given : given + piece])
+            given += piece
+        heard.append(live.step()[1])
+    np.testing.assert_array_equal(trimmed(np.concatenate(heard)), said)
+
+
+def holes(sound: np.ndarray) -> list[int]:
+    """Lengths of the silences within a sound, in their order."""
+    return [len(list(run)) for silent, run in itertools.groupby(trimmed(sound) == 0) if silent]
+
+
+def waited_for(arriving: list[int], frame: int, patience: int) -> list[int]:
+    """Holes of a stream of which nothing is said before a frame is full, or has waited `patience` frame times."""
+    there = waited = 0
+    flags = []
+    for samples in arriving:
+        there += samples
+        if there < frame and waited < patience:
+            waited += there > 0
+            flags += [0] * frame
+            continue
+        said, waited = min(there, frame), 0
+        there -= said
+        flags += [1] * said + [0] * (frame - said)
+    return holes(np.array(flags))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_stream_that_runs_dry_has_no_more_holes_than_if_all_of_it_were_waited_for(session, seed):
+    """And no longer ones: a hole is used to gather sound, so that the next late piece makes none."""
+    rng, live = np.random.default_rng(seed), session.live()
+    run(live, AHEAD)
+    piece = int(rng.choice([100, 320, 441, 512]))
+    late = rng.integers(0, 40 * np.arange(1, 201))  # samples' time, ever more; pieces come in their order
+    comes = np.maximum.accumulate(np.arange(200) * piece + late * (rng.random(200) < 0.2)) // 640
+    arriving = [int((comes == step).sum()) * piece for step in range(comes[-1] + 1)] + [0] * 20
+    said, given, heard = noise(200 * piece, seed), 0, []
+    for samples in arriving:
+        live.say(said[given : given + samples])
+        given += samples
+        heard.append(live.step()[1])
+    heard.append(run(live, AHEAD)[1])
+    whole = np.concatenate(heard)
+    np.testing.assert_array_equal(whole[whole != 0], said)
+    before = waited_for(arriving, 640, edgetalk.live.PATIENCE)
+    assert len(before) > 1, "else this tells nothing"
+    assert len(holes(whole)) <= len(before) and sum(holes(whole)) <= sum(before)
+
+
 def test_a_piece_that_the_caller_writes_into_again_was_heard(session):
     live, buffer = session.live(), noise(1600)
     want = buffer.copy()
@@ -128,6 +210,18 @@ def test_what_is_said_after_a_hush_follows_it(session):
     _, heard = run(live, 12)
     heard = heard[640:]  # without what fades
     np.testing.assert_array_equal(heard[heard != 0], words)
+
+
+@pytest.mark.parametrize("steps", range(1, AHEAD + 7))
+def test_what_is_said_after_a_hush_does_not_wait_for_what_came_before(session, steps):
+    live, words = session.live(), noise(640 * 5, 9)
+    live.say(noise(1000))
+    run(live, steps)
+    live.hush()
+    live.say(words)
+    heard = run(live, AHEAD + 7)[1][640:]  # without what fades
+    assert heard.nonzero()[0][0] % 640 == 0
+    np.testing.assert_array_equal(trimmed(heard), words)
 
 
 def test_hush_before_anything_and_twice(session):

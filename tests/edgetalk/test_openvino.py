@@ -390,6 +390,39 @@ def test_a_cache_that_cannot_be_is_told_by_the_name_of_its_variable(zoo, tmp_pat
     assert list((tmp_path / "a/b").iterdir())
 
 
+@pytest.mark.parametrize("of", ["blob", "folder"])
+def test_a_cache_of_somebody_else_is_done_without(zoo, tmp_path, without_rights, of):
+    """Whose files another user may neither read nor remove: OpenVINO itself fails, or ends the process."""
+    code = (
+        "import sys, warnings\n"
+        "from edgetalk.backends import open_engine\n"
+        "with warnings.catch_warnings(record=True) as came:\n"
+        "    warnings.simplefilter('always')\n"
+        "    backend = open_engine(sys.argv[1])\n"
+        "print(len(backend.outputs), *(str(warning.message) for warning in came), sep='\\n')\n"
+    )
+    cache = tmp_path / "cache"
+
+    def opened() -> list[str]:
+        command = [sys.executable, "-c", code, str(zoo.root / "f32/amnet.xml")]
+        environment = os.environ | {"EDGETALK_CACHE": str(cache)}
+        told = subprocess.run(command, env=environment, preexec_fn=without_rights, capture_output=True, text=True)
+        assert (told.returncode, told.stderr) == (0, "")
+        return told.stdout.splitlines()
+
+    assert opened() == ["2"]
+    (blob,) = cache.glob("*.blob")
+    blob.chmod(0)
+    cache.chmod(0o555 if of == "blob" else 0)
+    try:
+        number, told = opened()
+    finally:
+        cache.chmod(0o755)
+    assert number == "2" and told.startswith(f"EDGETALK_CACHE: {cache} could not be used (")
+    assert told.endswith("Permission denied); name a folder of your own, or unset it")
+    assert blob.exists()
+
+
 def test_shapes_that_stay_open_are_refused(zoo, tmp_path):
     import onnx
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import re
 import shutil
 import signal
@@ -12,7 +13,6 @@ import socket as sockets
 import struct
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 
 from edgetalk import BackendError, InputError, Session, cli
-from edgetalk.commands.live import names_of, too_slow
+from edgetalk.commands.live import names_of, origin_of, too_slow
 
 aiohttp = pytest.importorskip("aiohttp", reason="needs aiohttp: the live extra")
 
@@ -58,6 +58,39 @@ async def receive(socket, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
 @pytest.fixture
 def engine(zoo, tmp_path):
     return zoo.set("f32", tmp_path)
+
+
+@pytest.fixture
+def programs(tmp_path, monkeypatch):
+    """A folder whose flite takes ten minutes, and tells its process number there."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    (folder / "flite").write_text(f"#!/bin/sh\n: > '{folder}'/$$.pid\nexec sleep 600\n")
+    (folder / "flite").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return folder
+
+
+def begun(programs: Path) -> int:
+    """How many were called."""
+    return len(list(programs.glob("*.pid")))
+
+
+def at_work(programs: Path) -> int:
+    """How many of them have not ended."""
+    count = 0
+    for path in programs.glob("*.pid"):
+        with contextlib.suppress(FileNotFoundError):
+            count += Path(f"/proc/{path.stem}/cmdline").read_bytes() != b""  # of one that has ended there is none
+    return count
+
+
+async def until(holds) -> None:
+    for _ in range(600):
+        if holds():
+            return
+        await asyncio.sleep(0.05)
+    pytest.fail("it does not happen")
 
 
 def test_what_is_sent_to_the_page_comes_back_with_pictures(engine):
@@ -104,14 +137,14 @@ def test_empty_text_hushes(engine):
 
 def test_hushing_waits_for_no_words(engine, monkeypatch):
     """What is being spoken and what waits for it is forgotten; what comes afterwards is said."""
-    spoken = threading.Event()
+    spoken = asyncio.Event()
 
-    def say(text):
+    async def say(text):
         if text == "long":
-            spoken.wait(20)
+            await spoken.wait()
         return np.full(3200, len(text) / 100, np.float32)
 
-    monkeypatch.setattr("edgetalk.speech.say", say)
+    monkeypatch.setattr("edgetalk.speech.say_cancellably", say)
 
     async def talk():
         async with serving(engine) as client, client.ws_connect("/face") as socket:
@@ -132,13 +165,82 @@ def test_hushing_waits_for_no_words(engine, monkeypatch):
     assert set(np.unique(after)) == {0, 0.25}, "neither what was being spoken nor what waited for it"
 
 
+def test_hushing_ends_the_program_that_speaks(engine, programs):
+    """However often it is hushed, files and other pages are served."""
+
+    async def talk():
+        async with serving(engine) as client, client.ws_connect("/face") as socket:
+            for count in range(1, 13):
+                await socket.send_str("words")
+                await until(lambda count=count: begun(programs) == count)
+                await socket.send_str("")
+                await until(lambda: not at_work(programs))
+            return (await asyncio.wait_for(client.get("/page.js"), 20)).status
+
+    assert asyncio.run(talk()) == 200
+
+
+def test_a_page_that_goes_ends_the_program_that_speaks(engine, programs):
+    async def talk():
+        async with serving(engine) as client:
+            async with client.ws_connect("/face") as socket:
+                await socket.send_str("words")
+                await until(lambda: begun(programs) == 1)
+            await until(lambda: not at_work(programs))
+
+    asyncio.run(talk())
+
+
+async def error_of(socket) -> str:
+    """The next error that a page is told."""
+    while "error" not in (told := json.loads(came) if isinstance(came := (await socket.receive()).data, str) else {}):
+        pass
+    return told["error"]
+
+
+def test_a_program_that_takes_too_long_or_fails_is_told(engine, programs, monkeypatch):
+    monkeypatch.setattr("edgetalk.speech.LIMIT", 0.5)
+
+    async def talk():
+        async with serving(engine) as client, client.ws_connect("/face") as socket:
+            await socket.send_str("words")
+            slow = await asyncio.wait_for(error_of(socket), 20)
+            (programs / "flite").write_text("#!/bin/sh\necho no voice >&2\nexit 3\n")
+            await socket.send_str("words")
+            return slow, await asyncio.wait_for(error_of(socket), 20)
+
+    flite = programs / "flite"
+    assert asyncio.run(talk()) == (
+        f"{flite} took longer than 0.5 s for this text; shorten it",
+        f"{flite} failed on this text: no voice",
+    )
+    assert not at_work(programs)
+
+
+def test_a_text_that_is_too_long_is_refused(engine, programs):
+    """The page's own field takes no more than the server."""
+    from edgetalk.page import FILES, TEXT
+
+    async def talk():
+        async with serving(engine) as client, client.ws_connect("/face") as socket:
+            await socket.send_str("a" * (TEXT + 1))
+            told = await asyncio.wait_for(error_of(socket), 20)
+            assert not begun(programs)
+            await socket.send_str("a" * TEXT)
+            await until(lambda: begun(programs) == 1)
+            return told
+
+    assert asyncio.run(talk()) == f"text: got {TEXT + 1} characters, expected at most {TEXT}; send it in parts"
+    assert f'maxlength="{TEXT}"' in FILES["/"].read_text()
+
+
 def test_text_is_spoken_and_what_cannot_be_is_told(engine, monkeypatch):
-    def say(text):
+    async def say(text):
         if text == "?":
             raise InputError("text: got '?', expected words")
         return np.full(6400, len(text) / 100, np.float32)
 
-    monkeypatch.setattr("edgetalk.speech.say", say)
+    monkeypatch.setattr("edgetalk.speech.say_cancellably", say)
 
     async def talk():
         async with serving(engine) as client, client.ws_connect("/face") as socket:
@@ -231,7 +333,7 @@ def test_an_engine_that_fails_is_told_and_frees_the_face(engine, monkeypatch):
     assert told == {"error": "the card fell off the bus"} and closed.data == 1011
 
 
-@pytest.mark.parametrize("failing", ["edgetalk.session.Session.moment", "edgetalk.speech.say"])
+@pytest.mark.parametrize("failing", ["edgetalk.session.Session.moment", "edgetalk.speech.say_cancellably"])
 def test_an_error_that_nobody_expects_ends_the_conversation(engine, monkeypatch, caplog, failing):
     def fail(*args):
         raise ZeroDivisionError("nobody expects it")
@@ -253,7 +355,11 @@ def test_an_error_that_nobody_expects_ends_the_conversation(engine, monkeypatch,
 
 def test_many_pages_leave_threads_for_files_and_words(engine, monkeypatch):
     """asyncio has few threads, of which a page that held one for good would leave too few."""
-    monkeypatch.setattr("edgetalk.speech.say", lambda text: np.full(6400, 0.25, np.float32))
+
+    async def say(text):
+        return await asyncio.to_thread(np.full, 6400, 0.25, np.float32)
+
+    monkeypatch.setattr("edgetalk.speech.say_cancellably", say)
 
     async def talk():
         with ThreadPoolExecutor(1) as only:
@@ -326,11 +432,11 @@ def test_a_page_that_reads_no_more_does_not_keep_the_server_from_ending(engine, 
 
 
 def test_a_page_may_go_while_words_are_looked_for(engine, monkeypatch, caplog):
-    def say(text):
-        time.sleep(0.5)
+    async def say(text):
+        await asyncio.sleep(0.5)
         raise InputError("text: got none that can be spoken")
 
-    monkeypatch.setattr("edgetalk.speech.say", say)
+    monkeypatch.setattr("edgetalk.speech.say_cancellably", say)
 
     async def go():
         async with deaf(engine) as (runner, page, client):
@@ -358,6 +464,9 @@ def test_a_host_without_an_address_is_one_line(engine, capsys, monkeypatch):
     assert "nowhere.example, port 8000: Name or service not known; give" in told and told.count("\n") == 1
 
 
+NOWHERE = ["--host", "192.0.2.1"]  # where no server can listen: what is not refused ends all the same
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -366,10 +475,18 @@ def test_a_host_without_an_address_is_one_line(engine, capsys, monkeypatch):
         (["--fps", "0"], "fps: got 0"),
         (["--host", ""], "host: got none"),
         (["--origin", "shop.example"], "origin: got shop.example, expected the start of a site's address"),
+        (["--origin", "http://[::1"], "origin: got http://[::1, expected the start of a site's address"),
+        (["--origin", "https://shop.example:x", *NOWHERE], "origin: got https://shop.example:x, expected"),
+        (
+            ["--name", "https://kiosk.example", *NOWHERE],
+            "name: got 'https://kiosk.example', expected a host name alone, as",
+        ),
+        (["--name", "a.example", "--name", "kiosk.example:8000", *NOWHERE], "name: got 'kiosk.example:8000', expected"),
+        (["--name", "", *NOWHERE], "name: got '', expected"),
         (["--source", "nobody.png"], "nobody.png"),
         (["--motion", "film.mp4", "--face-models", "nowhere"], "film.mp4"),
         (
-            ["--host", "192.0.2.1"],
+            NOWHERE,
             "cannot listen at 192.0.2.1, port 8000: Cannot assign requested address; give another",
         ),
     ],
@@ -380,19 +497,42 @@ def test_wrong_arguments_are_one_line(engine, capsys, arguments, message):
     assert message in told and told.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "told, meant",
+    [
+        ("https://shop.example", "https://shop.example"),
+        ("HTTPS://Shop.example:443/", "https://shop.example"),
+        ("http://shop.example:443", "http://shop.example:443"),
+        ("http://[::1]:80", "http://[::1]"),
+        ("http://192.0.2.7:8080", "http://192.0.2.7:8080"),
+        ("null", "null"),
+    ],
+)
+def test_an_origin_is_what_browsers_make_of_it(told, meant):
+    assert origin_of(told) == meant
+
+
 def test_a_network_that_cannot_keep_up_is_told():
     slow = SimpleNamespace(fps=Fraction(50), step=lambda: time.sleep(0.03))
-    told = r"a picture takes (\d\d+) ms here, and another is due every 20 ms, so some will be left out; take .* --fps"
-    assert int(re.fullmatch(told, too_slow(slow))[1]) >= 30
+    told = r"a picture takes (\d\d+) ms here, and another is due every 20 ms, so some will be left out; take "
+    took, rate = re.fullmatch(
+        rf"{told}a smaller network, such as amnet-lite, or a lower rate: --fps (\d+)", too_slow(slow, "amnet")
+    ).groups()
+    assert int(took) >= 30 and 1 <= int(rate) < 1000 / int(took)
+    assert re.fullmatch(rf"{told}a lower rate: --fps \d+", too_slow(slow, "amnet-lite"))
     slow.fps = Fraction(1, 10)
-    assert too_slow(slow) == ""
+    assert too_slow(slow, "amnet") == ""
 
 
 @contextlib.contextmanager
 def command(engine, *options):
     """`edgetalk live` as a process, and the address that it tells."""
     run = [sys.executable, "-m", "edgetalk.cli", "live", str(engine), "--port", "0", *options]
-    heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731, a background job ignores it
+
+    def heed():  # a background job ignores one, nohup the other
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+
     with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed) as process:
         try:
             yield process, process.stdout.readline().split()[0]
@@ -400,12 +540,14 @@ def command(engine, *options):
             process.kill()
 
 
-@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_it_while_a_page_is_open(engine, number, status):
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_it_while_a_page_is_open_and_words_are_spoken(engine, programs, number, status):
     async def open_page(url, process):
         async with aiohttp.ClientSession() as client, client.ws_connect(f"{url}/face") as socket:
             await socket.receive_json()
             await receive(socket, 2)
+            await socket.send_str("words")
+            await until(lambda: begun(programs) == 1)
             process.send_signal(number)
             for _ in range(500):  # 20 seconds of pictures
                 came = await socket.receive(timeout=20)
@@ -417,7 +559,7 @@ def test_a_signal_ends_it_while_a_page_is_open(engine, number, status):
         came = asyncio.run(open_page(url, process))
         assert process.wait(20) == status
         assert process.stderr.read().count("\n") == 1
-    assert came.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED)
+    assert (came.data, came.extra) == (1001, "edgetalk live has ended") and not at_work(programs)
 
 
 WATCH = """
@@ -582,6 +724,11 @@ def test_more_than_ten_minutes_that_wait_are_refused(engine, monkeypatch):
     told, after = asyncio.run(talk())
     assert "are waiting to be said; wait, or hush the face" in told["error"]
     assert sum((sound == 3001 / 32768).sum() for sound, _ in after) == 3200
+
+
+def test_to_know_its_files_the_page_loads_neither_renderer_nor_encoder():
+    code = "import sys, edgetalk.page; sys.exit(bool({'edgetalk.render', 'edgetalk.video', 'av'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
 
 
 def test_every_file_of_the_page_is_there():

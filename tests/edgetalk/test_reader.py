@@ -172,6 +172,31 @@ def test_a_broadcast_that_was_joined_to_another_goes_on(tmp_path, offset):
 
 
 @FFMPEG
+def test_a_broadcast_that_was_joined_is_not_searched(tmp_path, monkeypatch):
+    """Its clock says every time twice; that of one that was not is asked."""
+    ffmpeg("-i", write(tmp_path / "a.mp4", 40), "-c", "copy", tmp_path / "a.ts")
+    (tmp_path / "both.ts").write_bytes(2 * (tmp_path / "a.ts").read_bytes())
+    asked = []
+    monkeypatch.setattr("edgetalk.reader._sought", lambda film, stream, time: asked.append(time))
+    for name, count in (("both.ts", 80), ("a.ts", 40)):
+        film = Reader(tmp_path / name)
+        whole = list(film.planes())
+        assert not asked and len(whole) == count
+        np.testing.assert_array_equal(np.stack(list(film.planes(20))), whole[20:])
+    assert asked == [film.begins + Fraction(20, 25)]
+
+
+@FFMPEG
+def test_a_broadcast_that_was_joined_is_not_truncated_where_its_clock_ends_early(tmp_path, monkeypatch):
+    ffmpeg("-i", write(tmp_path / "a.mp4", 40), "-c", "copy", tmp_path / "a.ts")
+    (tmp_path / "both.ts").write_bytes(2 * (tmp_path / "a.ts").read_bytes())
+    monkeypatch.setattr("edgetalk.reader._promised", lambda stream: Fraction(16, 5))  # of all the pictures
+    assert len(list(Reader(tmp_path / "both.ts"))) == 80
+    with pytest.raises(InputError, match="a.ts is truncated"):
+        list(Reader(tmp_path / "a.ts"))
+
+
+@FFMPEG
 def test_a_broadcast_may_go_on_with_an_earlier_clock(tmp_path):
     for name, start in (("a", 20_000), ("b", 0)):
         ffmpeg("-i", write(tmp_path / "a.mp4", 40), "-c", "copy", "-output_ts_offset", start, tmp_path / f"{name}.ts")
@@ -221,6 +246,13 @@ def test_a_picture_whose_time_steps_back_sets_no_clock(tmp_path, monkeypatch):
     monkeypatch.setattr("edgetalk.reader._time", shown)
     numbers = [number(frame) for frame in film]
     assert len(numbers) == 7 and numbers[:3] == [0, 1, 2] and numbers[4:] == [6, 7, 8]
+
+
+def test_a_picture_before_the_first_one_takes_its_place(tmp_path, monkeypatch):
+    """As after a broken start; it may be the last, and is shown."""
+    film = Reader(write(tmp_path / "a.mp4", 2))
+    monkeypatch.setattr("edgetalk.reader._time", lambda frame: -frame.time * 3)
+    assert [number(frame) for frame in film] == [1]
 
 
 @pytest.mark.parametrize(
@@ -281,6 +313,24 @@ def test_files_that_cannot_be_searched(tmp_path):
     film = Reader(tmp_path / "a.h264")
     assert [number(frame) for frame in film] == list(range(30))
     np.testing.assert_array_equal(np.stack(list(film.planes(20))), list(film.planes())[20:])
+
+
+@FFMPEG
+@pytest.mark.parametrize(
+    ("name", "source", "options"),
+    [
+        ("a.mpg", "rgbtestsrc", ["-c:v", "mpeg2video", "-bf", "2"]),  # where a search gives no last picture,
+        ("a.mpg", "mandelbrot", ["-c:v", "mpeg2video", "-g", "1"]),  # or one too many
+        ("a.mjpeg", "mandelbrot", []),
+    ],
+)
+def test_the_end_of_files_that_cannot_be_searched_surely(tmp_path, name, source, options):
+    ffmpeg("-f", "lavfi", "-i", f"{source}=size=64x64:rate=25", "-frames:v", 60, *options, tmp_path / name)
+    film = Reader(tmp_path / name)
+    whole = list(film.planes())
+    for start in (40, 58, 59):
+        np.testing.assert_array_equal(np.stack(list(film.planes(start))), whole[start:])
+    np.testing.assert_array_equal(np.stack(list(film.backwards(60))), whole[::-1])
 
 
 def test_pixels_that_are_not_square(tmp_path):

@@ -318,7 +318,7 @@ def test_a_bare_name_means_a_bundled_model(zoo, tmp_path, monkeypatch):
         Session("./amnet")
     with pytest.raises(FileNotFoundError, match="no bundled model is called anna; bundled here: amnet;"):
         Session("anna")
-    with pytest.raises(FileNotFoundError, match="No such engine; the bundled model is called by its bare name, amnet:"):
+    with pytest.raises(FileNotFoundError, match="No such engine; the bundled model is called by its bare name, amnet"):
         Session("amnet.xml")  # a path, in this folder
     with pytest.raises(FileNotFoundError, match="No such engine: 'anna.xml'"):
         Session("anna.xml")
@@ -339,8 +339,15 @@ def test_a_bare_name_means_a_bundled_face(zoo, engine, tmp_path, monkeypatch):
         assert session.avatar.name == "mine"
     with pytest.raises(FileNotFoundError, match="no bundled avatar is called mine; bundled here: zoe; or pass"):
         Session(engine, avatar="mine")
-    with pytest.raises(FileNotFoundError, match="No such file or directory: 'zoe.avatar'"):
+    with pytest.raises(FileNotFoundError, match="No such avatar; the bundled face .* bare name, zoe: 'zoe.avatar'"):
         Session(engine, avatar="zoe.avatar")
+    with pytest.raises(FileNotFoundError, match="No such file or directory: 'anna.avatar'"):
+        Session(engine, avatar="anna.avatar")
+    for word in ("zoe", "zoe.avatar"):
+        with pytest.raises(FileNotFoundError, match=f"No such picture; zoe is a bundled face: .*: '{word}'"):
+            Session(engine, source=word)
+    with pytest.raises(FileNotFoundError, match="No such file or directory: 'anna'"):
+        Session(engine, source="anna")
 
 
 # --- whose face

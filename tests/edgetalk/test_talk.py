@@ -147,6 +147,22 @@ def test_in_python_as_by_the_command(engine, wav, tmp_path, edgetalk_cli):
     assert (tmp_path / "python.mp4").read_bytes() == (tmp_path / "command.mp4").read_bytes()
 
 
+@pytest.mark.parametrize(("peak", "warned"), [(0.0, True), (0.0005, True), (0.01, False)])
+def test_silence_of_a_file_is_told(engine, tmp_path, edgetalk_cli, peak, warned):
+    """A track that nobody spoke into, perhaps with a recorder's noise; a quiet voice is none."""
+    noise = np.random.default_rng(0).uniform(-peak, peak, 4000).astype(np.float32)
+    soundfile.write(tmp_path / "silent.wav", noise, 16000, subtype="PCM_16")
+    result = edgetalk_cli("talk", engine, "--audio", "silent.wav", "-o", "out.mp4", cwd=tmp_path)
+    assert result.returncode == 0
+    told = "silent.wav is silent: nothing in it reaches -60 dB, so the lips stay closed; another track?"
+    assert result.stderr == (f"edgetalk talk: {told}\n" if warned else "")
+
+
+def test_silence_of_an_array_is_meant(engine, tmp_path, recwarn):
+    edgetalk.talk(engine, np.zeros(4000, np.float32), tmp_path / "out.mp4")
+    assert not recwarn.list
+
+
 def test_words_are_spoken(engine, tmp_path, monkeypatch, capsys):
     said = []
     monkeypatch.setattr("edgetalk.speech.say", lambda text: said.append(text) or speech(16000))

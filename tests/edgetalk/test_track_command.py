@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgetalk.cli import main
-from edgetalk.face import read_track, read_track_and_rate
+from edgetalk.face import load_track, read_track
 from edgetalk.reader import Reader
 from edgetalk.targets import Faces
 from edgetalk.video import Writer
@@ -30,8 +30,8 @@ def test_the_track_lies_beside_the_film_and_is_what_dubbing_takes(film, face_mod
     assert main(["track", str(film), "--face-models", str(face_models)]) == 0
     track = film.with_name("film.track.npz")
     assert capsys.readouterr().out == f"{track}: a face in 5 of 8 frames; 0 cuts\n"
-    faces, rate = read_track_and_rate(track)
-    assert rate == 24 and [face is not None for face in faces] == [True] * 5 + [False] * 3
+    faces, rate, size = load_track(track)
+    assert rate == 24 and size == Reader(film).size and [face is not None for face in faces] == [True] * 5 + [False] * 3
     places = [float(face.points[:, 0].mean()) for face in faces[:5]]
     assert places == pytest.approx([80, 81, 82, 83, 84], abs=3)
     Faces(Reader(film)).close()  # without networks: the track is there
@@ -59,6 +59,17 @@ def test_nobody_is_no_track(film, face_models, elsewhere, capsys):
     assert main(["track", str(film), *asked]) == 1
     assert "film.mp4 shows no such face in 8 frames, so nothing was written" in capsys.readouterr().err
     assert not list(film.parent.glob("*.npz")) and not list(film.parent.glob("seen*"))
+
+
+@pytest.mark.parametrize(("frames", "told"), [(1, "1 frame"), (2, "2 frames")])
+def test_a_film_of_nobody_is_not_blamed_on_an_option(face_models, elsewhere, tmp_path, capsys, frames, told):
+    film = tmp_path / "empty.mp4"
+    with Writer(film, (320, 240), Fraction(24), crf=4) as writer:
+        for _ in range(frames):
+            writer.write(squares())
+    assert main(["track", str(film), "--face-models", str(face_models)]) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line == f"edgetalk track: empty.mp4 shows no face in {told}, so nothing was written"
 
 
 @pytest.mark.parametrize(

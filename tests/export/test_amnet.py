@@ -145,6 +145,8 @@ def test_terms_of_filmed_people_go_with_weights_and_faces(checkpoint, tmp_path):
     to_onnx(tmp_path / "filmed.safetensors", tmp_path / "amnet.onnx", every_avatar=True)
     step = metadata_of(tmp_path / "amnet.onnx")
     assert (step.licence, step.use) == ("as agreed with the filmed people", "non-commercial")
+    to_onnx(checkpoint, tmp_path / "of_drawn.onnx")
+    assert (step.faces, metadata_of(tmp_path / "of_drawn.onnx").faces) == ("", "drawn")
     for name in ("amnet", "dan"):
         made = avatar.load(tmp_path / f"{name}.avatar")
         assert (made.consent, made.use) == (terms["consent"], "non-commercial")

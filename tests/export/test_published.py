@@ -216,6 +216,26 @@ def test_weights_of_our_own_training_are_not_taken_for_published_ones(tmp_path, 
     assert not list(tmp_path.glob("*.onnx"))
 
 
+def test_a_checkpoint_of_our_own_is_told_by_its_family(swaps, checkpoint, tmp_path):
+    """Whatever else is odd about it, such as the pictures in AMNet's."""
+    swaps.write(tmp_path)
+    for path, own in ((checkpoint, "amnet"), (tmp_path / "wavsyncswap.safetensors", "wavsyncswap")):
+        for family in {*FAMILIES} - {own}:
+            with pytest.raises(ModelError) as told:
+                to_onnx(path, tmp_path / "made.onnx", family=family)
+            assert str(told.value) == (
+                f"{path.name} is a checkpoint of {own}, expected {family}; export it as that: "
+                f"edgetalk export {own} --checkpoint {path.name} -o {own}.onnx"
+            )
+
+
+def test_another_family_is_named_whatever_its_tensors_are(tmp_path):
+    held = by_name.weights(by_name.simswap_shapes(0.25, blocks=1)) | {"step": torch.tensor(7)}
+    torch.save({f"module.{name}": value for name, value in held.items()}, tmp_path / "file.pth")
+    with pytest.raises(ModelError, match="file.pth is a checkpoint of simswap"):
+        published.state_dict(tmp_path / "file.pth", "wav2lip")
+
+
 def test_damage_to_the_older_format_is_told_in_one_sentence(tmp_path):
     """Cut anywhere, or with any byte of its pickles changed; what still reads is left to the checks of names."""
     path = tmp_path / "old.pth"

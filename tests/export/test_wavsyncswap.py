@@ -172,6 +172,7 @@ def test_terms_of_filmed_people_go_with_the_weights(trained, tmp_path):
     for path in to_onnx(tmp_path / "filmed.safetensors", tmp_path / "w.onnx", family="wavsyncswap"):
         made = metadata_of(path)
         assert (made.licence, made.use) == ("as agreed with the filmed people", "non-commercial")
+        assert (made.faces, metadata_of(folder / path.name.replace("w", "wavsyncswap", 1)).faces) == ("", "drawn")
     with pytest.raises(InputError, match="is for non-commercial use"):
         to_onnx(tmp_path / "filmed.safetensors", tmp_path / "w.onnx", family="wavsyncswap", use="any")
 

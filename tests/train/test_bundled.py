@@ -7,7 +7,9 @@ import pytest
 import torch
 
 import edgetalk
-from edgetalk import audio, benchmark, bundled, motion
+from edgetalk import audio, bundled, motion
+from edgetalk.avatar import load as load_avatar
+from edgetalk.backends import preflight
 from edgetalk.train.networks.landmarks import inner_opening, load
 from edgetalk.train.scores.report import JUDGE
 
@@ -65,7 +67,7 @@ def test_blink_alone_closes_the_eyes(face, judge):
 
 
 def test_silence_closes_the_mouth_and_speech_opens_it(face, judge):
-    pcm = audio.read(benchmark.SENTENCE)
+    pcm = audio.read(bundled.SENTENCE)
     spoken = inner_opening(measure(judge, [f.copy() for f in face.talk(pcm, motion=motion.still())]).landmarks)
     quiet = inner_opening(measure(judge, steps(face, [STILL], [OPEN])).landmarks)
     assert 256 * quiet.item() < 3.0  # pixels
@@ -78,3 +80,11 @@ def test_every_announcer_is_bundled_and_known(model, face):
         with edgetalk.Session(model, avatar=name) as other:
             assert other.avatar.name == name
             assert other.step(silence(other), STILL, OPEN).shape == (256, 256, 3)
+
+
+def test_every_bundled_file_says_under_what_licence_it_is():
+    files = [path for path in bundled.MODELS.iterdir() if path.suffix in (".avatar", ".onnx", ".xml")]
+    assert files
+    for path in files:
+        told = load_avatar(path).licence if path.suffix == ".avatar" else "\n".join(preflight(path))
+        assert "Apache-2.0" in told, path.name

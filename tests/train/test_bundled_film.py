@@ -63,8 +63,10 @@ def test_lips_move_as_the_sentence_wants_and_rest_in_silence(spoken, silent, ope
     assert abs(len(said.pcm) - len(audio.read(FOLDER / "speech.wav"))) < 640
     drawn = Announcer(CAST["finn"], 256)
     lips = [drawn.landmarks(Controls(c.mouth)) for c in controls(said, 25.0, seed=5)]
-    wanted = 256 * inner_opening(torch.from_numpy(np.stack(lips).astype(np.float32))).numpy()[: len(spoken)]
+    wanted = 256 * inner_opening(torch.from_numpy(np.stack(lips).astype(np.float32))).numpy()
     moved, still = openings(spoken), openings(silent)
+    assert 0 <= len(moved) - len(wanted) <= 1  # in the last frame sound may end
+    moved = moved[: len(wanted)]
     r = np.corrcoef(moved, wanted)[0, 1]
     print(f"lips: r {r:.2f}, deviation {moved.std():.2f} of {wanted.std():.2f} px, in silence {still.std():.2f} px")
     assert r > 0.6

@@ -13,13 +13,13 @@ import torch
 
 from edgetalk.errors import InputError
 from edgetalk.metadata import AudioSpec
+from edgetalk.picture import write_picture
 from edgetalk.train.amnet import sheets
 from edgetalk.train.amnet.data import Footage
 from edgetalk.train.announcers import plan
 from edgetalk.train.commands import data
 from edgetalk.train.networks.amnet import AMNet
 from edgetalk.train.networks.landmarks import LandmarkNet, Measured
-from edgetalk.train.picture import write_picture
 from edgetalk.train.reports import results
 
 SPEC = AudioSpec()

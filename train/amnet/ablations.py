@@ -112,12 +112,12 @@ def train_row(job: Job) -> Path | None:
     """Train and score one row, and write OUT/NAME.json; None where it is too late to start."""
     import torch
 
+    from edgetalk.picture import write_picture
     from edgetalk.train import loop
     from edgetalk.train.amnet import recipe as amnet
     from edgetalk.train.amnet import sheets
     from edgetalk.train.amnet.scores import score
     from edgetalk.train.networks.landmarks import load
-    from edgetalk.train.picture import write_picture
     from edgetalk.train.scores.report import write_json
 
     if time.time() > job.deadline:
@@ -175,8 +175,8 @@ def collect(out: Path, data: Path, device: str) -> None:
     """Write OUT/ablations.json of all rows, and OUT/ablations.jpg where the pictures of each row's first seed lie."""
     import cv2
 
+    from edgetalk.picture import write_picture
     from edgetalk.train.amnet import sheets
-    from edgetalk.train.picture import write_picture
     from edgetalk.train.scores.report import command, write_json
 
     reports = finished(out)

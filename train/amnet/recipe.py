@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from edgetalk.errors import InputError
+from edgetalk.picture import write_picture
 from edgetalk.train import loop, torchrun
 from edgetalk.train.lite.student import Teacher, inherit, take_fuser
 from edgetalk.train.networks.amnet import VARIANTS, AMNet, Architecture
@@ -27,7 +28,6 @@ from edgetalk.train.networks.blocks import scaled
 from edgetalk.train.networks.checkpoint import Checkpoint, load_checkpoint, read_architecture, save_checkpoint
 from edgetalk.train.networks.patchgan import PatchGAN
 from edgetalk.train.options import add_fields, check_bounds
-from edgetalk.train.picture import write_picture
 from edgetalk.train.precision import autocast
 from edgetalk.train.rates import linear, risen, set_rate
 from edgetalk.train.scores.measures import landmark_error, ssim

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 
 from edgetalk.mel import silence
 from edgetalk.metadata import AudioSpec
+from edgetalk.picture import write_picture
 from edgetalk.train import program
 from edgetalk.train.networks.amnet import AMNet
 from edgetalk.train.networks.landmarks import LandmarkNet, inner_opening
-from edgetalk.train.picture import write_picture
 from edgetalk.train.scores.measures import GROUPS, MOUTH
 
 from .data import Footage, pick_device

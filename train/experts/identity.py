@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edgetalk.picture import write_picture
 from edgetalk.train.networks import arcface
-from edgetalk.train.picture import write_picture
 from edgetalk.train.precision import autocast
 from edgetalk.train.scores.measures import auc
 from edgetalk.train.stretch import Stretch

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from edgetalk.picture import write_picture
 from edgetalk.train import loop, program, torchrun
 from edgetalk.train.amnet.data import pick_device
 from edgetalk.train.networks.landmarks import (
@@ -36,7 +37,6 @@ from edgetalk.train.networks.landmarks import (
     save,
     stored,
 )
-from edgetalk.train.picture import write_picture
 from edgetalk.train.rates import cosine, risen, set_rate
 from edgetalk.train.scores.measures import GROUPS, MOUTH, landmark_error, pearson
 from edgetalk.train.state import Average, optimiser_tensors, run_beside

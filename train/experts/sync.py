@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgetalk.picture import write_picture
 from edgetalk.train.networks import syncnet
 from edgetalk.train.networks.blocks import scaled
-from edgetalk.train.picture import write_picture
 from edgetalk.train.precision import autocast
 from edgetalk.train.scores.measures import auc
 from edgetalk.train.stretch import Stretch

@@ -22,6 +22,7 @@ import numpy as np
 from edgetalk.errors import InputError
 from edgetalk.files import replacing
 from edgetalk.npz import read_npz
+from edgetalk.picture import write_picture
 from edgetalk.preprocess import align
 from edgetalk.reader import Reader
 from edgetalk.targets import Faces
@@ -37,7 +38,6 @@ from edgetalk.train.amnet.dataset import (
     packed,
     read_plan,
 )
-from edgetalk.train.picture import write_picture
 from edgetalk.train.terms import Terms
 
 from . import films, mesh

@@ -13,13 +13,12 @@ from typing import NamedTuple
 import numpy as np
 
 from edgetalk.errors import InputError
+from edgetalk.preprocess import TEMPLATES
 from edgetalk.train.amnet.dataset import FPS, TEST, TRAIN
 
-FIVE = np.array([(0.378, 0.451), (0.622, 0.451), (0.5, 0.571), (0.411, 0.682), (0.589, 0.682)])
-"""Where the five points of a face (edgetalk.face.Face) lie in AMNet's picture on the mean, (5, 2), fractions: those of
-drawn announcers that turn and speak."""
-MIDDLE = FIVE.mean(0)
-SPREAD = float(np.sqrt(((FIVE - MIDDLE) ** 2).sum(1).mean()))
+MIDDLE = TEMPLATES["amnet"].mean(0)
+"""Of the five points of a face (edgetalk.face.Face) in AMNet's picture, fractions."""
+SPREAD = float(np.sqrt(((TEMPLATES["amnet"] - MIDDLE) ** 2).sum(1).mean()))
 WANDERS = 0.35
 """Way of a face within a take, as a share of the crop's side; drawn heads that turn on their necks go 0.3."""
 NEARS = 1.3

@@ -17,8 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from edgetalk import Session, audio, dub
-from edgetalk.benchmark import SENTENCE
-from edgetalk.bundled import MODELS
+from edgetalk.bundled import MODELS, SENTENCE
 from edgetalk.files import replacing
 from edgetalk.reader import Reader
 from edgetalk.video import Image

@@ -70,7 +70,7 @@ def look(film: Path, kept: Path | None, models: Path | None = None) -> list[int]
         starts = clips(films.frames(reader, noted), sounding)
     if kept is not None and not there:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        write_track(kept, noted.seen, reader.fps)
+        write_track(kept, noted.seen, reader.fps, reader.size)
     if not starts:
         raise InputError(
             f"{film} shows no face of {MIN_SIDE} pixels and more for {FRAMES / FPS} s of sound without a cut, expected "

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgetalk.errors import InputError
+from edgetalk.picture import write_picture
 from edgetalk.train import loop, torchrun
 from edgetalk.train.announcers.visemes import AXES
 from edgetalk.train.experts.command import good_enough, wait_for
@@ -27,7 +28,6 @@ from edgetalk.train.networks import store, syncnet
 from edgetalk.train.networks.blocks import scaled
 from edgetalk.train.networks.wavsyncswap import Discriminator, WavSyncSwap
 from edgetalk.train.options import add_fields
-from edgetalk.train.picture import write_picture
 from edgetalk.train.precision import autocast
 from edgetalk.train.rates import linear, risen, set_rate
 from edgetalk.train.state import Average, optimiser_tensors

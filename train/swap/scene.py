@@ -14,8 +14,8 @@ import numpy as np
 
 from edgetalk.errors import InputError
 from edgetalk.face import Face, write_track
+from edgetalk.picture import write_picture
 from edgetalk.train.announcers.landmarks import BROW_LEFT, BROW_RIGHT, CONTOUR
-from edgetalk.train.picture import write_picture
 from edgetalk.video import Writer
 
 from .crops import FIVE
@@ -69,9 +69,10 @@ def write_scene(folder: Path, target: str = "dan", portrait: str = "finn", secon
         for shown in tqdm(motion, desc="target", unit="frame"):
             writer.write(announcer.draw(shown))
             faces.append(exact(announcer.landmarks(shown), shown.pose, shown.blink, SIZE))
-    write_track(folder / "target.track.npz", faces, FPS)
+    write_track(folder / "target.track.npz", faces, FPS, (SIZE, SIZE))
     still, sitter = Controls(), Announcer(CAST[portrait], SIZE)
     write_picture(folder / "portrait.png", sitter.draw(still))
-    write_track(folder / "portrait.track.npz", [exact(sitter.landmarks(still), still.pose, still.blink, SIZE)], FPS)
+    known = exact(sitter.landmarks(still), still.pose, still.blink, SIZE)
+    write_track(folder / "portrait.track.npz", [known], FPS, (SIZE, SIZE))
     wanted = synthesize(TO_SAY, "slt" if CAST[portrait].sex == "f" else "rms")
     soundfile.write(folder / "speech.wav", wanted.pcm, RATE)

@@ -22,12 +22,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgetalk.errors import BackendError, InputError
+from edgetalk.picture import write_picture
 from edgetalk.train.experts.identity import embed
 from edgetalk.train.experts.recipe import pictures
 from edgetalk.train.experts.sync import sync_offsets, sync_vectors
 from edgetalk.train.networks import store
 from edgetalk.train.networks.landmarks import inner_opening
-from edgetalk.train.picture import write_picture
 from edgetalk.train.precision import autocast
 from edgetalk.train.scores.measures import MOUTH, frechet, landmark_error, pearson, psnr, ssim
 from edgetalk.train.scores.sharpness import cpbd

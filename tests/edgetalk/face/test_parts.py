@@ -5,6 +5,7 @@ Who finds and follows whom is in test_tracker.py.
 
 import io
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 from edgetalk import InputError
 from edgetalk.backends import open_engine
 from edgetalk.errors import ModelError
-from edgetalk.face import Face, blazeface, facemesh, read_track, read_track_and_rate, track_beside, write_track
+from edgetalk.face import Face, Track, blazeface, facemesh, load_track, read_track, track_beside, write_track
 from edgetalk.face.look import OPEN, Eyes
 from edgetalk.face.smooth import OneEuro
 from edgetalk.train.announcers.camera import rotation as turned_by  # written apart, from the same words
@@ -36,10 +37,10 @@ def some_face(seed):
 def test_a_track_comes_back_as_it_was_written(tmp_path):
     faces = [some_face(0), None, some_face(1), some_face(2), None]
     path = tmp_path / "film.track.npz"
-    write_track(path, faces, Fraction(30000, 1001))
+    write_track(path, faces, Fraction(30000, 1001), (640, 480))
     assert [file.name for file in tmp_path.iterdir()] == ["film.track.npz"]
-    got, rate = read_track_and_rate(path)
-    assert rate == Fraction(30000, 1001)
+    got, rate, size = load_track(path)
+    assert (rate, size) == (Fraction(30000, 1001), (640, 480)) and len(read_track(path)) == 5
     assert [face is None for face in got] == [face is None for face in faces]
     for face, want in zip(got, faces, strict=True):
         if face is not None and want is not None:
@@ -48,9 +49,10 @@ def test_a_track_comes_back_as_it_was_written(tmp_path):
             assert face.mesh is None and face.score == 1.0
     with np.load(path, allow_pickle=False) as file:  # the format as other programs read it
         assert {name: file[name].shape for name in file.files} == {
-            "points": (5, 5, 2), "boxes": (5, 4), "pose": (5, 3), "blink": (5, 2), "fps": (2,),
+            "points": (5, 5, 2), "boxes": (5, 4), "pose": (5, 3), "blink": (5, 2), "fps": (2,), "size": (2,),
         }  # fmt: skip
-        assert np.isnan(file["points"][1]).all() and file["fps"].tolist() == [30000, 1001]
+        assert np.isnan(file["points"][1]).all()
+        assert file["fps"].tolist() == [30000, 1001] and file["size"].tolist() == [640, 480]
 
 
 @pytest.mark.parametrize(
@@ -58,9 +60,41 @@ def test_a_track_comes_back_as_it_was_written(tmp_path):
 )
 def test_a_track_takes_a_rate_as_everything_does(tmp_path, fps, rate):
     write_track(tmp_path / "a.track.npz", [None], fps)
-    assert read_track_and_rate(tmp_path / "a.track.npz") == ([None], rate)
+    assert load_track(tmp_path / "a.track.npz") == ([None], rate, None)
     with pytest.raises(InputError, match="fps: got 0, expected a number from 1"):
         write_track(tmp_path / "a.track.npz", [None], 0)
+
+
+def at(x, y, side=100):
+    """A face whose box has its middle at (x, y)."""
+    half = np.float32(side / 2)
+    return replace(some_face(0), box=np.float32([x - half, y - half, x + half, y + half]))
+
+
+@pytest.mark.parametrize(
+    ("size", "faces", "refused"),
+    [
+        ((320, 240), [at(160, 120)], None),
+        ((640, 480), [at(160, 120)], "a is of pictures of 640×480 pixels, f.mp4 has 320×240; make it again"),
+        ((240, 320), [], "a is of pictures of 240×320 pixels"),
+        (None, [], None),
+        (None, [None, at(318, 120)], None),
+        (None, [None, at(322, 120)], "a has its faces outside the 320×240 pixels of f.mp4; make it again"),
+        (None, [at(160, 242)], "outside"),
+        (None, [at(160, -2)], "outside"),
+        (None, [at(-2, 120)], "outside"),
+        (None, [at(700, 500)], "outside"),
+        (None, [at(160, 120), at(700, 500)], None),  # who leaves the picture
+        (None, [at(160, 120), at(700, 500), at(-300, 120)], "outside"),
+    ],
+)
+def test_a_track_of_another_picture_is_told_by_its_size_or_else_by_its_faces(size, faces, refused):
+    track = Track(faces, Fraction(25), size)
+    if refused is None:
+        track.check_size((320, 240), "a", "f.mp4")
+    else:
+        with pytest.raises(InputError, match=refused):
+            track.check_size((320, 240), "a", "f.mp4")
 
 
 def test_an_empty_track_is_one(tmp_path):
@@ -94,6 +128,8 @@ GOOD = {
         ({"boxes": np.full((3, 4), np.inf, np.float32)}, "boxes that are no numbers"),
         ({"fps": np.array([25, 0])}, r"fps \[25, 0\]"),
         ({"fps": np.array(25.0)}, "fps 25.0"),
+        ({"size": np.array([640, 0])}, r"size \[640, 0\]"),
+        ({"size": np.array([640.0, 480.0])}, r"size \[640.0, 480.0\], expected two whole numbers"),
         ({"points": np.array([{}, {}], object)}, "damaged"),
     ],
 )

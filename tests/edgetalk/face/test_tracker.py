@@ -340,11 +340,22 @@ def test_reset_forgets(models):
         assert np.array_equal(tracker.update(frame((100, 100, 60))).mesh, first.mesh)
 
 
+def test_reset_forgets_the_scenes(models):
+    """The first picture of another film is no cut."""
+    dark, light = frame(ground=(0, 0, 0)), frame(ground=(250, 250, 250))
+    with Tracker(FPS, models=models) as tracker:
+        for picture, scene in ((dark, 0), (light, 1), (None, 0), (dark, 0), (light, 1)):
+            tracker.reset() if picture is None else tracker.update(picture)
+            assert tracker.scene == scene
+
+
 def test_what_cannot_be_followed_is_refused_in_one_sentence(models, tmp_path):
-    with pytest.raises(InputError, match="pick: got face -1, expected 0"):
+    with pytest.raises(InputError, match="face: got -1, expected 0"):
         Tracker(FPS, models=models, pick=-1)
     with pytest.raises(FileNotFoundError):
         Tracker(FPS, models=models, pick="nobody.png")
+    with pytest.raises(InputError, match="face: got left, expected largest, a number from the left, or a picture"):
+        Tracker(FPS, models=models, pick="left")
     import cv2
 
     cv2.imwrite(str(tmp_path / "wall.png"), frame())
@@ -377,7 +388,7 @@ def test_a_film_without_a_track_drives_by_what_the_tracker_sees(models, tmp_path
     assert seen == [(i + 1, 6) for i in range(6)]  # nine frames at 50 need frames 0 … 4 and the one after
     with Writer(tmp_path / "empty.mp4", (320, 240), FPS) as writer:
         writer.write(frame())
-    with pytest.raises(InputError, match=r"empty\.mp4 shows no face in 1 frames"):
+    with pytest.raises(InputError, match=r"empty\.mp4 shows no face in 1 frame;"):
         drive(tmp_path / "empty.mp4", FPS)
 
 
