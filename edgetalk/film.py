@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from .avatar import FRAMES, Avatar, Film, check_told, halved, make, open_source
 from .backends import Backend, shared_device
 from .bundled import find_engine
-from .errors import InputError, ModelError
+from .errors import InputError, ModelError, counted
 from .metadata import Metadata
 from .picture import PictureLike
 from .planes import to_rgb
@@ -200,7 +200,8 @@ def _longest(crops: Iterator[Crop | None], name: str) -> list[Crop]:
             run.append(crop)
             best = max(best, run, key=len)
     if not best:
-        raise InputError(f"{name} shows no face in its first {count} frames; there is nobody to make an avatar of")
+        told = f"{name} shows no face in its first {counted(count, 'frame')}"
+        raise InputError(f"{told}; there is nobody to make an avatar of")
     return best
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,12 +21,15 @@ from .errors import InputError, ModelError
 from .face import find, load_track, track_beside
 from .metadata import Metadata
 from .picture import PictureLike, read_picture
-from .preprocess import Picture, align, crop_matrix
+from .preprocess import Picture, align, crop_matrix, reduction
 from .use import check_use
 
 FAMILIES = ("arcface", "wavsyncswap")
 EXTRACTOR = "arcface"
 """Stem of the extractor that is taken where a network has no STEM-identity beside it."""
+
+ENLARGED = 2.0
+"""How many times the face of a portrait is enlarged before that is told."""
 
 Cut = Callable[[str, int], Picture]
 """cut(template, size) -> the face as an extractor takes it, uint8 (size, size, 3); templates are preprocess's."""
@@ -108,7 +112,14 @@ def aligned(portrait: PictureLike, face_models: str | os.PathLike[str] | None = 
     picture = read_picture(portrait)
 
     def cut(template: str, size: int) -> Picture:
-        return align(picture, crop_matrix(template, points(portrait, picture, face_models), size), size)
+        matrix = crop_matrix(template, points(portrait, picture, face_models), size)
+        if (enlarged := 1 / reduction(matrix)) > ENLARGED:
+            name = "the portrait" if isinstance(portrait, np.ndarray) else Path(portrait).name
+            warnings.warn(
+                f"{name} shows a face of few pixels, enlarged {enlarged:.1f} times; take a larger picture",
+                stacklevel=2,
+            )
+        return align(picture, matrix, size)
 
     return cut
 

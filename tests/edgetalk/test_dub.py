@@ -215,6 +215,20 @@ def test_an_extractor_that_is_named_is_taken_and_none_has_to_stand_beside_the_en
         edgetalk.dub(*given)
 
 
+@pytest.mark.parametrize("size", [28, 112, 320])
+def test_a_portrait_of_few_pixels_is_told(tmp_path, size):
+    """Of a track's points, as far apart as in `size` pixels of the crop that the extractor takes, 112."""
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((400, 400, 3), np.uint8))
+    write_track(tmp_path / "a.track.npz", [face(TEMPLATES["arcface"] * size + 10)], Fraction(25), (400, 400))
+    cut = portraits.aligned(tmp_path / "a.png")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        cut("arcface", 112)
+    assert ["a.png shows a face of few pixels, enlarged 4.0 times" in str(each.message) for each in told] == (
+        [True] if size == 28 else []
+    )
+
+
 def test_the_track_of_a_film_is_not_that_of_a_portrait_of_its_name(tmp_path, monkeypatch):
     portrait, moved = tmp_path / "me.png", dataclasses.replace(face(), points=POINTS + 9)
     cv2.imwrite(str(portrait), picture(0))
