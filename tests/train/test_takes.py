@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 
 from edgetalk.errors import InputError
-from edgetalk.preprocess import align
+from edgetalk.preprocess import TEMPLATES, align
 from edgetalk.train.amnet.dataset import TEST, TRAIN
 from edgetalk.train.announcers import CAST, Announcer, motion
 from edgetalk.train.announcers.features import Controls
 from edgetalk.train.announcers.visemes import SHAPES
-from edgetalk.train.filmed.takes import FIVE, Crop, Take, Track, divided, takes
+from edgetalk.train.filmed.takes import Crop, Take, Track, divided, takes
 
 CROP = Crop(0, 0, 100)
+FIVE = TEMPLATES["amnet"]
 
 
 def track(middles, sides=200.0, unseen=(), scene=None):
