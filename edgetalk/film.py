@@ -183,8 +183,7 @@ def _crops(film: Reader, faces: Faces, metadata: Metadata, size: int, total: int
             yield from (crop for _ in wanted)
         if shown == total:
             break
-    if next(pictures, None) is None:
-        faces.end()
+    faces.check_end(pictures)
 
 
 def _longest(crops: Iterator[Crop | None], name: str) -> list[Crop]:

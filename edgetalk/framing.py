@@ -14,11 +14,12 @@ import numpy as np
 
 from .errors import InputError
 from .face import Tracker
+from .face.tracker import LARGEST
 from .picture import PictureLike, read_picture
 from .portrait import points
 from .preprocess import MIN_SIDE, Picture, align, crop_matrix, reduction, warp
 
-LARGEST = 1024
+MAX_SIDE = 1024
 """Pixels; no network takes a larger picture."""
 ROOM = 0.1
 """Share of the square that may lie outside the photo before that is told: hair is cut, and the border repeated."""
@@ -27,7 +28,7 @@ ROOM = 0.1
 def framed(
     photo: PictureLike,
     *,
-    face: int | str | os.PathLike[str] = "largest",
+    face: int | str | os.PathLike[str] = LARGEST,
     face_models: str | os.PathLike[str] | None = None,
 ) -> Picture:
     """Return the face in a photo as AMNet takes it, uint8 (S, S, 3): for `make`, or `Session(source=…)`.
@@ -41,7 +42,7 @@ def framed(
     """
     whole = read_picture(photo)
     name = "the photo" if isinstance(photo, np.ndarray) else Path(photo).name
-    if face == "largest":
+    if face == LARGEST:
         five = points(photo, whole, face_models)
     else:
         with Tracker(25, models=face_models, pick=face) as tracker:
@@ -49,12 +50,12 @@ def framed(
         if found is None:
             raise InputError(f"{name} shows no face {face}; choose another with --face")
         five = found.points
-    side = round(LARGEST * reduction(crop_matrix("amnet", five, LARGEST)))
+    side = round(MAX_SIDE * reduction(crop_matrix("amnet", five, MAX_SIDE)))
     if side < MIN_SIDE:
         raise InputError(
             f"{name}: got a face for a square of {side} pixels, expected {MIN_SIDE} or more; take it from nearer"
         )
-    size = min(side, LARGEST)
+    size = min(side, MAX_SIDE)
     matrix = crop_matrix("amnet", five, size)
     inside = warp(np.full(whole.shape[:2], 255, np.uint8), matrix, (size, size), outside=0)
     beyond = 1 - float(inside.mean()) / 255

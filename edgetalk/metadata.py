@@ -10,12 +10,15 @@ import dataclasses
 import json
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
 from .clock import frame_rate
-from .errors import ModelError
+from .errors import InputError, ModelError
 
 FORMAT = 1
+BESIDE = ("identity", "source")
+"""Roles of the graphs beside a step, whose files are called STEM-ROLE, in the order in which they are written."""
 KEY = "edgetalk"
 TENSORRT_LIMIT = 4096  # bytes that TensorRT keeps of a network's name
 # Types of the fields below -> what comes out of JSON for them.
@@ -137,6 +140,15 @@ class Metadata:
             return replace(metadata, persons=tuple(metadata.persons))
         except (TypeError, ValueError):
             raise ModelError(f"{where} has edgetalk metadata that is damaged; export it again") from None
+
+
+def check_stem(out: Path, kind: str) -> None:
+    """Raise InputError where a model's name, as a `kind` of file, is what that of a graph beside another is called."""
+    for role in BESIDE:
+        if out.stem.endswith(f"-{role}"):
+            raise InputError(
+                f"out: got {out.name!r}, which is what the {role} {kind} of a model is called; name another"
+            )
 
 
 def _typed(kind: type, fields: dict[str, Any]) -> dict[str, Any]:

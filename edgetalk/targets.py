@@ -115,9 +115,9 @@ class Faces:
                 )
         return self._seen[index]
 
-    def end(self) -> None:
-        """Raise InputError where the film has ended, after the pictures seen so far, and its track goes on."""
-        if len(self._seen) < len(self._track):
+    def check_end(self, pictures: Iterator[Image]) -> None:
+        """Raise InputError where the film's `pictures` have ended, after those seen so far, and its track goes on."""
+        if next(pictures, None) is None and len(self._seen) < len(self._track):
             raise InputError(
                 f"{self._name} has {len(self._track)} frames and {self._film.path.name} has {len(self._seen)}; "
                 "make it again"
@@ -151,8 +151,7 @@ def targets(film: Reader, faces: Faces, sounding: int, fit: str) -> Iterator[Tar
         if last is not None:
             yield last
         count, last = index + 1, faces.target(index, planes)
-    if next(pictures, None) is None:
-        faces.end()
+    faces.check_end(pictures)
     if last is None or not faces.found:
         told = f"{film.path.name} shows no {faces.whom} in {counted(count, 'picture')}"
         raise InputError(f"{told}; nothing was dubbed")

@@ -26,7 +26,7 @@ from edgetalk.avatar import load as load_avatar
 from edgetalk.backends import open_engine
 from edgetalk.errors import InputError, ModelError, word
 from edgetalk.files import sha256, together
-from edgetalk.metadata import Metadata
+from edgetalk.metadata import BESIDE, Metadata
 
 from . import gate, openvino
 from .calibration import load, made_up, split
@@ -34,7 +34,7 @@ from .fold import cheapest, fold, norms, statistics
 from .judge import Judge
 from .keep import choose, tightest, write_report
 from .onnx_file import Feeds, Progress, Run, Runner, read, set_metadata
-from .options import ROLES, Options, PlanOptions
+from .options import Options, PlanOptions
 from .precision import layers, overflow
 from .typed import arranged, typed_graph
 
@@ -128,7 +128,7 @@ def _read(path: Path, asked: Options) -> Exported:
         raise ModelError(f"{path.name} is in {metadata.precision} already; build from the f32 file that export wrote")
     if asked.fold_statistics is not None and not norms(step):
         raise InputError(f"fold_statistics: {path.name} has no norm to fold into a convolution; leave it out")
-    parts = {role: _read_part(path, role, wanted) for role in ROLES if (wanted := getattr(metadata, role))}
+    parts = {role: _read_part(path, role, wanted) for role in BESIDE if (wanted := getattr(metadata, role))}
     avatar = asked.fold_statistics or path.with_suffix(".avatar")
     if avatar.is_file() or asked.fold_statistics is not None:
         _check_avatar(avatar, metadata, path, asked)

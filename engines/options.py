@@ -11,11 +11,10 @@ from typing import Any
 
 from edgetalk.errors import InputError
 from edgetalk.files import check_kept
+from edgetalk.metadata import BESIDE, check_stem
 
 from .keep import MARGIN, check_margin
 
-ROLES = ("identity", "source")
-"""Graphs beside a step, written before it."""
 PRECISIONS = ("f32", "bf16", "fp16", "int8")
 SUFFIXES = (".xml", ".plan")
 
@@ -76,7 +75,7 @@ class Options:
         if self.report is None:
             return
         check_kept(self.report, *inputs)
-        engines = [self.out, *map(self.beside, ROLES)]
+        engines = [self.out, *map(self.beside, BESIDE)]
         built = [*engines, *(engine.with_suffix(".bin") for engine in engines), self.out.with_suffix(".avatar")]
         if self.report.resolve() in [file.resolve() for file in built]:
             raise InputError(f"report: {self.report.name} is what a file that is built is called; name another")
@@ -85,11 +84,7 @@ class Options:
         """Raise InputError where an option means nothing or not beside another; FileNotFoundError without a folder."""
         if self.out.suffix not in SUFFIXES:
             raise InputError(f"out: got {self.out.name!r}, expected a name that ends in {' or '.join(SUFFIXES)}")
-        for role in ROLES:
-            if self.out.stem.endswith(f"-{role}"):
-                raise InputError(
-                    f"out: got {self.out.name!r}, which is what the {role} engine of a model is called; name another"
-                )
+        check_stem(self.out, "engine")
         if self.precision not in PRECISIONS:
             raise InputError(f"precision: got {self.precision!r}, expected one of {', '.join(PRECISIONS)}")
         if self.precision == "bf16" and self.out.suffix == ".plan":

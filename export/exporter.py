@@ -18,7 +18,7 @@ import torch
 from edgetalk.avatar import Avatar, halved, save
 from edgetalk.errors import InputError
 from edgetalk.files import check_kept, together
-from edgetalk.metadata import Metadata
+from edgetalk.metadata import Metadata, check_stem
 from edgetalk.picture import read_picture
 from edgetalk.preprocess import Picture, square_crop
 from edgetalk.use import ALLOWED
@@ -122,11 +122,7 @@ def _check_options(
         raise InputError(f"dynamic_conv: got {dynamic_conv!r}, expected one of {', '.join(FORMS)}")
     if out.suffix != ".onnx":
         raise InputError(f"out: got {out.name!r}, expected a name that ends in .onnx")
-    for role in ("source", "identity"):
-        if out.stem.endswith(f"-{role}"):
-            raise InputError(
-                f"out: got {out.name!r}, which is what the {role} graph of a model is called; name another"
-            )
+    check_stem(out, "graph")
     if use is not None and use not in ALLOWED:
         raise InputError(f"use: got {use!r}, expected one of {', '.join(ALLOWED)}")
     if batch < 0 or (batch == 0 and dynamic_conv == "conv"):

@@ -19,6 +19,18 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(WORKERS, os.cpu_count() or 1)
 
 
+@pytest.fixture(scope="session")
+def tracking_networks():
+    """The folder of the networks that find faces; skips where they were not fetched."""
+    from edgetalk.errors import BackendError
+    from edgetalk.face import face_models
+
+    try:
+        return face_models()
+    except BackendError:
+        pytest.skip("needs the face-tracking networks; run: edgetalk fetch face")
+
+
 def unsettle(network, seed):
     """Give weights and statistics as training leaves them: what comes in shows in what comes out, through all layers.
 

@@ -46,12 +46,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     film.add_argument("--portrait", type=Path, metavar="PICTURE", help="the person whose face is painted")
     film.add_argument("--track", type=Path, metavar="FILE", help="where the face is (default: beside the video)")
     film.add_argument("--seconds", type=float, help="of the film's beginning (default: 10)")
-    found = parser.add_argument_group("where a face is looked for")
-    add_pick(found, default=None)
-    add_face_models(found)
     film.add_argument(
         "--identity", type=Path, metavar="ENGINE", help="the portrait's extractor (default: beside ENGINE)"
     )
+    found = parser.add_argument_group("where a face is looked for")
+    add_pick(found, default=None)
+    add_face_models(found)
     parser.add_argument("-o", "--output", type=Path, help="the .avatar file; the picture's or video's name by default")
     parser.add_argument("--licence", default="", help="licence of the face, kept in the file")
     parser.add_argument("--consent", default="", help="who agreed, and when, that this face is animated")
@@ -77,11 +77,10 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"{output}: got suffix {output.suffix!r}, expected .avatar; rename the output")
     if args.show is not None and args.show.suffix not in WRITTEN:
         raise InputError(f"show: got {args.show.name}, expected a name that ends in {' or '.join(WRITTEN)}")
-    for file in (output, args.show):
-        if file is not None and not file.parent.is_dir():
+    for file in filter(None, (output, args.show)):
+        if not file.parent.is_dir():
             raise FileNotFoundError(errno.ENOENT, "No such folder", str(file.parent))
-        if file is not None:
-            check_kept(file, *(getattr(args, key) for key in ("picture", "video", "portrait")))
+        check_kept(file, args.picture, args.video, args.portrait)
     told = {key: getattr(args, key) for key in ("licence", "consent", "name", "use", "device", "threads")}
     if args.video is None:
         surplus = [key for key in FILM if getattr(args, key) is not None]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from edgetalk.cli import main
-from edgetalk.errors import BackendError, InputError
-from edgetalk.face import face_models, find, write_track
+from edgetalk.errors import InputError
+from edgetalk.face import find, write_track
 from edgetalk.framing import framed
 from edgetalk.preprocess import TEMPLATES, similarity
 from edgetalk.train.announcers.announcer import Announcer
@@ -94,14 +94,7 @@ def test_the_command_cuts_shows_and_refuses(zoo, tmp_path, capsys):
     assert picture.read_bytes() == before
 
 
-def fetched():
-    try:
-        return bool(face_models())
-    except BackendError:
-        return False
-
-
-@pytest.mark.skipif(not fetched(), reason="needs the face-tracking networks; run: edgetalk fetch face")
+@pytest.mark.usefixtures("tracking_networks")
 @pytest.mark.parametrize("name", ["ada", "finn"])
 def test_a_drawn_person_in_a_turned_photo_is_found(name):
     announcer = Announcer(CAST[name])

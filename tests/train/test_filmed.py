@@ -16,8 +16,8 @@ from scipy.ndimage import map_coordinates
 
 import edgetalk.targets
 from edgetalk.cli import main
-from edgetalk.errors import BackendError, InputError
-from edgetalk.face import Face, face_models, write_track
+from edgetalk.errors import InputError
+from edgetalk.face import Face, write_track
 from edgetalk.reader import Reader
 from edgetalk.train.amnet import dataset
 from edgetalk.train.amnet.data import Footage
@@ -386,14 +386,7 @@ def test_wrong_arguments_are_told_in_one_line(films, tmp_path, capfd):
 # --- the real networks, on announcers -----------------------------------------------------------------------------
 
 
-def fetched():
-    try:
-        return bool(face_models())
-    except BackendError:
-        return False
-
-
-@pytest.mark.skipif(not fetched(), reason="needs the face-tracking networks; run: edgetalk fetch face")
+@pytest.mark.usefixtures("tracking_networks")
 @pytest.mark.parametrize("name", ["ada", "dan"])
 def test_the_tracker_sees_what_was_drawn(name, tmp_path):
     rng = np.random.default_rng(5)

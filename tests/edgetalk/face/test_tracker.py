@@ -395,14 +395,7 @@ def test_a_film_without_a_track_drives_by_what_the_tracker_sees(models, tmp_path
 # --- the real networks, on announcers -----------------------------------------------------------------------------
 
 
-def fetched():
-    try:
-        return bool(face_models())
-    except BackendError:
-        return False
-
-
-real = pytest.mark.skipif(not fetched(), reason="needs the face-tracking networks; run: edgetalk fetch face")
+real = pytest.mark.usefixtures("tracking_networks")
 POINTS = [74, 84, 54, 86, 92]  # of the announcers' landmarks: eyes, tip of the nose, corners of the mouth
 
 
