@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgetalk.backends import cores
+from edgetalk.train import program
 
 from .aims import report
 from .page import PAGE
@@ -97,9 +98,7 @@ PARTS: dict[str, Callable[[argparse.Namespace, Path], Got]] = {
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = program.parser("bench", __doc__)
     parser.add_argument("--data", type=Path, metavar="DIR", help="for curve: of edgetalk data announcers")
     parser.add_argument("--skip", nargs="+", choices=list(PARTS), default=[], metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--threads", type=int, default=cores(), help="default: every core")

@@ -11,7 +11,6 @@ of PyTorch eager, the median over the turns. Weights are the bundled model's, in
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
@@ -23,6 +22,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edgetalk.train import program
 
 from .machine import processor
 from .page import add_options, put, write_json
@@ -167,9 +168,7 @@ def markdown(result: dict[str, Any]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.by_hand", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = program.parser("bench.by_hand", __doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 128], help="default: 256 128")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="default: 1 2")
     parser.add_argument("--turns", type=int, default=15, help=f"of {BLOCK} frames each (default: 15)")

@@ -365,4 +365,4 @@ def fps(models: Path, opened: Open) -> Fraction:
 
 @pytest.fixture(scope="session")
 def whole_windows(pcm: Values, models: Path, opened: Open, fps: Fraction) -> list[Values]:
-    return list(sound_windows(pcm, opened(models / "amnet.onnx").front_end(), fps))
+    return list(sound_windows(pcm, opened(models / "amnet.onnx").audio, fps))

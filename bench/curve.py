@@ -11,7 +11,6 @@ step, in turns of blocks.
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from functools import partial
@@ -21,12 +20,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgetalk.avatar import load as load_avatar
+from edgetalk.avatar import load_avatar
 from edgetalk.backends import Backend, open_engine
 from edgetalk.bundled import MODELS
 from edgetalk.engines import build
 from edgetalk.files import replacing
 from edgetalk.metadata import Metadata
+from edgetalk.train import program
 from edgetalk.train.amnet.data import Footage
 from edgetalk.train.amnet.scores import Extras, frame_values, mean_of, spread, summary
 from edgetalk.train.networks.landmarks import load as load_judge
@@ -170,9 +170,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.curve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = program.parser("bench.curve", __doc__)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="of edgetalk data announcers")
     parser.add_argument("--models", type=Path, default=MODELS, help="folder with amnet.onnx")
     parser.add_argument("--calibration", type=Path, default=CALIBRATION, metavar="FILE.npz")

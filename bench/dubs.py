@@ -16,7 +16,6 @@ Weights are random, of the published sizes; opening and preparing are left out.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import sys
@@ -31,7 +30,7 @@ from unittest import mock
 import numpy as np
 import torch
 
-from edgetalk import benchmark, stages
+from edgetalk import benchmark
 from edgetalk.backends import Arrays, TensorSpec, cores
 from edgetalk.dubbing import dub
 from edgetalk.export.exporter import to_onnx
@@ -39,14 +38,17 @@ from edgetalk.export.graph import Graph
 from edgetalk.face import read_track
 from edgetalk.files import sha256
 from edgetalk.metadata import Metadata
+from edgetalk.motion import Still
 from edgetalk.overlap import Job, overlap
+from edgetalk.painter import MASKS, Painter
 from edgetalk.planes import blend
 from edgetalk.postprocess import change, match_colour
 from edgetalk.reader import Reader
 from edgetalk.render import streams
 from edgetalk.session import Session
-from edgetalk.video import Writer
+from edgetalk.train import program
 from edgetalk.windows import sound_windows
+from edgetalk.writer import Writer
 
 from .machine import Others, processor
 from .page import add_options, put, write_json
@@ -106,9 +108,11 @@ def calibration(step: Path) -> Path:
     Identities are random, too.
     """
     folder, rng = step.parent, np.random.default_rng(1)
-    with stages.Stage(step) as stage:
-        pictures = zip(Reader(folder / "target.mp4").planes(), read_track(folder / "target.track.npz"), strict=True)
-        crops = [stage.crop(planes, stage.matrix(face.points)) for planes, face in pictures if face is not None]
+    with Painter(step) as painter:
+        pictures = zip(
+            Reader(folder / "target.mp4").planes(), read_track(folder / "target.track.npz").faces, strict=True
+        )
+        crops = [painter.crop(planes, painter.matrix(face.points)) for planes, face in pictures if face is not None]
         target = np.stack([cut for cut in crops if cut is not None][:CALIBRATED])
         identity = rng.normal(size=(len(target), 512)).astype(np.float32)
         given = {
@@ -117,7 +121,7 @@ def calibration(step: Path) -> Path:
             "identity": identity / np.linalg.norm(identity, axis=1, keepdims=True),
             "mel": rng.uniform(-4, 4, (len(target), 16, 80)).astype(np.float32),
         }
-        given = {name: given[name] for name in stage.takes}
+        given = {name: given[name] for name in painter.takes}
     np.savez(calibrated(step), **given)
     return calibrated(step)
 
@@ -140,7 +144,7 @@ def engines(folder: Path) -> dict[str, Eager]:
             # Random weights make no picture that int8 would have to keep: SimSwap's would not pass.
             build(step, engine, precision="int8", calibration=calibration(step), hold=False)
         module = importlib.import_module(f"edgetalk.export.{family}")
-        export = module.prepare(path, form="conv", whole=True, size=None, batch=1)
+        export = module.prepare(path, whole=True, size=None, batch=1)
         eager[f"{family}.xml"] = Eager(export.graphs[0], export.metadata)
     return eager
 
@@ -157,15 +161,14 @@ def speak(session: Session, film: Path, pcm: Any, out: Path) -> float:
 
     The stations are those of `dub`, but that the network's steps need no crops, so that pasting has its own.
     """
-    shot, spec = session.avatar.film, session.front_end()
+    shot, spec = session.avatar.film, session.audio
     assert shot is not None
-    reader, mask = Reader(film), stages.MASKS[session.metadata.family](session.size[0])
+    reader, mask = Reader(film), MASKS[session.metadata.family](session.size[0])
     given = zip(sound_windows(pcm, spec, reader.fps), reader.planes(), strict=False)  # until film or sound ends
 
     def step(one: Session, numbered: tuple[int, tuple[Any, Any]]) -> tuple[Any, Any, int]:
         number, (mel, planes) = numbered
-        one.seek(number, reader.fps)
-        return planes, one.step(mel).copy(), one.shown
+        return planes, one.frame(number, mel, Still(), reader.fps).copy(), one.shown
 
     def paste(made: tuple[Any, Any, int]) -> Any:
         planes, painted, shown = made
@@ -188,7 +191,7 @@ def clips(
     folder: Path, seconds: float, threads: int, eager: dict[str, Eager]
 ) -> dict[tuple[str, str], Callable[[], float]]:
     """Return what takes turns, by pipeline and column: each makes a whole film and returns its real-time factor."""
-    from edgetalk.film import make_film
+    from edgetalk.film_avatar import make_film_avatar
 
     torch.set_num_threads(threads)
     pcm, out = benchmark.sentence(seconds), folder / "out.mp4"
@@ -204,11 +207,11 @@ def clips(
             return 1 / float(dub(paths, film, pcm, out, identity=identity, threads=threads, **options).rate / FPS)
 
         def in_torch(ours: Callable[..., float] = ours) -> float:
-            with mock.patch.object(stages, "open_engine", lambda path, **_: eager[Path(path).name]):
+            with mock.patch("edgetalk.model.open_engine", lambda path, **_: eager[Path(path).name]):
                 return ours(streams=1)  # PyTorch's threads work on one frame
 
         made[name, "eager"], made[name, "int8"] = in_torch, ours
-    avatar = make_film(folder / "wavsyncswap.xml", film, folder / "portrait.png", seconds=seconds)
+    avatar = make_film_avatar(folder / "wavsyncswap.xml", film, folder / "portrait.png", seconds=seconds)
     session = Session(folder / "wavsyncswap.xml", avatar=avatar, threads=threads, streams=streams(threads))
 
     made["WavSyncSwap 96", "avatar"] = lambda: speak(session, film, pcm, out)
@@ -278,9 +281,7 @@ def markdown(result: dict[str, Any]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.dubs", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = program.parser("bench.dubs", __doc__)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each clip (default: 2; the paper: 10)")
     parser.add_argument("--repeats", type=int, default=5, help="clips of each (default: 5; the paper: 20)")
     parser.add_argument("--threads", type=int, default=cores(), help="default: every core")

@@ -13,7 +13,6 @@ What the export does for speed (biases left away, the predicted convolution unro
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import dataclasses
 import shutil
@@ -36,6 +35,7 @@ from edgetalk.engines.openvino import write as write_engine
 from edgetalk.engines.rewrite import AFTER, BEFORE
 from edgetalk.engines.typed import typed_graph
 from edgetalk.metadata import Metadata
+from edgetalk.train import program
 
 from .duel import FEWEST, times
 from .machine import Others, processor
@@ -180,9 +180,7 @@ def markdown(result: dict[str, Any]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.gains", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = program.parser("bench.gains", __doc__)
     parser.add_argument("--models", type=Path, default=MODELS, help="folder with amnet.onnx")
     parser.add_argument("--calibration", type=Path, default=CALIBRATION, metavar="FILE.npz")
     parser.add_argument("--threads", type=int, default=cores(), help="default: every core")

@@ -8,8 +8,6 @@ of the three every person stands beside every other, as two faces in one film. D
 
 from __future__ import annotations
 
-import argparse
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +15,7 @@ from edgetalk.errors import InputError
 from edgetalk.face.look import Look
 from edgetalk.face.tracker import _crop
 from edgetalk.preprocess import Picture
+from edgetalk.train import program
 from edgetalk.train.announcers.announcer import STUDIO, Announcer, Light
 from edgetalk.train.announcers.features import Controls
 from edgetalk.train.announcers.identity import random_identity
@@ -50,9 +49,7 @@ def right(portraits: NDArray[np.float32], pictures: NDArray[np.float32]) -> int:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.likeness", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = program.parser("bench.likeness", __doc__)
     parser.add_argument("--people", type=int, default=PEOPLE, help=f"how many (default: {PEOPLE})")
     parser.add_argument("--face-models", metavar="FOLDER", help="from edgetalk fetch face -o FOLDER")
     args = parser.parse_args(arguments)

@@ -15,7 +15,6 @@ that is in the middle by how many times its floor the step takes.
 
 from __future__ import annotations
 
-import argparse
 import re
 import time
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from edgetalk.backends import cores
 from edgetalk.bundled import MODELS
 from edgetalk.files import replacing
 from edgetalk.metadata import Metadata
+from edgetalk.train import program
 
 from .machine import IDLE, Others, processor
 from .page import PAGE, put
@@ -291,9 +291,7 @@ def plot(groups: list[Group], peaks: dict[str, float], path: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.roofline", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = program.parser("bench.roofline", __doc__)
     parser.add_argument("--engine", type=Path, default=MODELS / "amnet.xml", help="default: the bundled one")
     parser.add_argument("--threads", type=int, default=cores(), help="default: every core")
     parser.add_argument("--turns", type=int, default=TURNS)

@@ -15,7 +15,6 @@ random, so int8 tells a speed alone.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 import re
@@ -32,6 +31,7 @@ from torch import nn
 
 from edgetalk.backends import cores
 from edgetalk.files import replacing
+from edgetalk.train import program
 
 from .machine import IDLE, Others, processor
 from .page import PAGE, put, write_json
@@ -230,13 +230,13 @@ def _cell(row: dict[str, Any], column: str) -> str:
     return f"{1e3 / figures[1]:.1f}" if row["table"] == "II" else f"{figures[0]:.4f} ± {figures[1]:.4f}"
 
 
-def _speedups(rows: dict[str, Any], columns: list[tuple[int, str]], told: int, cards: bool) -> list[str]:
+def _speedups(rows: dict[str, Any], columns: list[tuple[int, str]], columns_before: int, cards: bool) -> list[str]:
     """How many times as fast as each cascade our end-to-end network is, in the first result's columns."""
     ours = next(row for name, row in rows.items() if name.startswith(OURS))
     lines = []
     for name, row in rows.items():
         if row is not ours:
-            cells = [PAPER_SPEEDUP] + [""] * (told - 1)
+            cells = [PAPER_SPEEDUP] + [""] * (columns_before - 1)
             for i, column in columns:
                 both = i == 0 and column in row["rtf"] and column in ours["rtf"]
                 cells.append(f"{row['rtf'][column][0] / ours['rtf'][column][0]:.2f} ×" if both else "")
@@ -263,7 +263,7 @@ def markdown(results: list[dict[str, Any]]) -> str:
         ),
         "3": ("Table 3 of WavSyncSwap: seconds for one second of video (RTF)", {"rtf": "RTF (V100)"}),
     }
-    for table, (title, told) in titles.items():
+    for table, (title, papers) in titles.items():
         rows = {row["name"]: row for row in results[0]["rows"] if row["table"] == table}
         columns = [
             (i, column)
@@ -278,18 +278,18 @@ def markdown(results: list[dict[str, Any]]) -> str:
         parts += [
             f"**{title}**",
             "",
-            "| system | params (M) | " + " | ".join([f"paper: {text}" for text in told.values()] + names) + " |",
-            "|---" * (2 + len(told) + len(names)) + "|",
+            "| system | params (M) | " + " | ".join([f"paper: {text}" for text in papers.values()] + names) + " |",
+            "|---" * (2 + len(papers) + len(names)) + "|",
         ]
         for name, row in rows.items():
-            cells = [row["paper"].get(key, "") for key in told]
+            cells = [row["paper"].get(key, "") for key in papers]
             for i, column in columns:
                 other = next((r for r in results[i]["rows"] if r["name"] == name), None)
                 cells.append(_cell(other, column) if other else "")
             cells += [] if cards else [""]
             parts.append(f"| {name} | {row['millions']:.3f} | " + " | ".join(cells) + " |")
         if table == "3":
-            parts += _speedups(rows, columns, len(told), cards)
+            parts += _speedups(rows, columns, len(papers), cards)
         parts += ["", "The last column is empty: no GPU was at hand." if not cards else ""]
         parts.append("")
     for i, result in enumerate(results):
@@ -346,9 +346,7 @@ def write_page(folder: Path, page: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.tables", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = program.parser("bench.tables", __doc__)
     parser.add_argument("--turns", type=int, default=30, help="frames of each contestant of Table II (default: 30)")
     parser.add_argument("--seconds", type=float, default=1.0, help="of each clip of Table 3 (default: 1; paper: 10)")
     parser.add_argument("--repeats", type=int, default=5, help="clips of Table 3 (default: 5; paper: 20)")

@@ -38,7 +38,7 @@ def test_memory_of_talk(engine: Path, threads: int, rounds: Rounds, aim: Aim, tm
 
 
 def test_mel_of_a_frame(models: Path, opened: Open, pcm: Values, fps: Fraction, rounds: Rounds, aim: Aim) -> None:
-    spec = opened(models / "amnet.onnx").front_end()
+    spec = opened(models / "amnet.onnx").audio
     seconds = timing.sample(works.mel_work(pcm, spec, fps), rounds(200))
     aim("mel", 1e3 * float(np.median(seconds)), held=True)
 

@@ -21,10 +21,10 @@ from bench.fixtures import Image, Ratios, Rounds, Values
 from edgetalk import benchmark as works
 from edgetalk.dubbing import STAGES, dub
 from edgetalk.face import read_track, write_track
+from edgetalk.painter import Painter
 from edgetalk.planes import crop
 from edgetalk.reader import Reader
-from edgetalk.stages import Stage
-from edgetalk.video import Writer
+from edgetalk.writer import Writer
 
 SECONDS, TURNS, RUNS = 4.0, 3, 100
 SIZE, PLACE, SIDE = (1280, 720), (400, 200), 480  # of the film, and where in it the drawn scene is, at what size
@@ -52,7 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 picture, (SIDE, SIDE), interpolation=cv2.INTER_AREA
             )
             writer.write(whole.astype(np.uint8, copy=False))
-    faces, scale = read_track(folder / "scene/target.track.npz"), SIDE / scene.size[0]
+    faces, scale = read_track(folder / "scene/target.track.npz").faces, SIDE / scene.size[0]
     moved = [f and dataclasses.replace(f, points=(f.points * scale + PLACE).astype(np.float32)) for f in faces]
     write_track(folder / "target.track.npz", moved, scene.fps, SIZE)
 
@@ -62,8 +62,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store.save(folder / "wavsyncswap.safetensors", "wavsyncswap", WavSyncSwap(config).eval(), config)
     store.save(folder / "identity.safetensors", "arcface", arcface.ArcFace(small).eval(), small)
     to_onnx(folder / "wavsyncswap.safetensors", folder / "wavsyncswap.onnx", family="wavsyncswap")
-    with Stage(folder / "wavsyncswap.onnx") as stage:
-        crops = np.stack(cut_out(stage, folder)[::20])
+    with Painter(folder / "wavsyncswap.onnx") as painter:
+        crops = np.stack(cut_out(painter, folder)[::20])
     random = np.random.default_rng(1)
     vectors = random.normal(size=(len(crops), config.identity)).astype(np.float32)
     np.savez(
@@ -78,28 +78,28 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def cut_out(stage: Stage, folder: Path) -> list[Image]:
+def cut_out(painter: Painter, folder: Path) -> list[Image]:
     """Return the crop of every frame."""
-    faces = read_track(folder / "target.track.npz")
+    faces = read_track(folder / "target.track.npz").faces
     pictures = zip(Reader(folder / "target.mp4").planes(), faces, strict=True)
-    cuts = [crop(planes, stage.matrix(face.points), stage.size) for planes, face in pictures if face is not None]
+    cuts = [crop(planes, painter.matrix(face.points), painter.size) for planes, face in pictures if face is not None]
     return [cut for cut in cuts if cut is not None]
 
 
-def network_rate(stages: list[Stage], crops: list[Image], mel: Values, runs: int) -> float:
-    """Frames per second of source graph and step alone, as many at a time as there are stages."""
+def network_rate(painters: list[Painter], crops: list[Image], mel: Values, runs: int) -> float:
+    """Frames per second of source graph and step alone, as many at a time as there are painters."""
 
-    def work(stage: Stage) -> None:
-        for i in range(runs // len(stages)):
-            stage.paint(crops[i % len(crops)], mel, crops[0])
+    def work(painter: Painter) -> None:
+        for i in range(runs // len(painters)):
+            painter.paint(crops[i % len(crops)], mel, crops[0])
 
-    threads = [threading.Thread(target=work, args=(stage,)) for stage in stages]
+    threads = [threading.Thread(target=work, args=(painter,)) for painter in painters]
     started = time.perf_counter()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return runs // len(stages) * len(stages) / (time.perf_counter() - started)
+    return runs // len(painters) * len(painters) / (time.perf_counter() - started)
 
 
 def test_delivered_rate_at_720p(
@@ -108,15 +108,15 @@ def test_delivered_rate_at_720p(
     engine, pcm, mel = folder / "wavsyncswap.xml", works.sentence(SECONDS), np.zeros((16, 80), np.float32)
     alone: dict[int, list[float]] = {1: [], 2: []}
     delivered: list[float] = []
-    ways = {n: [Stage(engine, threads=threads, streams=n) for _ in range(n)] for n in alone}
+    ways = {n: [Painter(engine, threads=threads, streams=n) for _ in range(n)] for n in alone}
     identity = np.full((1, 512), 512**-0.5, np.float32)
-    for stage in (*ways[1], *ways[2]):
-        stage.wear(identity)
+    for painter in (*ways[1], *ways[2]):
+        painter.wear(identity)
     crops = cut_out(ways[1][0], folder)
     for _ in range(rounds(TURNS)):
-        for n, stages in ways.items():
-            network_rate(stages, crops, mel, n)
-            alone[n].append(network_rate(stages, crops, mel, rounds(RUNS)))
+        for n, painters in ways.items():
+            network_rate(painters, crops, mel, n)
+            alone[n].append(network_rate(painters, crops, mel, rounds(RUNS)))
         last = dub(engine, folder / "target.mp4", pcm, folder / "out.mp4", identity=identity, threads=threads)
         delivered.append(last.rate)
     best = max(np.median(rates) for rates in alone.values())

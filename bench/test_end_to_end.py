@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from bench.fixtures import Aim, Benchmark, Control, Open, Report, Rounds
-from edgetalk import Session, timing, video
+from edgetalk import Session, timing
 from edgetalk import benchmark as works
 from edgetalk.motion import Idle
 from edgetalk.reader import Reader
 from edgetalk.render import render, streams
+from edgetalk.writer import Writer
 
 SECONDS = 2.0
 TURNS = 7
@@ -82,7 +83,7 @@ def test_encode(
     session = opened(shipped(models))
     frames = [session.step(*control) for control in controls]
     count = itertools.count(1)
-    with video.Writer(tmp_path / f"a.{suffix}", session.size, fps, audio=works.sentence(10.0)) as writer:
+    with Writer(tmp_path / f"a.{suffix}", session.size, fps, audio=works.sentence(10.0)) as writer:
         work = works.encode_work(writer, frames)
         benchmark.pedantic(lambda: (work(), next(count)), rounds=rounds(200), warmup_rounds=rounds(20))
     assert len(list(Reader(tmp_path / f"a.{suffix}"))) == next(count) - 1

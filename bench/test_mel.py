@@ -19,7 +19,7 @@ def test_mel_of_one_frame(
     whole_windows: list[Values],
     rounds: Rounds,
 ) -> None:
-    spec = opened(models / "amnet.onnx").front_end()
+    spec = opened(models / "amnet.onnx").audio
     work = works.mel_work(pcm, spec, fps)
     benchmark.pedantic(work, rounds=rounds(200), warmup_rounds=rounds(20))
     work = works.mel_work(pcm, spec, fps)
@@ -29,6 +29,6 @@ def test_mel_of_one_frame(
 
 
 def test_mel_of_ten_seconds(benchmark: Benchmark, models: Path, opened: Open, pcm: Values, rounds: Rounds) -> None:
-    spec = opened(models / "amnet.onnx").front_end()
+    spec = opened(models / "amnet.onnx").audio
     made = benchmark.pedantic(mel.log_mel, (pcm, spec), rounds=rounds(50), warmup_rounds=rounds(3))
     assert made.shape == (len(pcm) // spec.hop + 1, spec.features) and np.ptp(made) > 4

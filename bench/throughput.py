@@ -12,7 +12,6 @@ end together, and that it has to wait for its last frame's sound is not in it.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -29,6 +28,7 @@ from edgetalk.engines.onnx_file import Feeds, Runner, read
 from edgetalk.engines.openvino import write as write_engine
 from edgetalk.engines.typed import typed_graph
 from edgetalk.export import to_onnx
+from edgetalk.train import program
 
 from .duel import FEWEST, times
 from .machine import Others, processor
@@ -184,9 +184,7 @@ def best(rows: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.throughput", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = program.parser("bench.throughput", __doc__)
     parser.add_argument("--threads", type=int, default=cores(), help="default: every core")
     parser.add_argument("--turns", type=int, default=TURNS)
     add_options(parser, RESULTS)

@@ -11,25 +11,48 @@ from typing import TYPE_CHECKING, Any
 from .errors import BackendError, EdgetalkError, InputError, ModelError
 
 if TYPE_CHECKING:
+    from .avatar import Avatar, load_avatar, make_avatar, save_avatar
     from .dubbing import dub
+    from .film_avatar import make_film_avatar
     from .render import talk
     from .session import Session
 
 __version__ = "0.1.0"
-__all__ = ["BackendError", "EdgetalkError", "InputError", "ModelError", "Session", "dub", "talk"]
+__all__ = [
+    "Avatar",
+    "BackendError",
+    "EdgetalkError",
+    "InputError",
+    "ModelError",
+    "Session",
+    "dub",
+    "load_avatar",
+    "make_avatar",
+    "make_film_avatar",
+    "save_avatar",
+    "talk",
+]
+
+# Imported when they are first asked for: numpy and all that follows take their time.
+_LAZY = {
+    "Avatar": "avatar",
+    "Session": "session",
+    "dub": "dubbing",
+    "load_avatar": "avatar",
+    "make_avatar": "avatar",
+    "make_film_avatar": "film_avatar",
+    "save_avatar": "avatar",
+    "talk": "render",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Session":  # imported when it is first asked for: numpy and all that follows take their time
-        from .session import Session
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
 
-        return Session
-    if name == "dub":
-        from .dubbing import dub
+    return getattr(import_module(f".{_LAZY[name]}", __name__), name)
 
-        return dub
-    if name == "talk":
-        from .render import talk
 
-        return talk
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .clock import SAMPLE_RATE
-from .errors import InputError
+from .errors import InputError, counted
 from .files import plain
 from .preprocess import MAX_PEAK, check_pcm
 from .reader import JUMP, TS_DISCONT, Reader, picture_streams
@@ -75,35 +75,31 @@ def read(path: str | os.PathLike[str]) -> Array:
     # libsndfile leaves MP3 to libmpg123, which writes what it dislikes to stderr.
     mpeg = head[:3] == b"ID3" or (head[0] == 0xFF and head[1:3] >= b"\xe0") or path.suffix.lower() == ".mp3"
 
-    def mixed(mix: _Mix) -> tuple[Array, int]:
-        return (None if mpeg else _with_soundfile(path, head, mix)) or _with_av(path, mix)
+    def mixed(alone: dict[int, int]) -> tuple[_Mix, int]:
+        mix = _Mix(alone)
+        length = None if mpeg else _with_soundfile(path, head, mix)
+        return mix, _with_av(path, mix) if length is None else length
 
-    mix = _Mix({})
-    mono, rate = mixed(mix)
+    mix, length = mixed({})
     if alone := mix.cancelled():
-        mono, rate = mixed(_Mix(alone))
-    if not len(mono):
+        mix, length = mixed(alone)
+    if not length:
         raise InputError(f"{path} is empty: its header is followed by no samples")
-    if rate < MIN_RATE:
-        raise InputError(f"{path} is sampled at {rate} Hz, expected at least {MIN_RATE} Hz; record it again")
-    if len(mono) < MIN_SECONDS * rate:
+    if length < MIN_SECONDS * mix.rate:
         raise InputError(
-            f"{path} lasts {len(mono)} sample{'s' if len(mono) > 1 else ''} ({1000 * len(mono) / rate:.2g} ms), "
+            f"{path} lasts {counted(length, 'sample')} ({1000 * length / mix.rate:.2g} ms), "
             f"expected at least {MIN_SECONDS * 1000:.0f} ms of sound"
         )
-    if not np.isfinite(mono).all():
+    peak = mix.peak()
+    if not math.isfinite(peak):
         raise InputError(f"{path} holds NaN or infinite samples; write it again from the program that made it")
-    peak = float(np.abs(mono).max())
     if peak > MAX_PEAK:
         raise InputError(f"{path} has float samples up to {peak:.0f}, expected -1 to 1; divide them by full scale")
-    if rate != SAMPLE_RATE:
-        import soxr
-
-        mono = soxr.resample(mono, rate, SAMPLE_RATE)
-    return np.clip(mono, -1.0, 1.0)
+    mono = mix.mono(length)
+    return np.clip(mono, -1.0, 1.0, out=mono)
 
 
-def of(audio: str | os.PathLike[str] | Array) -> Array:
+def as_pcm(audio: str | os.PathLike[str] | Array) -> Array:
     """Return the sound of a file as `read` does, or 16 kHz mono float32 PCM, (N,), as it is.
 
     Warns of a file that is silent, as a track is that nobody spoke into; who passes an array has looked at it. Raises
@@ -124,35 +120,94 @@ def of(audio: str | os.PathLike[str] | Array) -> Array:
 
 
 class _Mix:
-    """Blocks of sound added up to one channel; where a broadcast changes their number, each number by itself."""
+    """Blocks of sound added up to one channel at 16 kHz; where a broadcast changes their number, each number by itself.
+
+    How loud each channel is shows at the end alone: until then the average is kept, resampled, which a factor passes
+    unchanged. What the file's own rate would take, 345 MB in half an hour at 48 kHz, is never held.
+    """
 
     def __init__(self, alone: dict[int, int]) -> None:
         """`alone` names the one channel that is taken, by how many there are."""
+        self.rate = SAMPLE_RATE
+        self.held = 0
+        """Samples that came, at that rate."""
         self._alone = alone
-        self._blocks: list[tuple[int, Array]] = []  # how many channels there were, and what is taken of them
+        self._blocks: list[NDArray[Any]] = []  # a second of them, with as many channels, costs numpy no more than one
+        self._gathered = 0  # samples in them
+        self._last: tuple[int, Array] | None = None  # how many channels there were, and what is taken of them
+        self._resampled = 0  # samples before those
+        self._sounds: dict[int, _Resampled] = {}  # by how many channels there are, silent where there are others
         self._each: dict[int, NDArray[np.float64]] = {}  # energy of each channel, by how many there are
         self._average: dict[int, float] = {}  # energy of their average
+        self._peaks: dict[int, float] = {}  # NaN where a sample is
 
-    def add(self, block: NDArray[Any]) -> None:
-        """Take the next block, float32 (N, C)."""
+    def add(self, block: NDArray[Any], rate: int) -> None:
+        """Take the next block, float32 (N, C), sampled at the rate of those before."""
+        self.rate = rate
+        if self._blocks and self._blocks[0].shape[1] != block.shape[1]:
+            self._take()
+        self._blocks.append(block)
+        self._gathered += len(block)
+        self.held += len(block)
+        if self._gathered >= rate:
+            self._take()
+
+    def _take(self) -> None:
+        """Mix down what was gathered, and resample what had been before."""
+        if not self._blocks:
+            return
+        block = np.concatenate(self._blocks) if len(self._blocks) > 1 else self._blocks[0]
+        self._blocks, self._gathered = [], 0
         count, average = block.shape[1], block.mean(1)
         self._each[count] = self._each.get(count, 0.0) + np.square(block, dtype=np.float64).sum(0)
         self._average[count] = self._average.get(count, 0.0) + float(np.square(average, dtype=np.float64).sum())
-        taken = block[:, self._alone[count]] if count in self._alone else average
-        self._blocks.append((count, np.ascontiguousarray(taken)))
+        taken = np.ascontiguousarray(block[:, self._alone[count]] if count in self._alone else average)
+        self._peaks[count] = float(np.maximum(self._peaks.get(count, 0.0), np.abs(taken).max()))
+        self._resample()
+        self._last = count, taken
+
+    def _resample(self) -> None:
+        """Resample what was mixed down last; a sound of other channels is silent meanwhile."""
+        if self._last is None:
+            return
+        count, taken = self._last
+        self._last = None
+        if count not in self._sounds:
+            sound = self._sounds[count] = _Resampled(self.rate)
+            for first in range(0, self._resampled, BLOCK):
+                sound.add(np.zeros(min(BLOCK, self._resampled - first), np.float32))
+        for other, sound in self._sounds.items():
+            sound.add(taken if other == count else np.zeros_like(taken))
+        self._resampled += len(taken)
 
     def cancelled(self) -> dict[int, int]:
         """Return the loudest channel, by how many there are, where averaging them left next to nothing."""
+        self._take()
         return {
             count: int(each.argmax())
             for count, each in self._each.items()
             if self._average[count] < CANCELLED * float(each.sum()) / count**2
         }
 
-    def mono(self) -> Array:
-        """Return the whole sound, (N,)."""
-        gains = {count: np.float32(self._gain(count)) for count in self._each}
-        return np.concatenate([np.empty(0, np.float32), *(gains[count] * block for count, block in self._blocks)])
+    def peak(self) -> float:
+        """Return how far a sample is from 0 at most, at the file's own rate; NaN where one is."""
+        self._take()
+        return float(np.max([self._gain(count) * peak for count, peak in self._peaks.items()], initial=0.0))
+
+    def mono(self, length: int) -> Array:
+        """Return the first `length` samples of the whole sound at 16 kHz, (N,); nothing more can be added."""
+        self._take()
+        surplus = self.held - length
+        if self._last is not None and surplus > 0:  # away before the resampler hears it
+            count, taken = self._last
+            self._last = count, taken[: max(0, len(taken) - surplus)]
+        self._resample()
+        mono = np.zeros(0, np.float32)
+        for count, resampled in self._sounds.items():
+            sound = resampled.end()
+            sound *= np.float32(self._gain(count))
+            mono = np.add(mono, sound, out=mono) if len(mono) else sound
+        return mono[: round(length * SAMPLE_RATE / self.rate)] if self._resampled > length else mono
 
     def _gain(self, count: int) -> float:
         """What the average is short of the sum, divided by as many channels as sound."""
@@ -163,8 +218,28 @@ class _Mix:
         return count * float(each.max()) / whole
 
 
-def _with_soundfile(path: Path, head: bytes, mix: _Mix) -> tuple[Array, int] | None:
-    """Return mono samples and their rate, or None where libsndfile does not know the format or how long it is."""
+class _Resampled:
+    """Sound of one channel brought to 16 kHz as it comes, bit for bit as if it had come at once."""
+
+    def __init__(self, rate: int) -> None:
+        self._sound = bytearray()  # which grows in place: half an hour is 115 MB, and is never there twice
+        self._stream = None
+        if rate != SAMPLE_RATE:
+            import soxr
+
+            self._stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1)
+
+    def add(self, samples: Array, last: bool = False) -> None:
+        self._sound += (samples if self._stream is None else self._stream.resample_chunk(samples, last)).data
+
+    def end(self) -> Array:
+        """Return all of it, (N,)."""
+        self.add(np.zeros(0, np.float32), last=True)
+        return np.frombuffer(self._sound, np.float32)
+
+
+def _with_soundfile(path: Path, head: bytes, mix: _Mix) -> int | None:
+    """Return how many samples `mix` got, or None where libsndfile does not know the format or how long it is."""
     import soundfile
 
     try:
@@ -183,18 +258,19 @@ def _with_soundfile(path: Path, head: bytes, mix: _Mix) -> tuple[Array, int] | N
                 raise _truncated(path)
             if file.frames == int(promised) == 0:  # RF64, whose samples FFmpeg does not find either
                 raise InputError(f"{path} tells no length, as where it was written to a pipe; write it to a file")
+        rate = int(file.samplerate)
         try:
             while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
-                mix.add(block)
+                mix.add(block, _checked(path, rate))
         except soundfile.LibsndfileError:
             raise _truncated(path) from None
-        mono = mix.mono()
-        if len(mono) < file.frames:
+        if mix.held < file.frames:
             raise _truncated(path)
-        return mono, int(file.samplerate)
+        return mix.held
 
 
-def _with_av(path: Path, mix: _Mix) -> tuple[Array, int]:
+def _with_av(path: Path, mix: _Mix) -> int:
+    """Return how many of the samples that `mix` got are sound; what fills the last packet is not."""
     import av
 
     try:
@@ -207,12 +283,10 @@ def _with_av(path: Path, mix: _Mix) -> tuple[Array, int]:
                         f"{path} has sound that this FFmpeg cannot decode, expected AAC or the like; convert it first"
                     )
                 raise InputError(f"{path} has no sound; expected a sound file or a film with a sound track")
-            rate = int(stream.rate) or SAMPLE_RATE
             own = (stream.start_time or 0) * (stream.time_base or Fraction(0))
             begin = _first_picture(path, container, own)
             for block in _placed(container, stream, begin):
-                mix.add(block.samples)
-                rate = block.rate
+                mix.add(block.samples, _checked(path, block.rate))
             promised = 0.0
             if _tells_length(path, container.format.name):
                 if stream.duration is not None and stream.time_base is not None:
@@ -221,10 +295,15 @@ def _with_av(path: Path, mix: _Mix) -> tuple[Array, int]:
                     promised = container.duration / av.time_base
     except av.FFmpegError as error:
         raise InputError(f"{path} is no sound that FFmpeg can read ({error.strerror}), or it is damaged") from None
-    mono = mix.mono()
-    if len(mono) / rate < promised - SLACK:
+    if mix.held / mix.rate < promised - SLACK:
         raise _truncated(path)
-    return mono[: round(promised * rate)] if promised else mono, rate  # less what fills the last packet
+    return max(0, min(mix.held, round(promised * mix.rate))) if promised else mix.held
+
+
+def _checked(path: Path, rate: int) -> int:
+    if rate < MIN_RATE:
+        raise InputError(f"{path} is sampled at {rate} Hz, expected at least {MIN_RATE} Hz; record it again")
+    return rate
 
 
 class _Block(NamedTuple):

@@ -3,11 +3,12 @@
 An `.avatar` file is safetensors: `source`, `boxes` and the features in fp16, which are memory-mapped when it is
 loaded; for a film also what prepares its frames again and pastes them back. Its header says what family and weights
 they belong to, under what licence the face stands and what it may be used for, who gave consent, and the person's
-name. Preparing films is in film.py.
+name. Preparing films is in film_avatar.py.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -21,13 +22,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .backends import Arrays, Backend, beside, check_batch, open_engine, shared_device
+from .backends import Arrays, Backend, beside, shared_device
 from .bundled import find_engine
 from .errors import InputError, ModelError, word
-from .files import replacing, sha256
+from .files import replacing
 from .metadata import Metadata
+from .model import open_model, weights_of
 from .picture import PictureLike, read_picture
-from .preprocess import check_text, square_crop
+from .preprocess import check_text, square_crop, whole_box
 from .use import ALLOWED, terms
 
 FORMAT = 1
@@ -69,10 +71,10 @@ class Film:
 
 
 def references(shown: Sequence[int], frames: Sequence[int]) -> list[int]:
-    """Return for each of `frames` which of those that show a face in its scene, `shown`, a network compares it with.
+    """Return, for each of `frames`, the index in `shown` (frames of its scene with a face) of its reference.
 
     It is the first, and for those near it the first that is APART from it, or the farthest where none is: another
-    frame than itself, unless there is none. Frames are given as positions in time, the result as indices of `shown`.
+    frame than itself, unless there is none. Frames are given as positions in time.
 
     >>> references([0, 1, 2], [0, 1, 2])
     [2, 2, 0]
@@ -110,13 +112,13 @@ AvatarLike = str | os.PathLike[str] | Avatar
 """A file, the bare name of a bundled one, or what was read from one."""
 
 
-def save(avatar: Avatar, path: str | os.PathLike[str]) -> None:
+def save_avatar(avatar: Avatar, path: str | os.PathLike[str]) -> None:
     """Write an avatar, whole or not at all; equal avatars give equal bytes.
 
     Features go to the file one by one, so that those of a film need not fit into memory twice. Raises InputError where
     an array, a text or what the face may be used for is none that an avatar has.
     """
-    check_told(avatar.licence, avatar.consent, avatar.name, avatar.use)
+    check_words(avatar.licence, avatar.consent, avatar.name, avatar.use)
     tensors: dict[str, NDArray[Any]] = {"source": avatar.source, "boxes": avatar.boxes, **avatar.features}
     header = {
         "format": str(FORMAT),
@@ -146,22 +148,25 @@ def save(avatar: Avatar, path: str | os.PathLike[str]) -> None:
             "data_offsets": [end, end + values.nbytes],
         }
         end += values.nbytes
-    told = json.dumps(layout, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-    told = told.ljust(-(-len(told) // 8) * 8)
+    head = json.dumps(layout, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    head = head.ljust(-(-len(head) // 8) * 8)
     with replacing(path) as part, part.open("wb") as file:
-        file.write(len(told).to_bytes(8, "little") + told)
+        file.write(len(head).to_bytes(8, "little") + head)
         for key in order:
             file.write(np.ascontiguousarray(tensors[key]).data)
 
 
-def load(path: str | os.PathLike[str]) -> Avatar:
+def load_avatar(path: str | os.PathLike[str]) -> Avatar:
     """Read an avatar; the features stay in the file until they are used.
 
-    Raises FileNotFoundError, and ModelError where the file is truncated, damaged, no avatar or of a newer format.
+    Raises FileNotFoundError, IsADirectoryError, and ModelError where the file is truncated, damaged, no avatar or of a
+    newer format.
     """
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
+    if path.is_dir():  # of which some have no name to tell of
+        raise IsADirectoryError(errno.EISDIR, "Is a folder, expected an .avatar file; name the one in it", str(path))
     kept = word(path.with_suffix(".avatar").name)
     again = f"prepare it again: edgetalk avatar ENGINE PICTURE -o {kept}"
     with path.open("rb") as file:
@@ -198,7 +203,7 @@ def load(path: str | os.PathLike[str]) -> Avatar:
         }
         fields = {key: header[key] for key in ("family", "weights", "licence", "consent", "name")}
         source, boxes = tensors.pop("source"), tensors.pop("boxes")
-        film = _film(header["film"], {key: tensors.pop(key) for key in FILM}) if "film" in header else None
+        film = _read_film(header["film"], {key: tensors.pop(key) for key in FILM}) if "film" in header else None
     except KeyError as error:
         raise ModelError(f"{path.name} is no avatar: it lacks {error}; {again}") from None
     if misfit := _misfit(source, boxes, tensors, film):
@@ -223,14 +228,14 @@ def _misfit(source: NDArray[Any], boxes: NDArray[Any], features: dict[str, NDArr
     return f"it has {min(lengths)} and {max(lengths)} frames" if len(lengths) > 1 else ""
 
 
-def _film(told: str, arrays: dict[str, NDArray[Any]]) -> Film:
-    found = re.fullmatch(r"(\d+)x(\d+) ([1-9]\d*(?:/[1-9]\d*)?)", told)
+def _read_film(text: str, arrays: dict[str, NDArray[Any]]) -> Film:
+    found = re.fullmatch(r"(\d+)x(\d+) ([1-9]\d*(?:/[1-9]\d*)?)", text)
     if found is None:
         raise KeyError("film")
     return Film(**arrays, size=(int(found[1]), int(found[2])), fps=Fraction(found[3]))
 
 
-def make(
+def make_avatar(
     engine: str | os.PathLike[str],
     picture: PictureLike,
     *,
@@ -249,7 +254,7 @@ def make(
     the source engine is missing or cannot be used, InputError where the picture cannot or `use` is none of a face or
     more than the source engine allows, and BackendError.
     """
-    check_told(licence, consent, name, use)
+    check_words(licence, consent, name, use)
     original = read_picture(picture)
     source, metadata = open_source(engine, PICTURE, device, threads)
     with closing(source):
@@ -259,7 +264,7 @@ def make(
     return Avatar(
         source=crop,
         features=features,
-        boxes=np.array([[0, 0, original.shape[1], original.shape[0]]], np.float32),
+        boxes=whole_box(original),
         family=metadata.family,
         weights=metadata.onnx,
         licence=licence,
@@ -269,8 +274,8 @@ def make(
     )
 
 
-def check_told(licence: str, consent: str, name: str, use: str | None) -> None:
-    """Raise InputError where what is told of a face cannot be kept in an avatar; None is no use told."""
+def check_words(licence: str, consent: str, name: str, use: str | None) -> None:
+    """Raise InputError if these texts cannot be stored; `use=None` means not stated."""
     for key, text in (("licence", licence), ("consent", consent), ("name", name)):
         check_text(key, text)
     if use is not None:
@@ -288,8 +293,8 @@ def open_source(
 ) -> tuple[Backend, Metadata]:
     """Open the source engine beside the step `engine`, which has to take these inputs; it is to be closed.
 
-    `engine` is a file, or the bare name of a bundled model. In the metadata of what is opened, `onnx` tells the weights
-    where that is the ONNX itself, too. Raises ModelError where it is missing or takes something else, and as
+    `engine` is a file, or the bare name of a bundled model. The returned metadata always has the ONNX's
+    hash, also when the file is the ONNX itself. Raises ModelError where it is missing or takes something else, and as
     `open_engine`.
     """
     step = find_engine(engine)
@@ -299,20 +304,15 @@ def open_source(
             f"{step.name} has no {step.stem}-source{step.suffix} beside it, which prepares avatars; "
             "copy that file too, or build the model again"
         )
-    backend = open_engine(found, device=shared_device(device, step, found), threads=threads)
-    try:
-        metadata = Metadata.from_json(backend.metadata, found.name)
-        if set(backend.inputs) != set(takes):
-            other = "PICTURE" if "source" in backend.inputs else "--video FILM --portrait PICTURE"
-            raise ModelError(
-                f"{found.name} takes {', '.join(backend.inputs)}, expected {', '.join(sorted(takes))}; "
-                f"this model's avatars are made by: edgetalk avatar ENGINE {other}"
-            )
-        check_batch(backend, found.name)
-        return backend, replace(metadata, onnx=weights_of(metadata, found))
-    except BaseException:
+    backend, metadata = open_model(found, device=shared_device(device, step, found), threads=threads)
+    if set(backend.inputs) != set(takes):
         backend.close()
-        raise
+        other = "PICTURE" if "source" in backend.inputs else "--video FILM --portrait PICTURE"
+        raise ModelError(
+            f"{found.name} takes {', '.join(backend.inputs)}, expected {', '.join(sorted(takes))}; "
+            f"this model's avatars are made by: edgetalk avatar ENGINE {other}"
+        )
+    return backend, replace(metadata, onnx=weights_of(metadata, found))
 
 
 def halved(results: Arrays, name: str) -> dict[str, NDArray[np.float16]]:
@@ -323,8 +323,3 @@ def halved(results: Arrays, name: str) -> dict[str, NDArray[np.float16]]:
         if not np.isfinite(value).all():
             raise ModelError(f"{name} made {key} too large for fp16; its weights are damaged, train it again")
     return features
-
-
-def weights_of(metadata: Metadata, engine: Path) -> str:
-    """Return the sha256 of the ONNX that an engine was built from: what was built from it carries the same."""
-    return metadata.onnx or sha256(engine)

@@ -26,8 +26,8 @@ from .motion import Idle
 from .render import render, streams
 from .session import Session
 from .timing import Spread, memory, sample
-from .video import Writer
 from .windows import sound_windows
+from .writer import Writer
 
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
@@ -83,8 +83,10 @@ def step_work(session: Session, pcm: Array) -> Callable[[], Image]:
 
 
 def controls(session: Session, pcm: Array) -> Iterator[tuple[Array, ...]]:
-    """Return what step takes for every frame of `pcm`, with idle motion."""
-    return session.controls(sound_windows(pcm, session.front_end(), session.fps), Idle(0, session.fps))
+    """Yield what step takes for every frame of `pcm`, with idle motion."""
+    life = Idle(0, session.fps)
+    for i, mel in enumerate(sound_windows(pcm, session.audio, session.fps)):
+        yield (mel, *life.pose_blink(i)) if "pose" in session.inputs else (mel,)
 
 
 def first_of_stream(session: Session) -> float:
@@ -120,7 +122,7 @@ def run(
     with Session(engine, avatar=avatar, device=device, threads=threads) as session:
         load = time.perf_counter() - start
         pcm = sentence(seconds)
-        fps, spec = session.fps, session.front_end()
+        fps, spec = session.fps, session.audio
         rounds = int(seconds * fps)
         step = step_work(session, pcm)
         first = sample(step, 1, 0)[0]
@@ -132,8 +134,10 @@ def run(
         with Writer(Path(folder) / "encode.mp4", session.size, fps, audio=pcm) as writer:
             stages["encode"] = Spread.of(sample(encode_work(writer, frames), rounds, 0))
         # Anew, for a film is stepped by as many streams as suit it.
-        with Session(engine, avatar=session.avatar, device=device, threads=threads, streams=streams(threads)) as film:
-            timings = render(film, pcm, Path(folder) / "whole.mp4", Idle(0, fps), fps)
+        with Session(
+            engine, avatar=session.avatar, device=device, threads=threads, streams=streams(threads)
+        ) as parallel:
+            timings = render(parallel, pcm, Path(folder) / "whole.mp4", Idle(0, fps), fps)
         stages["end_to_end"] = Spread.of(np.diff(timings.done).tolist())
     return Report(
         edgetalk=__version__,

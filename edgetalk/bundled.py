@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from .backends import FALLBACKS
-from .errors import word
+from .errors import InputError, word
 
 MODELS = Path(__file__).with_name("models")
 SENTENCE = MODELS / "demo.flac"  # what the bundled announcer says
@@ -18,12 +18,13 @@ def find_engine(engine: str | os.PathLike[str]) -> Path:
 
     What is called as a bundled model in the current folder does not hide it: ./NAME does.
     """
+    _check_name("engine", engine, "the path of an engine, or a bundled model's name, as amnet")
     path = Path(engine)
     if path.suffix or os.path.dirname(engine):
         bundled = path.suffix in FALLBACKS and any((MODELS / f"{path.stem}{kind}").is_file() for kind in FALLBACKS)
         if bundled and not path.exists():
-            told = f"No such engine; the bundled model is called by its bare name, {path.stem}"
-            raise FileNotFoundError(errno.ENOENT, told, str(path))
+            message = f"No such engine; the bundled model is called by its bare name, {path.stem}"
+            raise FileNotFoundError(errno.ENOENT, message, str(path))
         return path
     for suffix in FALLBACKS:  # int8 for the CPU, then f32
         found = MODELS / f"{path.name}{suffix}"
@@ -40,17 +41,26 @@ def find_engine(engine: str | os.PathLike[str]) -> Path:
 
 def find_avatar(avatar: str | os.PathLike[str]) -> Path:
     """Return the path of an avatar; a bare name, without folder and suffix, means a bundled face."""
+    _check_name("avatar", avatar, "the path of an .avatar file, or a bundled face's name, as ada")
     path = Path(avatar)
     if path.suffix or os.path.dirname(avatar):
         if path.suffix == ".avatar" and _is_face(path.stem) and not path.exists():
-            told = f"No such avatar; the bundled face is called by its bare name, {path.stem}"
-            raise FileNotFoundError(errno.ENOENT, told, str(path))
+            message = f"No such avatar; the bundled face is called by its bare name, {path.stem}"
+            raise FileNotFoundError(errno.ENOENT, message, str(path))
         return path
     for found in (MODELS / f"{path.name}.avatar", path):
         if found.exists():
             return found
     names = ", ".join(sorted(file.stem for file in MODELS.glob("*.avatar"))) or "none"
     raise FileNotFoundError(f"no bundled avatar is called {path.name}; bundled here: {names}; or pass the path of one")
+
+
+def _check_name(what: str, given: object, expected: str) -> None:
+    """Raise InputError where what names an engine or an avatar is no name, or an empty one."""
+    if not isinstance(given, str | os.PathLike):
+        raise InputError(f"{what}: got {type(given).__name__}, expected {expected}")
+    if not os.fspath(given):
+        raise InputError(f"{what}: got an empty name, expected {expected}")
 
 
 def is_face(name: str) -> bool:
@@ -63,13 +73,13 @@ def _is_face(name: str) -> bool:
 
 
 def check_picture(picture: object) -> None:
-    """Raise FileNotFoundError where a picture is none, but the name of a bundled face."""
+    """Raise FileNotFoundError if `picture` is the name of a bundled face and not a file."""
     if not isinstance(picture, str | os.PathLike) or os.path.exists(picture):
         return
     name = os.fspath(picture)
     if _is_face(name.removesuffix(".avatar")):
-        told = f"No such picture; {name.removesuffix('.avatar')} is a bundled face: pass it as avatar= or --avatar"
-        raise FileNotFoundError(errno.ENOENT, told, name)
+        message = f"No such picture; {name.removesuffix('.avatar')} is a bundled face: pass it as avatar= or --avatar"
+        raise FileNotFoundError(errno.ENOENT, message, name)
 
 
 def is_bundled(path: Path) -> bool:
@@ -78,5 +88,5 @@ def is_bundled(path: Path) -> bool:
 
 
 def called(engine: Path) -> str:
-    """What a command that a message tells calls an engine: a bundled one by its bare name, which works everywhere."""
+    """Return how a suggested command names an engine: a bundled one by its bare name."""
     return engine.stem if is_bundled(engine) else word(engine.name)

@@ -48,7 +48,8 @@ COMMANDS = {
 def usage() -> str:
     lines = ["usage: edgetalk COMMAND [options]", ""]
     lines += [f"  {name:<8} {command.help}" for name, command in COMMANDS.items()]
-    return "\n".join([*lines, "", "edgetalk COMMAND --help tells the options of a command."])
+    told = ["edgetalk COMMAND --help tells the options of a command, edgetalk --version which edgetalk this is."]
+    return "\n".join([*lines, "", *told])
 
 
 def _one_line(name: str) -> Callable[..., None]:

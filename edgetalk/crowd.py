@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from .benchmark import sentence
 from .clock import SAMPLE_RATE, first_sample
+from .errors import counted
 from .session import Session
 from .timing import memory
 
@@ -70,7 +71,8 @@ class Crowd:
         each = (self.rss_mb - self.rss_of_one_mb) / max(1, self.sessions - 1)
         more = f", {each:.1f} MB for each session after the first" if self.sessions > 1 else ""
         return (
-            f"{self.sessions} sessions at {self.fps:g} frames per second on {self.streams} stream(s) for "
+            f"{counted(self.sessions, 'session')} at {self.fps:g} frames per second on "
+            f"{counted(self.streams, 'stream')} for "
             f"{self.seconds:.0f} s: {self.missed} of {self.frames} frames missed, "
             f"{self.missed_slow} in seconds in which the machine was slow, "
             f"{self.missed_delayed} if shown a frame later; {self.cpu_ms:.1f} ms of processor per frame; "
@@ -146,8 +148,8 @@ def slow_seconds(frames: list[Timed], late: float) -> tuple[int, float]:
     groups = [list(group) for _, group in itertools.groupby(ordered, lambda frame: int(frame.at - ordered[0].at))]
     spent = [(group[-1].cpu - group[0].cpu) / (len(group) - 1) if len(group) > 1 else 0.0 for group in groups]
     missed = [sum(frame.taken > late for frame in group) for group in groups]
-    told = [cpu for cpu, count in zip(spent, missed, strict=True) if cpu and not count] or [c for c in spent if c]
-    usual = float(np.median(told)) if told else 0.0
+    usable = [cpu for cpu, count in zip(spent, missed, strict=True) if cpu and not count] or [c for c in spent if c]
+    usual = float(np.median(usable)) if usable else 0.0
     return sum(count for cpu, count in zip(spent, missed, strict=True) if cpu > SLOW * usual), usual
 
 

@@ -12,7 +12,6 @@ import errno
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import InputError, counted
-from .face import Face, Tracker, load_track, track_beside
+from .face import Face, Tracker, read_track, track_beside
 
 Array = NDArray[np.float32]
 
@@ -34,7 +33,7 @@ class Driven:
     `limits` is how far the network was trained to turn, by "pose": yaw, pitch, roll in radians; it clips what goes
     beyond. Raises InputError where no frame has a face.
 
-    >>> pose, blink = Driven(read_track("film.track.npz"), Fraction(30000, 1001), Fraction(25)).pose_blink(100)
+    >>> pose, blink = Driven(read_track("film.track.npz").faces, Fraction(30000, 1001), Fraction(25)).pose_blink(100)
     """
 
     def __init__(
@@ -47,8 +46,9 @@ class Driven:
     ) -> None:
         seen = {i: face for i, face in enumerate(faces) if face is not None}
         if not seen:
-            told = f"{name} shows no face in {counted(len(faces), 'frame')}"
-            raise InputError(f"{told}; expected somebody who looks at the camera")
+            raise InputError(
+                f"{name} shows no face in {counted(len(faces), 'frame')}; expected somebody who looks at the camera"
+            )
         self._pace = film_fps / fps
         every = np.arange(len(faces))
         there = np.array(list(seen))
@@ -97,7 +97,7 @@ def drive(
         raise FileNotFoundError(errno.ENOENT, "No such film to drive the head", str(path))
     track = path if path.suffix == ".npz" else track_beside(path)
     if track is not None:
-        tracked = load_track(track)
+        tracked = read_track(track)
         return Driven(tracked.faces, tracked.fps, fps, limits, track.name)
     from .reader import Reader
 
@@ -105,10 +105,10 @@ def drive(
     needed = None if frames is None else math.ceil((frames - 1) * pictures.fps / fps) + 2
     promised = min((n for n in (needed, pictures.length) if n), default=0)
     faces: list[Face | None] = []
-    with Tracker(pictures.fps, models=face_models) as tracker:
+    with Tracker(pictures.fps, face_models=face_models) as tracker:
         for picture in islice(pictures, needed):
             seen = tracker.update(picture)
-            faces.append(seen and replace(seen, mesh=None))  # most of a face, and not asked for
+            faces.append(seen and seen.without_mesh())
             if progress is not None:
                 progress(len(faces), max(promised, len(faces)))
     return Driven(faces, pictures.fps, fps, limits, path.name)

@@ -34,7 +34,7 @@ def counted(count: int, what: str) -> str:
 
 
 def told(error: BaseException) -> str:
-    """Return an error in one line, as commands tell it: of what Python says of a file, its name and what is wrong.
+    """Return an error as one line; for a file error, its name and the reason.
 
     >>> told(FileNotFoundError(errno.ENOENT, "No such file or directory", "speech.wav"))
     'speech.wav: No such file or directory'

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from .errors import InputError
+from .errors import InputError, word
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
@@ -33,6 +33,12 @@ def plain(path: str | os.PathLike[str]) -> str:
     return os.path.abspath(path)
 
 
+def check_folder(path: str | os.PathLike[str]) -> None:
+    """Raise FileNotFoundError where there is no such folder."""
+    if not os.path.isdir(path):
+        raise FileNotFoundError(errno.ENOENT, f"No such folder; make it: mkdir -p {word(path)}", os.fspath(path))
+
+
 def check_kept(path: str | os.PathLike[str], *inputs: object) -> None:
     """Raise InputError where writing `path` would replace one of `inputs`; those that are no paths are passed over."""
     target = Path(path)
@@ -43,7 +49,10 @@ def check_kept(path: str | os.PathLike[str], *inputs: object) -> None:
 
 @contextlib.contextmanager
 def named(part: Path, path: str | os.PathLike[str]) -> Iterator[None]:
-    """Let an OSError of NAME.part, or of no file, as of a full disk, tell NAME: nobody asked for another one."""
+    """Re-raise an OSError about NAME.part, or about no file (a full disk), as one about NAME.
+
+    That is the only name the caller knows.
+    """
     try:
         yield
     except OSError as error:
@@ -74,8 +83,8 @@ def claim(path: str | os.PathLike[str]) -> tuple[Path, IO[bytes]]:
                 return part, held
         except BlockingIOError:
             held.close()
-            told = "Another process is writing it; wait, or name another file"
-            raise BlockingIOError(errno.EAGAIN, told, str(target)) from None
+            message = "Another process is writing it; wait, or name another file"
+            raise BlockingIOError(errno.EAGAIN, message, str(target)) from None
         except FileNotFoundError:
             pass
         held.close()  # meanwhile its writer has given it its name, or removed it
@@ -123,8 +132,7 @@ def together(folder: str | os.PathLike[str]) -> Iterator[Path]:
     IsADirectoryError where one of the names is a folder there; nothing has been replaced then.
     """
     target = Path(folder)
-    if not target.is_dir():
-        raise FileNotFoundError(errno.ENOENT, "No such folder", str(target))
+    check_folder(target)
     try:
         parts = Path(tempfile.mkdtemp(prefix=".edgetalk-", suffix=".part", dir=target))
     except OSError as error:

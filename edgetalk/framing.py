@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 import warnings
-from pathlib import Path
 
 import numpy as np
 
 from .errors import InputError
 from .face import Tracker
 from .face.tracker import LARGEST
-from .picture import PictureLike, read_picture
+from .picture import PictureLike, name_of, read_picture
 from .portrait import points
 from .preprocess import MIN_SIDE, Picture, align, crop_matrix, reduction, warp
 
@@ -31,21 +30,21 @@ def framed(
     face: int | str | os.PathLike[str] = LARGEST,
     face_models: str | os.PathLike[str] | None = None,
 ) -> Picture:
-    """Return the face in a photo as AMNet takes it, uint8 (S, S, 3): for `make`, or `Session(source=…)`.
+    """Return the face in a photo as AMNet takes it, uint8 (S, S, 3): for `make_avatar`, or `Session(source=…)`.
 
     The head is turned upright in the picture's plane; a face that looks aside stays so. S is as many pixels as the
     photo has for it. `face` says which face: "largest", an index from the left, or another picture of the person.
-    `face_models` is a folder with the two networks that find faces (left alone: those in the user's cache).
+    `face_models` is a folder with the two networks that find faces (default: those in the user's cache).
 
     Raises FileNotFoundError, BackendError where the networks were not fetched, and InputError where the photo is no
     picture, shows no such face, or one that is too small.
     """
     whole = read_picture(photo)
-    name = "the photo" if isinstance(photo, np.ndarray) else Path(photo).name
+    name = name_of(photo, "the photo")
     if face == LARGEST:
         five = points(photo, whole, face_models)
     else:
-        with Tracker(25, models=face_models, pick=face) as tracker:
+        with Tracker(25, face_models=face_models, face=face) as tracker:
             found = tracker.update(whole)
         if found is None:
             raise InputError(f"{name} shows no face {face}; choose another with --face")

@@ -54,7 +54,7 @@ class Live:
 
     def __init__(self, session: Session, move: Motion, rate: Fraction) -> None:
         self._session, self._move, self.fps = session, move, rate
-        self._stream = WindowStream(session.front_end(), rate)
+        self._stream = WindowStream(session.audio, rate)
         self._at = 0  # the frame that comes next
         self._ahead: deque[_Heard] = deque()  # from that frame's on
         self._windows: deque[Array] = deque()  # from that frame's on
@@ -97,7 +97,7 @@ class Live:
     def step(self, frames: int = 1) -> tuple[Frame, Array]:
         """Return the picture that comes next, uint8 (H, W, 3) RGB, and the sound that is heard meanwhile, float32 (N,).
 
-        Of several `frames` it is the last picture and the sound of all. Raises what `Session.step` raises.
+        With several `frames`: the last picture, and the sound of all. Raises what `Session.step` raises.
         """
         if frames < 1:
             raise InputError(f"frames: got {frames}, expected 1 or more")
@@ -106,7 +106,7 @@ class Live:
             for _ in range(frames):
                 window, sound = self._next()
                 sounds.append(sound)
-        frame = self._session.moment(self._at - 1, window, self._move, self.fps)
+        frame = self._session.frame(self._at - 1, window, self._move, self.fps)
         return frame, np.concatenate(sounds)
 
     def __iter__(self) -> Iterator[tuple[Frame, Array]]:
@@ -134,9 +134,9 @@ class Live:
     def _take(self) -> tuple[Array, int]:
         """Return the sound of the next frame time to be heard, and how many samples of it were said.
 
-        Less than a frame's sound waits for more where it begins. In mid-flow it may be the end and is heard at once;
-        where it was not, and a stream has run dry, as much silence comes before what follows, so that the hole is as
-        long as if it had waited: in that time more gathers, and the next piece that is late makes none.
+        Where speech begins, less than a frame of sound waits for more. In mid-flow it is heard at once, as it may be
+        the end. If it was not, as much silence precedes the next sound, so that the gap is as long as if it had waited;
+        meanwhile more gathers and the next late piece makes no gap.
         """
         frame = self._at + len(self._ahead)
         sound = np.zeros(first_sample(frame + 1, self.fps) - first_sample(frame, self.fps), np.float32)

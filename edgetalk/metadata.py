@@ -105,6 +105,12 @@ class Metadata:
         """Frames per second as an exact fraction."""
         return frame_rate(self.fps)
 
+    def hears(self, name: str) -> AudioSpec:
+        """Return how the network hears; raises ModelError where this, of the file `name`, does not say it."""
+        if self.audio is None:
+            raise ModelError(f"{name} does not say how it hears; export it again")
+        return self.audio
+
     def to_json(self) -> str:
         """Return the ASCII JSON string that is stored in the file."""
         fields = {k: v for k, v in dataclasses.asdict(self).items() if v not in (None, "", {}, ())}
@@ -143,7 +149,7 @@ class Metadata:
 
 
 def check_stem(out: Path, kind: str) -> None:
-    """Raise InputError where a model's name, as a `kind` of file, is what that of a graph beside another is called."""
+    """Raise InputError if the name ends in -source or -identity, which is reserved for a model's parts."""
     for role in BESIDE:
         if out.stem.endswith(f"-{role}"):
             raise InputError(

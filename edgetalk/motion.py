@@ -1,4 +1,4 @@
-"""Where the pose and the blinks of a talking head come from: `still`, `Idle`, or a film (driving.py).
+"""Where the pose and the blinks of a talking head come from: `Still`, `Idle`, or a film (driving.py).
 
 A motion answers `pose_blink(i)` for any frame i, in any order, without a state. Idle life is arithmetic on
 doubles alone (splitmix64, +, -, *, /, floor): no sine, no random generator, so that another language computes the
@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 import operator
 import os
+import reprlib
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Protocol
@@ -38,7 +40,7 @@ _MASK = (1 << 64) - 1
 
 
 class Motion(Protocol):
-    """Anything that knows the pose and the blinks of every frame."""
+    """Anything that knows the pose and the blinks of every frame; several threads may ask it at the same time."""
 
     def pose_blink(self, i: int) -> tuple[Array, Array]:
         """Return pose, float32 (3,): yaw, pitch, roll in radians; and blink, float32 (2,), of frame i >= 0."""
@@ -125,21 +127,19 @@ class Idle:
         return max(_lid(since), _lid(since - DOUBLE_GAP) if again else 0.0)
 
 
-class _Still:
+class Still:
+    """A head that faces the camera, eyes open, and never moves."""
+
     def pose_blink(self, i: int) -> tuple[Array, Array]:
+        """Return zeros, for pose float32 (3,) and blink float32 (2,)."""
         return np.zeros(3, np.float32), np.zeros(2, np.float32)
-
-
-def still() -> Motion:
-    """Return the motion of a head that faces the camera, eyes open, and never moves."""
-    return _Still()
 
 
 MOTIONS = ("idle", "still")
 _NAMES = f"one of {', '.join(MOTIONS)}, or a film whose head moves so"
 
 
-def named(
+def motion_of(
     motion: str | os.PathLike[str] | Motion,
     seed: int,
     fps: Fraction,
@@ -156,12 +156,14 @@ def named(
     """
     if not isinstance(motion, str | os.PathLike):
         if isinstance(motion, type) or not callable(getattr(motion, "pose_blink", None)):
-            raise InputError(f"motion: got {motion!r}, expected {_NAMES}, or an object with pose_blink(i)")
+            told = f"{motion.dtype} {motion.shape}" if isinstance(motion, np.ndarray) else reprlib.repr(motion)
+            got = textwrap.shorten(told, 60, placeholder=" …")
+            raise InputError(f"motion: got {got}, expected {_NAMES}, or an object with pose_blink(i)")
         return motion
     if motion == "idle":
         return Idle(seed, fps)
     if motion == "still":
-        return still()
+        return Still()
     path = os.fspath(motion)
     if not os.path.splitext(path)[1] and not os.path.exists(path):
         raise InputError(f"motion: got {path!r}, expected {_NAMES}")

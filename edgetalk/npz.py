@@ -1,4 +1,4 @@
-"""Reading .npz files that others give: numpy tells of damage in a dozen ways."""
+"""Reads untrusted .npz files; numpy reports damage in a dozen ways."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from .errors import InputError
 
 
-def read_npz(path: str | os.PathLike[str], told: str, names: Collection[str] | None = None) -> dict[str, NDArray[Any]]:
+def read_npz(
+    path: str | os.PathLike[str], message: str, names: Collection[str] | None = None
+) -> dict[str, NDArray[Any]]:
     """Return the arrays of an .npz file by name, all of them or those of `names` that it has.
 
-    Raises FileNotFoundError, and InputError, which says what was `told`, where the file is none or damaged.
+    Raises FileNotFoundError, and InputError, which says `message`, where the file is none or damaged.
     """
     with open(path, "rb") as file:  # the system's own words where it cannot be opened
         try:
@@ -24,4 +26,4 @@ def read_npz(path: str | os.PathLike[str], told: str, names: Collection[str] | N
         except MemoryError:
             raise
         except Exception as error:  # one array alone, a damaged member, one with a password: each fails in its own way
-            raise InputError(told) from error
+            raise InputError(message) from error

@@ -23,6 +23,11 @@ QUALITY = 92  # of JPEG
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
 
 
+def name_of(picture: PictureLike, otherwise: str) -> str:
+    """Return what a message calls a picture: its file's name, `otherwise` where it is an array."""
+    return otherwise if isinstance(picture, np.ndarray) else Path(picture).name
+
+
 def read_picture(picture: PictureLike) -> Picture:
     """Return a picture as uint8 (H, W, 3) RGB, from a file that OpenCV reads or from such an array.
 

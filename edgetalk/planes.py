@@ -105,7 +105,7 @@ def crop(planes: Image, matrix: Matrix, size: int) -> Image | None:
 
 
 def blend(planes: Image, colours: NDArray[np.float32], share: NDArray[np.float32], matrix: Matrix) -> None:
-    """Put a crop into planes, in place, where the matrix has taken it from; see postprocess.change."""
+    """Blend a crop into planes, in place, where `matrix` took it from; see postprocess.change."""
     import cv2
 
     rows, columns = (np.flatnonzero((share > 0).any(axis) | (colours != 0).any((axis, 2))) for axis in (1, 0))

@@ -15,16 +15,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .avatar import Avatar, AvatarLike, load, weights_of
-from .backends import beside, check_batch, open_engine
+from .avatar import Avatar, AvatarLike, load_avatar
+from .backends import beside
 from .errors import InputError, ModelError
-from .face import find, load_track, track_beside
+from .face import find, read_track, track_beside
 from .metadata import Metadata
-from .picture import PictureLike, read_picture
+from .model import open_model, weights_of
+from .picture import PictureLike, name_of, read_picture
 from .preprocess import Picture, align, crop_matrix, reduction
 from .use import check_use
 
-FAMILIES = ("arcface", "wavsyncswap")
+EXTRACTORS = ("arcface", "wavsyncswap")
+"""Families of networks that tell identities."""
 EXTRACTOR = "arcface"
 """Stem of the extractor that is taken where a network has no STEM-identity beside it."""
 
@@ -72,16 +74,15 @@ def points(
     cache). Raises InputError where there is no face or the track is of another picture, FileNotFoundError where the
     folder lacks a network, BackendError where nothing was fetched.
     """
-    name = "the portrait"
+    name = name_of(portrait, "the portrait")
     if not isinstance(portrait, np.ndarray):
-        name = Path(portrait).name
         track = track_beside(portrait)
-        if track is not None and len((known := load_track(track)).faces) == 1:
+        if track is not None and len((known := read_track(track)).faces) == 1:
             if known.faces[0] is None:
                 raise InputError(f"{track.name} has no face in it; take it away to have {name} looked at")
             known.check_size((picture.shape[1], picture.shape[0]), track.name, name)
             return known.faces[0].points
-    found = find(picture, models=face_models)
+    found = find(picture, face_models=face_models)
     if not found:
         raise InputError(f"{name} shows no face; take a portrait from the front with the whole head in the picture")
     return max(found, key=lambda face: float(np.prod(face.box[2:] - face.box[:2]))).points
@@ -114,7 +115,7 @@ def aligned(portrait: PictureLike, face_models: str | os.PathLike[str] | None = 
     def cut(template: str, size: int) -> Picture:
         matrix = crop_matrix(template, points(portrait, picture, face_models), size)
         if (enlarged := 1 / reduction(matrix)) > ENLARGED:
-            name = "the portrait" if isinstance(portrait, np.ndarray) else Path(portrait).name
+            name = name_of(portrait, "the portrait")
             warnings.warn(
                 f"{name} shows a face of few pixels, enlarged {enlarged:.1f} times; take a larger picture",
                 stacklevel=2,
@@ -137,15 +138,17 @@ def extract(
 
     Raises as `identity`, and what `cut` raises.
     """
-    with contextlib.closing(open_engine(engine, device=device, threads=threads)) as backend:
-        metadata = Metadata.from_json(backend.metadata, engine.name)
-        check_use(metadata, engine.name, use)
-        if set(backend.inputs) != {"portrait"} or "identity" not in backend.outputs or metadata.family not in FAMILIES:
+    backend, metadata = open_model(engine, use=use, device=device, threads=threads)
+    with contextlib.closing(backend):
+        if (
+            set(backend.inputs) != {"portrait"}
+            or "identity" not in backend.outputs
+            or metadata.family not in EXTRACTORS
+        ):
             raise ModelError(
                 f"{engine.name} is {metadata.family} {metadata.role} that takes {', '.join(backend.inputs)}, expected "
                 "an extractor that makes identity from portrait"
             )
-        check_batch(backend, engine.name)
         if weights not in ("", weights_of(metadata, engine)):
             raise ModelError(
                 f"{engine.name} is not the extractor that the network was exported with, whose identities alone mean "
@@ -163,9 +166,9 @@ def of_avatar(face: AvatarLike, weights: str, *, use: str = "any") -> NDArray[np
     """Return the identity that an avatar of a film was prepared with, float32 (1, D).
 
     `weights` is the sha256 of the source ONNX that the network names, "" where it names none. Raises ModelError where
-    the avatar is for another network or may not be used so, and InputError where it has no identity.
+    the avatar is for another network or may not be used for `use`, and InputError where it has no identity.
     """
-    avatar = face if isinstance(face, Avatar) else load(face)
+    avatar = face if isinstance(face, Avatar) else load_avatar(face)
     name = "the avatar" if isinstance(face, Avatar) else Path(face).name
     check_use(avatar, name, use)
     if avatar.film is None:

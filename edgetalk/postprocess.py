@@ -88,11 +88,12 @@ def change(crop: Picture, mask: Array, original: Picture | None = None) -> tuple
 
 
 def spread(layer: Array, matrix: NDArray[np.float64]) -> Callable[[Part], Array]:
-    """Return what shows any part of a layer on a crop, float32 (h, w), where `align` took the crop with `matrix` from.
+    """Return a function that shows any part of the picture with `layer` warped back to where `align` cut it out.
 
-    That takes the rows and columns of the picture and returns float32 of their size, 0 outside the crop. Enlarging is
-    cubic along rows and columns up to ENLARGED times, and linear for what is left to grow, turn and shift: several
-    times as fast as a cubic warp, and 0.4 of 255 from it (root mean square) where a drawn face grows 4.5 times.
+    `layer` is float32 (h, w), of a crop that was cut out with `matrix`. The function takes rows and columns of the
+    picture and returns float32 of their size, 0 outside the crop. Enlarging is cubic along rows and columns up to
+    ENLARGED times, and linear for what is left to grow, turn and shift: several times as fast as a cubic warp, and 0.4
+    of 255 from it (root mean square) where a drawn face grows 4.5 times.
     """
     import cv2
 

@@ -125,6 +125,11 @@ def square_crop(picture: Picture, size: int) -> Picture:
     return np.asarray(cv2.resize(picture, (size, size), interpolation=_interpolation(size / height)), np.uint8)
 
 
+def whole_box(picture: Picture) -> Array:
+    """Return the box of a crop that is all of its picture, float32 (1, 4): left, top, right, bottom in pixels."""
+    return np.array([[0, 0, picture.shape[1], picture.shape[0]]], np.float32)
+
+
 def _interpolation(scale: float) -> int:
     import cv2
 

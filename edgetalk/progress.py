@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from types import TracebackType
 
 WIDTH = 30  # characters of the bar
 PAUSE = 0.1  # seconds between two drawings
@@ -44,9 +43,7 @@ class Progress:
     def __enter__(self) -> Progress:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._live and self._drawn:
             sys.stderr.write("\r\033[K")
             sys.stderr.flush()

@@ -62,11 +62,11 @@ class Reader:
                 raise InputError(f"{path} is empty (0 bytes); expected a film")
         self._turn, self._joined = 0, False
         self._origin: Fraction | None = None
-        with self._open() as (film, stream):
+        with self._open() as (container, stream):
             self._check_whole(stream)
             self.fps: Fraction = _rate(stream)
             """Pictures per second, exact."""
-            first = next(self._decode(film, stream), None)
+            first = next(self._decode(container, stream), None)
             if first is None:
                 raise InputError(f"{path} has a picture stream without a picture; expected a film")
             self._origin = _time(first)
@@ -86,11 +86,11 @@ class Reader:
             """Width of a pixel as it is to be shown, by its height."""
             if first.color_trc in HDR:
                 warnings.warn(
-                    f"{self.path.name} has high dynamic range ({HDR[first.color_trc]}), which is read as if it had "
-                    "not and will look pale; convert it first for right colours",
+                    f"{self.path.name} has high dynamic range ({HDR[first.color_trc]}), which is read as "
+                    "standard range and will look pale; convert it first for right colours",
                     stacklevel=2,
                 )
-            seconds = _promised(stream) or Fraction(film.duration or 0, 1_000_000)
+            seconds = _promised(stream) or Fraction(container.duration or 0, 1_000_000)
             self.length: int = round(seconds * self.fps)
             """How many pictures the file promises, 0 where it does not; how many there are, only reading tells."""
 
@@ -148,21 +148,21 @@ class Reader:
     def _indexed(self, start: int) -> Iterator[tuple[int, Any]]:
         """Yield decoded pictures with the index at which each begins, from one at or before `start` on."""
         if start and (origin := self._origin) is not None and not self._joined:
-            with self._open() as (film, stream):
-                if _sought(film, stream, origin + start / self.fps):
-                    pictures = self._numbered(film, stream, start)
+            with self._open() as (container, stream):
+                if _sought(container, stream, origin + start / self.fps):
+                    pictures = self._numbered(container, stream, start)
                     first = next(pictures, None)
                     if first is not None and first[0] <= start:
                         yield first
                         yield from pictures
                         return
-        with self._open() as (film, stream):
-            yield from self._numbered(film, stream, 0)
+        with self._open() as (container, stream):
+            yield from self._numbered(container, stream, 0)
 
-    def _numbered(self, film: Any, stream: Any, index: int) -> Iterator[tuple[int, Any]]:
+    def _numbered(self, container: Any, stream: Any, index: int) -> Iterator[tuple[int, Any]]:
         before, shift = None, 0  # the index that was given last, and by how much the clock is to be set
-        back, jump = round(self.fps), round(JUMP * self.fps) if film.format.flags & TS_DISCONT else math.inf
-        for frame in self._decode(film, stream):
+        back, jump = round(self.fps), round(JUMP * self.fps) if container.format.flags & TS_DISCONT else math.inf
+        for frame in self._decode(container, stream):
             time = _time(frame)
             if time is not None and self._origin is not None:
                 index = shift + ((time - self._origin) * self.fps + Fraction(1, 2)).__floor__()
@@ -173,13 +173,13 @@ class Reader:
             before = index if before is None else max(before, index)
             index += 1
 
-    def _decode(self, film: Any, stream: Any) -> Iterator[Any]:
+    def _decode(self, container: Any, stream: Any) -> Iterator[Any]:
         """Yield the pictures of a stream in the order in which they are shown; what precedes a key frame is skipped."""
         import av
 
         count, last = 0, None
         try:
-            for packet in film.demux(stream):
+            for packet in container.demux(stream):
                 try:
                     pictures = packet.decode()
                 except av.InvalidDataError:
@@ -220,13 +220,13 @@ class _Opened:
         import av
 
         try:
-            self._film = av.open(plain(path))
+            self._container = av.open(plain(path))
         except av.FFmpegError as error:
             raise InputError(f"{path} is no film that FFmpeg can read ({error.strerror}), or it is damaged") from None
-        streams = picture_streams(self._film)
+        streams = picture_streams(self._container)
         decoded = [stream for stream in streams if stream.codec_context is not None]
         if not decoded:
-            self._film.close()
+            self._container.close()
             if streams:
                 raise InputError(
                     f"{path} has pictures that this FFmpeg cannot decode, expected H.264 or the like; convert it first"
@@ -237,18 +237,18 @@ class _Opened:
         self._stream.codec_context.thread_count = codec_threads()
 
     def __enter__(self) -> tuple[Any, Any]:
-        return self._film, self._stream
+        return self._container, self._stream
 
     def __exit__(self, *error: object) -> None:
-        self._film.close()
+        self._container.close()
 
 
-def picture_streams(film: Any) -> list[Any]:
+def picture_streams(container: Any) -> list[Any]:
     """Return a file's streams of moving pictures: no cover of a record."""
     import av
 
     covers = int(av.stream.Disposition.attached_pic)
-    return [stream for stream in film.streams.video if not int(stream.disposition) & covers]
+    return [stream for stream in container.streams.video if not int(stream.disposition) & covers]
 
 
 def _rate(stream: Any) -> Fraction:
@@ -259,14 +259,14 @@ def _rate(stream: Any) -> Fraction:
     return Fraction(25)
 
 
-def _sought(film: Any, stream: Any, time: Fraction) -> bool:
+def _sought(container: Any, stream: Any, time: Fraction) -> bool:
     """Go to the key frame at or before a time, in seconds; False where a kind of file cannot, or not surely."""
     import av
 
-    if film.format.name in UNSURE:
+    if container.format.name in UNSURE:
         return False
     try:
-        film.seek(int(time / stream.time_base), stream=stream)
+        container.seek(int(time / stream.time_base), stream=stream)
     except av.FFmpegError:
         return False
     return True

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from . import audio as sound
+from .audio import as_pcm
 from .backends import cores
 from .clock import SAMPLE_RATE, frame_count, frame_rate
 from .motion import Motion
 from .overlap import Job, overlap
 from .session import Session
-from .video import Writer, check_output
 from .windows import sound_windows
+from .writer import Writer, check_output
 
 if TYPE_CHECKING:
     from .avatar import AvatarLike
@@ -86,15 +86,14 @@ def render(
     is whole: an exception or Ctrl-C leaves nothing behind. Raises InputError where there is no sound, ModelError where
     the engine does not say how it hears, and what Session.step and Writer raise.
     """
-    spec, pcm = session.front_end(), sound.of(pcm)
+    spec, pcm = session.audio, as_pcm(pcm)
     total = frame_count(len(pcm), fps)
     timings = Timings(fps, sound=len(pcm) / SAMPLE_RATE)
-    inputs = enumerate(session.controls(sound_windows(pcm, spec, fps), motion))
+    windows = enumerate(sound_windows(pcm, spec, fps))
 
-    def step(one: Session, numbered: tuple[int, tuple[Array, ...]]) -> NDArray[np.uint8]:
-        i, given = numbered
-        one.seek(i, fps)
-        return one.step(*given)
+    def step(one: Session, numbered: tuple[int, Array]) -> NDArray[np.uint8]:
+        i, mel = numbered
+        return one.frame(i, mel, motion, fps)
 
     started = time.perf_counter()
     with contextlib.ExitStack() as opened:
@@ -102,7 +101,7 @@ def render(
         sessions = [session, *(opened.enter_context(session.twin()) for _ in range(session.streams - 1))]
         stepping = Job("step", [partial(step, one) for one in sessions], timings.step)
         encoding = Job("encode", [writer.write], timings.encode)
-        made = overlap(inputs, stepping, encoding, seconds=timings.mel)
+        made = overlap(windows, stepping, encoding, seconds=timings.mel)
         for done, _ in enumerate(opened.enter_context(contextlib.closing(made)), 1):
             timings.done.append(time.perf_counter())
             if progress is not None:
@@ -133,7 +132,7 @@ def talk(
 
     `audio` is a sound file or 16 kHz mono float32 PCM, (N,). `engine`, `avatar`, `source`, `use`, `device` and
     `threads` are those of Session, `motion`, `seed` and `fps` those of Session.talk, `crf` is Writer's. `face_models`
-    is a folder with the two networks that find faces, for a film as motion (left alone: those in the user's cache).
+    is a folder with the two networks that find faces, for a film as motion (default: those in the user's cache).
     `tracking(done, total)` is called after every frame of such a film, `progress(done, total)` after every frame made.
 
     The file appears when it is whole: an exception or Ctrl-C leaves nothing behind. Raises FileNotFoundError,
@@ -144,7 +143,7 @@ def talk(
     # What can be wrong with the arguments is said before an engine is loaded.
     check_output(out, crf, audio, motion)
     rate = None if fps is None else frame_rate(fps)
-    pcm = sound.of(audio)
+    pcm = as_pcm(audio)
     with Session(
         engine, avatar=avatar, source=source, use=use, device=device, threads=threads, streams=streams(threads)
     ) as session:

@@ -14,22 +14,22 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import audio as sound
-from . import motion as motions
-from .avatar import Avatar, AvatarLike, load, make
-from .backends import Arrays, beside, check_batch, open_engine
+from .audio import as_pcm
+from .avatar import Avatar, AvatarLike, load_avatar, make_avatar
+from .backends import Arrays, beside
 from .bundled import called, check_picture, find_avatar, find_engine, is_bundled
 from .clock import frame_count, frame_rate
 from .errors import BackendError, InputError, ModelError, word
-from .metadata import AudioSpec, Metadata
+from .metadata import AudioSpec
+from .model import not_of_one_export, open_model
+from .motion import MOTIONS, Motion, motion_of
 from .picture import PictureLike, read_picture
-from .preprocess import PI, check_array, check_pcm, check_range, square_crop
+from .preprocess import PI, check_array, check_pcm, check_range, square_crop, whole_box
 from .use import check_stated, check_use
 from .windows import WindowStream, sound_windows
 
@@ -45,10 +45,10 @@ class Session:
     `engine` is the path of an engine, or the bare name of a bundled model, of which edgetalk/models/NAME.xml is
     taken or else NAME.onnx. `avatar` is an .avatar file, the bare name of a bundled one or an Avatar; STEM.avatar
     beside the engine where none is given. `source` instead prepares a picture, a square crop of an aligned face.
-    `device` is "auto" or a device by its engine's name; `use="commercial"` refuses models that may not be used so;
-    `threads` is the number of CPU threads, None for the engine's choice. `streams` is how many steps of different
-    sessions on this engine the CPU does side by side: 1 gives each step all threads, the least latency; 2 give more
-    frames per second to films and to many faces.
+    `device` is "auto" or a device by its engine's name; `use="commercial"` refuses models that may not be used
+    commercially; `threads` is the number of CPU threads, None for the engine's choice. `streams` is how many steps of
+    different sessions on this engine the CPU does side by side: 1 gives each step all threads, the least latency; 2
+    give more frames per second to films and to many faces.
 
     Raises FileNotFoundError, ModelError, InputError or BackendError.
 
@@ -77,7 +77,9 @@ class Session:
         """How many steps the engine does side by side."""
         self._closed = False
         self._alone = threading.Lock()
-        self._backend = open_engine(self._path, device=device, threads=threads, streams=streams)
+        self._backend, metadata = open_model(self._path, use=use, device=device, threads=threads, streams=streams)
+        self.metadata = metadata
+        """What the engine says about itself."""
         try:
             self._open(avatar, source, use)
         except BaseException:
@@ -86,15 +88,11 @@ class Session:
 
     def _open(self, avatar: AvatarLike | None, source: PictureLike | None, use: str) -> None:
         backend, name = self._backend, self._path.name
-        self.metadata = Metadata.from_json(backend.metadata, name)
-        """What the engine says about itself."""
-        check_use(self.metadata, name, use)
         if "mel" not in backend.inputs or "frame" not in backend.outputs:
             raise ModelError(
                 f"{name} makes {', '.join(backend.outputs)} from {', '.join(backend.inputs)}, expected a step that "
                 f"makes frame from mel; open {name.replace('-source', '')} or another engine"
             )
-        check_batch(backend, name)
         self.device: str = getattr(backend, "device", "not told by the backend")
         """Where the engine runs, at what precision, and why there."""
         _, height, width, _ = backend.outputs["frame"].shape
@@ -119,14 +117,10 @@ class Session:
         """The face, with its licence, the consent to its use and the person's name."""
         self._features = self._of_avatar()
         self._frames = max((len(values) for values in self._features.values()), default=1)
-        self.at = 0
-        """The avatar's frame that the next step shows, counted on: an avatar of several is walked to and fro by it."""
+        self.shown = 0
+        """Index of the avatar's frame in the last picture, as into avatar.film.matrices."""
+        self._at = 0  # the next, counted on: an avatar of several frames is played forwards and backwards
         self._fed = False
-
-    @property
-    def shown(self) -> int:
-        """The frame of the avatar that the last step showed: what its film's `matrices` are to be asked for."""
-        return _ping_pong(max(self.at - 1, 0), self._frames)
 
     def _prepare(self, avatar: AvatarLike | None, source: PictureLike | None, use: str) -> Avatar:
         """Find, load or make the avatar, with features of this engine's weights."""
@@ -144,10 +138,11 @@ class Session:
         """Return the avatar of a picture of a face."""
         whole = self._backend.inputs.get("source")  # the graph takes the picture itself
         if whole is None:
-            return self._of_this_export(make(self._path, source, device=self._device, threads=self._threads), use)
+            return self._of_this_export(
+                make_avatar(self._path, source, device=self._device, threads=self._threads), use
+            )
         picture = read_picture(source)
-        box = np.array([[0, 0, picture.shape[1], picture.shape[0]]], np.float32)
-        return Avatar(square_crop(picture, whole.shape[1]), {}, box, self.metadata.family, "")
+        return Avatar(square_crop(picture, whole.shape[1]), {}, whole_box(picture), self.metadata.family, "")
 
     def _load_avatar(self, avatar: AvatarLike | None, use: str) -> Avatar:
         """Return an avatar, one of a file, or, of None, the one beside the engine."""
@@ -156,7 +151,7 @@ class Session:
             made, label, bundled = avatar, "the avatar", False
         else:
             path = self._own_avatar() if avatar is None else find_avatar(avatar)
-            made, label, bundled = load(path), path.name, is_bundled(path)
+            made, label, bundled = load_avatar(path), path.name, is_bundled(path)
         check_use(made, label, use)
         if made.family != self.metadata.family:
             raise ModelError(
@@ -199,7 +194,7 @@ class Session:
                 f"{self._path.stem}-source{self._path.suffix} to prepare it again; copy that file, or take the "
                 "avatar of this model"
             )
-        from .film import recompute  # seldom needed, and it brings the readers of films along
+        from .film_avatar import recompute  # seldom needed, and it brings the readers of films along
 
         return self._of_this_export(recompute(avatar, self._path, device=self._device, threads=self._threads), use)
 
@@ -207,7 +202,7 @@ class Session:
         """Return what was prepared here; raises ModelError where what prepared it is another model's, or limited."""
         check_use(made, f"what prepares faces for {self._path.name}", use)
         if made.weights != self.metadata.source:
-            raise ModelError(f"{self._path.name} and its source engine are not of one export; copy or build both again")
+            raise not_of_one_export(self._path.name, "its source engine")
         return made
 
     def _of_avatar(self) -> dict[str, NDArray[Any]]:
@@ -259,11 +254,11 @@ class Session:
     def _run(self, feeds: Arrays) -> Frame:
         """Return the frame of checked feeds and of the avatar's turn."""
         if self._frames > 1 or not self._fed:
-            k = _ping_pong(self.at, self._frames)
+            self.shown = k = _ping_pong(self._at, self._frames)
             feeds |= {key: values[k : k + 1] if len(values) > 1 else values for key, values in self._features.items()}
         results = self._backend.run(feeds)
         self._fed = True
-        self.at += 1
+        self._at += 1
         if "landmarks" in results:
             self.landmarks = results["landmarks"][0].copy()
         # The backend's buffer is the next step's, too: a copy costs microseconds, and list(session.talk(…)) is right.
@@ -273,29 +268,33 @@ class Session:
     def talk(
         self,
         audio: str | os.PathLike[str] | NDArray[np.float32],
-        motion: str | os.PathLike[str] | motions.Motion = "idle",
+        motion: str | os.PathLike[str] | Motion = "idle",
         seed: int = 0,
         fps: int | float | str | Fraction | None = None,
+        face_models: str | os.PathLike[str] | None = None,
     ) -> Iterator[Frame]:
         """Return an iterator over the frames of a whole sound.
 
         `audio` is a sound file or 16 kHz mono float32 PCM, (N,); `motion` is "idle", "still", a film whose head moves
         so (or its track file), or an object with `pose_blink(i)`; the same seed moves the same way; `fps` is the
-        network's rate where None. Sound and film are read and checked at once. Raises FileNotFoundError, InputError or
-        BackendError.
+        network's rate where None; `face_models` is a folder with the two networks that find the face of such a film
+        (None: those in the user's cache). Sound and film are read and checked at once. Raises FileNotFoundError,
+        ModelError where the engine does not say how it hears, InputError or BackendError.
         """
         self._check_open()
-        spec, rate = self.front_end(), self._rate(fps)
-        pcm = sound.of(audio)
-        life = self.motion(motion, seed, rate, frames=frame_count(len(pcm), rate))
+        spec, rate = self.audio, self._rate(fps)
+        pcm = as_pcm(audio)
+        frames = frame_count(len(pcm), rate)
+        life = self.motion(motion, seed, rate, frames=frames, face_models=face_models)
         return self._animate(sound_windows(pcm, spec, rate), life, rate)
 
     def stream(
         self,
         pcm_chunks: Iterable[ArrayLike],
-        motion: str | os.PathLike[str] | motions.Motion = "idle",
+        motion: str | os.PathLike[str] | Motion = "idle",
         seed: int = 0,
         fps: int | float | str | Fraction | None = None,
+        face_models: str | os.PathLike[str] | None = None,
     ) -> Iterator[Frame]:
         """Return an iterator over the frames of a sound that arrives in chunks; the same frames as of `talk`.
 
@@ -309,7 +308,7 @@ class Session:
                 f"pcm_chunks: got {type(pcm_chunks).__name__}, expected an iterable of float32 arrays; "
                 "pass a whole sound to talk, or as [pcm]"
             )
-        spec, rate = self.front_end(), self._rate(fps)
+        spec, rate = self.audio, self._rate(fps)
         stream = WindowStream(spec, rate)
 
         def cut() -> Iterator[NDArray[np.float32]]:
@@ -317,80 +316,65 @@ class Session:
                 yield from stream.push(check_pcm(chunk))
             yield from stream.flush()
 
-        return self._animate(cut(), self.motion(motion, seed, rate), rate)
+        return self._animate(cut(), self.motion(motion, seed, rate, face_models=face_models), rate)
 
     def live(
         self,
-        motion: str | os.PathLike[str] | motions.Motion = "idle",
+        motion: str | os.PathLike[str] | Motion = "idle",
         seed: int = 0,
         fps: int | float | str | Fraction | None = None,
+        face_models: str | os.PathLike[str] | None = None,
     ) -> Live:
         """Return the face in real time, which speaks when something is said to it and idles meanwhile: see Live.
 
-        `motion`, `seed` and `fps` are as of `talk`. Raises as `stream`, and at once where the network can hear no live
-        sound.
+        `motion`, `seed`, `fps` and `face_models` are as of `talk`. Raises as `stream`, and at once where the network
+        can hear no live sound.
         """
         from .live import Live
 
         self._check_open()
         rate = self._rate(fps)
-        return Live(self, self.motion(motion, seed, rate), rate)
+        return Live(self, self.motion(motion, seed, rate, face_models=face_models), rate)
 
     def motion(
         self,
-        motion: str | os.PathLike[str] | motions.Motion,
+        motion: str | os.PathLike[str] | Motion,
         seed: int,
         rate: Fraction,
         *,
         frames: int | None = None,
         face_models: str | os.PathLike[str] | None = None,
         progress: Callable[[int, int], None] | None = None,
-    ) -> motions.Motion:
-        """Return the motion that `motion` means for this network, as motion.named does within its limits.
+    ) -> Motion:
+        """Return the motion that `motion` means for this network, as motion_of does within its limits.
 
         Raises InputError too where it is a film and the network takes no pose, before the film is looked at.
         """
-        if "pose" not in self.inputs and isinstance(motion, str | os.PathLike) and motion not in motions.MOTIONS:
+        if "pose" not in self.inputs and isinstance(motion, str | os.PathLike) and motion not in MOTIONS:
             raise InputError(
                 f"motion: got {motion}, and {self._path.name} takes no pose, its head moves as in the avatar's film; "
                 "leave it out"
             )
         limits = self.metadata.limits
-        return motions.named(
-            motion, seed, rate, limits=limits, frames=frames, face_models=face_models, progress=progress
-        )
+        return motion_of(motion, seed, rate, limits=limits, frames=frames, face_models=face_models, progress=progress)
 
-    def _animate(self, cut: Iterable[NDArray[np.float32]], move: motions.Motion, rate: Fraction) -> Iterator[Frame]:
+    def _animate(self, cut: Iterable[NDArray[np.float32]], move: Motion, rate: Fraction) -> Iterator[Frame]:
         for i, window in enumerate(cut):
-            yield self.moment(i, window, move, rate)
+            yield self.frame(i, window, move, rate)
 
-    def moment(self, i: int, window: NDArray[np.float32], move: motions.Motion, rate: Fraction) -> Frame:
-        """Return frame number `i` of a film at `rate`, as `step` does, for its window of sound."""
-        self.seek(i, rate)
-        return self.step(*self._given(i, window, move))
+    def frame(self, i: int, mel: NDArray[np.float32], motion: Motion, rate: Fraction) -> Frame:
+        """Return frame number `i` of a film at `rate`, as `step` does, for its window of sound, moved by `motion`.
 
-    def controls(
-        self, cut: Iterable[NDArray[np.float32]], move: motions.Motion
-    ) -> Iterator[tuple[NDArray[np.float32], ...]]:
-        """Yield what `step` takes for each window of sound: mel, and pose and blink where the network has them."""
-        for i, window in enumerate(cut):
-            yield self._given(i, window, move)
-
-    def _given(self, i: int, window: NDArray[np.float32], move: motions.Motion) -> tuple[NDArray[np.float32], ...]:
-        return (window, *move.pose_blink(i)) if "pose" in self.inputs else (window,)
-
-    def seek(self, frame: int, rate: Fraction) -> None:
-        """Let the next step show the avatar at the middle of frame number `frame` of a film at `rate`.
-
-        The frames of an avatar follow each other at the network's rate, whatever that of the film is.
+        The avatar is shown as at the middle of that frame's time: its frames follow each other at the network's rate,
+        whatever that of the film is.
         """
-        self.at = int((frame + Fraction(1, 2)) * self.fps / rate)
+        self._at = int((i + Fraction(1, 2)) * self.fps / rate)
+        return self.step(mel, *motion.pose_blink(i)) if "pose" in self.inputs else self.step(mel)
 
-    def front_end(self) -> AudioSpec:
-        """Return how the network hears; raises ModelError where its metadata does not say it."""
-        if self.metadata.audio is None:
-            raise ModelError(f"{self._path.name} does not say how it hears; export it again, or call step")
-        return self.metadata.audio
+    @property
+    def audio(self) -> AudioSpec:
+        """How the network hears; raises ModelError where its metadata does not say it."""
+        return self.metadata.hears(self._path.name)
 
     def _rate(self, fps: int | float | str | Fraction | None) -> Fraction:
         return self.fps if fps is None else frame_rate(fps)
@@ -405,7 +389,7 @@ class Session:
         other = object.__new__(type(self))
         other.__dict__ |= self.__dict__
         other._backend, other._alone = self._backend.twin(), threading.Lock()
-        other.at, other._fed, other.landmarks = 0, False, None
+        other.shown, other._at, other._fed, other.landmarks = 0, 0, False, None
         return other
 
     def __getstate__(self) -> NoReturn:
@@ -419,9 +403,7 @@ class Session:
     def __enter__(self) -> Session:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 

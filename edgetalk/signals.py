@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
@@ -14,6 +15,8 @@ from .errors import EdgetalkError, told
 
 _SERVICE = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Signals that end a service; Windows has one of the two."""
+
+REPEAT = 1.0  # seconds
 
 
 class Ended(KeyboardInterrupt):
@@ -51,18 +54,24 @@ def ended_by_signals() -> Iterator[None]:
 def held_back(text: str) -> Iterator[None]:
     """Let Ctrl-C, and a signal that ends services, wait for the end of the block, which a second one does not.
 
-    `text` is written to stderr when one has to wait. In a thread other than the main one, which no signal reaches,
-    nothing changes.
+    One that comes within REPEAT of the first counts as the same: `timeout` of GNU signals a process, and then the group
+    that it is in. `text` is written to stderr when one has to wait. In a thread other than the main one, which no
+    signal reaches, nothing changes.
     """
     came: list[int] = []
+    first = 0.0
     handlers = {}
     if threading.current_thread() is threading.main_thread():
         # Those that python does not handle end the process, or do nothing, as before.
         handlers = {n: had for n in (signal.SIGINT, *_SERVICE) if callable(had := signal.getsignal(n))}
 
     def wait(number: int, frame: FrameType | None) -> None:
+        nonlocal first
         if came:
-            handlers[number](number, frame)
+            if time.monotonic() - first > REPEAT:
+                handlers[number](number, frame)
+            return
+        first = time.monotonic()
         came.append(number)
         os.write(2, f"{text}\n".encode())  # print might be in the middle of another line
 

@@ -42,14 +42,14 @@ async def say_cancellably(text: str) -> NDArray[np.float32]:
     with _asked(text) as (command, spoken):
         program = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         try:
-            _, told = await asyncio.wait_for(program.communicate(), LIMIT)
+            _, stderr = await asyncio.wait_for(program.communicate(), LIMIT)
         except asyncio.TimeoutError:  # before Python 3.11 no TimeoutError
             raise _slow(command) from None
         finally:
             if program.returncode is None:
                 program.kill()
                 await program.wait()
-        return await asyncio.to_thread(_heard, command, program.returncode, told, spoken)
+        return await asyncio.to_thread(_heard, command, program.returncode, stderr, spoken)
 
 
 @contextlib.contextmanager
@@ -75,7 +75,7 @@ def _slow(command: list[str]) -> BackendError:
     return BackendError(f"{command[0]} took longer than {LIMIT} s for this text; shorten it")
 
 
-def _heard(command: list[str], status: int | None, told: bytes, spoken: Path) -> NDArray[np.float32]:
+def _heard(command: list[str], status: int | None, stderr: bytes, spoken: Path) -> NDArray[np.float32]:
     if status or not spoken.is_file():
-        raise BackendError(f"{command[0]} failed on this text: {told.decode(errors='replace').strip() or status}")
+        raise BackendError(f"{command[0]} failed on this text: {stderr.decode(errors='replace').strip() or status}")
     return audio.read(spoken)

@@ -9,16 +9,15 @@ import itertools
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .avatar import APART, references
 from .errors import InputError, counted
-from .face import Face, Tracker, load_track, track_beside
+from .face import Face, Tracker, read_track, track_beside
 from .face.cuts import THUMB, Scenes
 from .face.tracker import LARGEST
 from .planes import small, to_rgb
@@ -50,7 +49,7 @@ class Faces:
     """The face that speaks in each picture of a film: from a track file, or looked for once.
 
     `track` is a track file; where it is None, FILM-stem.track.npz beside the film is taken if there is one, else the
-    face is tracked: the largest, the one of that index from the left, or the one like a portrait (`pick`), with the
+    face is tracked: the largest, the one of that index from the left, or the one like a portrait (`face`), with the
     networks in the folder `face_models` (None: those in the user's cache). Raises FileNotFoundError, InputError where
     the track is of another film or a face is to be picked from one, BackendError where nothing was fetched.
     """
@@ -59,22 +58,22 @@ class Faces:
         self,
         film: Reader,
         track: str | os.PathLike[str] | None = None,
-        pick: int | str | os.PathLike[str] = LARGEST,
+        face: int | str | os.PathLike[str] = LARGEST,
         face_models: str | os.PathLike[str] | None = None,
     ) -> None:
         self._film = film
-        self._tracker: Any = None
+        self._tracker: Tracker | None = None
         path = track_beside(film.path) if track is None else Path(track)
         self._track: list[Face | None] = []
         if path is None:
-            self._tracker = Tracker(film.fps, models=face_models, pick=pick)
-        elif pick != LARGEST:
+            self._tracker = Tracker(film.fps, face_models=face_models, face=face)
+        elif face != LARGEST:
             raise InputError(
-                f"face: got {pick}, and {path.name} holds one face, picked when it was made; leave face out, or move "
+                f"face: got {face}, and {path.name} holds one face, picked when it was made; leave face out, or move "
                 "the track away to have the film tracked"
             )
         else:
-            known, self._name = load_track(path), path.name
+            known, self._name = read_track(path), path.name
             if known.fps != film.fps:
                 raise InputError(
                     f"{path.name} is of a film of {known.fps} frames per second, {film.path.name} has {film.fps}; "
@@ -82,7 +81,7 @@ class Faces:
                 )
             known.check_size(film.size, path.name, film.path.name)
             self._track = known.faces
-        self.whom = f"face {pick} (0 is the leftmost)" if isinstance(pick, int) else "face"
+        self.whom = f"face {face} (0 is the leftmost)" if isinstance(face, int) else "face"
         self._seen: list[Face | None] = []
         self._scenes, self._numbers = Scenes(), list[int]()
 
@@ -97,12 +96,15 @@ class Faces:
             self._tracker.close()
 
     def of(self, index: int, planes: Image) -> Face | None:
-        """Return the face of a picture; new ones are to come in their order, and they alone have a mesh."""
+        """Return the face of a picture.
+
+        Indices must be consecutive at first; only the first call for one returns a mesh.
+        """
         if index == len(self._seen):
             if self._tracker is not None:
                 width, height = self._film.size
                 face: Face | None = self._tracker.update(to_rgb(planes)[:height, :width])
-                self._seen.append(face and replace(face, mesh=None))  # most of a face, and these are kept for good
+                self._seen.append(face and face.without_mesh())  # these are kept for good
                 self._numbers.append(self._tracker.scene)
                 return face
             elif index < len(self._track):
@@ -153,8 +155,7 @@ def targets(film: Reader, faces: Faces, sounding: int, fit: str) -> Iterator[Tar
         count, last = index + 1, faces.target(index, planes)
     faces.check_end(pictures)
     if last is None or not faces.found:
-        told = f"{film.path.name} shows no {faces.whom} in {counted(count, 'picture')}"
-        raise InputError(f"{told}; nothing was dubbed")
+        raise InputError(f"{film.path.name} shows no {faces.whom} in {counted(count, 'picture')}; nothing was dubbed")
     kept = last.planes.copy()
     yield last
     if fit == "ping-pong":
@@ -187,7 +188,7 @@ def with_references(frames: Iterator[Target], crop: Crops) -> Iterator[tuple[Tar
     """Yield each frame with the crops of a reference: another frame of its scene, at least APART away where it can be.
 
     It is the scene's first with a face, and for those near it the first one far enough from it; a scene that is too
-    short for that has the farthest. A scene that is shown backwards begins at its end. `crop` returns what the stages
+    short for that has the farthest. A scene that is shown backwards begins at its end. `crop` returns what the painters
     cut out of a frame, an empty list where there is nothing to cut.
     """
     for _, scene in itertools.groupby(frames, lambda frame: frame.scene):  # beyond a cut may be somebody else

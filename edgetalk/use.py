@@ -28,8 +28,8 @@ class Licensed(Protocol):
 def terms(licence: str, use: str | None, *networks: tuple[str, Licensed]) -> tuple[str, str]:
     """Return licence and use of a face that is prepared by these networks, each with its name.
 
-    What was stated for the face stays; where nothing was (None, ""), those of a network that is limited are the face's,
-    too. Raises InputError where `use` is "any" and a network is limited.
+    Terms stated for the face stay. If none were (None, ""), it gets those of a limited network. Raises
+    InputError where `use` is "any" and a network is limited.
     """
     for name, network in networks:
         if network.use != "any":
@@ -46,8 +46,8 @@ def warn_of_drawn(faces: str, name: str, video: str | os.PathLike[str]) -> None:
     """Warn where the network `name` knows drawn faces alone, unless the film is the bundled one, which is drawn."""
     if faces == "drawn" and not is_bundled(Path(os.path.abspath(video))):
         warnings.warn(
-            f"{name} has learnt from drawn faces alone and does not work on filmed people; for these take networks "
-            "that have seen some",
+            f"{name} has learnt from drawn faces alone: if this film shows filmed people, their faces become drawn "
+            "patches; take a network that has seen some",
             stacklevel=3,
         )
 
@@ -59,7 +59,7 @@ def check_stated(use: str) -> None:
 
 
 def check_use(used: Licensed, name: str, use: str) -> None:
-    """Raise ModelError where the model or avatar `name` may not be used so, InputError where `use` is unknown."""
+    """Raise ModelError where the model or avatar `name` may not be used for `use`, InputError where that is unknown."""
     check_stated(use)
     if use == "commercial" and used.use != "any":
         raise ModelError(

@@ -21,8 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx
 
-from edgetalk.avatar import Avatar
-from edgetalk.avatar import load as load_avatar
+from edgetalk.avatar import Avatar, load_avatar
 from edgetalk.backends import open_engine
 from edgetalk.errors import InputError, ModelError, word
 from edgetalk.files import sha256, together
@@ -88,7 +87,7 @@ def build(
     face, and so does NAME-identity.onnx.
     `precision` is "f32", "bf16" (OpenVINO alone), "fp16" or "int8"; int8 needs the `calibration` file that
     calibration.py describes, and leaves layers whose names begin with one of `keep` in float. `keep="auto"` chooses
-    these itself (keep.py), as few as let the gate pass with a `margin` of SSIM (left alone: MARGIN), writes what each
+    these itself (keep.py), as few as let the gate pass with a `margin` of SSIM (default: MARGIN), writes what each
     layer costs to `report`, a table of comma-separated values, and tells `progress` how far it is. Every fifth sample
     of the calibration file is kept from calibration and judges the engine; a lone one does both, and the metadata's
     gate says so. Engines that stay in f32 are held against their graphs by themselves, on made-up samples.
@@ -144,10 +143,10 @@ def _check_avatar(path: Path, step: Metadata, model: Path, asked: Options) -> No
         return
     what = "PICTURE" if avatar.film is None else "--video FILM --portrait PICTURE"
     again = f"prepare it again: edgetalk avatar {word(model.name)} {what} -o {word(path.name)}"
-    told = f"{path.name} was prepared with other weights than those of {model.name}"
+    message = f"{path.name} was prepared with other weights than those of {model.name}"
     if asked.fold_statistics is not None:
-        raise InputError(f"fold_statistics: {told}; {again}")
-    raise ModelError(f"{told}; move it away, or {again}")
+        raise InputError(f"fold_statistics: {message}; {again}")
+    raise ModelError(f"{message}; move it away, or {again}")
 
 
 def _typed(exported: Exported, asked: Options, progress: Progress | None) -> tuple[dict[str, onnx.ModelProto], Judged]:
@@ -155,17 +154,17 @@ def _typed(exported: Exported, asked: Options, progress: Progress | None) -> tup
     step, source, avatar = exported.step, exported.source, exported.avatar
     runner = Runner(step)
     learn, held = _samples(runner, source, asked.calibration, avatar)
-    told: dict[str, Any] = {"samples": "held out" if asked.calibration else "made up"}
+    remarks: dict[str, Any] = {"samples": "held out" if asked.calibration else "made up"}
     if learn and learn[0] is held[0] and (asked.precision == "int8" or asked.fold_statistics is not None):
-        told["samples"] = "calibrated on"
-    told |= {} if asked.hold else NOT_HELD
+        remarks["samples"] = "calibrated on"
+    remarks |= {} if asked.hold else NOT_HELD
     graphs = {"step": step} | ({"source": source} if source is not None and _of_film(source) else {})
     if asked.fold_statistics is not None:
         learn, held = (_with_face(samples, load_avatar(avatar), avatar.name) for samples in (learn, held))
-        graphs["step"], told["folded_statistics"] = _folded(step, learn, avatar.name)
+        graphs["step"], remarks["folded_statistics"] = _folded(step, learn, avatar.name)
     judge = Judge(runner, held, exported.metadata.family)
     kept, reasons = _in_float(asked, graphs, learn, judge, progress)
-    told |= {"kept": reasons} if asked.keep else {}
+    remarks |= {"kept": reasons} if asked.keep else {}
     typed = {
         role: typed_graph(graph, asked.precision, asked.out.suffix, learn, kept[role], progress=progress)
         for role, graph in graphs.items()
@@ -174,7 +173,7 @@ def _typed(exported: Exported, asked: Options, progress: Progress | None) -> tup
         _check_range(typed.values(), held, f"{asked.out.name} in {asked.precision}")
 
     def judged(run: Run, on: str) -> dict[str, Any]:
-        figures = judge(run) | {"on": on, **told}
+        figures = judge(run) | {"on": on, **remarks}
         if asked.hold:
             gate.check(figures, asked.precision, asked.out.name)
         return figures
@@ -188,10 +187,11 @@ def _write_all(
     """Write the engines and copy the avatar, all or nothing; return what the step's engine says about itself."""
     out = asked.out
     with together(out.parent) as folder:
-        for role, (graph, told, onnx_hash) in exported.parts.items():
-            described = dataclasses.replace(told, onnx=onnx_hash, precision=asked.precision if role in typed else "f32")
+        for role, (graph, stated, onnx_hash) in exported.parts.items():
+            precision = asked.precision if role in typed else "f32"
+            described = dataclasses.replace(stated, onnx=onnx_hash, precision=precision)
             engine = folder / asked.beside(role).name
-            alone = None if role in typed else _alone(graph, told.family, exported.avatar, asked, engine.name)
+            alone = None if role in typed else _alone(graph, stated.family, exported.avatar, asked, engine.name)
             write(typed.get(role, graph), described, engine, alone)
         if "source" in typed:
             judged = _joined(judged, _runs(typed["source"], folder / asked.beside("source").name))

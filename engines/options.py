@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgetalk.errors import InputError
-from edgetalk.files import check_kept
+from edgetalk.files import check_folder, check_kept
 from edgetalk.metadata import BESIDE, check_stem
 
 from .keep import MARGIN, check_margin
@@ -101,8 +100,8 @@ class Options:
         if self.margin is not None:
             check_margin(self.margin)
         for file in (self.out, self.report):
-            if file is not None and not file.parent.is_dir():
-                raise FileNotFoundError(errno.ENOENT, "No such folder", str(file.parent))
+            if file is not None:
+                check_folder(file.parent)
         if self.fold_statistics is not None and self.calibration is None:
             raise InputError(
                 "calibration: statistics to fold come from a calibration file; write one with: "

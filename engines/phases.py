@@ -31,11 +31,11 @@ def sub_pixel(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     graph = Graph(model)
     for node in list(graph.nodes):
-        told = attributes(node)
+        attrs = attributes(node)
         if node.op_type != "ConvTranspose" or any(name not in graph.constants for name in node.input[1:]):
             continue
         wanted = {"strides": [2, 2], "pads": [1] * 4, "output_padding": [1, 1], "kernel_shape": [3, 3], "group": 1}
-        if {k: told.get(k, 1) for k in wanted} != wanted or told.get("dilations", [1, 1]) != [1, 1]:
+        if {k: attrs.get(k, 1) for k in wanted} != wanted or attrs.get("dilations", [1, 1]) != [1, 1]:
             continue
         weight = graph.constants[node.input[1]]  # (C_in, C_out, 3, 3)
         inputs, outputs = weight.shape[:2]
@@ -108,8 +108,8 @@ def phase_grid(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _is_ours(shuffle: onnx.NodeProto) -> bool:
     """Whether a shuffle takes the phases of a pixel as `sub_pixel` has them: four, before the channels."""
-    told = attributes(shuffle)
-    return told["blocksize"] == 2 and told.get("mode", b"DCR") == b"DCR"
+    attrs = attributes(shuffle)
+    return attrs["blocksize"] == 2 and attrs.get("mode", b"DCR") == b"DCR"
 
 
 def _data(graph: Graph, node: onnx.NodeProto) -> str:
@@ -134,14 +134,14 @@ def _chain(graph: Graph, shuffle: onnx.NodeProto) -> list[onnx.NodeProto]:
 
 
 def _same_size(node: onnx.NodeProto, weight: np.ndarray) -> bool:
-    told, k = attributes(node), weight.shape[-1]
+    attrs, k = attributes(node), weight.shape[-1]
     return (
-        told.get("group", 1) == 1
+        attrs.get("group", 1) == 1
         and weight.shape[2:] == (k, k)
         and k % 2 == 1
-        and told.get("strides", [1, 1]) == [1, 1]
-        and told.get("dilations", [1, 1]) == [1, 1]
-        and told.get("pads", [0] * 4) == [k // 2] * 4
+        and attrs.get("strides", [1, 1]) == [1, 1]
+        and attrs.get("dilations", [1, 1]) == [1, 1]
+        and attrs.get("pads", [0] * 4) == [k // 2] * 4
     )
 
 

@@ -28,7 +28,9 @@ PER_CHANNEL = 13
 BINS = 2048
 ERROR = 1.75
 """Squares give the range to rare large values, whose errors hide in edges, and a coarse step to all small ones, which
-shows: of the bundled model SSIM was 0.980 with 2, 0.982 with 1.75 and 0.983 with 1.5, PSNR 41, 41 and 37 dB."""
+shows: of the bundled model SSIM was 0.980 with 2, 0.982 with 1.75 and 0.983 with 1.5, PSNR 41, 41 and 37 dB. What is
+clipped can be seen in one place, a dark corner of dan's picture. Of the layers that draw alone 2 and 2.5 take the error
+there from 32 to 17 and 13 of 255, and SSIM from 0.9845 to 0.9817 and 0.9781 (weights rounded one by one)."""
 
 
 class Scale(NamedTuple):

@@ -74,12 +74,12 @@ def centre(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _is_plain(graph: Graph, conv: onnx.NodeProto) -> bool:
     """Whether the convolution looks at each pixel alone; a bias it may have, which goes with the mean."""
-    told, weight = attributes(conv), graph.constants.get(conv.input[1])
+    attrs, weight = attributes(conv), graph.constants.get(conv.input[1])
     return (
         weight is not None
         and weight.shape[2:] == (1, 1)
-        and told.get("strides", [1, 1]) == [1, 1]
-        and told.get("pads", [0] * 4) == [0] * 4
+        and attrs.get("strides", [1, 1]) == [1, 1]
+        and attrs.get("pads", [0] * 4) == [0] * 4
     )
 
 
@@ -207,13 +207,13 @@ def merge_predictors(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _is_linear(graph: Graph, node: onnx.NodeProto) -> bool:
     """Whether the node is x W^T + b with constant W and b, of a number for each row of W."""
-    told = attributes(node)
+    attrs = attributes(node)
     return (
         node.op_type == "Gemm"
         and len(node.input) == 3
         and all(name in graph.constants for name in node.input[1:])
         and graph.constants[node.input[2]].shape == graph.constants[node.input[1]].shape[:1]
-        and [told.get(key, usual) for key, usual in (("alpha", 1.0), ("beta", 1.0), ("transA", 0), ("transB", 0))]
+        and [attrs.get(key, usual) for key, usual in (("alpha", 1.0), ("beta", 1.0), ("transA", 0), ("transB", 0))]
         == [1.0, 1.0, 0, 1]
     )
 

@@ -9,7 +9,6 @@ tools open the plan like any other. Left out: plugins, DLA, refitting and weight
 from __future__ import annotations
 
 import dataclasses
-import errno
 import importlib
 import importlib.metadata
 import os
@@ -20,7 +19,7 @@ from typing import Any, NamedTuple
 from edgetalk.backends import plan as plans
 from edgetalk.backends.cuda import Device, open_device
 from edgetalk.errors import BackendError, EdgetalkError, InputError, ModelError
-from edgetalk.files import replacing
+from edgetalk.files import check_folder, replacing
 from edgetalk.metadata import TENSORRT_LIMIT, Metadata
 
 from .onnx_file import Progress
@@ -133,8 +132,8 @@ def _check_options(trt: Any, product: str, options: PlanOptions) -> None:
         )
     if rtx and options.timing_cache:
         raise InputError("timing_cache: TensorRT-RTX tries no kernels while it builds; leave it out")
-    if options.timing_cache and not (folder := Path(options.timing_cache).parent).is_dir():
-        raise FileNotFoundError(errno.ENOENT, "No such folder", str(folder))
+    if options.timing_cache:
+        check_folder(Path(options.timing_cache).parent)
     levels = [name for name, member in HARDWARE.items() if hasattr(trt.HardwareCompatibilityLevel, member)]
     if options.hardware not in (None, *levels):
         here = f"{product} {trt.__version__} has {', '.join(levels)}"
@@ -237,7 +236,7 @@ class Monitor:
             def step_complete(self, phase: str, step: int) -> bool:
                 if progress and not raised:
                     try:
-                        progress(phase, step + 1, steps[phase])
+                        progress(phase, step + 1, steps.get(phase, step + 1))  # names may come twice, and end once
                     except BaseException as error:  # must not pass through C++
                         raised.append(error)
                 return not raised
@@ -306,7 +305,7 @@ def _profile(builder: Any, network: Any, batch: int | tuple[int, int, int], name
         elif batch != 1 and high != first:
             raise InputError(
                 f"batch: got {batch}, but {name} has a fixed batch of {first}; "
-                "export it with a dynamic one: edgetalk export --dynamic-conv shift"
+                "export it with a dynamic one: edgetalk export … --batch dynamic, AMNet with --dynamic-conv shift"
             )
     return profile
 

@@ -78,8 +78,8 @@ def prepare(checkpoint: Path, *, form: str, whole: bool, size: int | None, batch
         faces = ""
     else:
         read, units = load_checkpoint(checkpoint), UNITS
-        told = read.training.get("terms", {})
-        terms, faces = published.of_films(told), published.faces(told)
+        agreed = read.training.get("terms", {})
+        terms, faces = published.of_films(agreed), published.faces(agreed)
     network, audio = read.network, read.audio
     size = read.size if size is None else size
     reduction = network.reenactor.architecture.reduction
@@ -94,7 +94,7 @@ def prepare(checkpoint: Path, *, form: str, whole: bool, size: int | None, batch
         units=units,
         limits=read.training.get("limits", {}),
         checkpoint=read.sha256,
-        persons=() if read.training.get("people", 0) > len(read.persons) else read.persons,  # many: any face
+        persons=read.persons,
         faces=faces,
     )
     generator = torch.Generator().manual_seed(0)

@@ -97,7 +97,7 @@ def _published(name: str, blocks: list[str]) -> str:
     raise KeyError(name)
 
 
-def prepare(checkpoint: Path, *, form: str, whole: bool, size: int | None, batch: int) -> Export:
+def prepare(checkpoint: Path, *, whole: bool, size: int | None, batch: int) -> Export:
     """Return the one graph of a published extractor."""
     model: onnx.ModelProto | None = None
     module: nn.Module

@@ -1,6 +1,6 @@
 """Checkpoint to ONNX files and avatar, of any family, each graph checked against torch before any has its name.
 
-A family is a module with `prepare(checkpoint, *, form, whole, size, batch) -> Export` and one entry in FAMILIES.
+A family is a module with `prepare(checkpoint, *, whole, size, batch) -> Export` and one entry in FAMILIES.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgetalk.avatar import Avatar, halved, save
+from edgetalk.avatar import Avatar, halved, save_avatar
 from edgetalk.errors import InputError
 from edgetalk.files import check_kept, together
 from edgetalk.metadata import Metadata, check_stem
 from edgetalk.picture import read_picture
-from edgetalk.preprocess import Picture, square_crop
+from edgetalk.preprocess import Picture, square_crop, whole_box
 from edgetalk.use import ALLOWED
 
 from .dynamic_conv import FORMS
@@ -50,13 +50,13 @@ def to_onnx(
 ) -> list[Path]:
     """Write NAME.onnx, NAME-source.onnx and NAME.avatar for `out` = NAME.onnx and return their paths.
 
-    `dynamic_conv` is the form of the predicted convolution, "conv" or "shift"; `batch` the number of samples of
-    a run, 0 for any number (left alone: 1, and any number in the form "shift"). `whole` writes one graph with all
-    inputs instead of two. `size` is the side of the picture (left alone: the checkpoint's own). `avatar` names the
-    person in the checkpoint whose picture the avatar shows (left alone: the first); `source` is a picture to use
-    instead. Without any picture there is no avatar. `every_avatar` writes PERSON.avatar for each person in the
-    checkpoint, too. `identity` is the extractor that a WavSyncSwap was trained with, which becomes NAME-identity.onnx
-    (left alone: what lies beside the checkpoint).
+    `dynamic_conv` is the form of AMNet's predicted convolution, "conv" or "shift"; `batch` the number of samples of
+    a run, 0 for any number, which AMNet takes in the form "shift" alone (default: 1, and any number in that form).
+    `whole` writes one graph with all inputs instead of two. `size` is the side of the picture (default: the
+    checkpoint's own). `avatar` names the person in the checkpoint whose picture the avatar shows (default: the first);
+    `source` is a picture to use instead. Without any picture there is no avatar. `every_avatar` writes PERSON.avatar
+    for each person in the checkpoint, too. `identity` is the extractor that a WavSyncSwap was trained with, which
+    becomes NAME-identity.onnx (default: what lies beside the checkpoint).
 
     `licence` and `use` ("any" or "non-commercial") go into the metadata. Published weights bring the terms that
     their authors set (export/published.py), those of filmed people what these agreed to; where authors state none,
@@ -74,9 +74,11 @@ def to_onnx(
     check_kept(out, checkpoint, identity, source)
     module = importlib.import_module(f".{family}", __package__)
     check_ours(checkpoint, family)
-    also = {} if identity is None else {"identity": Path(identity)}
+    also: dict[str, Any] = {} if identity is None else {"identity": Path(identity)}
+    if family == "amnet":
+        also["form"] = dynamic_conv
     # Two samples, where any number is to be allowed, keep the tracer from taking a batch of one for granted.
-    export: Export = module.prepare(checkpoint, form=dynamic_conv, whole=whole, size=size, batch=batch or 2, **also)
+    export: Export = module.prepare(checkpoint, whole=whole, size=size, batch=batch or 2, **also)
     if source is not None and not any("source" in graph.inputs for graph in export.graphs):
         raise InputError(f"source: got {source}, {family} animates no picture; leave it out")
     if every_avatar and not export.sources:
@@ -100,9 +102,9 @@ def to_onnx(
             else:
                 (parts / out.name).write_bytes(data)
             if picture is not None and "source" in graph.inputs:
-                save(_avatar(graph, data, metadata, name, picture, consent), parts / f"{out.stem}.avatar")
+                save_avatar(_avatar(graph, data, metadata, name, picture, consent), parts / f"{out.stem}.avatar")
                 for person, own in export.sources.items() if every_avatar else ():
-                    save(_avatar(graph, data, metadata, person, own, export.consent), parts / f"{person}.avatar")
+                    save_avatar(_avatar(graph, data, metadata, person, own, export.consent), parts / f"{person}.avatar")
         names = sorted(part.name for part in parts.iterdir())
     return [out.with_name(name) for name in names]
 
@@ -125,8 +127,12 @@ def _check_options(
     check_stem(out, "graph")
     if use is not None and use not in ALLOWED:
         raise InputError(f"use: got {use!r}, expected one of {', '.join(ALLOWED)}")
-    if batch < 0 or (batch == 0 and dynamic_conv == "conv"):
+    if family != "amnet" and dynamic_conv != "conv":
+        raise InputError(f"dynamic_conv: got {dynamic_conv}, {family} predicts no convolution; leave it out")
+    if family == "amnet" and batch == 0 and dynamic_conv == "conv":
         raise InputError(f'batch: got {batch}, expected at least 1; for any batch use dynamic_conv="shift"')
+    if batch < 0:
+        raise InputError(f"batch: got {batch}, expected at least 1, or 0 for any number")
     if identity is not None and whole:
         raise InputError(
             f"identity: got {identity}, a whole graph takes the vector and brings no extractor; leave it out"
@@ -172,9 +178,8 @@ def _avatar(graph: Graph, data: bytes, metadata: Metadata, name: str, picture: P
     crop = square_crop(picture, size)
     results = run(data, {"source": np.repeat(crop[None], batch, axis=0)}) if graph.role == "source" else {}
     features = halved({key: value[:1] for key, value in results.items()}, "the source graph")
-    box = np.array([[0, 0, picture.shape[1], picture.shape[0]]], np.float32)
     licence, use = metadata.licence, metadata.use
-    return Avatar(crop, features, box, metadata.family, metadata.source, licence, consent, name, use)
+    return Avatar(crop, features, whole_box(picture), metadata.family, metadata.source, licence, consent, name, use)
 
 
 def _checked(graph: Graph, metadata: Metadata, dynamic_batch: bool) -> bytes:

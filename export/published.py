@@ -49,15 +49,15 @@ LICENCES = {
 """Of the weights, by family. APB2FaceV2 (amnet) states none; those of ArcFace differ from file to file."""
 
 
-def of_films(told: dict[str, str]) -> Licence | None:
+def of_films(terms: dict[str, str]) -> Licence | None:
     """Return the terms of the films that a checkpoint was trained on; None where they set none."""
-    licence, use = told.get("licence", ""), told.get("use", "any")
+    licence, use = terms.get("licence", ""), terms.get("use", "any")
     return Licence(licence or "as agreed with the filmed people", use) if licence or use != "any" else None
 
 
-def faces(told: dict[str, str]) -> str:
+def faces(terms: dict[str, str]) -> str:
     """Return whose faces a network learnt from that was trained here: films bring who agreed to them."""
-    return "" if told.get("consent") else "drawn"
+    return "" if terms.get("consent") else "drawn"
 
 
 OF_OURS = ("wav2lip", "simswap", "syncnet", "arcface")
@@ -147,10 +147,10 @@ def check_ours(path: Path, family: str) -> None:
 
     try:
         with safe_open(path, "np") as file:
-            told = file.metadata() or {}
+            header = file.metadata() or {}
     except (SafetensorError, OSError):  # which is said where it is read
         return
-    own = "amnet" if "variant" in told and "persons" in told else told.get("family")
+    own = "amnet" if "variant" in header and "persons" in header else header.get("family")
     if own in ("amnet", "wavsyncswap") and own != family:
         raise ModelError(
             f"{path.name} is a checkpoint of {own}, expected {family}; export it as that: "

@@ -52,7 +52,7 @@ def load(checkpoint: str | Path) -> SimSwap:
     return network
 
 
-def prepare(checkpoint: Path, *, form: str, whole: bool, size: int | None, batch: int) -> Export:
+def prepare(checkpoint: Path, *, whole: bool, size: int | None, batch: int) -> Export:
     """Return the one graph of a published generator, for pictures of 224, or 512 where it has down4 or down0."""
     network = load(checkpoint)
     size = (512 if network.deep or network.high else 224) if size is None else size

@@ -48,7 +48,7 @@ def load(checkpoint: str | Path) -> SyncNet:
     return network
 
 
-def prepare(checkpoint: Path, *, form: str, whole: bool, size: int | None, batch: int) -> Export:
+def prepare(checkpoint: Path, *, whole: bool, size: int | None, batch: int) -> Export:
     """Return the one graph of a published expert. There is one size, 96."""
     if size not in (None, SIZE):
         raise InputError(f"size: got {size}, SyncNet has {SIZE} alone")

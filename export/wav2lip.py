@@ -78,7 +78,7 @@ def load(checkpoint: str | Path) -> Wav2Lip:
     return network
 
 
-def prepare(checkpoint: Path, *, form: str, whole: bool, size: int | None, batch: int) -> Export:
+def prepare(checkpoint: Path, *, whole: bool, size: int | None, batch: int) -> Export:
     """Return the graphs of a published checkpoint, the source graph first. There is one size, 96."""
     if size not in (None, SIZE):
         raise InputError(f"size: got {size}, Wav2Lip has {SIZE} alone")

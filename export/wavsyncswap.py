@@ -180,17 +180,15 @@ def rewritten(network: WavSyncSwap) -> WavSyncSwap:
     return network.requires_grad_(False)
 
 
-def prepare(
-    checkpoint: Path, *, form: str, whole: bool, size: int | None, batch: int, identity: Path | None = None
-) -> Export:
+def prepare(checkpoint: Path, *, whole: bool, size: int | None, batch: int, identity: Path | None = None) -> Export:
     """Return the graphs of a checkpoint of `edgetalk train wavsyncswap`: source, step and identity, or the whole.
 
-    `identity` is the file of the extractor that it was trained with, left alone that which lies beside it.
+    `identity` is the file of the extractor that it was trained with (default: what lies beside it).
     Raises FileNotFoundError, ModelError where a file is no such checkpoint or the two do not fit, and InputError.
     """
     read, record = store.load(store.existing(checkpoint), "wavsyncswap")
-    config, told = read.config, record.get("terms", {})
-    terms = published.of_films(told)
+    config, agreed = read.config, record.get("terms", {})
+    terms = published.of_films(agreed)
     if size not in (None, config.size):
         raise InputError(f"size: got {size}, {checkpoint.name} was trained at {config.size} alone")
     network = rewritten(read)
@@ -200,7 +198,7 @@ def prepare(
         audio=AUDIO,
         units=UNITS,
         checkpoint=sha256(checkpoint),
-        faces=published.faces(told),
+        faces=published.faces(agreed),
     )
     generator = torch.Generator().manual_seed(0)
 

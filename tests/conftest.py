@@ -19,14 +19,35 @@ def pytest_xdist_auto_num_workers() -> int:
     return min(WORKERS, os.cpu_count() or 1)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give each worker neighbours, until another one is idle: what tests of a module share is mostly made once."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log) if config.getoption("dist") == "load" else None
+
+
+@pytest.fixture(scope="session")
+def no_gpu():
+    """Skips where there is a GPU: the errors of a machine without one cannot be provoked."""
+    from edgetalk.backends import cuda
+    from edgetalk.errors import BackendError
+
+    try:
+        cuda.open_device()
+    except BackendError:
+        return
+    pytest.skip("this machine has a GPU: the error cannot be provoked")
+
+
 @pytest.fixture(scope="session")
 def tracking_networks():
     """The folder of the networks that find faces; skips where they were not fetched."""
     from edgetalk.errors import BackendError
-    from edgetalk.face import face_models
+    from edgetalk.face.models import find_face_models
 
     try:
-        return face_models()
+        return find_face_models()
     except BackendError:
         pytest.skip("needs the face-tracking networks; run: edgetalk fetch face")
 

@@ -74,13 +74,13 @@ def train(
                 if writes:
                     record.keep(step, draw=draw)
                 saved, drawn = time.monotonic(), time.monotonic() if draw else drawn
+        if writes and step > begin:  # in here, for a signal that comes just before it
+            record.keep(step, draw=True)
     except KeyboardInterrupt:
-        if writes and whole:
+        if writes and whole and record.kept != step:
             record.keep(step, draw=False)
         raise
-    if writes and step > begin:
-        record.keep(step, draw=True)
-    elif writes and step:  # nothing was left to do, but its checkpoint may be gone
+    if writes and step == begin > 0:  # nothing was left to do, but its checkpoint may be gone
         recipe.checkpoint(run, step)
     return step
 
@@ -91,6 +91,8 @@ class _Record:
     def __init__(self, recipe: Recipe, run: Path, show: Callable[[str], None]) -> None:
         self.told = time.monotonic()
         """When the last line was told."""
+        self.kept: int | None = None
+        """The step that was saved last."""
         self._recipe, self._run, self._show = recipe, run, show
         self._log = run / "log.jsonl"
         self._losses: dict[str, list[Tensor]] = {}
@@ -122,10 +124,15 @@ class _Record:
 
     def keep(self, step: int, *, draw: bool) -> None:
         """Save state and checkpoint, draw a sheet or not, and bring the page up to date."""
-        self._means(step)  # the next line may be far, and what is saved takes the place of something whole
-        save(self._recipe, self._run, step)
-        self._recipe.checkpoint(self._run, step)
-        if draw and (measured := self._recipe.sheet(self._run / "sheets" / f"{step:07d}.jpg")):
+        with held_back("saves, then ends; once more ends at once, with what was saved before"):
+            self._means(step)  # the next line may be far, and what is saved takes the place of something whole
+            save(self._recipe, self._run, step)
+            self._recipe.checkpoint(self._run, step)
+            self.kept = step
+            write_page(self._run, dict(self._recipe.config), self._recipe.shown)
+        if not draw:
+            return
+        if measured := self._recipe.sheet(self._run / "sheets" / f"{step:07d}.jpg"):
             self._write(step, {name: round(value, 5) for name, value in measured.items()})
             self._show(f"step {step}  {_listed(measured)}")
         write_page(self._run, dict(self._recipe.config), self._recipe.shown)

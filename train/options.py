@@ -18,33 +18,41 @@ def explanations(schedule: type) -> dict[str, str]:
     """Return the docstrings of a dataclass's fields (the strings below them) by name, each in one line."""
     [definition] = ast.parse(textwrap.dedent(inspect.getsource(schedule))).body
     assert isinstance(definition, ast.ClassDef)
-    told = {}
+    help_of = {}
     for field, below in zip(definition.body, definition.body[1:], strict=False):
         if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
             assert isinstance(field.target, ast.Name)
-            told[field.target.id] = " ".join(str(below.value.value).split())
-    return told
+            help_of[field.target.id] = " ".join(str(below.value.value).split())
+    return help_of
 
 
 def add_fields(
-    parser: argparse.ArgumentParser, schedule: type, *, without: Iterable[str] = (), preset: bool = False
+    parser: argparse.ArgumentParser,
+    schedule: type,
+    *,
+    without: Iterable[str] = (),
+    presets: Mapping[str, Any] | None = None,
 ) -> None:
     """Add an option for every field of a dataclass that has a default, but for those in `without`.
 
-    Options that are not given have the field's default, or None where the command has presets.
+    Options that are not given have the field's default, or None where the command has `presets`, of which the first one
+    is taken where none is named.
     """
-    told = explanations(schedule)
+    help_of = explanations(schedule)
     for field in fields(schedule):
         if field.name in without:
             continue
         kind = type(field.default)
         options: dict[str, Any] = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind}
-        words = [told[field.name]] if field.name in told else []
-        if not preset and field.default != "":
-            words.append(f"(default {field.default})")
+        words = [help_of[field.name]] if field.name in help_of else []
+        default, *others = [getattr(each, field.name) for each in presets.values()] if presets else [field.default]
+        if default != "":
+            names = list(presets or ())[1:]
+            told = [f"{value} in {name}" for name, value in zip(names, others, strict=True) if value != default]
+            words.append(f"({', '.join([f'default {default}', *told])})")
         options["help"] = " ".join(words).replace("%", "%%")
         name = "--" + field.name.replace("_", "-")
-        parser.add_argument(name, default=None if preset else field.default, **options)
+        parser.add_argument(name, default=None if presets else field.default, **options)
 
 
 def check_bounds(
@@ -55,13 +63,13 @@ def check_bounds(
 ) -> None:
     """Raise InputError, which names field and option, where a field lies outside its bounds (least, most).
 
-    Those in `positive` have to be more than 0; `why` has what to add behind a bound.
+    Those in `positive` have to be more than 0; `why` has what to add behind a bound. What is None was not given.
     """
     for name, (least, most) in bounds.items():
-        if not least <= (got := getattr(schedule, name)) <= most:
+        if (got := getattr(schedule, name)) is not None and not least <= got <= most:
             wanted = f"{least} or more" if most == math.inf else f"{least} to {most}"
-            told = f"{name}: got {got}, expected {wanted}{(why or {}).get(name, '')}"
-            raise InputError(f"{told}; change --{name.replace('_', '-')}")
+            message = f"{name}: got {got}, expected {wanted}{(why or {}).get(name, '')}"
+            raise InputError(f"{message}; change --{name.replace('_', '-')}")
     for name in positive:
-        if not 0 < (got := getattr(schedule, name)) < math.inf:
+        if (got := getattr(schedule, name)) is not None and not 0 < got < math.inf:
             raise InputError(f"{name}: got {got}, expected more than 0; change --{name.replace('_', '-')}")

@@ -1,7 +1,8 @@
-"""What `python -m edgetalk.train.NAME` does with an error, Ctrl-C or SIGTERM: as `edgetalk`, a line and a status."""
+"""Programs that `python -m` starts: their help, and what they do with an error, Ctrl-C or SIGTERM, as `edgetalk`."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable
 
@@ -12,6 +13,12 @@ def module() -> str:
     """Return the name of the module, or of the package, that Python was told to run with -m; "" where it was not."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return spec.name.removesuffix(".__main__") if spec else ""
+
+
+def parser(name: str, docstring: str | None) -> argparse.ArgumentParser:
+    """Return a parser for `python -m NAME`, whose help begins with the module's docstring as it is."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(f"python -m {name}", description=docstring, formatter_class=formatter)
 
 
 def run(main: Callable[[], object]) -> None:

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from edgetalk.errors import InputError, ModelError
 from edgetalk.metadata import Metadata
 
-SUFFIXES = {".xml": "openvino", ".onnx": "openvino", ".plan": "tensorrt", ".tflite": "openvino"}
+STEPS = {".xml": "openvino", ".onnx": "openvino", ".plan": "tensorrt"}
+SUFFIXES = {**STEPS, ".tflite": "openvino"}  # of the two networks that find faces, which are nobody's to name
 
 FALLBACKS = (".xml", ".onnx")
 """What engines run nearly everywhere: looked for where there is none of the wanted kind."""
@@ -139,6 +140,28 @@ def describe(metadata: Metadata) -> str:
     return f"metadata      {', '.join(parts)}"
 
 
+def gate_lines(metadata: Metadata) -> list[str]:
+    """What the build measured of an engine against f32, a line for `preflight`; none where it says nothing."""
+    told = metadata.gate
+    parts = [
+        form.format(told[figure])
+        for figure, form in (
+            ("ssim", "SSIM {:.4f}"),
+            ("psnr", "{:.1f} dB"),
+            ("mouth_psnr", "at the mouth {:.1f} dB"),
+            ("cosine", "cosine {:.4f}"),
+            ("relative_error", "{:.1%} off"),
+        )
+        if isinstance(told.get(figure), int | float)
+    ]
+    if not parts:
+        return []
+    samples, frames = str(told.get("samples", "")), {"held out": "held-out frames", "made up": "made-up samples"}
+    on = f" on {frames.get(samples, f'samples {samples}')}" if samples else ""
+    floors = "; not held to the floors" if "floors" in told else ""
+    return [f"gate          {', '.join(parts)}, against f32{on}{floors}"]
+
+
 def _module(path: str | os.PathLike[str]) -> Any:
     """The backend module for the suffix of an existing file."""
     file = Path(path)
@@ -146,7 +169,7 @@ def _module(path: str | os.PathLike[str]) -> Any:
     if file.is_dir():
         raise ModelError(f"{file} is a folder; name the engine in it")
     if name is None:
-        known = ", ".join(SUFFIXES)
+        known = ", ".join(STEPS)
         raise ModelError(f"{file.name} is no engine that edgetalk knows by its suffix; expected one of {known}")
     if not file.is_file():
         raise FileNotFoundError(errno.ENOENT, "No such engine", str(file))

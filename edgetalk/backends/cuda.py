@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import gc
 import math
 import sys
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -21,7 +23,6 @@ from numpy.typing import DTypeLike, NDArray
 
 from edgetalk.errors import BackendError
 
-PROVIDERS = ("pycuda", "cuda-bindings")
 NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING, for which PyCUDA has no name
 INSTALL = 'pip install "edgetalk[pycuda]", or: pip install "edgetalk[tensorrt]"'  # with cuda-bindings that fit here
 NO_DRIVER = (
@@ -313,15 +314,21 @@ class Graph:
         self._driver = driver = bindings()
         self._executable: Any = None
         mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
-        self._call(*driver.cuStreamBeginCapture(stream, mode))
+        collecting = gc.isenabled()
+        gc.disable()  # it could free another session's memory in this thread, which a recording does not survive
         try:
-            work()
-        except BaseException:
-            status, graph = driver.cuStreamEndCapture(stream)
-            if status == driver.CUresult.CUDA_SUCCESS:  # not where the work broke the recording
-                driver.cuGraphDestroy(graph)
-            raise
-        graph = self._call(*driver.cuStreamEndCapture(stream))
+            self._call(*driver.cuStreamBeginCapture(stream, mode))
+            try:
+                work()
+            except BaseException:
+                status, graph = driver.cuStreamEndCapture(stream)
+                if status == driver.CUresult.CUDA_SUCCESS:  # not where the work broke the recording
+                    driver.cuGraphDestroy(graph)
+                raise
+            graph = self._call(*driver.cuStreamEndCapture(stream))
+        finally:
+            if collecting:
+                gc.enable()
         try:
             self._executable = self._call(*driver.cuGraphInstantiate(graph, 0))
         finally:
@@ -381,21 +388,31 @@ def has_driver() -> bool:
     return True
 
 
-@functools.cache
+PROVIDERS: dict[str, Callable[[int], Device]] = {"pycuda": PyCuda, "cuda-bindings": Bindings}
+_opened: dict[tuple[str, int], Device] = {}
+_opening = threading.Lock()
+
+
 def open_device(index: int = 0, provider: str = "auto") -> Device:
     """Return the GPU of this index, the same object each time; its primary context stays until the process ends.
 
-    `provider` is "pycuda", "cuda-bindings", or "auto": PyCUDA where it can be imported, else cuda-bindings.
+    `provider` is one of PROVIDERS, or "auto": PyCUDA where it can be imported, else cuda-bindings.
     Raises BackendError, in one sentence, where the driver, the package or the GPU is missing.
     """
-    if provider == "pycuda":
-        return PyCuda(index)
-    if provider == "cuda-bindings":
-        return Bindings(index)
+    if provider == "auto":
+        provider = _usual()
+    with _opening:  # threads that open their first sessions together get one device, and so one engine
+        key = provider, index
+        if key not in _opened:
+            _opened[key] = PROVIDERS[provider](index)
+        return _opened[key]
+
+
+def _usual() -> str:
     if not has_driver():  # PyCUDA cannot be imported then, and no other package would help
         raise BackendError(NO_DRIVER)
     try:
         import pycuda.driver  # noqa: F401
     except ImportError:
-        return Bindings(index)
-    return PyCuda(index)
+        return "cuda-bindings"
+    return "pycuda"

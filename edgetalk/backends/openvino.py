@@ -29,7 +29,7 @@ from edgetalk.errors import BackendError, InputError, ModelError, word
 from edgetalk.halves import widen
 from edgetalk.metadata import KEY, Metadata
 
-from . import Arrays, TensorSpec, describe
+from . import Arrays, TensorSpec, describe, gate_lines
 
 # Metadata's precision -> arithmetic of what is not quantised, and the capability it takes.
 ARITHMETIC = {"f32": ("f32", "FP32"), "bf16": ("bf16", "BF16"), "int8": ("bf16", "BF16"), "fp16": ("f16", "FP16")}
@@ -48,9 +48,10 @@ def preflight(path: Path) -> list[str]:
     ov, core = _package(path), shared_core()
     model = _read(core, path)
     metadata = Metadata.from_json(_metadata(model), path.name)
-    arithmetic, why = arithmetic_of(core, "CPU", metadata.precision)
+    arithmetic = _in_words(metadata.precision, *arithmetic_of(core, "CPU", metadata.precision))
     built = f"; built with {metadata.engine['version']}" if "version" in metadata.engine else ""
-    lines = [describe(metadata), f"engine        OpenVINO {_version(ov)} on the CPU, {arithmetic}{why}{built}"]
+    lines = [describe(metadata), f"engine        OpenVINO {_version(ov)} on the CPU, {arithmetic}{built}"]
+    lines += gate_lines(metadata)
     for kind, ports in (("inputs", model.inputs), ("outputs", model.outputs)):
         tensors = (f"{name} {spec.dtype} {spec.shape}" for name, spec in _specs(ports).items())
         lines.append(f"{kind:<13} {', '.join(tensors)}")
@@ -67,10 +68,10 @@ class Network:
         if precision is None:
             precision = Metadata.from_json(self.metadata, path.name).precision if self.metadata else "f32"
         target, chosen = _device(core, device)
-        arithmetic, why = arithmetic_of(core, target, precision)
+        arithmetic, lacks = arithmetic_of(core, target, precision)
         self.device = (
             f"{target} ({core.get_property(target, 'FULL_DEVICE_NAME')}), OpenVINO {_version(ov)}, "
-            f"{arithmetic}{why}{chosen}"
+            f"{_in_words(precision, arithmetic, lacks)}{chosen}"
         )
         config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": arithmetic}
         config |= {"PERFORMANCE_HINT": "LATENCY"} if streams == 1 else {"NUM_STREAMS": streams}
@@ -322,7 +323,7 @@ def _metadata(model: Any) -> str:
 
 
 def _device(core: Any, device: str) -> tuple[str, str]:
-    """Return the device's name and, where it was left to us, why this one."""
+    """Return the device's name and, where it was left to us, why this one; raises BackendError where it is missing."""
     if device == "auto":
         return "CPU", "; chosen because engines for OpenVINO are built for the CPU and checked on it"
     name = device.upper()
@@ -342,6 +343,10 @@ def arithmetic_of(core: Any, device: str, precision: str) -> tuple[str, str]:
     if wanted != "f32" and capability not in core.get_property(device, "OPTIMIZATION_CAPABILITIES"):
         return "f32", f" (this {device} has no {wanted})"
     return wanted, ""
+
+
+def _in_words(precision: str, arithmetic: str, lacks: str) -> str:
+    return f"{'int8, the rest in ' if precision == 'int8' else ''}{arithmetic}{lacks}"
 
 
 def _fix_batch(model: Any) -> None:
@@ -375,8 +380,8 @@ def _folder(cache: str) -> str:
     try:
         os.makedirs(cache, exist_ok=True)
     except OSError as error:
-        told = f"EDGETALK_CACHE: got {cache}, which cannot be made a folder ({error.strerror})"
-        raise BackendError(f"{told}; name one that can be written, or unset it") from error
+        message = f"EDGETALK_CACHE: got {cache}, which cannot be made a folder ({error.strerror})"
+        raise BackendError(f"{message}; name one that can be written, or unset it") from error
     if not os.access(cache, os.X_OK):  # OpenVINO would end the process
         _warn_of(cache, os.strerror(errno.EACCES))
         return ""
@@ -396,8 +401,8 @@ def _compile(core: Any, model: Any, target: str, config: dict[str, Any], cache: 
 
 
 def _warn_of(cache: str, why: str) -> None:
-    told = f"EDGETALK_CACHE: {cache} could not be used ({why}); name a folder of your own, or unset it"
-    warnings.warn(told, stacklevel=2)
+    message = f"EDGETALK_CACHE: {cache} could not be used ({why}); name a folder of your own, or unset it"
+    warnings.warn(message, stacklevel=2)
 
 
 def _aligned(spec: TensorSpec) -> NDArray[Any]:

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from edgetalk.errors import BackendError, InputError, ModelError, word
 
-from . import Arrays, TensorSpec, describe
+from . import Arrays, TensorSpec, describe, gate_lines
 from . import plan as plans
 from .cuda import Device, Graph, can_capture, open_device
 
@@ -59,6 +59,7 @@ def preflight(path: Path) -> list[str]:
         describe(plan.metadata),
         f"engine        {plan.product} {plan.version} for {' and '.join(plan.capabilities)}; "
         f"{package.__version__} is here",
+        *gate_lines(plan.metadata),
         f"device        {device.name} ({device.capability}), {free / 2**30:.1f} of {total / 2**30:.1f} GiB free",
         f"driver        CUDA {device.driver} through {device.provider}",
         f"graph         {graph_state(plan.product)}",

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from edgetalk.errors import InputError
 from edgetalk.use import ALLOWED
 
-from .options import add_device, add_face_models, add_pick
+from .options import add_device, add_face_models, add_which_face
 
 if TYPE_CHECKING:
     from edgetalk.avatar import Avatar
@@ -40,7 +40,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--crop", action="store_true", help="cut such a square out of a photo; the head is turned upright"
     )
-    parser.add_argument("--show", type=Path, metavar="FILE.png", help="write the picture that the network sees, too")
+    parser.add_argument(
+        "--show", type=Path, metavar="FILE", help="write the picture that the network sees, too: .png or .jpg"
+    )
     film = parser.add_argument_group("film, for networks that repaint one")
     film.add_argument("--video", type=Path, metavar="FILE", help="anything that FFmpeg reads")
     film.add_argument("--portrait", type=Path, metavar="PICTURE", help="the person whose face is painted")
@@ -50,9 +52,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--identity", type=Path, metavar="ENGINE", help="the portrait's extractor (default: beside ENGINE)"
     )
     found = parser.add_argument_group("where a face is looked for")
-    add_pick(found, default=None)
+    add_which_face(found, default=None)
     add_face_models(found)
-    parser.add_argument("-o", "--output", type=Path, help="the .avatar file; the picture's or video's name by default")
+    parser.add_argument(
+        "-o", "--output", type=Path, help="the .avatar file (default: beside the picture or video, by its name)"
+    )
     parser.add_argument("--licence", default="", help="licence of the face, kept in the file")
     parser.add_argument("--consent", default="", help="who agreed, and when, that this face is animated")
     parser.add_argument("--use", choices=ALLOWED, help="what the face may be used for (default: what ENGINE allows)")
@@ -61,8 +65,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from edgetalk.avatar import make, save
-    from edgetalk.files import check_kept
+    from edgetalk.avatar import make_avatar, save_avatar
+    from edgetalk.files import check_folder, check_kept
     from edgetalk.picture import WRITTEN, write_picture
     from edgetalk.session import Session
 
@@ -78,33 +82,32 @@ def run(args: argparse.Namespace) -> None:
     if args.show is not None and args.show.suffix not in WRITTEN:
         raise InputError(f"show: got {args.show.name}, expected a name that ends in {' or '.join(WRITTEN)}")
     for file in filter(None, (output, args.show)):
-        if not file.parent.is_dir():
-            raise FileNotFoundError(errno.ENOENT, "No such folder", str(file.parent))
+        check_folder(file.parent)
         check_kept(file, args.picture, args.video, args.portrait)
-    told = {key: getattr(args, key) for key in ("licence", "consent", "name", "use", "device", "threads")}
+    options = {key: getattr(args, key) for key in ("licence", "consent", "name", "use", "device", "threads")}
     if args.video is None:
         surplus = [key for key in FILM if getattr(args, key) is not None]
         if surplus:
             raise InputError(f"{surplus[0]}: is of films, {args.picture} is a picture; give --video or leave it out")
-        avatar = make(args.engine, _square(args), **told)
+        avatar = make_avatar(args.engine, _square(args), **options)
         what = f"{avatar.source.shape[0]}x{avatar.source.shape[1]}"
     else:
         if args.crop:
             raise InputError("crop: is of photos, films are cut as they are; leave it out")
         if args.portrait is None:
             raise InputError("portrait: got none, expected a picture of whose face the film is given: --portrait")
-        avatar = _film(args, told)
+        avatar = _of_film(args, options)
         what = f"{len(avatar.boxes)} frames"
     # Refuses what is not of these weights, warns of a face that the network cannot know.
     Session(args.engine, avatar=avatar, device=args.device, threads=args.threads).close()
-    save(avatar, output)
+    save_avatar(avatar, output)
     if args.show is not None:
         write_picture(args.show, avatar.source)
     print(f"{output}: {what}, {output.stat().st_size / 1e6:.1f} MB, for {avatar.use} use")
 
 
 def _square(args: argparse.Namespace) -> Any:
-    """The picture as `make` takes it: as it is, or the square that is cut out of it."""
+    """The picture as `make_avatar` takes it: as it is, or the square that is cut out of it."""
     where = {key: value for key in FOUND if (value := getattr(args, key)) is not None}
     if args.crop:
         from edgetalk.framing import framed
@@ -116,12 +119,12 @@ def _square(args: argparse.Namespace) -> Any:
     return args.picture
 
 
-def _film(args: argparse.Namespace, told: dict[str, Any]) -> Avatar:
-    from edgetalk.film import SECONDS, make_film
+def _of_film(args: argparse.Namespace, options: dict[str, Any]) -> Avatar:
+    from edgetalk.film_avatar import SECONDS, make_film_avatar
     from edgetalk.progress import Progress
 
     with Progress("avatar") as progress:
-        return make_film(
+        return make_film_avatar(
             args.engine,
             args.video,
             args.portrait,
@@ -131,5 +134,5 @@ def _film(args: argparse.Namespace, told: dict[str, Any]) -> Avatar:
             identity=args.identity,
             face_models=args.face_models,
             progress=progress,
-            **told,
+            **options,
         )

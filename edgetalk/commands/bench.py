@@ -12,7 +12,7 @@ import functools
 import json
 
 from edgetalk import benchmark, crowd, timing
-from edgetalk.errors import InputError
+from edgetalk.errors import InputError, counted
 from edgetalk.session import Session
 
 from .options import add_avatar, add_device, add_engine
@@ -73,4 +73,4 @@ def _live(args: argparse.Namespace) -> None:
     print(*tried, sep="\n")
     if args.find_sessions:
         held = tried[-1].sessions if not tried[-1].missed else 0
-        print(f"{held} live faces without a missed frame in {args.seconds:g} s")
+        print(f"{counted(held, 'live face')} without a missed frame in {args.seconds:g} s")

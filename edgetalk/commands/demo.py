@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import argparse
 
-from edgetalk import audio, bundled, dubbing, motion, session, speech, timing, video
+from edgetalk import audio, bundled, dubbing, motion, session, speech, timing
 from edgetalk.errors import InputError
 from edgetalk.preprocess import Array
 from edgetalk.progress import Progress
 from edgetalk.render import STAGES, render, streams
+from edgetalk.writer import check_output
 
 MODEL = "amnet"
 FILM_MODEL = "wavsyncswap"
@@ -37,12 +38,12 @@ def announcers() -> list[str]:
 
 
 def run(args: argparse.Namespace) -> None:
-    video.check_output(args.output, None, args.audio)
+    check_output(args.output, None, args.audio)
     if args.announcer is not None and args.announcer not in announcers():
         there = ", ".join(announcers()) or "none: this copy holds the default announcer alone"
         raise InputError(f"announcer: got {args.announcer!r}, expected one of {there}")
     sentence = bundled.MODELS / SCENE / "speech.wav" if args.film else bundled.SENTENCE
-    pcm = speech.say(args.text) if args.text is not None else audio.of(args.audio or sentence)
+    pcm = speech.say(args.text) if args.text is not None else audio.as_pcm(args.audio or sentence)
     if args.film:
         dub(pcm, args.output)
     else:

@@ -11,6 +11,8 @@ import platform
 import sys
 from pathlib import Path
 
+from edgetalk.errors import ModelError
+
 PROC = Path("/proc")  # Linux alone has it
 FLAGS = {  # as Linux names them on x86 and Arm -> what they mean to a network
     "avx2": "avx2",
@@ -39,12 +41,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    from edgetalk.backends import STEPS, SUFFIXES
     from edgetalk.bundled import is_face
 
     if args.file is None:
         lines = machine()
     elif args.file.endswith(".avatar") or is_face(args.file):
         lines = avatar(Path(args.file))
+    elif (suffix := Path(args.file).suffix) and suffix not in SUFFIXES and not Path(args.file).is_dir():
+        known = ", ".join((*STEPS, ".avatar"))
+        raise ModelError(f"{args.file} is no engine that edgetalk knows by its suffix, nor an avatar; expected {known}")
     else:
         lines = engine(args.file)
     print("\n".join(lines))
@@ -91,11 +97,11 @@ def engine(name: str) -> list[str]:
 
 def avatar(path: Path) -> list[str]:
     """What an avatar says of itself: whom and what it shows, for what network, and on what terms."""
-    from edgetalk.avatar import load
+    from edgetalk.avatar import load_avatar
     from edgetalk.bundled import find_avatar
 
     path = find_avatar(path)
-    found = load(path)
+    found = load_avatar(path)
     size, frames, film = len(found.source), len(found.boxes), found.film
     shown = f"{frames} frames of a film of {film.size[0]}×{film.size[1]}" if film else "a picture"
     return [

@@ -1,6 +1,6 @@
 """Let the people of a film say something else, or be somebody else: an mp4 or webm video with sound.
 
-One engine is a stage; several follow each other, so that `dub wav2lip.xml simswap.xml` first moves the lips and then
+Several engines follow each other, so that `dub wav2lip.xml simswap.xml` first moves the lips and then
 swaps the face. The face's place comes from --track, from VIDEO-stem.track.npz beside the video, or from the tracker
 (edgetalk fetch face). Frames without a face stay as they are. The original sound is replaced.
 """
@@ -13,7 +13,7 @@ from edgetalk.dubbing import dub
 from edgetalk.progress import Progress
 from edgetalk.targets import FITS
 
-from .options import add_device, add_face_models, add_film, add_pick, add_use
+from .options import add_device, add_face_models, add_output, add_use, add_which_face
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="what tells the portrait's identity (default: STEM-identity or arcface beside the engine)",
     )
     parser.add_argument("--track", metavar="FILE", help="where the face is (default: VIDEO-stem.track.npz, or tracked)")
-    add_pick(parser)
+    add_which_face(parser)
     add_face_models(parser)
     parser.add_argument(
         "--fit",
@@ -38,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_use(parser)
     add_device(parser)
-    add_film(parser)
+    add_output(parser)
 
 
 def run(args: argparse.Namespace) -> None:

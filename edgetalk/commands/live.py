@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import errno
 import os
 import re
 import signal
@@ -16,7 +17,7 @@ import socket
 import statistics
 import threading
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from edgetalk.clock import frame_rate
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 TRIED = 5  # pictures that are timed before the page is open
 HEADROOM = 0.8  # share of the time that pictures may take at a rate that is advised
+SLOWEST = 10  # frames per second; below that, lips do not seem to speak
 SITE = re.compile(r"(https?)://([^][/?#@:\s]+|\[[0-9a-f:.]+\])(:\d+)?")  # as browsers tell it, in lower case
 
 
@@ -70,18 +72,23 @@ def run(args: argparse.Namespace) -> None:
     for name in args.name:
         if not re.fullmatch(r"[^][/?#@:\s]+", name):
             raise InputError(f"name: got {name!r}, expected a host name alone, as kiosk.example")
-    origins = [origin_of(told) for told in args.origin]
+    origins = [origin_of(url) for url in args.origin]
     rate = frame_rate(args.fps) if args.fps is not None else None
     from edgetalk.page import HERE, Page
 
-    with Session(
-        args.engine,
-        avatar=args.avatar,
-        source=args.source,
-        use=args.use,
-        device=args.device,
-        threads=args.threads,
-    ) as session:
+    with contextlib.ExitStack() as kept:
+        # To open an engine and to time it takes seconds: what is wrong with the port is said before.
+        places = [kept.enter_context(place) for place in bound(args.host, args.port)]
+        session = kept.enter_context(
+            Session(
+                args.engine,
+                avatar=args.avatar,
+                source=args.source,
+                use=args.use,
+                device=args.device,
+                threads=args.threads,
+            )
+        )
         life = session.motion(args.motion, args.seed, rate or session.fps, face_models=args.face_models)
         page = Page(
             session,
@@ -93,30 +100,35 @@ def run(args: argparse.Namespace) -> None:
         # Whatever is wrong with the engine, or too slow about it, is said before a page is open.
         if slow := too_slow(session.live(life, fps=rate), session.metadata.variant):
             warnings.warn(f"{args.engine}: {slow}", stacklevel=1)
-        number = asyncio.run(_serve(page, args.host, args.port))
+        number = asyncio.run(_serve(page, places, args.host, args.port))
     raise KeyboardInterrupt if number == signal.SIGINT else Ended(number)
 
 
 def too_slow(live: Live, variant: str) -> str:
-    """Say that pictures of this variant take longer here than lies between them, "" where they do not."""
+    """Say that pictures of this variant take longer here than lies between them, "" where they do not.
+
+    No rate is advised at which lips would not seem to speak.
+    """
     seconds = sample(live.step, TRIED, warm_up=1)
     took, there = 1000 * statistics.median(seconds), 1000 / float(live.fps)
     if took <= there:
         return ""
-    smaller = "" if variant == "amnet-lite" else "a smaller network, such as amnet-lite, or "
+    rate = int(HEADROOM * 1000 / took)
+    ways = ["amnet-lite"] if variant != "amnet-lite" else []
+    ways += [f"a lower rate: --fps {rate}"] if rate >= SLOWEST else []
     return (
-        f"a picture takes {took:.0f} ms here, and another is due every {there:.0f} ms, so some will be left out; take "
-        f"{smaller}a lower rate: --fps {max(1, int(HEADROOM * 1000 / took))}"
+        f"a picture took {took:.0f} ms just now, and another is due every {there:.0f} ms, so some will be left out; if "
+        f"other programs run, end them; else take {', or '.join(ways) or 'a faster machine'}"
     )
 
 
-def origin_of(told: str) -> str:
+def origin_of(url: str) -> str:
     """Return the start of a site's address as browsers tell it; InputError where it is none."""
-    if told == "null":
-        return told
-    site = SITE.fullmatch(told.lower().rstrip("/"))
+    if url == "null":
+        return url
+    site = SITE.fullmatch(url.lower().rstrip("/"))
     if not site:
-        raise InputError(f"origin: got {told}, expected the start of a site's address, as https://example.org")
+        raise InputError(f"origin: got {url}, expected the start of a site's address, as https://example.org")
     scheme, host, port = site.groups()
     usual = {"http": ":80", "https": ":443"}[scheme]
     return f"{scheme}://{host}{'' if port in (None, usual) else port}"
@@ -130,7 +142,50 @@ def names_of(host: str, here: Collection[str]) -> set[str]:
     return {*here, host, own, f"{own}.local", socket.getfqdn()}
 
 
-async def _serve(page: Page, host: str, port: int) -> int:
+def bound(host: str, port: int) -> list[socket.socket]:
+    """Return sockets that have the port at every address of `host`, where nobody is heard yet; OSError where none can.
+
+    What has the port is kept from others; whoever calls is told that nobody listens, until a server does.
+    """
+    there: list[socket.socket] = []
+    missing: OSError | None = None
+    try:
+        for family, kind, protocol, _, address in dict.fromkeys(
+            socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        ):
+            try:
+                place = socket.socket(family, kind, protocol)
+            except OSError as error:  # localhost may have an address of IPv6 where the system has none
+                missing = error
+                continue
+            there.append(place)
+            if os.name == "posix":  # elsewhere it would let two servers have one port
+                place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:  # which would take the port of IPv4, too
+                place.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            try:
+                place.bind(address)
+            except OSError as error:
+                if error.errno != errno.EADDRNOTAVAIL:
+                    raise
+                missing = error
+                there.pop().close()
+        if missing and not there:
+            raise missing
+    except OSError as error:
+        for place in there:
+            place.close()
+        raise _unheard(host, port, error) from None
+    return there
+
+
+def _unheard(host: str, port: int, error: OSError) -> OSError:
+    """Return the error of who cannot listen, in the words of the command."""
+    reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
+    return OSError(f"cannot listen at {host}, port {port}: {reason}; give another --host or --port")
+
+
+async def _serve(page: Page, places: Iterable[socket.socket], host: str, port: int) -> int:
     """Serve a page until a signal ends it, whose number is returned."""
     from aiohttp import web
 
@@ -138,10 +193,10 @@ async def _serve(page: Page, host: str, port: int) -> int:
     await runner.setup()
     try:
         try:
-            await web.TCPSite(runner, host, port).start()
-        except OSError as error:
-            told = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
-            raise OSError(f"cannot listen at {host}, port {port}: {told}; give another --host or --port") from None
+            for place in places:
+                await web.SockSite(runner, place).start()
+        except OSError as error:  # somebody else has begun to listen there meanwhile
+            raise _unheard(host, port, error) from None
         (address, chosen, *_), *_ = runner.addresses
         print(f"http://{f'[{address}]' if ':' in address else address}:{chosen} (Ctrl-C ends it)", flush=True)
         return await _end()

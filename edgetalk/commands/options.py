@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import re
+from pathlib import Path
 
 from edgetalk.use import USES
 
@@ -43,13 +45,16 @@ def add_life(parser: Parser) -> None:
     parser.add_argument("--fps", metavar="RATE", help="25 or 30000/1001 (default: the network's own rate)")
 
 
-def add_pick(parser: Parser, default: str | None = "largest") -> None:
-    """Which face of a film, args.face."""
-    from edgetalk.face import picked
+def which_face(word: str) -> str | int:
+    """Return which face a word of the command line means, as `Tracker` takes it: numbers count, other words stay."""
+    return int(word) if re.fullmatch("-?[0-9]+", word) and not Path(word).exists() else word
 
+
+def add_which_face(parser: Parser, default: str | None = "largest") -> None:
+    """Which face of a film, args.face."""
     parser.add_argument(
         "--face",
-        type=picked,
+        type=which_face,
         default=default,
         metavar="WHICH",
         help="the face that is tracked: largest (default), its number from the left (0, 1 …), or the person's picture",
@@ -68,7 +73,10 @@ def add_face_models(parser: Parser) -> None:
 def add_use(parser: Parser) -> None:
     """What is done with the result, args.use."""
     parser.add_argument(
-        "--use", choices=USES, default="any", help="commercial: refuse a model or a face that may not be used so"
+        "--use",
+        choices=USES,
+        default="any",
+        help="commercial: refuse a model or a face that may not be used commercially",
     )
 
 
@@ -78,7 +86,7 @@ def add_device(parser: Parser) -> None:
     parser.add_argument("--threads", type=int, help="CPU threads of an engine (default: its own choice)")
 
 
-def add_film(parser: Parser) -> None:
+def add_output(parser: Parser) -> None:
     """The film that is written: args.crf and args.output."""
     parser.add_argument("--crf", type=int, help="constant quality, less is better (default: 17 mp4, 30 webm)")
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="out.mp4 or out.webm")

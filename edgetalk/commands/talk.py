@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from edgetalk import speech, video
+from edgetalk import speech
 from edgetalk.progress import Progress
 from edgetalk.render import talk
+from edgetalk.writer import check_output
 
-from .options import add_device, add_engine, add_face, add_film, add_life, add_use
+from .options import add_device, add_engine, add_face, add_life, add_output, add_use
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -20,11 +21,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_life(parser)
     add_use(parser)
     add_device(parser)
-    add_film(parser)
+    add_output(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    video.check_output(args.output, args.crf, args.audio, args.motion)  # before words are spoken
+    check_output(args.output, args.crf, args.audio, args.motion)  # before words are spoken
     with Progress("motion") as tracking, Progress("talk") as progress:
         timings = talk(
             args.engine,

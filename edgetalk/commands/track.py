@@ -9,25 +9,24 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgetalk.errors import InputError, counted
 from edgetalk.progress import Progress
 
-from .options import add_face_models, add_pick
+from .options import add_face_models, add_which_face
 
 if TYPE_CHECKING:
     from edgetalk.face import Face
-    from edgetalk.video import Image
+    from edgetalk.writer import Image
 
 GREEN = (40, 220, 80)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("film", type=Path, metavar="FILM", help="anything that FFmpeg reads")
-    add_pick(parser)
+    add_which_face(parser)
     add_face_models(parser)
     parser.add_argument("--show", type=Path, metavar="FILE", help="write the film with the face marked, mp4 or webm")
     parser.add_argument(
@@ -38,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from edgetalk.face import Tracker, track_of, write_track
     from edgetalk.reader import Reader
-    from edgetalk.video import TOOL, Writer, check_output
+    from edgetalk.writer import TOOL, Writer, check_output
 
     output = args.output or track_of(args.film)
     # Said before the work; and the suffix keeps a film from being written over.
@@ -50,7 +49,8 @@ def run(args: argparse.Namespace) -> None:
     film = Reader(args.film)
     faces: list[Face | None] = []
     with contextlib.ExitStack() as opened:
-        tracker = opened.enter_context(contextlib.closing(Tracker(film.fps, models=args.face_models, pick=args.face)))
+        tracker = Tracker(film.fps, face_models=args.face_models, face=args.face)
+        opened.enter_context(contextlib.closing(tracker))
         shown = None
         if args.show is not None:
             tags = {"comment": f"a face marked by {TOOL}"}  # nothing of it is generated
@@ -59,16 +59,16 @@ def run(args: argparse.Namespace) -> None:
         progress = opened.enter_context(Progress("track"))
         for frame in film:
             face = tracker.update(frame)
-            faces.append(face and replace(face, mesh=None))  # most of it, and nobody asks for them
+            faces.append(face and face.without_mesh())
             if shown is not None:
                 shown.write(marked(frame, face))
             progress(len(faces), max(film.length, len(faces)))
         seen, cuts = sum(face is not None for face in faces), tracker.scene
         if not seen:
-            told = f"in {counted(len(faces), 'frame')}, so nothing was written"
+            where = f"in {counted(len(faces), 'frame')}, so nothing was written"
             if isinstance(args.face, int):
-                raise InputError(f"{args.film.name} shows no such face {told}; choose another --face")
-            raise InputError(f"{args.film.name} shows no face {told}")
+                raise InputError(f"{args.film.name} shows no such face {where}; choose another --face")
+            raise InputError(f"{args.film.name} shows no face {where}")
     write_track(output, faces, film.fps, film.size)
     print(f"{output}: a face in {seen} of {counted(len(faces), 'frame')}; {counted(cuts, 'cut')}")
 

@@ -71,7 +71,7 @@ typedef struct et_options {
     int64_t seed;         /* of idle: the same seed moves the same way */
     int32_t fps_num;      /* frames per second as a fraction, 25/1 or 30000/1001, from 1 to 240; */
     int32_t fps_den;      /* default 0/0: the rate that the network was trained at */
-    const char *use;      /* "commercial" refuses models that may not be used so; default "any" */
+    const char *use;      /* "commercial" refuses models that may not be used commercially; default "any" */
     const char *openvino; /* libopenvino_c.so or its folder; default: $EDGETALK_OPENVINO, else it is searched for */
     const char *tensorrt; /* libnvinfer.so.* or its folder; default: $EDGETALK_TENSORRT, else it is searched for */
 } et_options;

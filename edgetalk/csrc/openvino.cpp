@@ -385,7 +385,7 @@ OpenVino::OpenVino(const std::string &path, const Metadata &metadata, const Opti
     const std::string target = choose_device(ov, core.get(), options.device, chosen);
     const std::string hint = arithmetic(ov, core.get(), target, metadata.precision, lacks);
     device = target + " (" + property(ov, core.get(), target, "FULL_DEVICE_NAME") + "), OpenVINO " + ov.version + ", " +
-             hint + lacks + chosen;
+             (metadata.precision == "int8" ? "int8, the rest in " : "") + hint + lacks + chosen;
     fix_batch(ov, model.get(), name_);
 
     const std::string threads = std::to_string(options.threads);

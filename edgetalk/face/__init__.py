@@ -6,19 +6,14 @@ networks, models.py is where their files lie. track.py: a `Face`, and the track 
 of this is needed.
 """
 
-from .models import cache_folder, face_models
-from .track import Face, Track, load_track, read_track, track_beside, track_of, write_track
-from .tracker import Tracker, find, picked
+from .track import Face, Track, read_track, track_beside, track_of, write_track
+from .tracker import Tracker, find
 
 __all__ = [
     "Face",
     "Track",
     "Tracker",
-    "cache_folder",
-    "face_models",
     "find",
-    "load_track",
-    "picked",
     "read_track",
     "track_beside",
     "track_of",

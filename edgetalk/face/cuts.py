@@ -1,8 +1,8 @@
 """Where a film cuts from one scene to another: where two pictures differ much, seen very small.
 
-Cross-fades and fades to black are no cuts here, and a flash is two. To take pictures on a straight line between two
-others for a cross-fade was tried: seen so small, a camera that pans makes such pictures as often. What is done at a
-cut is in tracker.py, targets.py and film.py.
+Cross-fades and fades to black are no cuts here, and a flash is two. Detecting cross-fades as pictures on a line
+between two others was tried: at this size a panning camera looks the same. What is done at a cut is in
+tracker.py, targets.py and film_avatar.py.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Scenes:
     def cut(self, picture: NDArray[np.uint8]) -> bool:
         """Return whether another scene begins with the next picture, uint8 (H, W, 3) RGB of any size.
 
-        A picture that was made as small as THUMB before serves as well as the whole one.
+        A picture already scaled to THUMB may be passed instead.
         """
         import cv2
 

@@ -16,7 +16,7 @@ from edgetalk.preprocess import Picture
 
 from .blazeface import BlazeFace, overlaps
 from .facemesh import EYES, FaceMesh, Place, angles, box_around, five_points, openness, place_around, rotation
-from .models import face_models
+from .models import find_face_models
 from .track import Face
 
 Array = NDArray[np.float32]
@@ -72,8 +72,8 @@ class Eyes:
 class Look:
     """The two networks, opened: what is seen in one frame, without a memory. One thread at a time may use it."""
 
-    def __init__(self, models: str | os.PathLike[str] | None, threads: int = 1) -> None:
-        files = face_models(models)
+    def __init__(self, face_models: str | os.PathLike[str] | None, threads: int = 1) -> None:
+        files = find_face_models(face_models)
         self._detector, self._mesh = BlazeFace(files.detector, threads), FaceMesh(files.mesh, threads)
 
     def at(self, frame: Picture, place: Place) -> Sight | None:

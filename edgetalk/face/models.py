@@ -38,18 +38,18 @@ def cache_folder() -> Path:
         raise BackendError("this user has no home folder to keep a cache in; name a folder in EDGETALK_CACHE") from None
 
 
-def face_models(models: str | os.PathLike[str] | None = None) -> FaceModels:
-    """Return the files of the two networks, from the folder `models` or, where it is None, from the user's cache.
+def find_face_models(face_models: str | os.PathLike[str] | None = None) -> FaceModels:
+    """Return the files of the two networks, from the folder `face_models` or, where it is None, from the user's cache.
 
     EDGETALK_CACHE may also name the folder itself that `edgetalk fetch face -o FOLDER` filled. Raises
-    FileNotFoundError where the folder `models` lacks one of them, and BackendError where nothing was fetched.
+    FileNotFoundError where the folder `face_models` lacks one of them, and BackendError where nothing was fetched.
     """
-    for folder in (cache_folder(), cache_folder() / CACHE) if models is None else (Path(models),):
+    for folder in (cache_folder(), cache_folder() / CACHE) if face_models is None else (Path(face_models),):
         files = FaceModels(folder / DETECTOR, folder / MESH)
         missing = [file for file in files if not file.is_file()]
         if not missing:
             return files
-    if models is not None:
-        fetch = f"run: edgetalk fetch face -o {word(models)}"
+    if face_models is not None:
+        fetch = f"run: edgetalk fetch face -o {word(face_models)}"
         raise FileNotFoundError(errno.ENOENT, f"No such face model; {fetch}", str(missing[0]))
     raise BackendError(f"face tracking needs {missing[0].name}, which is not in {folder}; run: edgetalk fetch face")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,6 +44,10 @@ class Face:
     """float32 (3,): yaw, pitch, roll in radians; the nose to the image's right, up, clockwise as seen."""
     blink: Array
     """float32 (2,): the subject's left and right eye, 0 open to 1 closed."""
+
+    def without_mesh(self) -> Face:
+        """Return the face without its mesh, which is most of it: for what is kept of every frame."""
+        return replace(self, mesh=None)
 
 
 class Track(NamedTuple):
@@ -94,23 +98,18 @@ def write_track(
             values = {"points": face.points, "boxes": face.box, "pose": face.pose, "blink": face.blink}
             for name, value in values.items():
                 arrays[name][i] = value
-    told = {"fps": np.array([rate.numerator, rate.denominator])}
+    header = {"fps": np.array([rate.numerator, rate.denominator])}
     if size is not None:
-        told["size"] = np.array(size)
+        header["size"] = np.array(size)
     with replacing(path) as part, part.open("wb") as file:
-        np.savez_compressed(file, **told, **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(file, **header, **arrays)  # type: ignore[arg-type]
 
 
-def read_track(path: str | os.PathLike[str]) -> list[Face | None]:
-    """Return the face, or None, of every frame of the film that a track file belongs to.
+def read_track(path: str | os.PathLike[str]) -> Track:
+    """Return what a track file holds: the face, or None, of every frame of its film, their rate and size.
 
     Raises FileNotFoundError, and InputError where the file is no track or damaged.
     """
-    return load_track(path).faces
-
-
-def load_track(path: str | os.PathLike[str]) -> Track:
-    """Return all that a track file holds; raises as `read_track`."""
     arrays = _track_arrays(path)
     there = np.isfinite(arrays["points"]).all((1, 2))
     faces = [

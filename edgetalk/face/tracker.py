@@ -7,10 +7,8 @@ needed. Nobody is recognised here by more than the likeness of two pictures.
 from __future__ import annotations
 
 import os
-import re
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,19 +38,14 @@ LIKENESS = np.array([(0.31, 0.36), (0.69, 0.36), (0.5, 0.58), (0.35, 0.78), (0.6
 POINTS_FILTER, POSE_FILTER = (2.0, 12.0), (1.5, 6.0)
 
 
-def picked(word: str) -> str | int:
-    """Return what a word of the command line picks, as `Tracker` takes it: numbers count, other words stay."""
-    return int(word) if re.fullmatch("-?[0-9]+", word) and not Path(word).exists() else word
-
-
-def find(picture: str | os.PathLike[str] | Picture, *, models: str | os.PathLike[str] | None = None) -> list[Face]:
+def find(picture: str | os.PathLike[str] | Picture, *, face_models: str | os.PathLike[str] | None = None) -> list[Face]:
     """Return the faces in a picture, from left to right; an empty list where there is none.
 
-    `picture` is a file or uint8 (H, W, 3) RGB, `models` a folder with the two networks. Raises FileNotFoundError,
+    `picture` is a file or uint8 (H, W, 3) RGB, `face_models` a folder with the two networks. Raises FileNotFoundError,
     InputError where it is no picture, and BackendError where the networks were not fetched.
     """
     frame = read_picture(picture)
-    look = Look(models)
+    look = Look(face_models)
     try:
         return [face_of(sight, Eyes(Fraction(25))) for sight in look.all(frame)]
     finally:
@@ -62,16 +55,16 @@ def find(picture: str | os.PathLike[str] | Picture, *, models: str | os.PathLike
 class Tracker:
     """Follows one face through the frames of a film at `fps`; a context manager.
 
-    `pick` says which face where there are several: "largest", a number that counts from the left (0 is the first),
+    `face` says which face where there are several: "largest", a number that counts from the left (0 is the first),
     or the path of a portrait. It is asked when a face is first seen, after a cut, and when the face has been away
-    for a second or comes back elsewhere; in between the same face is followed, whoever else comes. Whoever was in the
-    picture beside the face is not taken for it in that second. A portrait's likeness is that of aligned pictures,
-    colour by colour: it tells apart two people who look different, but it always follows the most alike, also where
-    the person of the portrait is not there. `models` is a folder with the two networks.
+    for a second or comes back elsewhere; in between the same face is followed, whoever else comes. During
+    that second nobody who stood beside it is taken for it. A portrait's likeness is that of aligned pictures,
+    colour by colour: it tells apart two people who look different, but it always picks the most similar face,
+    even if the person is absent. `face_models` is a folder with the two networks.
 
     Points and pose are smoothed over time without a delay of frames; blinks are not, they are too short. A cut
     between scenes, or a jump within one, ends the smoothing: nothing is interpolated over it. Frames without the
-    face give None. Raises as face_models, and FileNotFoundError or InputError for `pick`.
+    face give None. Raises as find_face_models, and FileNotFoundError or InputError for `face`.
 
     >>> with Tracker(Fraction(25)) as tracker:
     ...     faces = [tracker.update(frame) for frame in frames]
@@ -81,18 +74,18 @@ class Tracker:
         self,
         fps: int | float | str | Fraction,
         *,
-        models: str | os.PathLike[str] | None = None,
-        pick: str | int | os.PathLike[str] = LARGEST,
+        face_models: str | os.PathLike[str] | None = None,
+        face: str | int | os.PathLike[str] = LARGEST,
     ) -> None:
         rate = frame_rate(fps)
-        if isinstance(pick, int) and pick < 0:
-            raise InputError(f"face: got {pick}, expected 0 for the leftmost face, or more")
-        if isinstance(pick, str) and pick != LARGEST and not os.path.splitext(pick)[1] and not os.path.exists(pick):
-            raise InputError(f"face: got {pick}, expected largest, a number from the left, or a picture")
-        self._pick = pick
-        self._look = Look(models)
+        if isinstance(face, int) and face < 0:
+            raise InputError(f"face: got {face}, expected 0 for the leftmost face, or more")
+        if isinstance(face, str) and face != LARGEST and not os.path.splitext(face)[1] and not os.path.exists(face):
+            raise InputError(f"face: got {face}, expected largest, a number from the left, or a picture")
+        self._wanted = face
+        self._look = Look(face_models)
         try:
-            self._portrait = None if isinstance(pick, int) or pick == LARGEST else self._read_portrait(pick)
+            self._portrait = None if isinstance(face, int) or face == LARGEST else self._read_portrait(face)
         except BaseException:
             self._look.close()
             raise
@@ -142,11 +135,11 @@ class Tracker:
         return self._smoothed(sight)
 
     def _search(self, frame: Picture) -> Sight | None:
-        """Look all over the frame: for the face that just left near where it was, otherwise for whom `pick` means."""
+        """Look all over the frame for the face that just left, near where it was, else for the one that is wanted."""
         seen = self._look.all(frame, closely=self._away % self._pause == 0)
         if not seen:
             return None
-        found = seen[self._pick : self._pick + 1] if isinstance(self._pick, int) else seen
+        found = seen[self._wanted : self._wanted + 1] if isinstance(self._wanted, int) else seen
         if self._last is not None and self._away < self._memory:
             last, before = self._last
             near = min(seen, key=lambda sight: _distance(last, sight))
@@ -184,9 +177,7 @@ class Tracker:
     def __enter__(self) -> Tracker:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 

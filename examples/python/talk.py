@@ -32,8 +32,12 @@ def main() -> int:
     if rate != 16000 or pcm.ndim != 1:
         print("talk: expected a wav file, mono at 16 kHz", file=sys.stderr)
         return 1
-    seed = int(sys.argv[3]) if len(sys.argv) > 3 else 0
-    threads = int(sys.argv[4]) if len(sys.argv) > 4 else None
+    try:
+        seed = int(sys.argv[3]) if len(sys.argv) > 3 else 0
+        threads = int(sys.argv[4]) if len(sys.argv) > 4 else None
+    except ValueError:
+        print(f"talk: got {' '.join(sys.argv[3:])}, expected whole numbers as SEED and THREADS", file=sys.stderr)
+        return 1
     try:
         with edgetalk.Session(sys.argv[1], threads=threads) as session:
             print(f"{session.size} at {session.fps} frames per second on {session.device}", file=sys.stderr)

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from edgetalk import benchmark
-from edgetalk.film import make_film
+from edgetalk.film_avatar import make_film_avatar
+from edgetalk.motion import Still
+from edgetalk.painter import MASKS
 from edgetalk.postprocess import match_colour, paste
 from edgetalk.reader import Reader
 from edgetalk.session import Session
-from edgetalk.stages import MASKS
 from edgetalk.windows import sound_windows
 
 
@@ -32,16 +33,15 @@ def given(swaps, tmp_path_factory):
 def test_speaking_from_an_avatar_pastes_into_the_film(given, root, tmp_path, streams):
     from bench import dubs
 
-    avatar = make_film(given / "wavsyncswap.onnx", given / "target.mp4", given / "portrait.png")
+    avatar = make_film_avatar(given / "wavsyncswap.onnx", given / "target.mp4", given / "portrait.png")
     film, pcm, mask = avatar.film, benchmark.sentence(0.2), MASKS["wavsyncswap"](96)
     pictures = list(Reader(given / "target.mp4"))
     with Session(given / "wavsyncswap.onnx", avatar=avatar, threads=2, streams=streams) as session:
         assert dubs.speak(session, given / "target.mp4", pcm, tmp_path / "out.mp4") > 0
-        heard = sound_windows(pcm, session.front_end(), Fraction(25))
+        heard = sound_windows(pcm, session.audio, Fraction(25))
         wanted = []
         for i, (mel, picture) in enumerate(zip(heard, pictures, strict=True)):
-            session.at = i
-            painted, cut = session.step(mel), film.target[i]
+            painted, cut = session.frame(i, mel, Still(), Fraction(25)), film.target[i]
             matched = match_colour(painted, cut, 1 - mask)
             wanted.append(paste(picture, matched, film.matrices[i].astype(float), mask, cut))
     made = list(Reader(tmp_path / "out.mp4"))

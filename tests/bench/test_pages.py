@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from edgetalk.video import Writer
+from edgetalk.writer import Writer
 
 
 @pytest.fixture

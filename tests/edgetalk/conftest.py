@@ -227,7 +227,9 @@ def zoo(tmp_path_factory) -> Zoo:
         sha = hashlib.sha256((folder / "amnet-source.onnx").read_bytes()).hexdigest()
         metadata = replace(base, source=sha)
         onnx.save(build_step(metadata, batch), folder / "amnet.onnx")
-        avatars.save(avatars.make(folder / "amnet.onnx", face(64), name="nobody"), folder / "amnet.avatar")
+        avatars.save_avatar(
+            avatars.make_avatar(folder / "amnet.onnx", face(64), name="nobody"), folder / "amnet.avatar"
+        )
     metadata = Metadata.from_json(
         {prop.key: prop.value for prop in onnx.load(root / "onnx/amnet.onnx").metadata_props}["edgetalk"], "zoo"
     )
@@ -238,6 +240,11 @@ def zoo(tmp_path_factory) -> Zoo:
             to_ir(root / f"onnx/{stem}.onnx", folder / f"{stem}.xml", precision)
         (folder / "amnet.avatar").write_bytes((root / "onnx/amnet.avatar").read_bytes())
     return Zoo(root, Reference(), metadata)
+
+
+@pytest.fixture
+def engine(zoo, tmp_path) -> Path:
+    return zoo.set("f32", tmp_path / "model")
 
 
 @pytest.fixture
@@ -277,6 +284,12 @@ def cli(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProc
     """Run the command line in a process of its own."""
     command = [sys.executable, "-m", "edgetalk.cli", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=60)
+
+
+def cut(path: Path, share: float = 0.5) -> None:
+    """Leave the first `share` of a file alone."""
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
 
 
 @pytest.fixture

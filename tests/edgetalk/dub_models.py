@@ -12,8 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgetalk.face import Face, write_track
 from edgetalk.metadata import AudioSpec, Metadata
-from edgetalk.stages import MASKS
-from edgetalk.video import Writer
+from edgetalk.painter import MASKS
+from edgetalk.writer import Writer
 
 SIZE = 64  # of a crop
 U8, F32 = TensorProto.UINT8, TensorProto.FLOAT
@@ -169,7 +169,7 @@ def film(
 
 
 def speech(seconds: float, seed: int = 0) -> np.ndarray:
-    """Band-limited noise that swells and fades, (N,) float32 at 16 kHz."""
+    """Band-limited noise that swells and fades, (N,) float32 at 16 kHz: only in one place does it fit onto itself."""
     noise = np.random.default_rng(seed).normal(size=round(16000 * seconds))
     noise = np.convolve(noise, np.hanning(9) / 4)[4 : 4 + len(noise)]
     return (0.2 * noise * (0.6 + 0.4 * np.sin(np.arange(len(noise)) / 900))).astype(np.float32)

@@ -4,12 +4,14 @@ import itertools
 import os
 import shutil
 import subprocess
+import tracemalloc
 from fractions import Fraction
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
+import soxr
 
 from edgetalk import audio
 from edgetalk.errors import InputError
@@ -232,6 +234,58 @@ def test_channels_cancel_each_other_out_from_20_decibels_on(tmp_path, pairs, dec
     loudest = channels[:, energies.argmax()]
     added = channels.sum(1) * energies.max() / energies.sum()
     np.testing.assert_allclose(audio.read(tmp_path / "a.wav"), loudest if decibels > 20 else added, atol=1e-4)
+
+
+def whole(parts, rate, length):
+    """The sound of (N, C) parts, one after another, as `audio.read` tells: all at once, then resampled by soxr."""
+    sounds, gains = [], {}
+    for count in {part.shape[1] for part in parts}:
+        energies = (np.concatenate([part for part in parts if part.shape[1] == count]).astype(np.float64) ** 2).sum(0)
+        gains[count] = count * energies.max() / energies.sum()
+    sounds = [gains[part.shape[1]] * part.astype(np.float64).mean(1) for part in parts]
+    sound = np.concatenate(sounds)[:length].astype(np.float32)
+    return sound if rate == 16000 else soxr.resample(sound, rate, 16000)
+
+
+@pytest.mark.parametrize("layout", [(1,), (2,), (6,), (2, 6, 2), (1, 2, 8)], ids=str)
+@pytest.mark.parametrize("rate", [8000, 11025, 16000, 44100, 48000])
+def test_what_is_resampled_block_by_block_is_what_all_at_once_would_be(rate, layout):
+    """In blocks of every size, to its end or to where a header says that it ends."""
+    noise = np.random.default_rng(0)
+    loud = 10.0 ** noise.uniform(-1, 0, 8)  # channels of one count are as loud in all parts, of which they know nothing
+    parts = [(loud[:count] * noise.uniform(-0.5, 0.5, (2 * rate + 17, count))).astype(np.float32) for count in layout]
+    held = sum(map(len, parts))
+    for size, length in ((audio.BLOCK, held), (1152, held), (1152, held - 700), (997, held - rate // 2), (rate, held)):
+        mix = audio._Mix({})
+        for part in parts:
+            for first in range(0, len(part), size):
+                mix.add(part[first : first + size], rate)
+        assert mix.held == held and not mix.cancelled()
+        expected = whole(parts, rate, length)
+        assert abs(mix.peak() - np.abs(whole(parts, 16000, held)).max()) < 1e-6
+        np.testing.assert_allclose(mix.mono(length), expected, atol=2e-6)
+
+
+def test_a_promise_far_behind_what_came_is_kept():
+    """As of a film whose header tells of its first minutes alone."""
+    mix, sound = audio._Mix({}), tone(48000, 9.0).astype(np.float32)
+    mix.add(sound[:, None], 48000)
+    mix.add(sound[:, None], 48000)
+    mono = mix.mono(4 * 48000)
+    assert len(mono) == 64000
+    np.testing.assert_allclose(mono[:-200], soxr.resample(sound, 48000, 16000)[: 64000 - 200], atol=2e-6)
+
+
+def test_a_long_file_is_never_held_at_its_own_rate(tmp_path):
+    soundfile.write(tmp_path / "a.wav", np.tile(tone(48000, hz=330)[:, None], (120, 2)), 48000, subtype="PCM_16")
+    tracemalloc.start()
+    try:
+        sound = audio.read(tmp_path / "a.wav")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    blocks = 16 * audio.BLOCK * 2  # as read, and squared in double precision
+    assert sound.nbytes == 120 * 16000 * 4 and peak < 1.3 * sound.nbytes + blocks
 
 
 def placed(times, begin=0, flags=0, rate=8000):

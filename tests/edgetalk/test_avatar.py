@@ -17,7 +17,7 @@ from edgetalk import InputError, ModelError, Session, bundled
 from edgetalk import avatar as avatars
 from edgetalk.backends import beside
 from edgetalk.files import sha256
-from edgetalk.film import make_film
+from edgetalk.film_avatar import make_film_avatar
 
 
 @pytest.fixture
@@ -36,8 +36,8 @@ def avatar() -> avatars.Avatar:
 
 
 def test_what_is_saved_is_loaded(avatar, tmp_path):
-    avatars.save(avatar, tmp_path / "ada.avatar")
-    loaded = avatars.load(tmp_path / "ada.avatar")
+    avatars.save_avatar(avatar, tmp_path / "ada.avatar")
+    loaded = avatars.load_avatar(tmp_path / "ada.avatar")
     for field in ("family", "weights", "licence", "consent", "name"):
         assert getattr(loaded, field) == getattr(avatar, field)
     np.testing.assert_array_equal(loaded.source, avatar.source)
@@ -47,8 +47,8 @@ def test_what_is_saved_is_loaded(avatar, tmp_path):
 
 
 def test_features_stay_in_the_file(avatar, tmp_path):
-    avatars.save(avatar, tmp_path / "ada.avatar")
-    base = avatars.load(tmp_path / "ada.avatar").features["appearance"]
+    avatars.save_avatar(avatar, tmp_path / "ada.avatar")
+    base = avatars.load_avatar(tmp_path / "ada.avatar").features["appearance"]
     while isinstance(base, np.ndarray) and not isinstance(base, np.memmap):
         base = base.base
     assert isinstance(base, np.memmap)
@@ -56,7 +56,7 @@ def test_features_stay_in_the_file(avatar, tmp_path):
 
 def test_the_format_is_plain_safetensors(avatar, tmp_path):
     """The bytes, read without our code: a change of the format shows here."""
-    avatars.save(avatar, tmp_path / "ada.avatar")
+    avatars.save_avatar(avatar, tmp_path / "ada.avatar")
     data = (tmp_path / "ada.avatar").read_bytes()
     (size,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + size])
@@ -81,21 +81,21 @@ def _newer(path):
 
 
 def _picture(path):
-    loaded = avatars.load(path)
-    avatars.save(dataclasses.replace(loaded, source=loaded.source[:, :30]), path)
+    loaded = avatars.load_avatar(path)
+    avatars.save_avatar(dataclasses.replace(loaded, source=loaded.source[:, :30]), path)
 
 
 def _features(shape):
     def damage(path):
-        loaded = avatars.load(path)
-        avatars.save(dataclasses.replace(loaded, features={"appearance": np.zeros(shape, np.float16)}), path)
+        loaded = avatars.load_avatar(path)
+        avatars.save_avatar(dataclasses.replace(loaded, features={"appearance": np.zeros(shape, np.float16)}), path)
 
     return damage
 
 
 def _boxes(*shape):
     def damage(path):
-        avatars.save(dataclasses.replace(avatars.load(path), boxes=np.zeros(shape, np.float32)), path)
+        avatars.save_avatar(dataclasses.replace(avatars.load_avatar(path), boxes=np.zeros(shape, np.float32)), path)
 
     return damage
 
@@ -105,7 +105,7 @@ def _other(path):
 
 
 def _double(path):
-    loaded = avatars.load(path)
+    loaded = avatars.load_avatar(path)
     told = {key: getattr(loaded, key) for key in ("family", "weights", "licence", "consent", "name")}
     tensors = {"source": loaded.source, "boxes": loaded.boxes, "appearance": np.zeros((1, 8))}
     path.write_bytes(safetensors.numpy.save({key: np.array(value) for key, value in tensors.items()}, told))
@@ -135,13 +135,13 @@ def _double(path):
 )
 def test_files_that_are_no_avatar_are_refused(avatar, tmp_path, damage, message):
     path = tmp_path / "ada.avatar"
-    avatars.save(avatar, path)
+    avatars.save_avatar(avatar, path)
     damage(path)
     with pytest.raises(ModelError, match=f"^ada.avatar .*{message}") as caught:
-        avatars.load(path)
+        avatars.load_avatar(path)
     assert "\n" not in str(caught.value)
     with pytest.raises(FileNotFoundError):
-        avatars.load(tmp_path / "bea.avatar")
+        avatars.load_avatar(tmp_path / "bea.avatar")
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
@@ -149,7 +149,7 @@ def test_a_picture_that_is_taken_for_an_avatar_is_told_what_to_do_with_it(tmp_pa
     path = tmp_path / f"my face.{suffix}"
     cv2.imwrite(str(path), np.zeros((64, 64, 3), np.uint8))
     with pytest.raises(ModelError) as caught:
-        avatars.load(path)
+        avatars.load_avatar(path)
     assert str(caught.value) == (
         f"{path.name} is a picture and no avatar; pass it as source= or --source, or prepare it: "
         f"edgetalk avatar ENGINE '{path.name}' -o 'my face.avatar'"
@@ -158,21 +158,21 @@ def test_a_picture_that_is_taken_for_an_avatar_is_told_what_to_do_with_it(tmp_pa
 
 def test_a_failed_save_leaves_the_old_file(avatar, tmp_path):
     path = tmp_path / "ada.avatar"
-    avatars.save(avatar, path)
+    avatars.save_avatar(avatar, path)
     before = path.read_bytes()
     with pytest.raises(InputError, match="boxes: got <U4, an avatar holds uint8, float16, float32"):
-        avatars.save(dataclasses.replace(avatar, boxes=np.array(["left"])), path)
+        avatars.save_avatar(dataclasses.replace(avatar, boxes=np.array(["left"])), path)
     assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
     (tmp_path / "folder.avatar").mkdir()
     with pytest.raises(OSError):
-        avatars.save(avatar, tmp_path / "folder.avatar")
+        avatars.save_avatar(avatar, tmp_path / "folder.avatar")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["ada.avatar", "folder.avatar"]
 
 
 @pytest.mark.parametrize("name", ["onnx", "f32"])
 def test_make_runs_the_source_engine(zoo, name, tmp_path):
     engine = zoo.set(name, tmp_path)
-    made = avatars.make(engine, zoo.face(64), licence="CC0-1.0", consent="me", name="ada")
+    made = avatars.make_avatar(engine, zoo.face(64), licence="CC0-1.0", consent="me", name="ada")
     features = zoo.reference.appearance(made.source)
     np.testing.assert_allclose(made.features["appearance"], features, atol=2e-3 * np.abs(features).max())
     assert made.features["appearance"].dtype == np.float16
@@ -192,21 +192,21 @@ def limited(zoo, tmp_path):
 
 
 def test_a_face_keeps_the_terms_of_what_prepared_it(zoo, limited):
-    made = avatars.make(limited, zoo.face(64))
+    made = avatars.make_avatar(limited, zoo.face(64))
     assert (made.use, made.licence) == ("non-commercial", "CC BY-NC 4.0")
     for use in (None, "non-commercial"):
-        made = avatars.make(limited, zoo.face(64), licence="mine", use=use)
+        made = avatars.make_avatar(limited, zoo.face(64), licence="mine", use=use)
         assert (made.use, made.licence) == ("non-commercial", "mine")
     with pytest.raises(InputError, match="^use: got any, and amnet-source, which prepares the face, is for n"):
-        avatars.make(limited, zoo.face(64), use="any")
+        avatars.make_avatar(limited, zoo.face(64), use="any")
     for use, expected in ((None, "any"), ("any", "any"), ("non-commercial", "non-commercial")):
-        made = avatars.make(zoo.root / "onnx/amnet.onnx", zoo.face(64), use=use)
+        made = avatars.make_avatar(zoo.root / "onnx/amnet.onnx", zoo.face(64), use=use)
         assert (made.use, made.licence) == (expected, "")
 
 
 def test_no_session_of_commercial_use_prepares_a_face_by_what_is_limited(zoo, limited):
     refused = r"^what prepares faces for amnet.onnx is for non-commercial use \(licence: CC BY-NC 4.0\), and commercial"
-    older = avatars.load(limited.with_suffix(".avatar"))  # of other weights
+    older = avatars.load_avatar(limited.with_suffix(".avatar"))  # of other weights
     with pytest.warns(UserWarning, match="has been prepared again"):
         prepared = Session(limited, avatar=older).avatar
     assert (older.use, prepared.use, prepared.licence) == ("any", "non-commercial", "CC BY-NC 4.0")
@@ -219,9 +219,9 @@ def test_no_session_of_commercial_use_prepares_a_face_by_what_is_limited(zoo, li
 def test_a_bare_name_means_a_bundled_model(zoo, tmp_path, monkeypatch):
     zoo.set("f32", tmp_path)
     monkeypatch.setattr(bundled, "MODELS", tmp_path)
-    assert avatars.make("amnet", zoo.face(64)).weights == zoo.metadata.source
+    assert avatars.make_avatar("amnet", zoo.face(64)).weights == zoo.metadata.source
     with pytest.raises(FileNotFoundError, match="no bundled model is called anna; bundled here: amnet;"):
-        avatars.make("anna", zoo.face(64))
+        avatars.make_avatar("anna", zoo.face(64))
 
 
 @pytest.mark.parametrize(
@@ -253,9 +253,9 @@ def test_no_frame_of_a_film_is_its_own_reference(count):
 def test_what_no_face_may_be_used_for_is_refused(avatar, zoo, tmp_path, use):
     words = f'use: got {use!r}, expected "any" or "non-commercial"'
     with pytest.raises(InputError, match=words):
-        avatars.make("none.xml", "none.png", use=use)
+        avatars.make_avatar("none.xml", "none.png", use=use)
     with pytest.raises(InputError, match=words):
-        avatars.save(dataclasses.replace(avatar, use=use), tmp_path / "ada.avatar")
+        avatars.save_avatar(dataclasses.replace(avatar, use=use), tmp_path / "ada.avatar")
     assert not list(tmp_path.iterdir())
 
 
@@ -263,11 +263,11 @@ def test_what_no_face_may_be_used_for_is_refused(avatar, zoo, tmp_path, use):
 def test_what_is_told_of_a_face_is_utf_8_and_that_is_said_before_the_work(avatar, tmp_path, key):
     words = f"^{key}: got 'caf.udce9', expected UTF-8; write it in that encoding$"
     with pytest.raises(InputError, match=words):
-        avatars.make("none.xml", "none.png", **{key: "caf\udce9"})
+        avatars.make_avatar("none.xml", "none.png", **{key: "caf\udce9"})
     with pytest.raises(InputError, match=words):
-        make_film("none.xml", "none.mp4", "none.png", **{key: "caf\udce9"})
+        make_film_avatar("none.xml", "none.mp4", "none.png", **{key: "caf\udce9"})
     with pytest.raises(InputError, match=words):
-        avatars.save(dataclasses.replace(avatar, **{key: "caf\udce9"}), tmp_path / "ada.avatar")
+        avatars.save_avatar(dataclasses.replace(avatar, **{key: "caf\udce9"}), tmp_path / "ada.avatar")
     assert not list(tmp_path.iterdir())
 
 
@@ -285,10 +285,10 @@ def test_a_plan_that_stands_alone_prepares_nothing_for_another_kind(zoo, tmp_pat
     engine = zoo.set("f32", tmp_path)
     (tmp_path / "amnet-source.xml").rename(tmp_path / "amnet-source.plan")
     with pytest.raises(ModelError, match=r"amnet.xml has no amnet-source.xml beside it"):
-        avatars.make(engine, zoo.face(64))
+        avatars.make_avatar(engine, zoo.face(64))
 
 
 @pytest.mark.parametrize("side, reason", [((64, 65), "expected a square crop"), ((40, 40), "at least 64x64")])
 def test_pictures_that_cannot_be_used_are_refused(zoo, side, reason):
     with pytest.raises(InputError, match=reason):
-        avatars.make(zoo.root / "f32/amnet.xml", np.zeros((*side, 3), np.uint8))
+        avatars.make_avatar(zoo.root / "f32/amnet.xml", np.zeros((*side, 3), np.uint8))

@@ -29,8 +29,8 @@ from edgetalk.cli import main
 from edgetalk.metadata import AudioSpec, Metadata
 from edgetalk.motion import Idle
 from edgetalk.reader import Reader
-from edgetalk.video import Writer
 from edgetalk.windows import WindowStream
+from edgetalk.writer import Writer
 
 from . import tensorrt_double as double
 
@@ -189,10 +189,15 @@ class Face:
 def build(preset: str, root: Path, *targets: str) -> Path:
     folder = Path(os.environ.get("EDGETALK_C_BUILD", root)).resolve() / preset
     for command in (["--preset", preset, "-B", folder], ["--build", folder, "--target", *targets]):
-        done = subprocess.run(["cmake", *command], capture_output=True, text=True, cwd=ROOT)
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-        assert "warning:" not in done.stderr, done.stderr
+        cmake(*command)
     return folder
+
+
+def cmake(*command) -> str:
+    done = subprocess.run(["cmake", *command], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "warning:" not in done.stderr, done.stderr
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -299,8 +304,8 @@ def test_follows_a_film_of_three_frames(library, zoo, tmp_path):
         what = "amnet.onnx --video FILM --portrait PICTURE -o amnet.avatar"
         with pytest.raises((edgetalk.ModelError, Failure), match=f"has no amnet.avatar beside it; .*avatar {what}"):
             opened()
-    avatars.save(face, tmp_path / "a.avatar")
-    avatars.save(dataclasses.replace(face, weights="x"), tmp_path / "b.avatar")
+    avatars.save_avatar(face, tmp_path / "a.avatar")
+    avatars.save_avatar(dataclasses.replace(face, weights="x"), tmp_path / "b.avatar")
     with pytest.raises(Failure, match="other weights .*amnet.onnx --video FILM --portrait PICTURE -o b.avatar"):
         library.open(engine, tmp_path / "b.avatar")
     pcm = sound(0.4)
@@ -432,7 +437,7 @@ def other_avatar(**changes):
     def spoil(folder: Path) -> None:
         (folder / "amnet-source.xml").unlink()  # with which Python would prepare it again
         path = folder / "amnet.avatar"
-        avatars.save(dataclasses.replace(avatars.load(path), **changes), path)
+        avatars.save_avatar(dataclasses.replace(avatars.load_avatar(path), **changes), path)
 
     return spoil
 
@@ -685,26 +690,51 @@ target_link_libraries(consumer edgetalk::edgetalk)
 """
 
 
-def test_is_found_by_cmake_and_pkg_config(built, tmp_path):
+@pytest.mark.parametrize("shared", ["ON", "OFF"])
+def test_is_found_by_cmake_and_pkg_config(built, shared, tmp_path):
     prefix = tmp_path / "prefix"
-    subprocess.run(["cmake", "--install", built, "--prefix", prefix], check=True, capture_output=True)
+    if shared == "OFF":
+        built = tmp_path / "static"
+        cmake("-S", ROOT, "-B", built, "-DBUILD_SHARED_LIBS=OFF", "-DCMAKE_BUILD_TYPE=Debug")
+        cmake("--build", built, "--target", "edgetalk")
+    cmake("--install", built, "--prefix", prefix)
     (tmp_path / "consumer.c").write_text(
         "#include <edgetalk.h>\n#include <stdio.h>\nint main(void) { puts(et_version()); return 0; }\n"
     )
     (tmp_path / "CMakeLists.txt").write_text(CONSUMER)
     folder = tmp_path / "consumer"
-    for command in (["-S", tmp_path, "-B", folder, f"-DCMAKE_PREFIX_PATH={prefix}"], ["--build", folder]):
-        done = subprocess.run(["cmake", *command], capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
+    cmake("-S", tmp_path, "-B", folder, f"-DCMAKE_PREFIX_PATH={prefix}")
+    cmake("--build", folder)
     assert subprocess.check_output([folder / "consumer"], text=True).strip() == edgetalk.__version__
     if shutil.which("pkg-config"):
         [config] = prefix.rglob("edgetalk.pc")
         environment = {**os.environ, "PKG_CONFIG_PATH": str(config.parent)}
-        flags = subprocess.check_output(["pkg-config", "--cflags", "--libs", "edgetalk"], text=True, env=environment)
+        command = ["pkg-config", "--cflags", "--libs", *(["--static"] if shared == "OFF" else []), "edgetalk"]
+        flags = subprocess.check_output(command, text=True, env=environment)
         program = tmp_path / "by_hand"
         subprocess.run(["cc", tmp_path / "consumer.c", "-o", program, *flags.split()], check=True)
         environment["LD_LIBRARY_PATH"] = str(config.parents[1])
         assert subprocess.check_output([program], text=True, env=environment).strip() == edgetalk.__version__
+
+
+HOST = """
+cmake_minimum_required(VERSION 3.18)
+project(host C CXX)
+add_subdirectory({repository} edgetalk)
+add_library(other other.c)
+get_target_property(ours edgetalk TYPE)
+get_target_property(theirs other TYPE)
+message(STATUS "edgetalk is ${{ours}}, other is ${{theirs}}")
+"""
+
+
+@pytest.mark.parametrize("asked, ours, theirs", [(None, "SHARED", "STATIC"), ("OFF", "STATIC", "STATIC")])
+def test_a_project_that_adds_it_keeps_its_own_kind_of_library(asked, ours, theirs, tmp_path):
+    (tmp_path / "other.c").write_text("int other;\n")
+    (tmp_path / "CMakeLists.txt").write_text(HOST.format(repository=ROOT))
+    options = [] if asked is None else [f"-DBUILD_SHARED_LIBS={asked}"]
+    printed = cmake("-S", tmp_path, "-B", tmp_path / "build", *options)
+    assert f"edgetalk is {ours}_LIBRARY, other is {theirs}_LIBRARY" in printed
 
 
 def test_ten_thousand_steps_leak_nothing(zoo, tmp_path):

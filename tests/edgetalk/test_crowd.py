@@ -15,11 +15,6 @@ import pytest
 from edgetalk import Session, cli, crowd
 
 
-@pytest.fixture
-def engine(zoo, tmp_path):
-    return zoo.set("f32", tmp_path / "model")
-
-
 def test_every_session_gets_its_frames_in_real_time(engine, monkeypatch):
     seen = []
     step = Session.step
@@ -112,13 +107,16 @@ def test_the_most_that_miss_nothing(monkeypatch, hold, short, tries):
     assert (tried[-1].sessions if not tried[-1].missed else 0) == hold and tried[-1].seconds == 120
 
 
+def test_one_session_on_one_stream_is_told_as_such():
+    one = crowd.Crowd(1, 1, 25, 10, 250, 0, 0, 0, 9, 1, 1, 1, 1, 1, 1)
+    assert str(one).startswith("1 session at 25 frames per second on 1 stream for 10 s: ")
+
+
 def test_command(engine, capsys, monkeypatch):
     monkeypatch.setattr(crowd, "WARM_UP", 0.1)
     assert cli.main(["bench", str(engine), "--sessions", "2", "--seconds", "1", "--streams", "2"]) == 0
     out = capsys.readouterr().out
-    assert (
-        out.startswith("2 sessions at 25 frames per second on 2 stream(s) for 1 s: ") and "of 50 frames missed" in out
-    )
+    assert out.startswith("2 sessions at 25 frames per second on 2 streams for 1 s: ") and "of 50 frames missed" in out
     assert cli.main(["bench", str(engine), "--sessions", "1", "--seconds", "1", "--json"]) == 0
     (told,) = json.loads(capsys.readouterr().out)
     assert told["frames"] == 25 and set(told) == {field.name for field in dataclasses.fields(crowd.Crowd)}

@@ -5,14 +5,18 @@ edgetalk makes through cuda-bindings and the record that bench/gpu.py keeps. PyC
 one. Of those of plans a few run on doubles: real plans of TensorRT-RTX, never opened, whose network OpenVINO computes.
 """
 
+import gc
 import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+
+from edgetalk.backends import cuda
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -101,3 +105,17 @@ def test_gpu_tests_of_plans_on_doubles(tmp_path, missing, ends):
     assert told.returncode == 0, told.stdout + told.stderr
     assert re.search(rf"^{ends}, ", told.stdout, re.MULTILINE), told.stdout
     assert not missing or f"{missing} is not installed; plans are built and compared with it" in told.stdout
+
+
+def test_nothing_is_collected_while_a_graph_is_recorded(monkeypatch):
+    """What the collector frees then breaks the recording."""
+    seen = []
+    driver = Mock()
+    for name in ("cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphInstantiate"):
+        getattr(driver, name).return_value = (0, 1)
+    monkeypatch.setattr(cuda, "bindings", lambda: driver)
+    monkeypatch.setattr(cuda, "checked", lambda driver, result: result[-1])
+    cuda.Graph(7, lambda: seen.append(gc.isenabled()))
+    with pytest.raises(ZeroDivisionError):
+        cuda.Graph(7, lambda: 1 / 0)
+    assert not any(seen) and gc.isenabled()

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+import re
 import sys
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgetalk import avatar, cli, timing
+from edgetalk.bundled import MODELS
 from edgetalk.commands import doctor
 
 
@@ -76,7 +80,7 @@ def test_an_engine_that_fits(zoo, edgetalk_cli, name):
 def test_an_avatar_tells_whom_it_shows_and_on_what_terms(tmp_path, capsys):
     boxes = np.zeros((1, 4), np.float32)
     picture = avatar.Avatar(np.zeros((8, 8, 3), np.uint8), {}, boxes, "amnet", "0123456789abcdef")
-    avatar.save(picture, tmp_path / "nobody.avatar")
+    avatar.save_avatar(picture, tmp_path / "nobody.avatar")
     shapes = [((5, 8, 8, 3), np.uint8), ((5, 2, 3), np.float32), ((5,), np.float32), ((1, 4), np.float32)]
     film = replace(
         picture,
@@ -87,7 +91,7 @@ def test_an_avatar_tells_whom_it_shows_and_on_what_terms(tmp_path, capsys):
         use="non-commercial",
         consent="ada, on paper",
     )
-    avatar.save(film, tmp_path / "ada.avatar")
+    avatar.save_avatar(film, tmp_path / "ada.avatar")
     assert cli.main(["doctor", str(tmp_path / "nobody.avatar")]) == 0
     told = capsys.readouterr().out
     assert "nobody named, a picture, 8×8" in told and "any use, licence not stated" in told
@@ -105,6 +109,25 @@ def test_a_bare_name_is_a_bundled_engine_or_else_a_bundled_face(capsys):
     assert "fits          this machine can run it" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["amnet", "amnet-lite", "wavsyncswap"])
+def test_what_the_gate_measured_is_told_as_the_docs_say(name, capsys):
+    model = MODELS / f"{name}.xml"
+    entry = re.search(r'<edgetalk value="([^"]*)"', model.read_text())[1]
+    gate = json.loads(entry.replace("&quot;", '"'))["gate"]
+    assert cli.main(["doctor", name]) == 0
+    told = f"SSIM {gate['ssim']:.4f}, {gate['psnr']:.1f} dB, at the mouth {gate['mouth_psnr']:.1f} dB"
+    assert f"\ngate          {told}, against f32 on held-out frames\n" in capsys.readouterr().out
+    if name == "wavsyncswap":
+        text = " ".join((Path(__file__).parents[2] / "docs/performance.md").read_text().split())
+        kept = f"SSIM {gate['ssim']:.4f}, {gate['psnr']:.1f} dB and {gate['mouth_psnr']:.1f} dB at the mouth in int8"
+        assert kept in text
+
+
+def test_of_an_engine_that_no_gate_has_seen_none_is_told(capsys):
+    assert cli.main(["doctor", "amnet-source"]) == 0
+    assert "gate" not in capsys.readouterr().out
+
+
 def test_files_that_cannot_be_used(zoo, edgetalk_cli, tmp_path):
     (tmp_path / "amnet.xml").write_bytes((zoo.root / "f32/amnet.xml").read_bytes())
     (tmp_path / "amnet.plan").write_bytes(np.random.default_rng(0).bytes(1000))
@@ -113,7 +136,11 @@ def test_files_that_cannot_be_used(zoo, edgetalk_cli, tmp_path):
         ("amnet.xml", "amnet.xml has no amnet.bin"),
         ("amnet.plan", "amnet.plan is no TensorRT plan"),
         ("none.xml", "none.xml"),
-        ("amnet.bin", "amnet.bin is no engine that edgetalk knows"),
+        (
+            "amnet.bin",
+            "amnet.bin is no engine that edgetalk knows by its suffix, nor an avatar; expected .xml, .onnx, .plan, "
+            ".avatar\n",
+        ),
         ("none.avatar", "none.avatar"),
         ("torn.avatar", "torn.avatar is truncated or no avatar"),
     ):

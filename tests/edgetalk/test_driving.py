@@ -12,7 +12,7 @@ from edgetalk.cli import main
 from edgetalk.driving import CUT, Driven, drive
 from edgetalk.face import Face, write_track
 from edgetalk.metadata import Metadata
-from edgetalk.video import Writer
+from edgetalk.writer import Writer
 
 from .face.doubles import frame as squares
 
@@ -97,7 +97,7 @@ def test_files_that_are_not_there_are_told(tmp_path):
     with pytest.raises(FileNotFoundError):  # a track does not stand for its film
         drive(tmp_path / "a.mp4", Fraction(25))
     with pytest.raises(InputError, match="motion: got 'idel', expected one of idle, still, or a film"):
-        motion.named("idel", 0, Fraction(25))
+        motion.motion_of("idel", 0, Fraction(25))
 
 
 def test_a_session_talks_as_the_track_beside_the_film_moves(zoo, tmp_path):
@@ -164,3 +164,17 @@ def test_the_face_models_that_are_named_track_a_driving_film(zoo, tmp_path, face
     assert "No such face model" in capsys.readouterr().err
     assert main([*args, "--face-models", str(face_models)]) == 0
     assert (tmp_path / "out.mp4").stat().st_size
+
+
+def test_a_session_tracks_a_driving_film_with_the_face_models_that_are_named(zoo, tmp_path, face_models, elsewhere):
+    pcm = np.zeros(3200, np.float32)
+    with Writer(tmp_path / "film.mp4", (320, 240), Fraction(25)) as writer:
+        for _ in range(5):
+            writer.write(squares((150, 120, 90)))
+    with Session(zoo.set("f32", tmp_path / "model")) as session:
+        for speak in (lambda **how: session.talk(pcm, **how), lambda **how: session.stream([pcm], **how), session.live):
+            with pytest.raises(FileNotFoundError, match="No such face model"):
+                speak(motion=tmp_path / "film.mp4", face_models=tmp_path)
+        asked = {"motion": tmp_path / "film.mp4", "face_models": face_models}
+        assert len(list(session.talk(pcm, **asked))) == len(list(session.stream([pcm], **asked))) == 5
+        assert session.live(**asked).step()[0].shape == (*session.size[::-1], 3)

@@ -21,20 +21,20 @@ import pytest
 import soundfile
 
 import edgetalk
-from edgetalk import audio, bundled, mel, stages, video
+from edgetalk import audio, bundled, mel
 from edgetalk import portrait as portraits
-from edgetalk.avatar import APART, Avatar, Film
-from edgetalk.avatar import save as save_avatar
+from edgetalk.avatar import APART, Avatar, Film, save_avatar
 from edgetalk.backends import open_engine, preflight
 from edgetalk.cli import main
 from edgetalk.dubbing import Dubbed, _inputs
 from edgetalk.errors import InputError, ModelError
 from edgetalk.face import write_track
+from edgetalk.painter import MASKS, Cascade, Painter
 from edgetalk.planes import OFFSET, TO_RGB, of_rgb, split, to_rgb
 from edgetalk.preprocess import ASPECTS, TEMPLATES, crop_matrix
 from edgetalk.reader import Reader
-from edgetalk.stages import MASKS, Pipeline, Stage
 from edgetalk.targets import FITS, LOOK, Faces, Target, length, targets, with_references
+from edgetalk.writer import Writer
 
 from . import dub_models as tiny
 from .dub_models import POINTS, SIZE, face, film, number, picture, speech
@@ -77,10 +77,10 @@ def exact(planes):
     return (yuv - OFFSET) @ TO_RGB.T
 
 
-def repainted(stage, frame, points=POINTS, read=to_rgb):
-    """What a stage makes of an RGB picture."""
+def repainted(painter, frame, points=POINTS, read=to_rgb):
+    """What a painter makes of an RGB picture."""
     planes = of_rgb(frame)
-    stage(planes, points)
+    painter(planes, points)
     return read(planes)
 
 
@@ -104,16 +104,16 @@ def test_a_face_that_an_engine_leaves_as_it_is_keeps_its_finest_detail(engines):
     """More than two interpolations let through: what is blended in is the change alone."""
     planes = of_rgb(np.random.default_rng(1).integers(0, 256, (tiny.HEIGHT, tiny.WIDTH, 3)).astype(np.uint8))
     before = planes.copy()
-    with Stage(engines / "same.onnx") as stage:
-        stage(planes, POINTS, np.zeros((tiny.AUDIO.window, tiny.AUDIO.features), np.float32))
+    with Painter(engines / "same.onnx") as painter:
+        painter(planes, POINTS, np.zeros((tiny.AUDIO.window, tiny.AUDIO.features), np.float32))
     assert np.abs(planes.astype(int) - before).max() <= 1
 
 
 def test_outside_the_mask_no_byte_changes(engines, target):
     planes = next(Reader(target).planes())
     before = planes.copy()
-    with Stage(engines / "flood.onnx") as stage:
-        Pipeline([stage])(planes, POINTS, [None], [None])
+    with Painter(engines / "flood.onnx") as painter:
+        Cascade([painter])(planes, POINTS, [None], [None])
     shown = square("wav2lip")
     reach = cv2.dilate(shown, np.ones((5, 5)))
     changed = [plane != other for plane, other in zip(split(planes), split(before), strict=True)]
@@ -126,8 +126,8 @@ def test_a_face_pasted_in_bands_is_the_face_pasted_at_once(engines, target, monk
     frame, made = next(iter(Reader(target))), []
     for rows in (7, 10**6):
         monkeypatch.setattr("edgetalk.planes.BAND", rows)
-        with Stage(engines / "flood.onnx") as stage:
-            made.append(repainted(stage, frame, read=lambda planes: planes.astype(int)))
+        with Painter(engines / "flood.onnx") as painter:
+            made.append(repainted(painter, frame, read=lambda planes: planes.astype(int)))
     assert np.abs(made[0] - made[1]).max() <= 1 and (made[0] != of_rgb(frame)).any()
 
 
@@ -135,9 +135,9 @@ def test_the_mask_of_each_family_is_painted_and_nothing_else(tmp_path, engines, 
     frame = next(iter(Reader(target)))
     wanted = np.array([60, 200, 90.0])
     for family in MASKS:
-        with Stage(tiny.colour(tmp_path / f"{family}.onnx", wanted, family, everywhere=True)) as stage:
-            painted = repainted(stage, frame, read=exact)
-            crop = stage.crop(of_rgb(frame), stage.matrix(POINTS))
+        with Painter(tiny.colour(tmp_path / f"{family}.onnx", wanted, family, everywhere=True)) as painter:
+            painted = repainted(painter, frame, read=exact)
+            crop = painter.crop(of_rgb(frame), painter.matrix(POINTS))
         outside = 1 - MASKS[family](SIZE)[..., None]
         around = (outside * crop).sum((0, 1)) / outside.sum()
         shifted = wanted + np.clip(around - wanted, -48, 48)  # colours are matched, by so much at most
@@ -149,9 +149,9 @@ def test_the_mask_of_each_family_is_painted_and_nothing_else(tmp_path, engines, 
 
 def test_the_upper_half_of_wav2lips_crop_stays(engines, target):
     frame = next(iter(Reader(target)))
-    with Stage(engines / "flood.onnx") as stage:
-        painted = repainted(stage, frame)
-        middle = round(float((np.linalg.inv(np.vstack([stage.matrix(POINTS), [0, 0, 1]])) @ [32, 31.5, 1])[1]))
+    with Painter(engines / "flood.onnx") as painter:
+        painted = repainted(painter, frame)
+        middle = round(float((np.linalg.inv(np.vstack([painter.matrix(POINTS), [0, 0, 1]])) @ [32, 31.5, 1])[1]))
     rows = np.flatnonzero((np.abs(painted.astype(int) - to_rgb(of_rgb(frame))) > 2).any((1, 2)))
     assert middle - 1 <= rows[0] <= middle + 4 and rows[-1] > 95
 
@@ -175,7 +175,7 @@ def test_each_frame_gets_its_own_sound(engines, target, tmp_path):
     np.testing.assert_allclose(mouth, 128 + 24 * heard, atol=2.5)
 
 
-def test_stages_follow_each_other_in_the_order_given(engines, target, tmp_path):
+def test_networks_follow_each_other_in_the_order_given(engines, target, tmp_path):
     pcm, mouth, green = speech(0.2), np.s_[84:92, 76:84], np.array([60, 200, 90])
     for names, expected in ((["green", "negative"], 255 - green), (["negative", "green"], green)):
         edgetalk.dub([engines / f"{name}.onnx" for name in names], target, pcm, tmp_path / "a.mp4")
@@ -195,11 +195,11 @@ def test_the_face_of_the_portrait_is_painted(engines, target, tmp_path):
     for name in ("a.mp4", "b.mp4"):
         painted = next(iter(Reader(tmp_path / name)))[84:92, 76:84].reshape(-1, 3).mean(0)
         assert np.abs(painted - 255 * direction).max() < 4
-    with Stage(engines / "swap.onnx") as stage:
+    with Painter(engines / "swap.onnx") as painter:
         with pytest.raises(InputError, match="takes identity and was not given any"):
-            stage(of_rgb(picture(0)), POINTS)
+            painter(of_rgb(picture(0)), POINTS)
         with pytest.raises(InputError, match=r"got float64 \(3,\), swap.onnx takes float32 \(1, 3\)"):
-            stage.wear(direction)
+            painter.wear(direction)
 
 
 def test_an_extractor_that_is_named_is_taken_and_none_has_to_stand_beside_the_engine(engines, target, tmp_path):
@@ -232,7 +232,7 @@ def test_a_portrait_of_few_pixels_is_told(tmp_path, size):
 def test_the_track_of_a_film_is_not_that_of_a_portrait_of_its_name(tmp_path, monkeypatch):
     portrait, moved = tmp_path / "me.png", dataclasses.replace(face(), points=POINTS + 9)
     cv2.imwrite(str(portrait), picture(0))
-    monkeypatch.setattr(portraits, "find", lambda _, models: [moved])
+    monkeypatch.setattr(portraits, "find", lambda _, face_models: [moved])
     for faces, expected in (([face()] * 3, moved), ([None], None), ([face()], face())):
         write_track(tmp_path / "me.track.npz", faces, Fraction(25), (tiny.WIDTH, tiny.HEIGHT))
         if expected is None:
@@ -254,8 +254,7 @@ def opened(monkeypatch):
         real = path.with_suffix(".onnx") if path.suffix == ".plan" else path
         return open_engine(real, device="auto" if device == "cuda:0" else device, threads=threads)
 
-    for module in (stages, portraits):
-        monkeypatch.setattr(module, "open_engine", spy)
+    monkeypatch.setattr("edgetalk.model.open_engine", spy)
     return seen
 
 
@@ -282,7 +281,7 @@ def test_what_another_kind_of_engine_runs_gets_no_device_of_the_first(engines, t
 
 def test_the_reference_is_another_frame(engines, tmp_path):
     source = tmp_path / "a.mp4"
-    with video.Writer(source, (160, 120), Fraction(25), crf=2) as writer:
+    with Writer(source, (160, 120), Fraction(25), crf=2) as writer:
         for i in range(24):
             frame = picture(i)
             frame[74:102, 66:94] = 40 + 6 * i  # the mouth tells the number, too
@@ -297,7 +296,7 @@ def test_the_reference_is_another_frame(engines, tmp_path):
 def test_the_reference_is_of_the_same_scene(engines, tmp_path):
     """Two scenes, there and back: what is beyond the cut may be somebody else's face."""
     source = tmp_path / "a.mp4"
-    with video.Writer(source, (160, 120), Fraction(25), crf=2) as writer:
+    with Writer(source, (160, 120), Fraction(25), crf=2) as writer:
         for i in range(24):
             frame = picture(i) if i < 12 else 255 - picture(i)
             frame[74:102, 66:94] = 40 + 6 * i
@@ -337,7 +336,7 @@ def test_which_frame_is_the_reference(scenes, order, expected):
     assert [int(crops[0][0]) if crops else None for _, crops in got] == expected
 
 
-def test_a_reference_is_seen_by_every_stage_that_looks_at_one(tmp_path):
+def test_a_reference_is_seen_by_every_network_that_looks_at_one(tmp_path):
     """A face at the edge may lie outside the crop of one network and inside that of another."""
 
     class Looking:
@@ -354,8 +353,8 @@ def test_a_reference_is_seen_by_every_stage_that_looks_at_one(tmp_path):
 
     frames = (Target(at, np.uint8([at]), face(), 0) for at in range(16))
     other = SimpleNamespace(audio=None, takes=frozenset())
-    pipeline = SimpleNamespace(stages=[Looking([0, 9]), Looking([0, 1]), other])
-    given = [inputs.references for inputs in _inputs(frames, pipeline, speech(0.1), None)]
+    cascade = SimpleNamespace(painters=[Looking([0, 9]), Looking([0, 1]), other])
+    given = [inputs.references for inputs in _inputs(frames, cascade, speech(0.1), None)]
     seen = [[None if each is None else int(each[0]) for each in references] for references in given]
     own = [[None] * 3, [1, None, None]]  # what is outside is not painted, and looks at nothing
     assert seen == own + [[10, 10, None]] * 8 + [[2, 2, None]] * 6
@@ -452,7 +451,7 @@ def test_the_rate_of_dubbing_counts_every_frame_that_was_written():
 
 
 def test_pixels_that_are_not_square_stay_so(engines, tmp_path):
-    with video.Writer(tmp_path / "a.mp4", (160, 120), Fraction(25), pixel_aspect=Fraction(16, 15)) as writer:
+    with Writer(tmp_path / "a.mp4", (160, 120), Fraction(25), pixel_aspect=Fraction(16, 15)) as writer:
         writer.write(picture(0))
     write_track(tmp_path / "a.track.npz", [face()], Fraction(25))
     edgetalk.dub(engines / "same.onnx", tmp_path / "a.mp4", speech(0.08), tmp_path / "b.mp4")
@@ -532,7 +531,7 @@ def test_a_track_that_goes_on_after_the_films_end_is_refused(engines, tmp_path, 
 
 def test_who_dubs_with_a_network_of_drawn_faces_hears_of_it(tmp_path, target):
     drawn = tiny.unchanged(tmp_path / "drawn.onnx", faces="drawn")
-    with pytest.warns(UserWarning, match="^drawn.onnx has learnt from drawn faces alone and does not work on filmed"):
+    with pytest.warns(UserWarning, match="^drawn.onnx has learnt from drawn faces alone: if this film shows filmed"):
         edgetalk.dub(drawn, target, speech(0.2), tmp_path / "a.mp4")
     scene = bundled.MODELS / "scene" / "target.mp4"
     with warnings.catch_warnings():
@@ -570,7 +569,7 @@ def test_a_still_picture_is_opened_for_what_is_asked_of_it_and_not_for_every_fra
 
 def untracked(path, frames):
     """Write a film without a track, of squares that are faces to the doubles of face tracking."""
-    with video.Writer(path, (320, 240), Fraction(25), crf=2) as writer:
+    with Writer(path, (320, 240), Fraction(25), crf=2) as writer:
         for frame in frames:
             writer.write(frame)
     return path
@@ -649,10 +648,10 @@ def test_the_face_that_was_picked_is_dubbed_and_no_other(engines, tmp_path, face
     frames = [marked(squares_of(*three), *three[0]) for three in drawn]
     person = (150, 110, 100)
     cv2.imwrite(str(tmp_path / "p.png"), marked(squares_of(person), *person)[..., ::-1])
-    for pick, expected in (("largest", 2), (1, 1), (tmp_path / "p.png", 0)):
-        done, before, after = dubbed(tmp_path, engines / "green.onnx", frames, face_models, face=pick)
+    for which, expected in (("largest", 2), (1, 1), (tmp_path / "p.png", 0)):
+        done, before, after = dubbed(tmp_path, engines / "green.onnx", frames, face_models, face=which)
         assert (done.frames, done.painted) == (6, 6)
-        assert [painted_at(*each) for each in zip(before, after, drawn, strict=True)] == [[expected]] * 6, pick
+        assert [painted_at(*each) for each in zip(before, after, drawn, strict=True)] == [[expected]] * 6, which
     with pytest.raises(InputError, match=r"a.mp4 shows no face 3 \(0 is the leftmost\) in 6 pictures"):
         dubbed(tmp_path, engines / "green.onnx", frames, face_models, face=3)
 

@@ -42,7 +42,7 @@ def test_a_shell_takes_a_word_for_one(name):
 
 @pytest.mark.parametrize(
     ("name", "opened"),
-    [("my face.avatar", avatar.load), ("my amnet.xml", open_engine), ("my amnet.plan", plan.read)],
+    [("my face.avatar", avatar.load_avatar), ("my amnet.xml", open_engine), ("my amnet.plan", plan.read)],
 )
 def test_the_command_for_a_damaged_file_names_it(tmp_path, name, opened):
     path = tmp_path / name

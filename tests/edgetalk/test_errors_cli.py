@@ -18,6 +18,8 @@ import soundfile
 from edgetalk import avatar as avatars
 from edgetalk.cli import main
 
+from .conftest import cut
+
 
 @pytest.fixture
 def folder(zoo, tmp_path) -> Path:
@@ -34,11 +36,6 @@ def listing(folder: Path) -> dict[str, bytes]:
     return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
-def cut(path: Path, share: float = 0.5) -> None:
-    data = path.read_bytes()
-    path.write_bytes(data[: int(len(data) * share)])
-
-
 def metadata(path: Path, text: str | None) -> None:
     model = onnx.load(path)
     del model.metadata_props[:]
@@ -49,8 +46,8 @@ def metadata(path: Path, text: str | None) -> None:
 
 def foreign(folder: Path) -> None:
     """An avatar of other weights, and no engine that could prepare it again."""
-    own = avatars.load(folder / "amnet.avatar")
-    avatars.save(dataclasses.replace(own, weights="0" * 64), folder / "new.avatar")
+    own = avatars.load_avatar(folder / "amnet.avatar")
+    avatars.save_avatar(dataclasses.replace(own, weights="0" * 64), folder / "new.avatar")
     (folder / "new.avatar").replace(folder / "amnet.avatar")
     for file in folder.glob("amnet-source.*"):
         file.unlink()
@@ -58,8 +55,8 @@ def foreign(folder: Path) -> None:
 
 def private(folder: Path) -> None:
     """The same face, which is not for every use."""
-    own = avatars.load(folder / "amnet.avatar")
-    avatars.save(dataclasses.replace(own, use="non-commercial", licence="on paper"), folder / "new.avatar")
+    own = avatars.load_avatar(folder / "amnet.avatar")
+    avatars.save_avatar(dataclasses.replace(own, use="non-commercial", licence="on paper"), folder / "new.avatar")
     (folder / "new.avatar").replace(folder / "amnet.avatar")
 
 
@@ -99,6 +96,11 @@ CASES = {
         [*TALK, "--avatar", "bea.avatar"],
         "bea.avatar: No such avatar; the bundled face is called",
     ),
+    "no such file of an avatar": (
+        lambda f: None,
+        [*TALK, "--avatar", "none.avatar"],
+        "none.avatar: No such file",
+    ),
     "avatar of other weights": (foreign, TALK, "amnet.avatar was prepared with other weights"),
     "avatar of another use": (
         private,
@@ -125,7 +127,11 @@ CASES = {
     "picture is a folder": (lambda f: None, ["avatar", "amnet.xml", "."], ".: Is a directory"),
     "no source engine": (lambda f: [p.unlink() for p in f.glob("*-source.*")], AVATAR, "has no amnet-source.xml"),
     "source engine cut": (lambda f: cut(f / "amnet-source.bin"), AVATAR, "amnet-source.xml cannot be read"),
-    "no folder for the avatar": (lambda f: None, [*AVATAR[:-1], "there/new.avatar"], "there: No such folder"),
+    "no folder for the avatar": (
+        lambda f: None,
+        [*AVATAR[:-1], "there/new.avatar"],
+        "there: No such folder; make it: mkdir -p there",
+    ),
     "an avatar over its picture": (lambda f: None, [*AVATAR[:-1], "face.png"], "face.png: got suffix '.png', expected"),
     "no such device for a face": (lambda f: None, [*AVATAR, "--device", "FPGA"], 'device "FPGA" is missing: OpenVINO'),
     "threads for a face": (lambda f: None, [*AVATAR, "--threads", "0"], "threads: got 0, expected a whole number"),
@@ -141,7 +147,11 @@ CASES = {
     "slow wav": (lambda f: wav(f, np.zeros(4000), 4000), TALK, "a.wav is sampled at 4000 Hz"),
     # outputs
     "no such film": (lambda f: None, [*TALK[:-1], "out.avi"], "expected .mp4 or .webm"),
-    "no folder for the film": (lambda f: None, [*TALK[:-1], "there/out.mp4"], "there"),
+    "no folder for the film": (
+        lambda f: None,
+        [*TALK[:-1], "there/out.mp4"],
+        "there: No such folder; make it: mkdir -p there",
+    ),
     "film over a film": (
         lambda f: (f / "out.mp4").mkdir(),
         TALK,
@@ -209,7 +219,7 @@ def test_a_warning_is_one_line_too(zoo, folder, edgetalk_cli):
         assert result.stderr.count("\n") == 1 and "amnet.onnx was trained on ada, bea alone" in result.stderr
         assert (folder / arguments[-1].replace("face.png", "out.mp4")).stat().st_size
     result = edgetalk_cli("avatar", "amnet.onnx", "face.png", "--name", "ada", cwd=folder)
-    assert result.stderr == "" and avatars.load(folder / "face.avatar").name == "ada"
+    assert result.stderr == "" and avatars.load_avatar(folder / "face.avatar").name == "ada"
 
 
 @pytest.mark.parametrize("arguments", [["train", "amnet"], ["data", "announcers", "-o", "there"], ["score", "amnet"]])
@@ -242,6 +252,18 @@ def test_output_that_nobody_takes(arguments, unbuffered):
         assert told.returncode == 1 and told.stderr.startswith(f"edgetalk {arguments[0]}: ")
         assert told.stderr.endswith("No space left on device\n") and "Errno" not in told.stderr
         assert told.stderr.count("\n") == 1
+
+
+def test_the_help_tells_of_the_version_too(capsys):
+    assert main(["--help"]) == 0
+    assert "edgetalk --version" in capsys.readouterr().out
+
+
+def test_the_help_of_avatar_tells_what_is_written_and_where(capsys):
+    assert main(["avatar", "--help"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "the .avatar file (default: beside the picture or video, by its name)" in told
+    assert "--show FILE write the picture that the network sees, too: .png or .jpg" in told
 
 
 def test_letters_that_the_terminal_has_not(folder):
@@ -277,7 +299,7 @@ def test_avatar_and_talk_work_where_nothing_is_wrong(folder, edgetalk_cli):
     details = ["--licence", "CC0-1.0", "--consent", "drawn", "--name", "ada"]
     result = edgetalk_cli(*AVATAR, *details, cwd=folder)
     assert (result.returncode, result.stderr) == (0, "")
-    made = avatars.load(folder / "new.avatar")
+    made = avatars.load_avatar(folder / "new.avatar")
     assert (made.licence, made.consent, made.name) == ("CC0-1.0", "drawn", "ada")
     result = edgetalk_cli(*TALK, "--avatar", "new.avatar", cwd=folder)
     assert (result.returncode, result.stderr) == (0, "")

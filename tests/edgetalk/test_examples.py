@@ -219,3 +219,12 @@ def test_a_microphone_or_an_engine_that_is_not_there_is_one_line(zoo, tmp_path):
         result = microphone(*map(str, arguments))
         assert result.returncode == 1 and result.stderr.startswith("microphone: ") and result.stderr.count("\n") == 1
         assert message is None or message in result.stderr
+
+
+@pytest.mark.parametrize("numbers", [["x"], ["1", "two"]])
+def test_frames_are_not_begun_where_a_number_is_none(tmp_path, numbers):
+    wav(tmp_path / "a.wav", 0.1)
+    command = [sys.executable, EXAMPLES / "talk.py", "amnet-lite", tmp_path / "a.wav", *numbers]
+    told = subprocess.run(command, capture_output=True, text=True)
+    expected = f"talk: got {' '.join(numbers)}, expected whole numbers as SEED and THREADS\n"
+    assert (told.returncode, told.stdout, told.stderr) == (1, "", expected)

@@ -12,8 +12,7 @@ import pytest
 from edgetalk import BackendError
 from edgetalk.cli import main
 from edgetalk.commands import fetch
-from edgetalk.face import cache_folder, face_models
-from edgetalk.face.models import CACHE
+from edgetalk.face.models import CACHE, cache_folder, find_face_models
 
 NAME = "mediapipe-0.10.21-cp311-cp311-manylinux_2_28_x86_64.whl"
 CONTENTS = {name: f"what {name} holds".encode() for name in fetch.MEMBERS}
@@ -60,13 +59,13 @@ def everything(folder):
 
 def test_both_networks_and_the_licence_are_kept_and_nothing_else(index, tmp_path, capfd):
     with pytest.raises(BackendError, match="not in .*; run: edgetalk fetch face"):
-        face_models()
+        find_face_models()
     assert main(["fetch", "face"]) == 0
     folder = tmp_path / "cache" / CACHE
     assert everything(tmp_path / "cache") == sorted(f"{CACHE}/{name}" for name in CONTENTS)
     for name, data in CONTENTS.items():
         assert (folder / name).read_bytes() == data
-    assert face_models() == (folder / "face_detection_short_range.tflite", folder / "face_landmark.tflite")
+    assert find_face_models() == (folder / "face_detection_short_range.tflite", folder / "face_landmark.tflite")
     assert "mediapipe" not in sys.modules
     out, err = capfd.readouterr()
     assert str(folder) in out and err == ""
@@ -89,12 +88,12 @@ def test_another_folder_can_be_named(index, tmp_path, monkeypatch):
     assert main(["fetch", "face", "-o", str(tmp_path / "a/b")]) == 0
     assert everything(tmp_path / "a/b") == sorted(CONTENTS)
     assert not (tmp_path / "cache").exists()
-    assert face_models(tmp_path / "a/b").mesh == tmp_path / "a/b/face_landmark.tflite"
+    assert find_face_models(tmp_path / "a/b").mesh == tmp_path / "a/b/face_landmark.tflite"
     with pytest.raises(FileNotFoundError, match="No such face model; run: edgetalk fetch face -o") as told:
-        face_models(tmp_path)
+        find_face_models(tmp_path)
     assert told.value.strerror.endswith(f" -o {tmp_path}") and told.value.filename.startswith(str(tmp_path))
     monkeypatch.setenv("EDGETALK_CACHE", str(tmp_path / "a/b"))  # as commands are told of it
-    assert face_models() == face_models(tmp_path / "a/b")
+    assert find_face_models() == find_face_models(tmp_path / "a/b")
 
 
 def refused(capfd, tmp_path):
@@ -161,7 +160,7 @@ def test_a_user_without_a_home_is_told_what_to_name(tmp_path, monkeypatch):
     for name in ("EDGETALK_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(BackendError, match="^this user has no home folder .*; name a folder in EDGETALK_CACHE$"):
-        face_models()
+        find_face_models()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(sys, "platform", "linux")
     assert cache_folder() == tmp_path / "edgetalk"

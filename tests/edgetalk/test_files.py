@@ -9,9 +9,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from edgetalk import audio, video
+from edgetalk import audio
 from edgetalk.files import claim, replacing, together
 from edgetalk.reader import Reader
+from edgetalk.writer import Writer
 
 
 def test_a_file_gets_its_name_when_it_is_whole(tmp_path):
@@ -70,7 +71,7 @@ def test_a_set_of_files_names_the_folder_that_takes_none(tmp_path, monkeypatch):
 def test_a_film_that_the_disk_does_not_hold_is_told_by_its_name(tmp_path):
     code = (
         "import resource, sys\nfrom edgetalk.signals import status\nfrom fractions import Fraction\n"
-        "import numpy as np\nfrom edgetalk.video import Writer\n"
+        "import numpy as np\nfrom edgetalk.writer import Writer\n"
         "def work():\n"
         "    with Writer('z.mp4', (256, 256), Fraction(25)) as writer:\n"
         "        for i in range(60):\n"
@@ -114,13 +115,13 @@ def test_nothing_stays_open_where_files_cannot_be_locked(tmp_path, monkeypatch):
 
 def test_two_films_do_not_take_one_name(tmp_path):
     frame = np.full((64, 96, 3), 90, np.uint8)
-    with video.Writer(tmp_path / "a.mp4", (96, 64), Fraction(25)) as writer:
+    with Writer(tmp_path / "a.mp4", (96, 64), Fraction(25)) as writer:
         writer.write(frame)
         with pytest.raises(BlockingIOError):
-            video.Writer(tmp_path / "a.mp4", (96, 64), Fraction(25))
+            Writer(tmp_path / "a.mp4", (96, 64), Fraction(25))
         writer.write(frame)
     assert len(list(Reader(tmp_path / "a.mp4"))) == 2
-    with video.Writer(tmp_path / "a.mp4", (96, 64), Fraction(25)) as writer:
+    with Writer(tmp_path / "a.mp4", (96, 64), Fraction(25)) as writer:
         writer.write(frame)
     assert len(list(Reader(tmp_path / "a.mp4"))) == 1
 
@@ -128,7 +129,7 @@ def test_two_films_do_not_take_one_name(tmp_path):
 def test_a_colon_in_a_name_is_no_protocol(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     name, frame = "take-12:30.mp4", np.full((64, 96, 3), 90, np.uint8)
-    with video.Writer(name, (96, 64), Fraction(25), np.zeros(16000, np.float32)) as writer:
+    with Writer(name, (96, 64), Fraction(25), np.zeros(16000, np.float32)) as writer:
         for _ in range(5):
             writer.write(frame)
     assert len(list(Reader(name))) == 5

@@ -90,6 +90,7 @@ def test_no_module_imports_what_the_runtime_must_not(path):
 
 def test_the_public_names_are_what_is_documented():
     assert edgetalk.__all__ == sorted(edgetalk.__all__)
+    assert set(edgetalk.__all__) <= set(dir(edgetalk))
     for name in edgetalk.__all__:
         assert getattr(edgetalk, name).__doc__
     with pytest.raises(AttributeError, match="has no attribute 'Sesion'"):

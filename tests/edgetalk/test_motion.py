@@ -142,19 +142,19 @@ def test_the_rate_changes_the_sampling_and_not_the_life():
 
 
 def test_still_is_still():
-    pose, blink = motion.still().pose_blink(12345)
+    pose, blink = motion.Still().pose_blink(12345)
     assert pose.dtype == blink.dtype == np.float32 and not pose.any() and not blink.any()
 
 
 def test_names():
-    assert isinstance(motion.named("idle", 4, Fraction(25)), motion.Idle)
+    assert isinstance(motion.motion_of("idle", 4, Fraction(25)), motion.Idle)
     own = motion.Idle(9)
-    assert motion.named(own, 4, Fraction(25)) is own
+    assert motion.motion_of(own, 4, Fraction(25)) is own
     with pytest.raises(InputError, match="motion: got 'lively', expected one of idle, still"):
-        motion.named("lively", 0, Fraction(25))
+        motion.motion_of("lively", 0, Fraction(25))
     for none in (None, motion.Idle, 5):
         with pytest.raises(InputError, match="expected one of idle, still, or a film .* or an object with pose_blink"):
-            motion.named(none, 0, Fraction(25))
+            motion.motion_of(none, 0, Fraction(25))
 
 
 def test_seeds_are_whole_numbers_of_any_kind():

@@ -92,7 +92,8 @@ def test_precision_follows_the_metadata(zoo, feeds, precision, arithmetic):
         arithmetic = "f32"
     backend = open_engine(zoo.root / precision / "amnet.xml")
     assert _arithmetic(backend) == arithmetic
-    assert f", {arithmetic}" in backend.device
+    told = f"int8, the rest in {arithmetic}" if precision == "int8" else arithmetic
+    assert f", {told}" in backend.device
     exact = open_engine(zoo.root / precision / "amnet.xml", precision="f32")
     assert _arithmetic(exact) == "f32"
     difference = backend.run(feeds)["frame"].astype(int) - exact.run(feeds)["frame"]
@@ -110,9 +111,9 @@ def test_a_cpu_without_bf16_runs_in_f32_and_says_so(zoo):
     environment = {**os.environ, "OV_CPU_MAX_ISA": "AVX2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
     command = [sys.executable, "-c", code, str(zoo.root / "int8/amnet.xml")]
     lines = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert "f32 (this CPU has no bf16)" in lines[0]
+    assert ", int8, the rest in f32 (this CPU has no bf16); chosen" in lines[0]
     assert lines[1] == "f32"
-    assert "f32 (this CPU has no bf16)" in lines[2]
+    assert " on the CPU, int8, the rest in f32 (this CPU has no bf16)" in lines[2]
 
 
 def test_the_device_is_told_with_the_reason(zoo):

@@ -319,7 +319,7 @@ def test_an_engine_that_fails_is_told_and_frees_the_face(engine, monkeypatch):
     async def talk():
         async with serving(engine) as client:
             with monkeypatch.context() as broken:
-                broken.setattr(Session, "moment", fail)
+                broken.setattr(Session, "frame", fail)
                 async with client.ws_connect("/face") as socket:
                     await socket.receive_json()
                     told, closed = await socket.receive_json(timeout=20), await socket.receive(timeout=20)
@@ -333,7 +333,7 @@ def test_an_engine_that_fails_is_told_and_frees_the_face(engine, monkeypatch):
     assert told == {"error": "the card fell off the bus"} and closed.data == 1011
 
 
-@pytest.mark.parametrize("failing", ["edgetalk.session.Session.moment", "edgetalk.speech.say_cancellably"])
+@pytest.mark.parametrize("failing", ["edgetalk.session.Session.frame", "edgetalk.speech.say_cancellably"])
 def test_an_error_that_nobody_expects_ends_the_conversation(engine, monkeypatch, caplog, failing):
     def fail(*args):
         raise ZeroDivisionError("nobody expects it")
@@ -464,6 +464,18 @@ def test_a_host_without_an_address_is_one_line(engine, capsys, monkeypatch):
     assert "nowhere.example, port 8000: Name or service not known; give" in told and told.count("\n") == 1
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_port_in_use_is_told_before_the_engine_is_opened(tmp_path, capsys, host):
+    with sockets.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert cli.main(["live", str(tmp_path / "none.xml"), "--host", host, "--port", str(port)]) == 1
+    told = capsys.readouterr().err
+    assert told.endswith(
+        f"cannot listen at {host}, port {port}: Address already in use; give another --host or --port\n"
+    )
+    assert told.count("\n") == 1
+
+
 NOWHERE = ["--host", "192.0.2.1"]  # where no server can listen: what is not refused ends all the same
 
 
@@ -483,8 +495,8 @@ NOWHERE = ["--host", "192.0.2.1"]  # where no server can listen: what is not ref
         ),
         (["--name", "a.example", "--name", "kiosk.example:8000", *NOWHERE], "name: got 'kiosk.example:8000', expected"),
         (["--name", "", *NOWHERE], "name: got '', expected"),
-        (["--source", "nobody.png"], "nobody.png"),
-        (["--motion", "film.mp4", "--face-models", "nowhere"], "film.mp4"),
+        (["--source", "nobody.png", "--port", "0"], "nobody.png"),
+        (["--motion", "film.mp4", "--face-models", "nowhere", "--port", "0"], "film.mp4"),
         (
             NOWHERE,
             "cannot listen at 192.0.2.1, port 8000: Cannot assign requested address; give another",
@@ -514,12 +526,16 @@ def test_an_origin_is_what_browsers_make_of_it(told, meant):
 
 def test_a_network_that_cannot_keep_up_is_told():
     slow = SimpleNamespace(fps=Fraction(50), step=lambda: time.sleep(0.03))
-    told = r"a picture takes (\d\d+) ms here, and another is due every 20 ms, so some will be left out; take "
-    took, rate = re.fullmatch(
-        rf"{told}a smaller network, such as amnet-lite, or a lower rate: --fps (\d+)", too_slow(slow, "amnet")
-    ).groups()
-    assert int(took) >= 30 and 1 <= int(rate) < 1000 / int(took)
-    assert re.fullmatch(rf"{told}a lower rate: --fps \d+", too_slow(slow, "amnet-lite"))
+    told = (
+        r"a picture took (\d\d+) ms just now, and another is due every 20 ms, so some will be left out; "
+        "if other programs run, end them; else take "
+    )
+    took, rate = re.fullmatch(rf"{told}amnet-lite(?:, or a lower rate: --fps (\d+))?", too_slow(slow, "amnet")).groups()
+    assert int(took) >= 30 and (int(took) > 80 if rate is None else 10 <= int(rate) < 1000 / int(took))
+    assert re.fullmatch(rf"{told}a (?:lower rate: --fps \d+|faster machine)", too_slow(slow, "amnet-lite"))
+    slow.step = lambda: time.sleep(0.09)  # at a rate that leaves room for this, lips do not seem to speak
+    assert re.fullmatch(f"{told}amnet-lite", too_slow(slow, "amnet"))
+    assert re.fullmatch(f"{told}a faster machine", too_slow(slow, "amnet-lite"))
     slow.fps = Fraction(1, 10)
     assert too_slow(slow, "amnet") == ""
 
@@ -727,7 +743,7 @@ def test_more_than_ten_minutes_that_wait_are_refused(engine, monkeypatch):
 
 
 def test_to_know_its_files_the_page_loads_neither_renderer_nor_encoder():
-    code = "import sys, edgetalk.page; sys.exit(bool({'edgetalk.render', 'edgetalk.video', 'av'} & set(sys.modules)))"
+    code = "import sys, edgetalk.page; sys.exit(bool({'edgetalk.render', 'edgetalk.writer', 'av'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
 
 

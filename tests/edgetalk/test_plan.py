@@ -2,11 +2,14 @@
 
 import argparse
 import dataclasses
+import functools
 import importlib
 import re
 import subprocess
 import sys
+import time
 import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -274,15 +277,7 @@ def test_a_gpu_without_the_package_of_the_plan(write, monkeypatch, product, extr
     assert plans.install("TensorRT") == "sudo apt install python3-libnvinfer (docs/jetson.md)"
 
 
-def no_gpu():
-    try:
-        cuda.open_device()
-    except BackendError:
-        return True
-    return False
-
-
-@pytest.mark.skipif(not no_gpu(), reason="this machine has a GPU: the error cannot be provoked")
+@pytest.mark.usefixtures("no_gpu")
 def test_no_driver_is_one_line_and_names_what_runs_here(bytes_of_plans, write, tmp_path, capsys):
     path = write(bytes_of_plans[0])
     start = "amnet.plan cannot run: this machine has no NVIDIA driver (libcuda was not found); install the driver, or"
@@ -295,7 +290,7 @@ def test_no_driver_is_one_line_and_names_what_runs_here(bytes_of_plans, write, t
     assert start in capsys.readouterr().err
 
 
-@pytest.mark.skipif(not no_gpu(), reason="this machine has a GPU: the error cannot be provoked")
+@pytest.mark.usefixtures("no_gpu")
 def test_tensorrt_itself_refuses_in_one_line(bytes_of_plans, write):
     """What comes behind the preflight: the real Runtime, which returns None where it finds no driver."""
     import tensorrt_rtx
@@ -385,12 +380,21 @@ def test_pycuda_comes_before_cuda_bindings(monkeypatch, importable):
     """On modules and classes that are made up."""
     for name in ("pycuda", "pycuda.driver"):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name) if importable else None)
-    monkeypatch.setattr(cuda, "PyCuda", lambda index: ("pycuda", index))
-    monkeypatch.setattr(cuda, "Bindings", lambda index: ("cuda-bindings", index))
+    for provider in cuda.PROVIDERS:
+        monkeypatch.setitem(cuda.PROVIDERS, provider, functools.partial(opened, provider))
+    monkeypatch.setattr(cuda, "_opened", {})
     monkeypatch.setattr(cuda, "has_driver", lambda: True)
-    choose = cuda.open_device.__wrapped__  # it would keep what is made up
-    assert choose(1) == choose(1, "auto") == ("pycuda" if importable else "cuda-bindings", 1)
-    assert choose(2, "pycuda") == ("pycuda", 2) and choose(3, "cuda-bindings") == ("cuda-bindings", 3)
+    usual = "pycuda" if importable else "cuda-bindings"
+    assert cuda.open_device(1) == [usual, 1] and cuda.open_device(2, "pycuda") == ["pycuda", 2]
+    assert cuda.open_device(3, "cuda-bindings") == ["cuda-bindings", 3]
+    with ThreadPoolExecutor(4) as threads:  # which would each open the engine of a device of their own
+        devices = {id(device) for device in threads.map(lambda _: cuda.open_device(), range(4))}
+    assert devices == {id(cuda.open_device(0, "auto"))} == {id(cuda.open_device(0, usual))}
     monkeypatch.setattr(cuda, "has_driver", lambda: False)
     with pytest.raises(BackendError, match="no NVIDIA driver"):
-        choose(0)
+        cuda.open_device(0)
+
+
+def opened(provider, index):
+    time.sleep(0.05)  # as long as it takes for other threads to come
+    return [provider, index]

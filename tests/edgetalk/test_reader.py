@@ -16,7 +16,9 @@ from edgetalk.errors import InputError
 from edgetalk.postprocess import change, feather, paste
 from edgetalk.preprocess import align
 from edgetalk.reader import Reader, _promised, _rate
-from edgetalk.video import Writer
+from edgetalk.writer import Writer
+
+from .conftest import cut
 
 NTSC = Fraction(30000, 1001)
 FFMPEG = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs the ffmpeg program as an independent reader")
@@ -428,11 +430,6 @@ def test_light_alone_is_added_to_the_frame(light):
     wanted[30:80, 50:100] += light * 219 / 255
     np.testing.assert_allclose(luma, wanted, atol=0.6)
     assert all((colour == 128).all() for colour in others)
-
-
-def cut(path, share):
-    data = path.read_bytes()
-    path.write_bytes(data[: int(len(data) * share)])
 
 
 @FFMPEG

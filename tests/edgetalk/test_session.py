@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
+import re
 import warnings
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from edgetalk import BackendError, InputError, ModelError, Session, bundled
+from edgetalk import BackendError, InputError, ModelError, Session, bundled, cli
 from edgetalk import avatar as avatars
 from edgetalk.backends import open_engine
 from edgetalk.clock import frame_count
@@ -26,11 +27,6 @@ def speech(seconds: float = 1.3) -> np.ndarray:
     rng = np.random.default_rng(11)
     samples = int(16000 * seconds)
     return (rng.normal(size=samples) * 0.2 * (np.sin(np.arange(samples) / 900) > 0)).astype(np.float32)
-
-
-@pytest.fixture
-def engine(zoo, tmp_path):
-    return zoo.set("f32", tmp_path / "model")
 
 
 # --- a step
@@ -174,6 +170,19 @@ def test_talk_reads_files(engine, tmp_path):
     np.testing.assert_array_equal(got, want)
 
 
+def test_a_motion_of_ones_own_is_as_the_docs_write_it(engine):
+    text = (Path(__file__).parents[2] / "docs/live.md").read_text()
+    (example,) = (code for code in re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S) if "pose_blink" in code)
+    with Session(engine) as session:
+        names: dict[str, object] = {"session": session, "pcm": np.zeros(16000, np.float32), "shown": []}
+        exec(example.replace('"speech.wav"', "pcm").replace("show(", "shown.append("), names)
+        for i in (0, 7, 40):
+            pose, blink = names["Nod"]().pose_blink(i)
+            assert (pose.dtype, pose.shape, blink.dtype, blink.shape) == (np.float32, (3,), np.float32, (2,))
+            session.step(np.zeros((32, 80), np.float32), pose, blink)
+    assert len(names["shown"]) == 25 and not np.array_equal(names["shown"][10], names["shown"][20])
+
+
 def test_motion_may_be_any_object_that_knows_the_pose(engine):
     class Nod:
         def pose_blink(self, i):
@@ -193,6 +202,8 @@ def test_motion_may_be_any_object_that_knows_the_pose(engine):
         ((np.full(9, 20000, np.float32),), "pcm: got samples up to 20000, expected -1 to 1; divide them"),
         ((np.zeros(9, np.float32), "dance"), "motion: got 'dance'"),
         ((np.zeros(9, np.float32), None), r"motion: got None, .* or an object with pose_blink\(i\)"),
+        ((np.zeros(9, np.float32), np.zeros((64, 5))), r"motion: got float64 \(64, 5\), expected one of .* film whose"),
+        ((np.zeros(9, np.float32), [[0.0] * 5] * 64), r"^motion: got [][0., ]{9,60}…, expected one of idle"),
         ((np.zeros(9, np.float32), "idle", 1.5), "seed: got 1.5, expected a whole number"),
         ((np.zeros(9, np.float32), "idle", 0, 0), "fps: got 0"),
     ],
@@ -324,15 +335,36 @@ def test_a_bare_name_means_a_bundled_model(zoo, tmp_path, monkeypatch):
         Session("anna.xml")
 
 
+@pytest.mark.parametrize("given, got", [(None, "NoneType"), (123, "int"), (b"amnet", "bytes"), ("", "an empty name")])
+def test_what_names_no_engine_or_avatar_is_refused(engine, given, got):
+    with pytest.raises(
+        InputError, match=f"^engine: got {got}, expected the path of an engine, or a bundled model's name"
+    ):
+        Session(given)
+    if given is not None:
+        told = f"^avatar: got {got}, expected the path of an .avatar file, or a bundled face's name, as ada$"
+        with pytest.raises(InputError, match=told):
+            Session(engine, avatar=given)
+
+
+@pytest.mark.parametrize("folder", [".", "/", ".."])
+def test_a_folder_is_no_avatar(engine, folder, capsys):
+    with pytest.raises(IsADirectoryError, match="Is a folder, expected an .avatar file"):
+        Session(engine, avatar=folder)
+    assert cli.main(["bench", str(engine), "--avatar", folder]) == 1
+    told = f"edgetalk bench: {folder}: Is a folder, expected an .avatar file; name the one in it\n"
+    assert capsys.readouterr().err == told
+
+
 def test_a_bare_name_means_a_bundled_face(zoo, engine, tmp_path, monkeypatch):
     models, here = tmp_path / "models", tmp_path / "here"
     for folder in (models, here):
         folder.mkdir()
     monkeypatch.setattr(bundled, "MODELS", models)
     monkeypatch.chdir(here)
-    own = avatars.load(engine.with_suffix(".avatar"))
-    avatars.save(dataclasses.replace(own, name="zoe"), models / "zoe.avatar")
-    avatars.save(dataclasses.replace(own, name="mine"), here / "mine.avatar")
+    own = avatars.load_avatar(engine.with_suffix(".avatar"))
+    avatars.save_avatar(dataclasses.replace(own, name="zoe"), models / "zoe.avatar")
+    avatars.save_avatar(dataclasses.replace(own, name="mine"), here / "mine.avatar")
     with Session(engine, avatar="zoe") as session:
         assert session.avatar.name == "zoe"
     with Session(engine, avatar="mine.avatar") as session:
@@ -381,7 +413,7 @@ def test_a_face_that_a_model_of_few_persons_cannot_know_gets_a_warning(zoo, tmp_
         Session(path, source=zoo.face(64))
     with pytest.warns(UserWarning, match="this face is none of them"):
         Session(path)  # the avatar in this set is of nobody
-    own = avatars.load(path.with_suffix(".avatar"))
+    own = avatars.load_avatar(path.with_suffix(".avatar"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         Session(path, avatar=dataclasses.replace(own, name="bea"))
@@ -427,15 +459,15 @@ def test_what_prepares_a_face_gets_the_device_and_threads_of_the_step(zoo, engin
     opened = []
 
     def spy(path, **options):
-        opened.append((path.name, options))
+        opened.append((path.name, options["device"], options["threads"]))
         return open_engine(path, **options)
 
-    monkeypatch.setattr(avatars, "open_engine", spy)
+    monkeypatch.setattr("edgetalk.model.open_engine", spy)
     with Session(engine, source=zoo.face(64), device="CPU", threads=1) as session:
         foreign = dataclasses.replace(session.avatar, weights="0" * 64)
     with pytest.warns(UserWarning, match="prepared again"):
         Session(engine, avatar=foreign, device="CPU", threads=1).close()
-    assert opened == [("amnet-source.xml", {"device": "CPU", "threads": 1})] * 2
+    assert opened == [("amnet.xml", "CPU", 1), ("amnet-source.xml", "CPU", 1)] * 2
 
 
 def test_without_a_source_engine_there_are_no_new_faces(zoo, engine):
@@ -453,7 +485,7 @@ def test_an_avatar_of_other_weights_is_prepared_again_or_refused(zoo, engine, co
     foreign = dataclasses.replace(
         own, weights="0" * 64, features={"appearance": own.features["appearance"] * np.float16(2)}
     )
-    avatars.save(foreign, engine.with_suffix(".avatar"))
+    avatars.save_avatar(foreign, engine.with_suffix(".avatar"))
     with pytest.warns(UserWarning, match="amnet.avatar was prepared with other weights .* prepared again"):
         session = Session(engine)
     assert np.abs(session.step(*controls).astype(int) - want).max() <= 1
@@ -468,9 +500,9 @@ def test_an_avatar_of_other_weights_is_prepared_again_or_refused(zoo, engine, co
 def test_a_bundled_face_is_prepared_for_every_bundled_model(zoo, tmp_path, monkeypatch, controls):
     engine = zoo.set("f32", tmp_path / "models")
     monkeypatch.setattr(bundled, "MODELS", engine.parent)
-    own = avatars.load(engine.with_suffix(".avatar"))
+    own = avatars.load_avatar(engine.with_suffix(".avatar"))
     other = dataclasses.replace(own, weights="0" * 64, features={"appearance": own.features["appearance"] * 2})
-    avatars.save(other, engine.with_name("zoe.avatar"))
+    avatars.save_avatar(other, engine.with_name("zoe.avatar"))
     with Session("amnet") as session:
         want = session.step(*controls)
     with warnings.catch_warnings():
@@ -485,13 +517,13 @@ def test_a_source_engine_of_another_export_is_refused(zoo, engine):
     zoo.ir(other, engine.with_name("amnet-source.xml"))
     with pytest.raises(ModelError, match="amnet.xml and its source engine are not of one export"):
         Session(engine, source=zoo.face(64))
-    own = avatars.load(engine.with_suffix(".avatar"))
+    own = avatars.load_avatar(engine.with_suffix(".avatar"))
     with pytest.raises(ModelError, match="are not of one export"):
         Session(engine, avatar=dataclasses.replace(own, weights="0" * 64))
 
 
 def test_features_that_do_not_fit_the_graph_are_refused(engine):
-    own = avatars.load(engine.with_suffix(".avatar"))
+    own = avatars.load_avatar(engine.with_suffix(".avatar"))
     small = dataclasses.replace(own, features={"appearance": own.features["appearance"][:, :, :4]})
     with pytest.raises(ModelError, match=r"takes appearance \(8, 8, 8\) and the avatar has appearance \(8, 4, 8\)"):
         Session(engine, avatar=small)

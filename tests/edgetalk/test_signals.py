@@ -4,9 +4,11 @@ import signal
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 
+from edgetalk import signals
 from edgetalk.signals import held_back
 
 
@@ -19,11 +21,22 @@ def test_ctrl_c_waits_for_the_end_of_the_block(capfd):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_a_second_one_does_not_wait():
+def test_a_second_one_does_not_wait(monkeypatch):
+    clock = iter([0.0, 1.5])
+    monkeypatch.setattr(signals, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     with pytest.raises(KeyboardInterrupt), held_back("wait"):
         signal.getsignal(signal.SIGINT)(signal.SIGINT, None)
         signal.getsignal(signal.SIGINT)(signal.SIGINT, None)
         pytest.fail("it waited")
+
+
+def test_one_that_is_sent_twice_at_once_is_one(capfd):  # as `timeout` does, to a process and to its group
+    done = []
+    with pytest.raises(KeyboardInterrupt), held_back("wait"):
+        signal.getsignal(signal.SIGINT)(signal.SIGINT, None)
+        signal.getsignal(signal.SIGINT)(signal.SIGINT, None)
+        done.append("block")
+    assert done == ["block"] and capfd.readouterr().err == "wait\n"
 
 
 def test_an_error_of_the_block_is_what_is_raised():

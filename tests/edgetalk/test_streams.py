@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from edgetalk import BackendError, InputError, Session, cli, motion, render, video
+from edgetalk import BackendError, InputError, Session, cli, motion, render
 from edgetalk import avatar as avatars
 from edgetalk.metadata import AudioSpec, Metadata
+from edgetalk.writer import Writer
 
 FPS = Fraction(25)
 
@@ -39,11 +40,10 @@ def test_a_twin_has_the_face_and_its_own_time(film):
     with Session(path, avatar=face) as session:
         frames = [session.step(mel) for _ in range(4)]
         with session.twin() as twin:
-            assert twin.avatar is session.avatar and (twin.at, session.at) == (0, 4)
+            assert twin.avatar is session.avatar and (twin._at, session._at) == (0, 4)
             for frame in frames:
                 assert np.array_equal(twin.step(mel), frame)
-            twin.at = 2
-            assert np.array_equal(twin.step(mel), frames[2]) and twin.at == 3
+            assert np.array_equal(twin.frame(2, mel, motion.Still(), twin.fps), frames[2]) and twin._at == 3
         assert np.array_equal(session.step(mel), frames[2])  # on its way back, whatever the twin did
     with pytest.raises(BackendError, match="swap.onnx is closed"):
         session.twin()
@@ -98,7 +98,7 @@ def test_an_avatar_moves_at_its_own_speed_whatever_the_rate(film, tmp_path, fps,
         talked = [(frame, session.shown) for frame in session.talk(pcm, fps=fps)]
         streamed = [session.shown for _ in session.stream([pcm], fps=fps)]
         with Caught() as caught:
-            render.render(session, pcm, tmp_path / "a.mp4", motion.still(), rate)
+            render.render(session, pcm, tmp_path / "a.mp4", motion.Still(), rate)
     assert [k for _, k in talked] == streamed == shown
     for (frame, _), rendered in zip(talked, caught.frames, strict=True):
         assert np.abs(frame.astype(int) - rendered).max() <= 1
@@ -106,7 +106,7 @@ def test_an_avatar_moves_at_its_own_speed_whatever_the_rate(film, tmp_path, fps,
 
 def test_a_film_as_motion_is_refused_where_no_pose_is_taken(film, zoo, tmp_path, capsys):
     path, face = film
-    avatars.save(face, path.with_suffix(".avatar"))
+    avatars.save_avatar(face, path.with_suffix(".avatar"))
     (tmp_path / "nod.mp4").write_bytes(b"not even looked at")
     words = "motion: got .*nod.mp4, and swap.onnx takes no pose, its head moves as in the avatar's film; leave it out"
     with Session(path) as session:
@@ -124,12 +124,12 @@ class Caught:
     """Keeps what the writer is given."""
 
     def __enter__(self):
-        self.frames, self.write = [], video.Writer.write
-        video.Writer.write = lambda writer, frame: (self.frames.append(frame.copy()), self.write(writer, frame))
+        self.frames, self.write = [], Writer.write
+        Writer.write = lambda writer, frame: (self.frames.append(frame.copy()), self.write(writer, frame))
         return self
 
     def __exit__(self, *_):
-        video.Writer.write = self.write
+        Writer.write = self.write
 
 
 def test_as_many_steps_at_once_as_there_are_streams(zoo, tmp_path, monkeypatch):
@@ -150,7 +150,7 @@ def test_as_many_steps_at_once_as_there_are_streams(zoo, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Session, "step", watched)
     with Session(zoo.set("f32", tmp_path / "model"), threads=2, streams=2) as session:
-        render.render(session, speech(4.0), tmp_path / "a.mp4", motion.still(), FPS)
+        render.render(session, speech(4.0), tmp_path / "a.mp4", motion.Still(), FPS)
         session.step(*(np.zeros(shape, np.float32) for shape in session.inputs.values()))  # is as usable as before
     assert max(most) == 2
 

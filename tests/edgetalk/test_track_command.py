@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from edgetalk.cli import main
-from edgetalk.face import load_track, read_track
+from edgetalk.commands.options import which_face
+from edgetalk.face import read_track
 from edgetalk.reader import Reader
 from edgetalk.targets import Faces
-from edgetalk.video import Writer
+from edgetalk.writer import Writer
 
 from .face.doubles import frame as squares
 
@@ -30,7 +31,7 @@ def test_the_track_lies_beside_the_film_and_is_what_dubbing_takes(film, face_mod
     assert main(["track", str(film), "--face-models", str(face_models)]) == 0
     track = film.with_name("film.track.npz")
     assert capsys.readouterr().out == f"{track}: a face in 5 of 8 frames; 0 cuts\n"
-    faces, rate, size = load_track(track)
+    faces, rate, size = read_track(track)
     assert rate == 24 and size == Reader(film).size and [face is not None for face in faces] == [True] * 5 + [False] * 3
     places = [float(face.points[:, 0].mean()) for face in faces[:5]]
     assert places == pytest.approx([80, 81, 82, 83, 84], abs=3)
@@ -41,7 +42,7 @@ def test_another_face_is_followed_and_shown(film, face_models, elsewhere, tmp_pa
     out, seen = tmp_path / "other.npz", tmp_path / "seen.mp4"
     asked = ["--face", "1", "--face-models", str(face_models), "--show", str(seen), "-o", str(out)]
     assert main(["track", str(film), *asked]) == 0
-    face = read_track(out)[2]
+    face = read_track(out).faces[2]
     assert face.points[:, 0].mean() == pytest.approx(230, abs=3) and not film.with_name("film.track.npz").exists()
     frames = list(Reader(seen))
     assert len(frames) == 8
@@ -87,3 +88,11 @@ def test_what_cannot_be_is_one_line_and_leaves_nothing(film, elsewhere, capsys, 
     line = capsys.readouterr().err
     assert told in line and line.count("\n") == 1
     assert [path.name for path in film.parent.iterdir() if path.name != "cache"] == ["film.mp4"]
+
+
+def test_numbers_of_the_command_line_count_and_other_words_stay(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ("0", "12", "-1", "largest", "anna.png", "1a")
+    assert [which_face(word) for word in words] == [0, 12, -1, "largest", "anna.png", "1a"]
+    (tmp_path / "12").write_bytes(b"")
+    assert which_face("12") == "12"  # a picture may be called so

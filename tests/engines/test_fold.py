@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgetalk.avatar import load as load_avatar
-from edgetalk.avatar import save as save_avatar
+from edgetalk.avatar import load_avatar, save_avatar
 from edgetalk.engines import build
 from edgetalk.engines.calibration import load, split
 from edgetalk.engines.fold import cheapest, fold, norms, statistics

@@ -275,8 +275,8 @@ def test_pixels_are_made_before_they_are_moved():
     assert made.dtype == np.uint8 and (made == wanted).all()
 
 
-def test_the_whole_step_is_what_it_was(exported):
-    model = read(exported / "amnet.onnx")[0]
+def test_the_whole_step_is_what_it_was(full):
+    model = read(full / "amnet.onnx")[0]
     rewritten = early_cast(merge_predictors(late_bias(channels_last(centre(phase_grid(sub_pixel(model)))))))
     assert kinds(model).count("ConvTranspose") == 2
     assert kinds(rewritten).count("ConvTranspose") == 1
@@ -294,13 +294,13 @@ def test_the_whole_step_is_what_it_was(exported):
     assert before["frame"].std() > 5
 
 
-def test_openvino_turns_no_feature_map_round(exported, tmp_path):
+def test_openvino_turns_no_feature_map_round(full, tmp_path):
     """Reorders of whole feature maps cost a fifth of the step before the rewrites; only tiny ones may be left."""
     import openvino as ov
 
     from edgetalk.engines import build
 
-    build(exported / "amnet.onnx", tmp_path / "amnet.xml", precision="bf16")
+    build(full / "amnet.onnx", tmp_path / "amnet.xml", precision="bf16")
     core = ov.Core()
     compiled = core.compile_model(core.read_model(tmp_path / "amnet.xml"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     turned = []

@@ -185,14 +185,21 @@ def test_quantising_before_a_concat_changes_nothing(exported):
     assert {n.op_type for n in quantize_early(step).graph.node} == {n.op_type for n in step.graph.node}
 
 
-def test_layers_of_either_graph_can_be_kept(exported, tmp_path, capsys):
+def test_layers_of_either_graph_can_be_kept(exported, int8, tmp_path, monkeypatch, capsys):
+    asked, real = {}, builder.typed_graph
+
+    def typed_graph(model, precision, suffix, feeds, keep, **how):
+        asked["source" if "target" in {i.name for i in model.graph.input} else "step"] = keep
+        return real(model, precision, suffix, feeds, keep, **how)
+
+    monkeypatch.setattr(builder, "typed_graph", typed_graph)
     command = ["build", str(exported / "wavsyncswap.onnx"), "-o", str(tmp_path / "w.xml"), "--precision", "int8"]
     command += ["--calibration", str(exported / "calibration.npz")]
     assert main([*command, "--keep", "/id_blocks", "--keep", "/head"]) == 0
-    sizes = [(tmp_path / f"w{role}.bin").stat().st_size for role in ROLES]
-    assert main([*command, "--keep", "/head"]) == 0
-    again = [(tmp_path / f"w{role}.bin").stat().st_size for role in ROLES]
-    assert sizes[0] == again[0] and sizes[1] > 1.3 * again[1] and sizes[2] == again[2]
+    assert asked == {"source": ["/id_blocks"], "step": ["/head"]}
+    kept = [(tmp_path / f"w{role}.bin").stat().st_size for role in ROLES]
+    none = [(int8 / f"wavsyncswap{role}.bin").stat().st_size for role in ROLES]
+    assert kept[0] == none[0] and kept[1] > 1.3 * none[1] and kept[2] > none[2]
     capsys.readouterr()
     assert main([*command, "--keep", "/nowhere"]) == 1
     assert "no layer of the graph begins with '/nowhere'" in capsys.readouterr().err

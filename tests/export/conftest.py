@@ -84,6 +84,12 @@ def metadata_of(path):
     return Metadata.from_json(properties["edgetalk"], path.name)
 
 
+def assert_same(frame, wanted):
+    assert frame.dtype == np.uint8 and frame.shape == wanted.shape
+    assert np.abs(frame.astype(int) - wanted).max() <= 1
+    assert ((wanted > 2) & (wanted < 253)).mean() > 0.9 and wanted.std() > 5  # pictures in which an error would show
+
+
 def assert_plan(path, precision="f32"):
     """Build the plan of a graph for a card that is not here; what runs it is checked where there is one."""
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install 'edgetalk[rtx]'")

@@ -82,7 +82,7 @@ def test_another_size(tmp_path):
     to_onnx(path, tmp_path / "trained.onnx")
     to_onnx(path, tmp_path / "small.onnx", size=64, avatar="dan")
     for name, side in (("trained", 128), ("small", 64)):
-        made = avatar.load(tmp_path / f"{name}.avatar")
+        made = avatar.load_avatar(tmp_path / f"{name}.avatar")
         assert made.source.shape == (side, side, 3)
         feeds = {
             "mel": np.zeros((1, 32, 80), np.float32),
@@ -118,7 +118,7 @@ def test_casts_come_first_and_last(exported):
 
 
 def test_avatar_holds_the_first_persons_features(exported, checkpoint):
-    made = avatar.load(exported / "amnet.avatar")
+    made = avatar.load_avatar(exported / "amnet.avatar")
     picture = load_file(checkpoint)["source.ada"].numpy()
     wanted = onnx_run(exported / "amnet-source.onnx", {"source": picture[None]})["appearance"]
     assert (made.name, made.family, made.licence) == ("ada", "amnet", "CC0-1.0")
@@ -134,7 +134,7 @@ def test_every_avatar_shows_its_own_person(checkpoint, tmp_path):
     pictures = {n.removeprefix("source."): p for n, p in load_file(checkpoint).items() if n.startswith("source.")}
     assert {path.name for path in written} >= {f"{name}.avatar" for name in pictures}
     for name, picture in pictures.items():
-        made = avatar.load(tmp_path / f"{name}.avatar")
+        made = avatar.load_avatar(tmp_path / f"{name}.avatar")
         assert made.name == name
         np.testing.assert_array_equal(made.source, picture)
 
@@ -148,12 +148,12 @@ def test_terms_of_filmed_people_go_with_weights_and_faces(checkpoint, tmp_path):
     to_onnx(checkpoint, tmp_path / "of_drawn.onnx")
     assert (step.faces, metadata_of(tmp_path / "of_drawn.onnx").faces) == ("", "drawn")
     for name in ("amnet", "dan"):
-        made = avatar.load(tmp_path / f"{name}.avatar")
+        made = avatar.load_avatar(tmp_path / f"{name}.avatar")
         assert (made.consent, made.use) == (terms["consent"], "non-commercial")
     with pytest.raises(InputError, match="is for non-commercial use"):
         to_onnx(tmp_path / "filmed.safetensors", tmp_path / "amnet.onnx", use="any")
     to_onnx(tmp_path / "filmed.safetensors", tmp_path / "amnet.onnx", source=np.zeros((SIZE, SIZE, 3), np.uint8))
-    assert avatar.load(tmp_path / "amnet.avatar").consent == ""  # somebody else's picture
+    assert avatar.load_avatar(tmp_path / "amnet.avatar").consent == ""  # somebody else's picture
     with pytest.raises(InputError, match="knows a person dan, whose avatar would have the model's name"):
         to_onnx(tmp_path / "filmed.safetensors", tmp_path / "dan.onnx", every_avatar=True)
 
@@ -318,6 +318,23 @@ def test_unknown_names_are_refused(checkpoint, tmp_path):
             to_onnx(checkpoint, tmp_path / "amnet.onnx", **{name: "nonesuch"})
 
 
+@pytest.mark.parametrize(
+    "family, options, told",
+    [
+        ("amnet", {"batch": 0}, r'batch: got 0, expected at least 1; for any batch use dynamic_conv="shift"'),
+        (
+            "arcface",
+            {"dynamic_conv": "shift"},
+            "dynamic_conv: got shift, arcface predicts no convolution; leave it out",
+        ),
+        ("arcface", {"batch": -1}, "batch: got -1, expected at least 1, or 0 for any number"),
+    ],
+)
+def test_any_batch_is_asked_for_as_the_family_allows(tmp_path, family, options, told):
+    with pytest.raises(InputError, match=told):
+        to_onnx(tmp_path / "none", tmp_path / "a.onnx", family=family, **options)
+
+
 def test_command_writes_all_files(checkpoint, tmp_path, capsys):
     assert (
         main(
@@ -341,7 +358,7 @@ def test_command_writes_all_files(checkpoint, tmp_path, capsys):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a-source.onnx", "a.avatar", "a.onnx"]
     assert len(capsys.readouterr().out.splitlines()) == 3
     assert metadata_of(tmp_path / "a.onnx").use == "non-commercial"
-    assert avatar.load(tmp_path / "a.avatar").name == "dan"
+    assert avatar.load_avatar(tmp_path / "a.avatar").name == "dan"
 
 
 def test_weights_that_half_precision_holds_are_stored_in_it(exported, drive, tmp_path):

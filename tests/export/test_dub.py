@@ -13,7 +13,7 @@ from edgetalk.cli import main
 from edgetalk.face import Face, write_track
 from edgetalk.preprocess import TEMPLATES, align, crop_matrix
 from edgetalk.reader import Reader
-from edgetalk.video import Writer
+from edgetalk.writer import Writer
 
 from . import by_name
 
@@ -33,7 +33,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("published")
     lips = by_name.weights(by_name.wav2lip_shapes(0.5))
     torch.save({"state_dict": {f"module.{name}": value for name, value in lips.items()}}, folder / "wav2lip_gan.pth")
-    torch.save(by_name.weights(by_name.simswap_shapes(0.25)), folder / "latest_net_G.pth")
+    torch.save(by_name.weights(by_name.simswap_shapes(0.25, blocks=2)), folder / "latest_net_G.pth")
     torch.save(by_name.weights(by_name.simswap_arcface_shapes((1, 1, 1, 1), 0.25)), folder / "arcface.pth")
     y, x = np.mgrid[:120, :160] / 120
     picture = np.stack([127 + 100 * np.sin(5 * x + 3 * y), 255 * y, 190 - 100 * x], -1).astype(np.uint8)

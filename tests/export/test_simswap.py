@@ -10,7 +10,7 @@ from edgetalk.errors import InputError
 from edgetalk.export import simswap, to_onnx
 
 from . import by_name
-from .conftest import assert_plan, metadata_of, onnx_run
+from .conftest import assert_plan, assert_same, metadata_of, onnx_run
 
 
 def save(path, **arrangement):
@@ -27,12 +27,6 @@ def feeds(size, identity=512):
         "target": random.integers(0, 256, (1, size, size, 3), np.uint8),
         "identity": (vector / np.linalg.norm(vector)).astype(np.float32),
     }
-
-
-def assert_same(frame, wanted):
-    assert frame.dtype == np.uint8 and frame.shape == wanted.shape
-    assert np.abs(frame.astype(int) - wanted).max() <= 1
-    assert ((wanted > 2) & (wanted < 253)).mean() > 0.9 and wanted.std() > 5
 
 
 def test_names_and_shapes_are_the_published_ones():
@@ -71,7 +65,7 @@ def test_the_forms_for_512(arrangement, tmp_path):
     to_onnx(tmp_path / "net_G.pth", tmp_path / "small.onnx", family="simswap", size=128)
     assert_same(onnx_run(tmp_path / "small.onnx", given)["frame"], by_name.simswap(tensors, **given))
     assert_plan(tmp_path / "small.onnx", "fp16")
-    assert simswap.prepare(tmp_path / "net_G.pth", form="conv", whole=False, size=None, batch=1).graphs[0].inputs[
+    assert simswap.prepare(tmp_path / "net_G.pth", whole=False, size=None, batch=1).graphs[0].inputs[
         "target"
     ].shape == (1, 512, 512, 3)
     with pytest.raises(InputError, match="size: got 232, expected a multiple of 16"):

@@ -10,6 +10,11 @@ from edgetalk.train.announcers import CAST, Announcer, Controls
 from edgetalk.train.announcers.visemes import SHAPES
 
 
+def parameters(module: torch.nn.Module) -> int:
+    """How many values training would change."""
+    return sum(p.numel() for p in module.parameters())
+
+
 @pytest.fixture(scope="session")
 def footage() -> Footage:
     """Two persons at 64×64; of each one training clip and two test clips of 8 frames, the last with a new voice."""

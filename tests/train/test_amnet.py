@@ -6,9 +6,7 @@ import torch.nn.functional as F
 
 from edgetalk.train.networks.amnet import AMNet, Fuser, GeometricController
 
-
-def parameters(module: torch.nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
+from .conftest import parameters
 
 
 def test_generator_has_the_parameters_of_table_ii():

@@ -16,9 +16,9 @@ import pytest
 from edgetalk.errors import EdgetalkError, InputError
 from edgetalk.train.amnet.dataset import TEST, TRAIN, Script, describe, load
 from edgetalk.train.announcers import CAST, Announcer, Controls, dataset, sentences, speech
-from edgetalk.train.announcers.landmarks import lip_gap
 from edgetalk.train.announcers.parallel import spread
 from edgetalk.train.announcers.plan import SETS, VOICE_NAMES, Plan, write_speech
+from edgetalk.train.networks.landmarks import inner_opening
 
 FRAMES, SIZE = 150, 16
 
@@ -90,7 +90,7 @@ def test_clips_and_sound_fit(folder):
         assert (data.person[own] == clip.person).all() and (data.split[own] == clip.split).all()
         assert (data.voice[own] == clip.voice).all()
     loud = [np.sqrt(np.mean(clip.pcm[: clip.frames * 640].reshape(-1, 640) ** 2, 1)) for clip in data.clips]
-    gap = lip_gap(data.landmarks)
+    gap = inner_opening(data.landmarks)
     quiet = np.concatenate(loud) < 1e-4
     assert np.median(gap[quiet]) < 0.3 * np.median(gap[~quiet])
 
@@ -275,6 +275,9 @@ def test_another_plan_or_size_is_refused(folder, tmp_path):
         dataset.write(folder, "announcers-7")
     with pytest.raises(InputError, match="seed -1; expected .* a seed of 0 or more"):
         dataset.write(tmp_path / "new", "announcers-6", FRAMES, -1, SIZE, "raw")
+    with pytest.raises(InputError, match="^workers: got 0, expected 1 or more; change --workers$"):
+        dataset.write(tmp_path / "new", "announcers-6", FRAMES, 3, SIZE, "raw", workers=0)
+    assert not (tmp_path / "new").exists()
 
 
 def test_drawing_needs_neither_pyav_nor_soxr_nor_flite(folder, tmp_path):

@@ -17,10 +17,12 @@ from edgetalk.train.announcers import (
     swapped,
 )
 from edgetalk.train.announcers.identity import FACE_FIELDS
-from edgetalk.train.announcers.landmarks import CHIN, CONTOUR, EYE_LEFT, EYE_RIGHT, MOUTH, NOSE_TIP, lid_gap, lip_gap
+from edgetalk.train.announcers.landmarks import CONTOUR, EYE_LEFT, EYE_RIGHT, MOUTH
 from edgetalk.train.announcers.visemes import SHAPES
+from edgetalk.train.networks.landmarks import inner_opening
 
 SIZE = 64
+CHIN, NOSE_TIP = 16, 54
 
 
 def controls(viseme="sil", yaw=0.0, pitch=0.0, roll=0.0, blink=(0.0, 0.0)):
@@ -35,6 +37,11 @@ def ada():
 @pytest.fixture(scope="module")
 def dan():
     return Announcer(CAST["dan"], SIZE)
+
+
+def lid_gap(points):
+    """Opening of the subject's left and right eye, fractions of the picture's height."""
+    return np.array([abs(points[eye.start + 6, 1] - points[eye.start + 2, 1]) for eye in (EYE_RIGHT, EYE_LEFT)])
 
 
 def nose_over_eyes(points):
@@ -108,7 +115,7 @@ def test_blink_0_closes_the_subjects_left_eye(ada):
 
 
 def test_lips_touch_on_closures_and_open_on_vowels(dan):
-    gap = {viseme: float(lip_gap(dan.landmarks(controls(viseme)))) * 256 for viseme in SHAPES}
+    gap = {viseme: float(inner_opening(dan.landmarks(controls(viseme)))) * 256 for viseme in SHAPES}
     assert gap["mbp"] < 0.5 and gap["fv"] < 0.5 and gap["sil"] < 1  # pixels of a 256 picture
     assert gap["aa"] > 15 and gap["ae"] > 10 and gap["ah"] > 6
     assert gap["uw"] < gap["ow"] < gap["aa"]

@@ -8,7 +8,7 @@ import torch
 
 import edgetalk
 from edgetalk import audio, bundled, motion
-from edgetalk.avatar import load as load_avatar
+from edgetalk.avatar import load_avatar
 from edgetalk.backends import preflight
 from edgetalk.train.networks.landmarks import inner_opening, load
 from edgetalk.train.scores.report import JUDGE
@@ -68,7 +68,7 @@ def test_blink_alone_closes_the_eyes(face, judge):
 
 def test_silence_closes_the_mouth_and_speech_opens_it(face, judge):
     pcm = audio.read(bundled.SENTENCE)
-    spoken = inner_opening(measure(judge, [f.copy() for f in face.talk(pcm, motion=motion.still())]).landmarks)
+    spoken = inner_opening(measure(judge, [f.copy() for f in face.talk(pcm, motion=motion.Still())]).landmarks)
     quiet = inner_opening(measure(judge, steps(face, [STILL], [OPEN])).landmarks)
     assert 256 * quiet.item() < 3.0  # pixels
     assert spoken.quantile(0.9) > 2 * quiet.item() and 256 * spoken.max() > 6.0

@@ -77,7 +77,7 @@ def test_the_face_is_the_portraits_and_the_rest_the_films(spoken):
     target, portrait = next(iter(Reader(FOLDER / "target.mp4"))), cv2.imread(str(FOLDER / "portrait.png"))[..., ::-1]
 
     def cheeks(picture, track):
-        [eye, other, nose, *_] = read_track(track)[0].points
+        [eye, other, nose, *_] = read_track(track).faces[0].points
         places = (0.5 * (p + nose) + (0, 0.1 * (other - eye)[0]) for p in (eye, other))
         return np.mean([picture[int(y) - 6 : int(y) + 6, int(x) - 6 : int(x) + 6].mean((0, 1)) for x, y in places], 0)
 
@@ -85,5 +85,5 @@ def test_the_face_is_the_portraits_and_the_rest_the_films(spoken):
     near = np.abs(made - cheeks(portrait.astype(float), FOLDER / "portrait.track.npz")).mean()
     far = np.abs(made - cheeks(target.astype(float), FOLDER / "target.track.npz")).mean()
     assert near < 0.5 * far
-    box = read_track(FOLDER / "target.track.npz")[0].box
+    box = read_track(FOLDER / "target.track.npz").faces[0].box
     assert np.abs(spoken[0, : int(box[1]) - 60].astype(int) - target[: int(box[1]) - 60]).mean() < 2  # hair and wall

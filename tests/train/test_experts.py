@@ -286,7 +286,8 @@ DRAW, SYNC, IDENTITY = ["swap", "draw"], ["experts", "sync", "--steps", "1"], ["
         (["experts", "sync"], "--seconds nan", "seconds: got nan, expected 0 or more; change --seconds"),
         (["experts", "landmarks"], "--seconds -1", "seconds: got -1.0, expected 0 or more; change --seconds"),
         (["experts", "sync"], "--steps -1", "steps: got -1, expected 0 or more; change --steps"),
-        (SYNC, "--minutes nan", "minutes: got nan, expected 0 or more; change --minutes"),
+        (SYNC, "--minutes nan", "minutes: got nan, expected more than 0; change --minutes"),
+        (SYNC, "--minutes 0", "minutes: got 0.0, expected more than 0; change --minutes"),
         (SYNC, "--seed -1", "seed: got -1, expected 0 to 4294967295; change --seed"),
         (SYNC, "--width 0", "width: got 0.0, expected more than 0; change --width"),
         (SYNC, "--batch -1", "batch: got -1, expected 0 or more; change --batch"),
@@ -379,6 +380,68 @@ def test_experts_learn_on_a_toy(drawn, tmp_path):
         "offset_within_1",
         "confidence",
     }
+
+
+class Clips(dict):
+    """Stands for Swaps, with vectors of faces and sounds in place of pictures, (C, 2, W, D)."""
+
+    renderings = ("own", "swap")
+
+
+def test_scores_of_a_sync_expert_are_those_recomputed_pair_by_pair(monkeypatch):
+    """Vectors of which every third window is heard as another one, and the second clip's sound is late."""
+    rng, clips, count, depth = np.random.default_rng(0), 3, 36, 8
+    test = Clips(clip_sync=None)
+    for name in Clips.renderings:
+        face = rng.normal(size=(clips, count, depth))
+        audio = face + 0.6 * rng.normal(size=face.shape)
+        audio[:, ::3] = rng.normal(size=audio[:, ::3].shape)
+        audio[1] = np.roll(audio[1], 4, axis=0)
+        test[f"clip_{name}"] = F.normalize(torch.from_numpy(np.stack([face, audio], 1)), dim=-1)
+    monkeypatch.setattr(sync_expert, "sync_vectors", lambda _, vectors, __: vectors.unbind(1))
+    got = sync_expert.score_sync(None, test)
+    positive, negative, near, confidence = [], [], [], []
+    for name in Clips.renderings:
+        for face, audio in test[f"clip_{name}"].numpy():
+            pairs = {(i, j): float(face[i] @ audio[j]) for i in range(count) for j in range(count)}
+            positive += [p for (i, j), p in pairs.items() if i == j]
+            negative += [p for (i, j), p in pairs.items() if abs(i - j) >= 5]
+            means = {late: np.mean([p for (i, j), p in pairs.items() if j - i == late]) for late in range(-15, 16)}
+            best = max(means, key=means.get)
+            near.append(abs(best) <= 1)
+            confidence.append(means[best] - np.median(list(means.values())))
+    right = np.mean([p > 0.5 for p in positive]), np.mean([p <= 0.5 for p in negative])
+    ordered = np.greater.outer(positive, negative).mean()
+    assert 0.3 < right[0] < 0.8 < right[1] < 1 and near == [True, False, True] * 2
+    assert got == pytest.approx({
+        "clips": clips, "window_accuracy": sum(right) / 2, "window_auc": ordered,
+        "offset_within_1": np.mean(near), "confidence": np.mean(confidence)}, rel=1e-5)  # fmt: skip
+
+
+def test_scores_of_an_identity_expert_are_those_recomputed_still_by_still(monkeypatch):
+    people, looks, poses, depth = 5, 3, 4, 6
+    rng = np.random.default_rng(1)
+    who, outfit = (np.arange(people * looks * poses) // n for n in (looks * poses, poses))
+    look = outfit % looks
+    vectors = 1.5 * rng.normal(size=(people, depth))[who] + rng.normal(size=(people * looks, depth))[outfit]
+    vectors += 0.8 * rng.normal(size=vectors.shape)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    monkeypatch.setattr(identity_expert, "embed", lambda _, stills: torch.from_numpy(vectors)[stills])
+    test = {"still_frames": torch.arange(len(who)), "still_person": torch.from_numpy(who)}
+    got = identity_expert.score_identity(None, test, looks, poses)
+    gallery, queries = (np.flatnonzero(chosen) for chosen in (look == 0, look > 0))
+    same = [float(vectors[q] @ vectors[g]) for q in queries for g in gallery if who[q] == who[g]]
+    others = [float(vectors[q] @ vectors[g]) for q in queries for g in gallery if who[q] != who[g]]
+    first = [gallery[who[gallery] == person][0] for person in range(people)]
+    single = [np.argmax([vectors[q] @ vectors[g] for g in first]) == who[q] for q in queries]
+    unit = lambda rows: vectors[rows].mean(0) / np.linalg.norm(vectors[rows].mean(0))  # noqa: E731
+    means = [unit(gallery[who[gallery] == person]) for person in range(people)]
+    whole = [np.argmax([unit(queries[who[queries] == person]) @ mean for mean in means]) == person
+             for person in range(people)]  # fmt: skip
+    wanted = {"people": people, "auc": np.mean([[s > o for o in others] for s in same]),
+              "tpr_at_fpr_1": np.mean(same > np.quantile(others, 0.99)),
+              "top1_one_still": np.mean(single), "top1_means": np.mean(whole)}  # fmt: skip
+    assert got == pytest.approx(wanted)
 
 
 def test_an_identity_expert_tells_what_it_was_cut_out_by(drawn, tmp_path):
@@ -491,8 +554,9 @@ def test_an_expert_is_written_when_its_last_slice_is_over(drawn, tmp_path, capsy
     train = ["identity", "--data", str(drawn / "data"), "--speech", str(drawn / "speech.npz"), "--steps", "3",
              "--people", "4", "--enough", "1", "--width", "0.125", "--size", "32", "--batch", "8",
              "-o", str(tmp_path / "identity-a.safetensors")]  # fmt: skip
-    experts.main([*train, "--minutes", "0"])
-    assert "go on" in capsys.readouterr().out and not (tmp_path / "identity-a.safetensors").exists()
+    experts.main([*train, "--minutes", "1e-12"])
+    assert capsys.readouterr().out == "identity 0: 0 steps; give the same command to go on\n"
+    assert not (tmp_path / "identity-a.safetensors").exists()
     experts.main(train)
     _, record = store.load(tmp_path / "identity-a.safetensors", "arcface")
     assert record["steps"] == 3 and record["scores"]["people"] == 2

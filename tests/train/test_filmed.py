@@ -26,14 +26,14 @@ from edgetalk.train.amnet.recipe import AMNetRecipe, Config
 from edgetalk.train.announcers import CAST, Announcer, motion
 from edgetalk.train.announcers import dataset as announcers
 from edgetalk.train.announcers.features import Controls
-from edgetalk.train.announcers.landmarks import lip_gap
 from edgetalk.train.announcers.plan import Plan, write_speech
 from edgetalk.train.announcers.visemes import SHAPES
 from edgetalk.train.filmed import dataset as filmed
 from edgetalk.train.filmed import mesh
 from edgetalk.train.networks.checkpoint import load_checkpoint
+from edgetalk.train.networks.landmarks import inner_opening
 from edgetalk.train.terms import Terms, joined
-from edgetalk.video import Writer
+from edgetalk.writer import Writer
 
 DRAWN, LEFT, TOP, WIDTH, HEIGHT = 160, 30, 10, 224, 176  # where the drawn picture lies in the film
 SIZE = 96
@@ -123,7 +123,7 @@ class Tracker:
     waiting: list = []
     scene = 0
 
-    def __init__(self, rate, models=None, pick="largest"):
+    def __init__(self, rate, face_models=None, face="largest"):
         assert rate == 25
         self._faces = iter(Tracker.waiting.pop(0))
 
@@ -406,4 +406,4 @@ def test_the_tracker_sees_what_was_drawn(name, tmp_path):
     outline, *others = (part.mean() for part in np.split(off, [33, 51, 66, 86], axis=1))
     assert outline < 10 and max(others) < 6, (outline, others)  # brows, nose, eyes, mouth; pixels of 256
     assert np.degrees(np.abs(track.pose - poses)).mean() < 4
-    assert np.corrcoef(lip_gap(track.landmarks), lip_gap(truth))[0, 1] > 0.85
+    assert np.corrcoef(inner_opening(track.landmarks), inner_opening(truth))[0, 1] > 0.85

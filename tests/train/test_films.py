@@ -12,7 +12,7 @@ from edgetalk.face import Face, write_track
 from edgetalk.reader import Reader
 from edgetalk.targets import Faces
 from edgetalk.train.filmed.films import frames, people, sound
-from edgetalk.video import Writer
+from edgetalk.writer import Writer
 
 SIZE = 48
 

@@ -1,13 +1,16 @@
 """The landmark judge: its degradations move labels with the picture, and it learns to measure drawn faces."""
 
+import json
 import signal
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from edgetalk.errors import ModelError
+from edgetalk.errors import InputError, ModelError
 from edgetalk.train import loop
+from edgetalk.train.amnet import dataset
 from edgetalk.train.announcers import CAST, Announcer, Controls
 from edgetalk.train.announcers.visemes import SHAPES
 from edgetalk.train.experts import landmarks
@@ -40,6 +43,11 @@ def drawn(count, seed):
 
 def dice(seed):
     return landmarks.Dice(torch.device("cpu"), seed)
+
+
+@pytest.fixture(autouse=True)
+def few_at_once(monkeypatch):
+    monkeypatch.setitem(landmarks.BATCH, "cpu", 10)
 
 
 @pytest.fixture(scope="module")
@@ -87,11 +95,10 @@ def test_compression_is_that_of_a_quantised_cosine_transform():
     assert np.allclose(out, expected, atol=1e-5)
 
 
-def test_the_judge_learns_to_measure(faces, monkeypatch):
-    monkeypatch.setitem(landmarks.BATCH, "cpu", 16)
+def test_the_judge_learns_to_measure(faces):
     train, held_out = faces
-    training = landmarks.LandmarkRecipe(train, Stretch(steps=70))
-    for step in range(70):
+    training = landmarks.LandmarkRecipe(train, Stretch(steps=60))
+    for step in range(60):
         training.step(step)
     error = landmarks.own_error(training.judge(), held_out, np.full(len(held_out.images), "ada"))
     mean_shape = landmarks.landmark_error(train.landmarks.mean(0).expand(48, -1, -1), held_out.landmarks).mean()
@@ -146,6 +153,57 @@ def test_a_training_goes_on_with_more_pictures_than_it_began_with(faces, tmp_pat
     loop.train(begun, tmp_path, show=lambda _: None)
     longer = landmarks.LandmarkRecipe(faces[0], Stretch(steps=3), seed=3)
     assert loop.train(longer, tmp_path, show=lambda _: None) == 3
+
+
+def test_the_command_trains_on_one_part_of_every_set_and_measures_on_the_other(tmp_path, monkeypatch, capsys):
+    torch.set_num_threads(1)
+    terms = {"consent": "dan", "licence": "", "use": "any"}
+
+    def numbered(folder):
+        """A set of flat pictures, whose labels tell the set and the frame: those from the sixth on are for tests."""
+        first, count = (0, 7) if folder.name == "drawn" else (100, 9)
+        number = np.arange(first, first + count, dtype=np.float32)
+        spread = lambda *shape: np.broadcast_to(number.reshape(-1, *[1] * len(shape)), (count, *shape))  # noqa: E731
+        return SimpleNamespace(
+            frames=spread(64, 64, 3).astype(np.uint8), pose=spread(3), blink=spread(2),
+            landmarks=spread(106, 2) / 200 * np.linspace(0, 1, 106)[:, None],
+            split=(np.arange(count) >= 5).astype(np.uint8), person=np.arange(count) % 2,
+            name=folder.name, persons=("ada", "dan"), terms=terms if folder.name == "filmed" else {},
+        )  # fmt: skip
+
+    given, train = [], landmarks.train
+    monkeypatch.setattr(dataset, "load", numbered)
+    monkeypatch.setattr(landmarks, "train", lambda *told: given.append(told) or train(*told))
+    out = tmp_path / "judge.safetensors"
+    landmarks.main(["--data", "drawn", "filmed", "--seconds", "0.001", "--seed", "4", "-o", str(out)])
+    [(faces, held_out, persons, *_)] = given
+    assert faces.pose[:, 0].tolist() == [0, 1, 2, 3, 4, 100, 101, 102, 103, 104]
+    assert held_out.pose[:, 0].tolist() == [5, 6, 105, 106, 107, 108]
+    assert persons.tolist() == [f"{data}/{name}" for data, name in (("drawn", "dan"), ("drawn", "ada"), *[
+        ("filmed", "dan"), ("filmed", "ada")] * 2)]  # fmt: skip
+    for part in (faces, held_out):  # every label, and the picture, is of the same frame
+        for told in (part.images[:, 0, 0, 0], 200 * part.landmarks[:, -1, 0], part.blink[:, 0]):
+            torch.testing.assert_close(told.float(), part.pose[:, 0])
+    printed, (_, record) = capsys.readouterr().out, load(out)
+    assert json.loads(printed[printed.index("{") :]) == {"judge": str(out), **record}
+    assert record["images"] == 10 and record["error_on_true_frames"]["frames"] == 6 and record["terms"] == terms
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("--seconds -3", "seconds: got -3.0, expected more than 0; change --seconds"),
+        ("--seconds nan", "seconds: got nan, expected more than 0; change --seconds"),
+        ("--seconds 0", "seconds: got 0.0, expected more than 0; change --seconds"),
+        ("--seed -1", "seed: got -1, expected 0 to 4294967295; change --seed"),
+        ("--minutes nan", "minutes: got nan, expected more than 0; change --minutes"),
+    ],
+)
+def test_the_command_refuses_what_would_train_no_judge(tmp_path, options, told):
+    (tmp_path / "judge.safetensors").write_bytes(b"of before")
+    with pytest.raises(InputError, match=f"^{told}$"):
+        landmarks.main(["--data", str(tmp_path / "none"), "-o", str(tmp_path / "judge.safetensors"), *options.split()])
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"of before"]
 
 
 def test_every_picture_is_seen_once_per_round():

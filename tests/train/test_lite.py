@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +27,8 @@ from edgetalk.train.networks.amnet import VARIANTS, AMNet, Architecture, Cell, R
 from edgetalk.train.networks.checkpoint import load_checkpoint, save_checkpoint
 from edgetalk.train.networks.landmarks import load as load_judge
 from edgetalk.train.scores.report import JUDGE
+
+from .conftest import parameters
 
 TINY = Architecture((4, 6, 8), (Cell("separable", 12, 16), Cell("basic", 12, 8), Cell("pointwise", 8)), (8, 4))
 
@@ -86,10 +89,6 @@ def test_an_architecture_survives_its_file(tmp_path):
     read = load_checkpoint(write(tmp_path / "tiny.safetensors", network)).network
     assert read.reenactor.architecture == TINY
     assert all(torch.equal(a, b) for a, b in zip(read.parameters(), network.parameters(), strict=True))
-
-
-def parameters(module):
-    return sum(p.numel() for p in module.parameters())
 
 
 def test_half_the_width_is_every_layer_with_half_the_channels():
@@ -379,6 +378,64 @@ def test_the_search_trains_each_finalist_once(footage, tmp_path, capsys):
     ):
         with pytest.raises(InputError, match=rf"another search \({told}\); choose another folder with -o$"):
             lite.search(other, tmp_path / "out", Costs.load(), 3.5, 2, dataclasses.replace(settings, **changed))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("--judged 0", "judged: got 0, expected 1 or more; change --judged"),
+        ("--finalists 0", "finalists: got 0, expected 1 or more; change --finalists"),
+        ("--budget nan", "budget: got nan, expected more than 0; change --budget"),
+        ("--images 0", "images: got 0, expected 1 or more; change --images"),
+        ("--size 36", "size: got 36, expected a multiple of 8"),
+        ("--costs FILE", "FILE holds no costs of a machine; write them with: python -m bench.lite costs"),
+        ("--teacher FILE", "FILE is not a checkpoint of AMNet"),
+    ],
+)
+@pytest.mark.parametrize("text", ["{}", "[]", "none", '{"milliseconds": [], "machine": "", "measured": {}}'])
+def test_a_search_that_cannot_be_is_refused_before_the_data_is_read(tmp_path, options, told, text):
+    file = tmp_path / "file.json"
+    file.write_text(text)
+    words = options.replace("FILE", str(file)).split()
+    with pytest.raises((InputError, ModelError), match="^" + re.escape(told.replace("FILE", str(file)))):
+        lite.main(["search", "--data", str(tmp_path / "none"), "-o", str(tmp_path / "out"), *words])
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_search_says_what_it_lacks_and_leaves_nothing(footage, tmp_path):
+    out, settings = tmp_path / "out", lite.Proxy()
+    with pytest.raises(InputError, match="^budget: got 0.1 ms, but no candidate is predicted to be that fast"):
+        lite.search(footage, out, Costs.load(), 0.1, 2, settings)
+    with pytest.raises(InputError, match="got no held-out frames"):
+        lite.search(dataclasses.replace(footage, test=footage.test[:0]), out, Costs.load(), 6.0, 2, settings)
+    assert not out.exists()
+    out.mkdir()
+    (out / "search.json").write_text("{}")
+    with pytest.raises(InputError, match="search.json is no search, or it is damaged; choose another folder with -o$"):
+        lite.search(footage, out, Costs.load(), 6.0, 2, settings)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("--minutes nan", "minutes: got nan, expected more than 0; change --minutes$"),
+        ("--minutes -1", "minutes: got -1.0, expected more than 0; change --minutes$"),
+        ("--width 9", "width: got 9, expected over 0 and at most 4"),
+        ("--device tpu", "device: got 'tpu', expected auto, cpu"),
+    ],
+)
+def test_ablations_that_cannot_be_are_refused_before_any_row_begins(tmp_path, monkeypatch, options, told):
+    from edgetalk.train.amnet import dataset
+
+    monkeypatch.setattr(dataset, "load", lambda _: SimpleNamespace(name="drawn", train=np.arange(5) < 3))
+    with pytest.raises(InputError, match=f"^{told}"):
+        ablations.main(["--data", "drawn", "-o", str(tmp_path / "out"), *options.split()])
+    assert not list(tmp_path.iterdir())
+    for name in ("ablations.json", "all-0.json"):
+        (tmp_path / name).write_text("{}")
+        with pytest.raises(InputError, match=f"{name} is no row of ablations, or it is damaged; remove it"):
+            ablations.finished(tmp_path)
+        (tmp_path / name).unlink()
 
 
 def test_ablated_rows_of_another_training_are_refused(footage, tmp_path, monkeypatch):

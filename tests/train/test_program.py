@@ -1,4 +1,4 @@
-"""What a program of train/ says as it is stopped; errors are tested where they come from."""
+"""What a program of train/ says of itself, and as it is stopped; errors are tested where they come from."""
 
 import signal
 import subprocess
@@ -7,6 +7,11 @@ import sys
 import pytest
 
 from edgetalk.train import program
+
+
+def test_help_has_the_modules_docstring_as_it_is():
+    shown = program.parser("edgetalk.train.swap", "Make data:\n\n    draw     it\n").format_help()
+    assert shown.startswith("usage: python -m edgetalk.train.swap [-h]\n\nMake data:\n\n    draw     it\n")
 
 
 def test_ctrl_c_is_one_line(capsys):

@@ -306,14 +306,15 @@ def test_the_command_prints_a_table_and_writes_its_figures(trained, tmp_path, ca
 
 def test_who_is_known_stands_in_the_checkpoint(trained, files, footage, monkeypatch, capsys):
     monkeypatch.setattr(amnet_scores, "jitter", lambda *_: {})
-    told = {"variant": "amnet", "size": 64, "audio": asdict(footage.spec), "training": {}}
-    for persons, known in ((["dan"], {"known", "unknown"}), ([], {"known"})):
+    told = {"variant": "amnet", "size": 64, "audio": asdict(footage.spec)}
+    for people, known in ((1, {"known", "unknown"}), (500, {"known"})):
         path = files / "others.safetensors"
-        amnet.save_checkpoint(path, AMNet().state_dict(), persons=persons, **told)
+        training = {"people": people}
+        amnet.save_checkpoint(path, AMNet().state_dict(), persons=["dan"], training=training, **told)
         assert cli.main([*trained, "--checkpoint", str(path), "--limit", "4", "--no-detection", "--json"]) == 0
         report = json.loads(capsys.readouterr().out)
         assert {"known", "unknown"} & set(report) == known
-    assert report["known"]["frames"] == 4  # nobody is named: those of whom the set has training frames
+    assert report["known"]["frames"] == 4  # more than are named: those of whom the set has training frames
 
 
 def test_drawn_people_without_a_kept_picture_are_shown_from_a_portrait(trained, footage, monkeypatch):

@@ -230,7 +230,7 @@ def test_what_did_not_move_is_a_dash():
     page = results.lips(scored(voices={"awb": unheard}, correlated=20))
     assert "| voice awb, held out | – | 0.900 | – |" in page
     assert "A lip r of fewer than 20 frames is not counted" in page
-    assert "fewer than" not in results.lips(scored())  # of a report from when all were counted
+    assert "however few the frames" in results.lips(scored())  # of a report from when all were counted
 
 
 def test_differences_within_the_deviation_are_called_none(tmp_path):
@@ -256,3 +256,15 @@ def test_differences_within_the_deviation_are_called_none(tmp_path):
     assert "2 seeds, one where no deviation stands: mean" in page
     assert "64×64, 0.5 of the channels in Reenactor and discriminator, 60,000 images per row" in page
     assert "Table I: not made yet" in page and "| L_C | not made yet" in page
+
+
+@pytest.mark.parametrize("found", [{}, {"announcers-6.json": "{}"}, {"decoupling.json": "nothing"}])
+def test_a_page_is_not_replaced_by_one_of_nothing(tmp_path, found, capsys):
+    page = tmp_path / "results.md"
+    page.write_text("the page")
+    (tmp_path / "results").mkdir()
+    for name, text in found.items():
+        (tmp_path / "results" / name).write_text(text)
+    with pytest.raises(InputError, match=next(iter(found), "results has no report")):
+        results.main([str(tmp_path / "results"), "-o", str(page)])
+    assert page.read_text() == "the page"

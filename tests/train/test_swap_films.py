@@ -6,6 +6,8 @@ import re
 import shutil
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from edgetalk import cli
 from edgetalk.errors import InputError
 from edgetalk.face import Face, write_track
 from edgetalk.mel import log_mel, windows
+from edgetalk.train.amnet import dataset
 from edgetalk.train.announcers import CAST, Announcer, Controls
 from edgetalk.train.announcers.camera import FACE
 from edgetalk.train.announcers.speech import levelled
@@ -35,7 +38,7 @@ from edgetalk.train.swap import wavsyncswap as whole_command
 from edgetalk.train.swap.crops import tracked
 from edgetalk.train.swap.data import FPS, FRAMES, Swaps
 from edgetalk.train.swap.scene import exact
-from edgetalk.video import Writer
+from edgetalk.writer import Writer
 
 SIDE = 256
 LENGTHS = {"ada": 115, "dan": 3 * FRAMES, "finn": 2 * FRAMES + 10}
@@ -133,6 +136,29 @@ def test_pairs_are_of_two_persons_and_use_each_source_once(persons):
     assert len(persons) < 4 or len({tuple(swap_split.pairs(persons, seed)) for seed in range(10)}) > 1
 
 
+def test_the_numbers_of_a_plan_are_those_of_the_clips_that_are_meant():
+    starts = [[(film, 60 * n) for film in range(2) for n in range(3 + p)] for p in range(12)]
+    for seed in range(3):
+        planned = swap_films._planned(starts, seed)
+        assert [[(clip.film, clip.start) for clip in own] for own in planned] == starts
+        every = [clip for own in planned for clip in own]
+        for split in swap_films.SPLITS:
+            numbers = sorted(clip.number for clip in every if clip.split == split)
+            assert numbers == list(range(len(numbers)))
+        trained = {own[0].meta[0] for own in planned if "train" in {clip.split for clip in own}}
+        assert trained == set(range(len(trained)))
+        test = {clip.number: clip for clip in every if clip.split == "test"}
+        for number, own in enumerate(planned):
+            for clip in own:
+                who, face, source, start, other = clip.meta
+                assert (who, start) == (own[0].meta[0], clip.start)
+                if clip.split == "test":
+                    assert face == test[source].meta[0] != who and other in test and other != clip.number, number
+                else:
+                    assert {face, source, other} == {swap_films.NOBODY}
+        assert any(test[clip.meta[4]].meta[0] != clip.meta[1] for clip in test.values()), "face and sound of two"
+
+
 def clip_of(folder, name, split, row=0):
     """The clip of that row of a person's in a split, and who he is."""
     record = json.loads((folder / "films.json").read_text())
@@ -202,6 +228,15 @@ def test_a_clip_hears_its_own_moment(filmed):
         far = [float(np.abs(whole[start + by : start + by + FRAMES] - clip[field].float().numpy()).mean())
                for by in range(-3, 4)]  # fmt: skip
         assert far[3] < 0.08 and min(far[:3] + far[4:]) > 0.3
+
+
+def test_a_set_of_one_person_is_told_as_such(monkeypatch):
+    record = {"people": {"ada": {"number": 0, "train": 3, "valid": 1, "test": 1}}}
+    assert swap_films.told(record).startswith("1 person, clips of 2") and "of 1 person, 0 of" in swap_films.told(record)
+    tables = {"split": np.zeros(1, np.int8), "voice": np.zeros(1, np.int8), "person": np.zeros(1, np.int8)}
+    script = SimpleNamespace(start=np.array([0, 9]), tables=tables, plan={"voices": ["v"], "name": "filmed"})
+    monkeypatch.setattr(dataset.Script, "read", lambda path: script)
+    assert dataset.describe(Path("a")).endswith(", 1 clip, 1 person")
 
 
 def test_the_same_command_leaves_a_set_and_another_one_is_refused(filmed, tmp_path, capsys):

@@ -106,7 +106,7 @@ def test_a_scene_is_as_long_as_asked_even_beyond_its_sentence(tmp_path, monkeypa
     monkeypatch.setattr(swap_scene, "SAID", "No.")
     assert synthesize("No.", "rms").seconds < 1
     swap_scene.write_scene(tmp_path, seconds=1.2)
-    assert len(list(Reader(tmp_path / "target.mp4"))) == len(read_track(tmp_path / "target.track.npz")) == 30
+    assert len(list(Reader(tmp_path / "target.mp4"))) == len(read_track(tmp_path / "target.track.npz").faces) == 30
 
 
 @pytest.mark.parametrize("seconds", ["nan", "inf", "0", "-1", "0.03"])
@@ -123,14 +123,14 @@ def test_a_scene_has_all_that_dubbing_needs(tmp_path, monkeypatch):
     monkeypatch.setattr(swap_scene, "SIZE", 192)
     swap_command.main(["scene", "-o", str(tmp_path), "--seconds", "0.12"])
     film = list(Reader(tmp_path / "target.mp4"))
-    track = read_track(track_beside(tmp_path / "target.mp4"))
+    track = read_track(track_beside(tmp_path / "target.mp4")).faces
     assert len(film) == len(track) == 3 and film[0].shape == (192, 192, 3)
     crop = align(film[1], crop_matrix("wavsyncswap", track[1].points, 96), 96)
     eyes = crop[33, [34, 62]]  # where the template has them
     left, top, right, bottom = track[1].box
     assert left < track[1].points[:, 0].min() and track[1].points[:, 0].max() < right and top < bottom
     assert eyes.mean() < crop[42, 48].mean()  # they are darker than the ridge of the nose
-    face = read_track(track_beside(tmp_path / "portrait.png"))[0]
+    face = read_track(track_beside(tmp_path / "portrait.png")).faces[0]
     assert face.points[0, 0] < face.points[1, 0] and face.points[2, 1] < face.points[3, 1]
     assert (tmp_path / "speech.wav").stat().st_size > 16_000 * 2 * 3
     with pytest.raises(InputError, match="announcer: got 'nobody'"):

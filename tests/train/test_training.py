@@ -14,8 +14,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
+from edgetalk import signals
 from edgetalk.errors import InputError, ModelError
 from edgetalk.mel import windows
 from edgetalk.metadata import AudioSpec
@@ -29,7 +31,7 @@ from edgetalk.train.networks.checkpoint import load_checkpoint
 from edgetalk.train.networks.patchgan import PatchGAN
 
 CHECKPOINT = Path(__file__).parents[2] / "train/checkpoints/amnet.safetensors"
-SMALL = Config(size=32, batch=2, images=12, mouth=3.0)
+SMALL = Config(size=32, width=0.25, batch=2, images=12, mouth=3.0)
 
 
 def footage(frames: int = 60, size: int = 32) -> Footage:
@@ -272,8 +274,9 @@ def test_a_checkpoint_keeps_the_pictures_of_few_trained_persons(tmp_path, monkey
         monkeypatch.setattr("edgetalk.train.amnet.recipe.KEPT", most)
         recipe.save_checkpoint(tmp_path / "a.safetensors")
         read = load_checkpoint(tmp_path / "a.safetensors")
-        assert (len(read.persons), read.training["people"]) == (kept, len(trained))
-        assert set(read.sources) == set(read.persons) <= trained
+        assert (len(read.sources), read.training["people"]) == (kept, len(trained))
+        assert set(read.sources) <= trained
+        assert set(read.persons) == (trained if kept == len(trained) else set())  # of many nobody is named
     assert len(trained) > 2
 
 
@@ -370,7 +373,40 @@ def test_what_is_interrupted_leaves_a_checkpoint(tmp_path, capfd):
     torch.testing.assert_close(checkpoint.network.state_dict(), weights, rtol=0, atol=0)
 
 
-def test_who_interrupts_twice_does_not_wait_and_no_half_step_is_saved(tmp_path):
+@pytest.mark.parametrize("steps", [None, 1], ids=["the last save", "the save after an interrupted step"])
+def test_a_signal_during_a_save_loses_nothing(tmp_path, monkeypatch, capfd, steps):
+    """It comes while `state.safetensors.part` is there: both of what `timeout` sends, to the process and its group."""
+    recipe, written = AMNetRecipe(SMALL, footage()), safetensors.torch.save
+    step, came = recipe.step, []
+
+    def interrupt():
+        for _ in range(2):
+            signal.getsignal(signal.SIGINT)(signal.SIGINT, None)
+
+    def interrupted_save(*what):
+        if (tmp_path / "state.safetensors.part").exists():
+            came.append(what)
+            interrupt()
+        return written(*what)
+
+    def interrupted_step(number):
+        if steps and number == steps:
+            interrupt()
+        return step(number)
+
+    monkeypatch.setattr(safetensors.torch, "save", interrupted_save)
+    recipe.step = interrupted_step
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(recipe, tmp_path, show=lambda _: None)
+    reached = SMALL.steps if steps is None else steps + 1
+    assert len(came) == 1 and capfd.readouterr().err.count("saves, then ends") == 1
+    assert state.resume(AMNetRecipe(SMALL, footage()), tmp_path) == reached
+    assert load_checkpoint(tmp_path / "amnet.safetensors").training["images_seen"] == 2 * reached
+    assert (tmp_path / "index.html").exists() and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_who_interrupts_twice_does_not_wait_and_no_half_step_is_saved(tmp_path, monkeypatch):
+    monkeypatch.setattr(signals, "REPEAT", -1.0)  # however soon the second one comes, it is another
     recipe = AMNetRecipe(SMALL, footage())
     state.save(recipe, tmp_path, 0)
     before = (tmp_path / "state.safetensors").read_bytes()
@@ -541,6 +577,17 @@ def test_rare_faces_are_drawn_as_often_as_asked():
     assert torch.equal(draw(0.0), data.train[torch.randint(45, (20_000,), generator=torch.Generator().manual_seed(3))])
 
 
+def test_the_rate_rises_anew_for_the_pictures_after_landmarks(monkeypatch):
+    monkeypatch.setattr(amnet, "RUNS", (1, 4))
+    config = replace(SMALL, adversarial=0.0, geometry_first=4, warm=2, images=8)  # four steps of each kind
+    recipe, rates = AMNetRecipe(config, footage()), []
+    for number in range(recipe.steps):
+        recipe.step(number)
+        assert recipe.adam.param_groups[0]["lr"] == recipe.critic_adam.param_groups[0]["lr"]
+        rates.append(recipe.adam.param_groups[0]["lr"] / SMALL.lr)
+    assert rates == pytest.approx([0.5, 1.0, 1.0, 0.5] * 2)
+
+
 def test_the_rate_rises_and_a_held_fuser_stays(tmp_path):
     calm = replace(SMALL, adversarial=0.0)
     first = AMNetRecipe(calm, footage())
@@ -570,7 +617,9 @@ def test_the_rate_rises_and_a_held_fuser_stays(tmp_path):
         ("images", "0", "images: got 0, expected 1 or more"),
         ("versions", "0", "versions: got 0, expected 1 or more; change --versions$"),
         ("clock", "-1", "clock: got -1.0, expected 0 or more"),
-        ("seed", "-1", "seed: got -1, expected 0 or more"),
+        ("seed", "-1", "seed: got -1, expected 0 to 4294967295; change --seed$"),
+        ("minutes", "nan", "minutes: got nan, expected more than 0; change --minutes$"),
+        ("minutes", "-1", "minutes: got -1.0, expected more than 0; change --minutes$"),
         ("rare", "1.5", "rare: got 1.5, expected 0 to 1"),
         ("lr", "0", "lr: got 0.0, expected more than 0; change --lr"),
         ("variant", "amnet-5", "variant: got 'amnet-5', expected one of"),
@@ -585,6 +634,19 @@ def test_a_schedule_that_cannot_be_is_refused_before_the_data_is_read(tmp_path, 
     lite = replace(SMALL, variant="amnet-lite", size=36)  # reduces by 8
     with pytest.raises(InputError, match="size: got 36, expected a multiple of 8"):
         AMNetRecipe(lite, footage())
+
+
+def test_a_slice_too_short_for_a_step_names_no_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(Footage, "load", lambda *_, **__: footage())
+    parser = argparse.ArgumentParser()
+    amnet.configure(parser)
+    common = ["--data", "noise", "-o", str(tmp_path / "run"), "--size", "32", "--batch", "2", "--images", "2"]
+    amnet.run(parser.parse_args([*common, "--minutes", "1e-12"]))
+    told = f"{tmp_path / 'run'}: no step in 1e-12 minutes; give the same command with more --minutes\n"
+    assert capsys.readouterr().out == told and not list((tmp_path / "run").glob("*.*"))
+    amnet.run(parser.parse_args(common))
+    made, page = tmp_path / "run" / "amnet.safetensors", tmp_path / "run" / "index.html"
+    assert capsys.readouterr().out.endswith(f"{made}: 1 of 1 steps; see {page}\n") and made.exists() and page.exists()
 
 
 @pytest.mark.parametrize("asked", [{"fuser": "hold"}, {"fuser": "drop"}])

@@ -1,6 +1,7 @@
 """WavSyncSwap: equations against naive forms, shapes and split, the baselines' sizes, and a run that resumes."""
 
 import argparse
+import json
 import math
 import os
 import re
@@ -9,7 +10,7 @@ import signal
 import sys
 import time
 import warnings
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -212,15 +213,15 @@ def test_painting_over_what_is_right_already_costs():
 
 
 def test_a_run_begins_with_a_checkpoint_of_the_same_arrangement(swaps, tmp_path):
-    first = tiny(swaps, "default", singles=2)
+    first = tiny(swaps, "default", singles=2, images=12)
     loop.train(first, tmp_path, show=lambda _: None)
     path = tmp_path / "wavsyncswap.safetensors"
     given, _ = store.load(path, "wavsyncswap")
-    second = tiny(swaps, "default", begun=path, singles=2)
+    second = tiny(swaps, "default", begun=path, singles=2, images=12)
     old, new = given.state_dict(), second.network.state_dict()
     assert old.keys() == new.keys() and all(torch.equal(new[name], old[name]) for name in old)
     loop.train(second, tmp_path / "second", show=lambda _: None)
-    assert store.load(tmp_path / "second" / "wavsyncswap.safetensors", "wavsyncswap")[1]["images"] == 72
+    assert store.load(tmp_path / "second" / "wavsyncswap.safetensors", "wavsyncswap")[1]["images"] == 24
     for other in ({"width": 0.25}, {"matte": False}):
         with pytest.raises(ModelError, match="has another width or arrangement"):
             tiny(swaps, "default", begun=path, singles=2, **other)
@@ -452,6 +453,40 @@ def test_schedules_that_cannot_be_are_refused_before_any_file_is_read(tmp_path, 
     with pytest.raises(InputError, match=f"^{re.escape(told)}"):
         whole_command.main([*missing, *options, "-o", str(tmp_path / "run")])
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{}", "'skips'"),
+        ("[]", "list indices"),
+        ("no JSON", "Expecting value"),
+        ('{"skips": [], "hidden": [], "lr": "fast"}', "lr is no float"),
+        ('{"skips": [], "hidden": [], "clips": 2.5}', "clips is no int"),
+        ('{"skips": ["a"], "hidden": []}', "invalid literal"),
+        ('{"skips": [], "hidden": [], "rate": 1}', "unexpected keyword argument 'rate'"),
+    ],
+)
+def test_settings_that_are_no_schedule_are_refused(tmp_path, text, told):
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=rf"config.json holds no schedule \(.*{told}.*\), expected JSON of its fields"):
+        whole_command.main(["--settings", str(path), "--data", "none", "--experts", "none", "-o", str(tmp_path)])
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_settings_are_the_schedule_that_was_written(tmp_path):
+    for preset in swap_schedule.PRESETS.values():
+        (tmp_path / "config.json").write_text(json.dumps(asdict(preset)))
+        assert swap_schedule.read_schedule(tmp_path / "config.json") == preset
+
+
+@pytest.mark.parametrize("told", ["nan", "inf", "-1.0"])
+def test_a_time_to_end_at_that_never_comes_is_refused(tmp_path, told):
+    missing = ["--data", str(tmp_path / "none"), "--experts", str(tmp_path / "none"), "-o", str(tmp_path / "run")]
+    with pytest.raises(InputError, match=f"^until: got {told}, expected more than 0; change --until$"):
+        whole_command.main([*missing, "--until", told])
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("preset", [*swap_schedule.PRESETS.values(), wav2lip_recipe.PRESET, simswap_recipe.PRESET])

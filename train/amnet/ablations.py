@@ -14,7 +14,6 @@ Eq. 8 (difference of means, spectral normalisation) in place of least squares.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import os
@@ -74,12 +73,20 @@ def schedule(job: Job) -> Any:
 
 
 def finished(out: Path) -> dict[str, dict[str, Any]]:
-    """Return the reports of a folder's rows by name: those that were collected before, and those of single files."""
+    """Return the reports of a folder's rows by name: those that were collected before, and those of single files.
+
+    Raises InputError where a file of them is damaged.
+    """
     collected = out / "ablations.json"
-    reports = json.loads(collected.read_text())["rows"] if collected.exists() else []
-    files = (path for path in sorted(out.glob("*-[0-9]*.json")) if path.stem.rpartition("-")[0] in ROWS)
-    reports += [json.loads(path.read_text()) for path in files]  # scores of announcers-6 may lie beside them
-    return {f"{report['row']}-{report['seed']}": report for report in reports}
+    files = [path for path in sorted(out.glob("*-[0-9]*.json")) if path.stem.rpartition("-")[0] in ROWS]
+    found = {}
+    for path in [*([collected] if collected.exists() else []), *files]:  # scores of announcers-6 may lie beside them
+        try:
+            told = json.loads(path.read_text())
+            found |= {f"{row['row']}-{row['seed']}": row for row in (told["rows"] if path == collected else [told])}
+        except (ValueError, KeyError, TypeError):
+            raise InputError(f"{path} is no row of ablations, or it is damaged; remove it to train it again") from None
+    return found
 
 
 def missing(jobs: Sequence[Job], data: str, frames: int, judge: dict[str, Any]) -> list[Job]:
@@ -192,11 +199,7 @@ def collect(out: Path, data: Path, device: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m edgetalk.train.amnet.ablations",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = program.parser("edgetalk.train.amnet.ablations", __doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder written by: edgetalk data announcers")
     parser.add_argument(
         "-o", "--output", dest="out", type=Path, required=True, help="folder for a JSON file per row and seed"
@@ -219,19 +222,22 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
     parser.add_argument("--compile", action="store_true", help="compile on a CPU, too: a minute a row, then faster")
     args = parser.parse_args(arguments)
-    check_bounds(args, {name: (1, math.inf) for name in ("images", "batch", "seeds", "parallel")}, ["width"])
+    check_bounds(args, {name: (1, math.inf) for name in ("images", "batch", "seeds", "parallel")}, ["width", "minutes"])
 
     from edgetalk.train.amnet import dataset
+    from edgetalk.train.amnet.data import pick_device
+    from edgetalk.train.amnet.recipe import checked
     from edgetalk.train.networks.landmarks import load
     from edgetalk.train.scores.report import JUDGE
 
     judge = args.judge or JUDGE
-    record = load(judge)[1]  # refuses now what would fail after the training
+    # Refused now is what every row would fail with, or what would fail after the training.
+    pick_device(args.device)
+    record = load(judge)[1]
     data = dataset.load(args.data)
     frames = int((~data.train).sum())
     if not frames:
         raise InputError(f"{args.data}: got no held-out frames, expected some to score on; make a set of more frames")
-    args.out.mkdir(parents=True, exist_ok=True)
     # Seed by seed: a run that is cut short has every row once rather than some rows twice.
     changes = {"images": args.images, "batch": args.batch, "width": args.width}
     began = time.time()
@@ -241,7 +247,10 @@ def main(arguments: list[str] | None = None) -> None:
         for seed in range(args.seeds)
         for row in args.rows
     ]
+    for job in jobs:
+        checked(schedule(job))
     jobs = missing(jobs, data.name, frames, record)
+    args.out.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // args.parallel)))
     failed = 0
     with pool(max(1, min(args.parallel, len(jobs)))) as processes:

@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from edgetalk.clock import SAMPLE_RATE
-from edgetalk.errors import InputError, word
+from edgetalk.errors import InputError, counted, word
 from edgetalk.files import plain, replacing
 from edgetalk.npz import read_npz
 
@@ -270,5 +270,5 @@ def describe(folder: Path) -> str:
     return (
         f"{script.plan['name']}: {lengths[~test].sum()} training frames, {lengths[test].sum()} test frames"
         + (f" ({unheard} with a held-out voice)" if unheard else "")
-        + f", {len(lengths)} clips, {len(np.unique(script.tables['person']))} persons"
+        + f", {counted(len(lengths), 'clip')}, {counted(len(np.unique(script.tables['person'])), 'person')}"
     )

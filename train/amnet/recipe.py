@@ -53,7 +53,8 @@ class Config:
     """One training schedule. Only these fields decide what the weights become, given the data."""
 
     variant: str = "amnet"
-    """One of networks/amnet.py's VARIANTS."""
+    """The network: amnet, amnet-k3 (the Geometric Controller's kernels are 3×3), amnet-adain (it normalises) or
+    amnet-lite."""
     size: int = 256
     """Height and width of the pictures."""
     width: float = 1.0
@@ -104,6 +105,7 @@ class Config:
     mixed: bool = True
     """Compute in bfloat16 where the hardware has it: two to three times as fast."""
     seed: int = 0
+    """Another seed, another course of chance."""
     start: str = ""
     """Checkpoint whose weights the run starts from, such as one of half the size; empty starts from random ones, or
     from the teacher's."""
@@ -134,9 +136,9 @@ def checked(config: Config) -> Architecture:
         if (got := getattr(config, name)) not in known:
             raise InputError(f"{name}: got {got!r}, expected one of {', '.join(known)}")
     shares = ("adversarial_from", "neutral", "rare", "average", "teaching")
-    weights = ("geometry", "content", "squared", "adversarial", "clock", "geometry_first", "warm", "seed")
+    weights = ("geometry", "content", "squared", "adversarial", "clock", "geometry_first", "warm")
     bounds = dict.fromkeys(shares, (0, 1)) | dict.fromkeys(weights, (0, math.inf))
-    bounds |= dict.fromkeys(("batch", "images", "versions"), (1, math.inf))
+    bounds |= dict.fromkeys(("batch", "images", "versions"), (1, math.inf)) | {"seed": (0, 2**32 - 1)}
     check_bounds(config, bounds, ("lr", "mouth", "eyes"))
     if not 0 < config.width <= 4 or (config.architecture and config.width != 1):
         raise InputError(f"width: got {config.width:g}, expected over 0 and at most 4, and 1 beside --architecture")
@@ -161,8 +163,8 @@ def checked(config: Config) -> Architecture:
 
 def described(config: Config, data: str) -> dict[str, Any]:
     """Return what names a run on the data set called `data`: plain values, paths without their folders."""
-    told = asdict(config) | {"data": data, "architecture": checked(config).plain()}
-    return told | {name: Path(getattr(config, name)).name for name in ("heard", "start", "teacher")}
+    settings = asdict(config) | {"data": data, "architecture": checked(config).plain()}
+    return settings | {name: Path(getattr(config, name)).name for name in ("heard", "start", "teacher")}
 
 
 class AMNetRecipe:
@@ -187,8 +189,8 @@ class AMNetRecipe:
         before = [load_checkpoint(path).training.get("terms", {}) for path in (config.start, config.teacher) if path]
         self.heard = footage
         if config.heard:
-            told = dict(versions=config.versions, device=str(device), seed=config.seed, spec=footage.spec)
-            self.heard = Footage.load(config.heard, pictures=False, **told)
+            settings = dict(versions=config.versions, device=str(device), seed=config.seed, spec=footage.spec)
+            self.heard = Footage.load(config.heard, pictures=False, **settings)
         self.terms = joined([footage.terms, self.heard.terms, *before])
         self.network = AMNet(config.variant, (footage.spec.window, footage.spec.features), architecture)
         taught = config.teacher and config.teaching > 0
@@ -367,7 +369,7 @@ class AMNetRecipe:
         seen = max(0, step - self.settings.geometry_first) * self.settings.batch
         self.save_checkpoint(run / "amnet.safetensors", images_seen=seen)
 
-    def save_checkpoint(self, path: Path, **told: Any) -> None:
+    def save_checkpoint(self, path: Path, **record: Any) -> None:
         """Write the averaged weights in half precision, the persons' neutral pictures and what was trained."""
         limits = {"pose": [round(angle, 3) for angle in self.footage.pose.abs().amax(0).tolist()]}
         terms = {"terms": self.terms} if self.terms else {}
@@ -385,7 +387,7 @@ class AMNetRecipe:
             size=self.settings.size,
             audio=asdict(self.footage.spec),
             persons=[self.footage.persons[number] for number in kept],
-            training=self.config | {"limits": limits, "people": len(trained)} | terms | told,
+            training=self.config | {"limits": limits, "people": len(trained)} | terms | record,
         )
 
 
@@ -405,11 +407,14 @@ def run(args: argparse.Namespace) -> None:
     """Train, or go on, and write the checkpoint OUT/amnet.safetensors."""
     config = Config(**{field.name: getattr(args, field.name) for field in fields(Config)})
     checked(config)  # before the data, which takes a while to load
-    told = dict(size=config.size, versions=config.versions, device=args.device, seed=config.seed)
+    check_bounds(args, {}, ["minutes"])
+    settings = dict(size=config.size, versions=config.versions, device=args.device, seed=config.seed)
     with torchrun.first_before_others():  # which find the pictures decoded
-        footage = Footage.load(args.data, **told)
+        footage = Footage.load(args.data, **settings)
     recipe = AMNetRecipe(config, footage, args.compile)
     reached = loop.train(recipe, args.out, minutes=args.minutes)
-    if torchrun.worker()[0] == 0:
+    if torchrun.worker()[0] == 0 and not reached:  # and no file
+        print(f"{args.out}: no step in {args.minutes:g} minutes; give the same command with more --minutes")
+    elif torchrun.worker()[0] == 0:
         whole = max(reached, recipe.steps)
         print(f"{args.out / 'amnet.safetensors'}: {reached} of {whole} steps; see {args.out / 'index.html'}")

@@ -350,11 +350,7 @@ def main(arguments: list[str] | None = None) -> None:
     from edgetalk.train.networks.landmarks import load
     from edgetalk.train.scores.report import JUDGE, command, write_json
 
-    parser = argparse.ArgumentParser(
-        prog="python -m edgetalk.train.amnet.sheets",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = program.parser("edgetalk.train.amnet.sheets", __doc__)
     model = parser.add_mutually_exclusive_group(required=True)
     model.add_argument("--checkpoint", type=Path, help="written by: edgetalk train amnet")
     model.add_argument("--engine", help="written by: edgetalk build, or the name of a bundled one")

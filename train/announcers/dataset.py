@@ -85,7 +85,6 @@ def write(
     With `speech_only` the second stage is left to another call, perhaps on another machine; with the codec "none" it
     makes the labels alone, about ten times as fast. The codec's default is the set's.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     script = folder / "speech.npz"
     plan = as_plan(read_plan(script)) if script.exists() else Plan("announcers-6", 0, 0)
     name = plan.name if name is None else name
@@ -101,7 +100,10 @@ def write(
             f"data set: got codec {codec!r}, {plan.frames} frames, size {size}, seed {plan.seed}; expected codec raw, "
             "h264 or none, at least one frame, size 16 or more, a seed of 0 or more"
         )
-    workers = workers or cores()
+    workers = cores() if workers is None else workers
+    if workers < 1:
+        raise InputError(f"workers: got {workers}, expected 1 or more; change --workers")
+    folder.mkdir(parents=True, exist_ok=True)
     write_speech(folder, plan, workers)
     if not speech_only:
         _draw(folder, size, codec, workers)

@@ -27,22 +27,8 @@ from .identity import Identity
 
 CONTOUR, BROW_LEFT, BROW_RIGHT, NOSE = slice(0, 33), slice(33, 42), slice(42, 51), slice(51, 66)
 EYE_LEFT, EYE_RIGHT, MOUTH = slice(66, 76), slice(76, 86), slice(86, 106)
-UPPER_INNER_LIP, LOWER_INNER_LIP, NOSE_TIP, CHIN = 100, 104, 54, 16
 
 _ANGLES = np.linspace(-0.06, np.pi + 0.06, 33)
-
-
-def lip_gap(landmarks: np.ndarray) -> np.ndarray:
-    """Inner-lip opening of landmarks (…, 106, 2) as a fraction of the picture's height."""
-    return np.abs(landmarks[..., LOWER_INNER_LIP, 1] - landmarks[..., UPPER_INNER_LIP, 1])
-
-
-def lid_gap(landmarks: np.ndarray) -> np.ndarray:
-    """Opening of the subject's left and right eye (…, 2) as fractions of the picture's height."""
-    gaps = [
-        np.abs(landmarks[..., eye.start + 6, 1] - landmarks[..., eye.start + 2, 1]) for eye in (EYE_RIGHT, EYE_LEFT)
-    ]
-    return np.stack(gaps, -1)
 
 
 def landmarks(

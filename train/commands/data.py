@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from edgetalk.commands.options import which_face
 from edgetalk.errors import InputError
 from edgetalk.use import ALLOWED
 
@@ -81,6 +82,7 @@ def _configure_filmed(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--face",
+        type=which_face,
         default="largest",
         metavar="WHICH",
         help="where there are several: largest, its number from the left (0, 1 …), or a picture of the person",

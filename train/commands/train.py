@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 
-FAMILIES = {
+MODULES = {
     "amnet": "edgetalk.train.amnet.recipe",
     "wavsyncswap": "edgetalk.train.swap.wavsyncswap",
     "wav2lip": "edgetalk.train.swap.wav2lip",
@@ -15,10 +15,10 @@ FAMILIES = {
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """One sub-command per family, with the options that its recipe names."""
-    families = parser.add_subparsers(dest="family", required=True, metavar="{" + ",".join(FAMILIES) + "}")
-    for name, module in FAMILIES.items():
+    families = parser.add_subparsers(dest="family", required=True, metavar="{" + ",".join(MODULES) + "}")
+    for name, module in MODULES.items():
         importlib.import_module(module).configure(families.add_parser(name))
 
 
 def run(args: argparse.Namespace) -> None:
-    importlib.import_module(FAMILIES[args.family]).run(args)
+    importlib.import_module(MODULES[args.family]).run(args)

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgetalk.errors import InputError, ModelError
-from edgetalk.train import loop
+from edgetalk.train import loop, program
 from edgetalk.train.networks import arcface, store
 from edgetalk.train.options import check_bounds
 from edgetalk.train.state import run_beside
@@ -35,9 +35,8 @@ from .sync import CLIPS, SyncRecipe, score_sync
 
 FLOORS = {"identity": {"auc": 0.97}, "sync": {"window_accuracy": 0.80, "offset_within_1": 0.95}}
 """Held-out scores below which no generator is trained against an expert."""
-BOUNDS = {"seconds": (0, math.inf), "steps": (0, math.inf), "minutes": (0, math.inf), "seed": (0, 2**32 - 1),
-          "size": (16, math.inf), "people": (1, math.inf), "patience": (0, math.inf),
-          "batch": (0, math.inf)}  # fmt: skip
+BOUNDS = {"seconds": (0, math.inf), "steps": (0, math.inf), "seed": (0, 2**32 - 1), "size": (16, math.inf),
+          "people": (1, math.inf), "patience": (0, math.inf), "batch": (0, math.inf)}  # fmt: skip
 """What options may be, least and most, where they are given."""
 
 
@@ -118,11 +117,7 @@ def train_landmarks(args: argparse.Namespace, data: Swaps, stretch: Stretch) -> 
 
 
 def main(arguments=None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m edgetalk.train.experts",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = program.parser("edgetalk.train.experts", __doc__)
     parser.add_argument("kind", choices=["identity", "sync", "landmarks"])
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--speech", type=Path, help="sentences of a drawn set; filmed people have their own")
@@ -141,7 +136,7 @@ def main(arguments=None) -> None:
     parser.add_argument("--begun", type=Path, help="sync expert of the same width to go on from")
     parser.add_argument("-o", type=Path, required=True)
     args = parser.parse_args(arguments)
-    check_bounds(args, {name: b for name, b in BOUNDS.items() if getattr(args, name) is not None}, ["width"])
+    check_bounds(args, BOUNDS, ["width", "minutes"])
     if args.kind == "identity" and args.size % 16:
         raise InputError(f"size: got {args.size}, expected a multiple of 16; change --size")
     if args.kind == "identity" and args.batch == 1:
@@ -156,7 +151,8 @@ def main(arguments=None) -> None:
     recipe, run = begun_recipe(args, data, stretch), run_beside(args.o)
     reached = loop.train(recipe, run, minutes=args.minutes, save_every=60)
     if reached < recipe.steps:
-        print(f"{args.kind} {args.seed}: {reached} steps; give the same command to go on, see {run / 'index.html'}")
+        seen = f", see {run / 'index.html'}" if reached else ""  # which the first step makes
+        print(f"{args.kind} {args.seed}: {reached} steps; give the same command to go on{seen}")
         return
     scores = held_out_scores(args, recipe.network.eval(), device)
     recipe.write(args.o, scores)

@@ -11,7 +11,6 @@ same command goes on where it was stopped. All frames are kept on the device at 
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 from collections.abc import Mapping
@@ -37,6 +36,7 @@ from edgetalk.train.networks.landmarks import (
     save,
     stored,
 )
+from edgetalk.train.options import check_bounds
 from edgetalk.train.rates import cosine, risen, set_rate
 from edgetalk.train.scores.measures import GROUPS, MOUTH, landmark_error, pearson
 from edgetalk.train.state import Average, optimiser_tensors, run_beside
@@ -398,11 +398,7 @@ def train(
 def main(arguments: list[str] | None = None) -> None:
     from edgetalk.train.amnet.dataset import load
 
-    parser = argparse.ArgumentParser(
-        prog="python -m edgetalk.train.experts.landmarks",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = program.parser("edgetalk.train.experts.landmarks", __doc__)
     parser.add_argument(
         "--data", type=Path, nargs="+", required=True, help="folders of: edgetalk data announcers, or filmed"
     )
@@ -412,6 +408,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
+    check_bounds(args, {"seed": (0, 2**32 - 1)}, ["seconds", "minutes"])
     device = pick_device(args.device)
     parts: dict[bool, list[Faces]] = {False: [], True: []}
     persons: list[np.ndarray] = []

@@ -59,7 +59,7 @@ class Settings:
 
     size: int = 256
     codec: str = "h264"
-    face: str = "largest"
+    face: str | int = "largest"
     """Which face of a film, as edgetalk.face.Tracker takes it."""
 
 
@@ -77,14 +77,14 @@ def write(
     folder: Path,
     terms: Terms,
     settings: Settings = Settings(),  # noqa: B008 - immutable
-    models: Path | None = None,
+    face_models: Path | None = None,
     say: Say = print,
 ) -> None:
     """Write the set of some films and folders of films (films.people) into `folder`, or go on with it.
 
-    `models` is a folder with the two networks that find faces; `say` is told, film by film, what was left out. Where
-    the folder holds that very set nothing is done. Raises FileNotFoundError, BackendError where the networks were not
-    fetched, and InputError where the films cannot be used or the folder holds something else.
+    `face_models` is a folder with the two networks that find faces; `say` is told, film by film, what was left out.
+    Where the folder holds that very set nothing is done. Raises FileNotFoundError, BackendError where the networks were
+    not fetched, and InputError where the films cannot be used or the folder holds something else.
     """
     if settings.codec not in CODECS or settings.size < 16 or not terms.consent.strip():
         raise InputError(
@@ -96,17 +96,17 @@ def write(
         raise InputError(f"films: got {len(persons)} persons, expected 255 at most; make several sets")
     asked = {
         "films": {p.name: [[film.name, film.stat().st_size] for film in p.films] for p in persons},
-        "settings": asdict(settings),
+        "settings": asdict(settings) | {"face": str(settings.face)},
         "terms": asdict(terms),
     }
     if not _there(folder, asked):
-        _make(persons, folder, asked, settings, models, say)
+        _make(persons, folder, asked, settings, face_models, say)
     if not (folder / "sheet.jpg").exists():
         write_picture(folder / "sheet.jpg", sheet(folder))
 
 
 def _make(
-    persons: list[Person], folder: Path, asked: dict[str, Any], settings: Settings, models: Path | None, say: Say
+    persons: list[Person], folder: Path, asked: dict[str, Any], settings: Settings, face_models: Path | None, say: Say
 ) -> None:
     parts = folder / "filmed.parts"
     parts.mkdir(parents=True, exist_ok=True)
@@ -115,7 +115,7 @@ def _make(
     if bad := [str(error) for own in heard for error in own if isinstance(error, InputError)]:  # before hours of work
         raise InputError(films.refusal(bad))
     jobs = [
-        [_looked(p.name, film, pcm, parts, settings.face, models) for film, pcm in zip(p.films, own, strict=True)]
+        [_looked(p.name, film, pcm, parts, settings.face, face_models) for film, pcm in zip(p.films, own, strict=True)]
         for p, own in zip(persons, heard, strict=True)
     ]
     wanted = [_divided(person, own, settings.size, say) for person, own in zip(persons, jobs, strict=True)]
@@ -160,13 +160,13 @@ def _heard(paths: Sequence[Path]) -> list[Any]:
     return found
 
 
-def _looked(person: str, path: Path, pcm: np.ndarray, parts: Path, face: str, models: Path | None) -> _Job:
+def _looked(person: str, path: Path, pcm: np.ndarray, parts: Path, face: str | int, face_models: Path | None) -> _Job:
     """Return what is in a film; its track is among `parts`, or will be."""
     film = Reader(path)
-    known = hashlib.sha256(json.dumps([person, path.name, path.stat().st_size, face]).encode())
+    known = hashlib.sha256(json.dumps([person, path.name, path.stat().st_size, str(face)]).encode())
     kept = parts / f"{known.hexdigest()[:16]}.npz"
     if not kept.exists():
-        track = look(film, face, models)
+        track = look(film, face, face_models)
         with replacing(kept) as part, part.open("wb") as file:
             np.savez(file, **{field.name: getattr(track, field.name) for field in fields(Track)})
     told = f"{kept} is damaged; delete it to have {path.name} tracked again"
@@ -176,20 +176,18 @@ def _looked(person: str, path: Path, pcm: np.ndarray, parts: Path, face: str, mo
     return _Job(path, film.size, Track(**arrays), pcm)
 
 
-def look(film: Reader, face: str = "largest", models: Path | None = None) -> Track:
+def look(film: Reader, face: str | int = "largest", face_models: Path | None = None) -> Track:
     """Return where the face is in every frame of a film, and its labels.
 
     Raises InputError where there is no face, or a track file beside the film, which has no landmarks; and as Faces.
     """
     from tqdm import tqdm
 
-    from edgetalk.face import picked
-
     columns: dict[str, list[Any]] = {field.name: [] for field in fields(Track)}
     shapes = {"landmarks": (106, 2), "points": (5, 2), "pose": (3,), "blink": (2,)}
     nobody = {name: np.full(shape, np.nan) for name, shape in shapes.items()}
     total = round(film.length / film.fps * FPS) or None
-    with closing(Faces(film, pick=picked(face), face_models=models)) as faces:
+    with closing(Faces(film, face=face, face_models=face_models)) as faces:
         for _, seen, scene in tqdm(films.frames(film, faces), film.path.name, total, unit="frame", mininterval=0.5):
             if seen is not None and seen.mesh is None:
                 raise InputError(

@@ -13,6 +13,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgetalk.errors import InputError
 from edgetalk.train.networks.amnet import Architecture, Cell
 
 COSTS = Path(__file__).parent / "costs.json"
@@ -39,7 +40,15 @@ class Costs:
 
     @classmethod
     def load(cls, path: Path = COSTS) -> Costs:
-        return cls(**json.loads(path.read_text()))
+        """Read what `python -m bench.lite costs` has written; InputError where it is something else."""
+        try:
+            costs = cls(**json.loads(path.read_text()))
+            sum(costs.milliseconds[kind] for kind in KINDS)
+        except (ValueError, TypeError, KeyError):
+            raise InputError(
+                f"{path} holds no costs of a machine; write them with: python -m bench.lite costs"
+            ) from None
+        return costs
 
     def predict(self, architecture: Architecture, size: int = 256) -> float:
         """Return the milliseconds of one step at `size` × `size`."""

@@ -15,19 +15,26 @@ then trained in full by
 
 from __future__ import annotations
 
-import argparse
 import json
+import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+
+import torch
 
 from edgetalk.errors import InputError
 from edgetalk.files import replacing
+from edgetalk.train import program
 from edgetalk.train.amnet.data import Footage
+from edgetalk.train.amnet.losses import content_loss, region_weight
+from edgetalk.train.amnet.recipe import AMNetRecipe, Config, checked
 from edgetalk.train.networks.amnet import VARIANTS, Architecture, Cell
-from edgetalk.train.options import add_fields
+from edgetalk.train.networks.checkpoint import load_checkpoint
+from edgetalk.train.options import add_fields, check_bounds
+from edgetalk.train.scores.measures import ssim
 
 from .cost import COSTS, Costs, counts
 
@@ -118,25 +125,24 @@ class Proxy:
     """Checkpoint to start from."""
 
 
+def schedule(settings: Proxy) -> Config:
+    """Return how each finalist is trained, but for its architecture."""
+    shared = {name: getattr(settings, name) for name in ("images", "batch", "size", "lr", "teacher")}
+    return Config("amnet-lite", **shared, adversarial=0.0, mouth=3.0, versions=1, teaching=0.0)
+
+
 def try_out(architecture: Path, footage: Footage, settings: Proxy) -> dict[str, float]:
     """Train the architecture in that file; return the content loss and SSIM on held-out frames, and the seconds."""
-    import torch
-
-    from edgetalk.train.amnet.losses import content_loss, region_weight
-    from edgetalk.train.amnet.recipe import AMNetRecipe, Config
-    from edgetalk.train.scores.measures import ssim
-
-    shared = {name: getattr(settings, name) for name in ("images", "batch", "size", "lr", "teacher")}
-    fixed = dict(variant="amnet-lite", adversarial=0.0, mouth=3.0, versions=1, teaching=0.0)
     began = time.monotonic()
-    recipe = AMNetRecipe(Config(**shared, **fixed, architecture=str(architecture)), footage)
+    config = schedule(settings)
+    recipe = AMNetRecipe(replace(config, architecture=str(architecture)), footage)
     for number in range(recipe.steps):
         recipe.step(number)
     network, batch = recipe.averaged(), footage.examples(settings.judged)
     with torch.no_grad(), recipe.autocast():
         parts = zip(*(t.split(8) for t in (batch.source, batch.mel, batch.pose, batch.blink)), strict=True)
         made = torch.cat([network(*part)[0].float() for part in parts])
-    stress = region_weight(batch.landmarks, settings.size, fixed["mouth"], 1.0)
+    stress = region_weight(batch.landmarks, config.size, config.mouth, config.eyes)
     return {
         "loss": round(float(content_loss(made, batch.true, stress)), 5),
         "ssim": round(float(ssim((made + 1) / 2, (batch.true + 1) / 2).mean()), 4),
@@ -149,16 +155,22 @@ def search(
 ) -> dict[str, dict[str, float]]:
     """Try out `count` finalists, write the report to `out`, and return their rows by name, the best first.
 
-    Raises InputError where `out` holds a search with other settings or on other data.
+    Raises InputError where `out` holds a search with other settings or on other data, or a damaged one, and where the
+    data has no held-out frames.
     """
+    footage.held_out()  # raises
+    tried = finalists(costs, budget, count)
     out.mkdir(parents=True, exist_ok=True)
     done, told = out / "search.json", asdict(settings) | {"teacher": Path(settings.teacher).name}
     told |= {"data": footage.name, "frames": len(footage.frames)}
-    before = json.loads(done.read_text()) if done.exists() else {"proxy": told, "rows": {}}
-    rows = before["rows"]
-    if changed := [f"{k} {before['proxy'].get(k)} → {v}" for k, v in told.items() if before["proxy"].get(k) != v]:
+    try:
+        before = json.loads(done.read_text()) if done.exists() else {"proxy": told, "rows": {}}
+        rows, proxy = dict(before["rows"]), dict(before["proxy"])
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{done} is no search, or it is damaged; choose another folder with -o") from None
+    if changed := [f"{k} {proxy.get(k)} → {v}" for k, v in told.items() if proxy.get(k) != v]:
         raise InputError(f"{done} is of another search ({', '.join(changed)}); choose another folder with -o")
-    for architecture in finalists(costs, budget, count):
+    for architecture in tried:
         name = name_of(architecture)
         path = out / f"{name}.json"
         path.write_text(json.dumps(architecture.plain()) + "\n")
@@ -204,9 +216,7 @@ def report(out: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m edgetalk.train.lite", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = program.parser("edgetalk.train.lite", __doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     find = commands.add_parser("search", help="enumerate, predict, train the finalists shortly, report")
     find.add_argument("--data", type=Path, required=True, help="folder written by: edgetalk data announcers")
@@ -220,5 +230,9 @@ def main(arguments: list[str] | None = None) -> None:
     add_fields(find, Proxy)
     args = parser.parse_args(arguments)
     settings = Proxy(**{field.name: getattr(args, field.name) for field in fields(Proxy)})
+    checked(schedule(settings))
+    check_bounds(args, {"judged": (1, math.inf), "finalists": (1, math.inf)}, ["budget"])
+    costs = Costs.load(args.costs)
+    load_checkpoint(settings.teacher)  # refuses now what each finalist would fail with
     footage = Footage.load(args.data, size=settings.size, device=args.device)
-    search(footage, args.out, Costs.load(args.costs), args.budget, args.finalists, settings)
+    search(footage, args.out, costs, args.budget, args.finalists, settings)

@@ -41,9 +41,9 @@ class Checkpoint:
     size: int
     audio: AudioSpec
     persons: tuple[str, ...]
-    """Names of the persons that it was trained on; empty where it takes any face."""
+    """Names of all whom it was trained on; empty where these are too many to be named, and it takes any face."""
     sources: dict[str, Tensor]
-    """The persons' neutral pictures, uint8 (S, S, 3) RGB."""
+    """Neutral pictures of them, or of some of many, uint8 (S, S, 3) RGB."""
     training: dict[str, Any]
     """Configuration and data of the training."""
     sha256: str
@@ -90,6 +90,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         spec = AudioSpec(**header["audio"])
         architecture = Architecture.of(header["architecture"]) if "architecture" in header else None
         size, persons, training = int(header["size"]), tuple(header["persons"]), dict(header["training"])
+        if training.get("people", 0) > len(persons):
+            persons = ()
         if not 0 < size <= LARGEST or not isinstance(training.get("terms", {}), dict):
             raise ValueError("size or terms")
         network = AMNet(header["variant"], (spec.window, spec.features), architecture)

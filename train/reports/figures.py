@@ -8,7 +8,6 @@ alone needs.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import torch
@@ -270,11 +269,7 @@ def draw_wavsyncswap(network: WavSyncSwap, extractor: ArcFace, title: str) -> Dr
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m edgetalk.train.reports.figures",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = program.parser("edgetalk.train.reports.figures", __doc__)
     parser.add_argument("-o", "--output", dest="out", type=Path, required=True, help="folder for the pictures")
     args = parser.parse_args(arguments)
     args.out.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,6 @@ No sound goes with it. Everything is of the bundled models, as `edgetalk demo` a
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import tempfile
 from collections.abc import Iterator
@@ -20,7 +19,8 @@ from edgetalk import Session, audio, dub
 from edgetalk.bundled import MODELS, SENTENCE
 from edgetalk.files import replacing
 from edgetalk.reader import Reader
-from edgetalk.video import Image
+from edgetalk.train import program
+from edgetalk.writer import Image
 
 ANNOUNCERS = "ada", "dan", "bea"
 SIDE, FRAMES, FPS, QUALITY = 176, 75, Fraction(25), 88
@@ -48,11 +48,7 @@ def shown(frames: Iterator[Image]) -> list[Image]:
 def main(arguments: list[str] | None = None) -> None:
     import cv2
 
-    parser = argparse.ArgumentParser(
-        prog="python -m edgetalk.train.reports.hello",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = program.parser("edgetalk.train.reports.hello", __doc__)
     parser.add_argument("-o", "--output", type=Path, default=Path("docs/results/hello.webp"))
     args = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="edgetalk-") as folder:

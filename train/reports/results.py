@@ -15,7 +15,6 @@ paper's, which stand below.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from edgetalk.errors import InputError
 from edgetalk.files import replacing
 from edgetalk.train import program
 from edgetalk.train.networks.landmarks import load as load_judge
@@ -225,11 +225,13 @@ def lips(report: Report | None, name: str = "announcers-6") -> str:
             + [number(f["mouth_psnr"], 2), number(f["mouth_ssim"]), number(f["psnr"], 2), str(f["frames"])]
         )
     parts = [table(head, rows)]
-    if "correlated" in report:  # an older report counted all
-        parts.append(
-            f"A lip r of fewer than {report['correlated']} frames is not counted: a voice's is the mean over the "
-            "persons who have one."
-        )
+    parts.append(
+        f"A lip r of fewer than {report['correlated']} frames is not counted: a voice's is the mean over the persons "
+        "who have one."
+        if "correlated" in report
+        else "A voice's lip r is the mean over its persons, and this record counts each, however few the frames: of "
+        "few it says little. Scored anew it would leave out those of fewer than 20."
+    )
     mean, still = report["mean"], []
     if report["jitter"]:
         quiet, speaking = report["jitter"]["silent"], report["jitter"]["speaking"]
@@ -412,16 +414,23 @@ def upscaled(reports: Mapping[str, Report | None]) -> str:
 def document(folder: Path, link: str) -> str:
     """The page, from the files in `folder`; pictures are linked as `link`/NAME."""
 
-    def read(name: str) -> Report | None:
+    def read(name: str, holds: str = "persons") -> Report | None:
         path = folder / f"{name}.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            report: Report = json.loads(path.read_text())
+            report[holds]
+        except (ValueError, KeyError, TypeError):
+            raise InputError(f"{path} is no report or damaged; write it anew by the command in {link}.md") from None
+        return report
 
     def figure(name: str, told: str, command: str) -> str:
         return f"![{told}]({link}/{name})" if (folder / name).exists() else missing(told, command)
 
     scored = ("announcers-6", "announcers-6-upscaled", "calm", "announcers-wild", "announcers-any")
-    reports = {name: read(name) for name in (*scored, "ablations", "decoupling")}
-    score, ablations = reports["announcers-6"], reports["ablations"]
+    reports = {name: read(name) for name in scored}
+    score, ablations, decoupling = reports["announcers-6"], read("ablations", "rows"), read("decoupling", "response")
     sections = {
         "": "Every table and figure of the AMNet paper has its counterpart here, made from our own drawn data by the "
         "command below it. **The paper's figures are of other data (AnnVI, Youtubers: real announcers) and other "
@@ -462,7 +471,7 @@ def document(folder: Path, link: str) -> str:
         + figure("ablations.jpg", "Held-out frames by the ablated rows, 64×64", ABLATIONS),
         "Fig. 5: decoupling": figure("decoupling.jpg", "Yaw, pitch, roll, both eyes and each eye swept alone", SHEETS)
         + "\n\n"
-        + decoupled(reports["decoupling"]),
+        + decoupled(decoupling),
         "Mouths": "Silence, closed lips and open mouths of held-out clips, the true frame above the generated one.\n\n"
         + figure("mouths.jpg", "Mouths, true and generated", SHEETS),
     }
@@ -475,16 +484,14 @@ def document(folder: Path, link: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m edgetalk.train.reports.results",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = program.parser("edgetalk.train.reports.results", __doc__)
     parser.add_argument("folder", type=Path, help="folder with the JSON files and sheets")
     parser.add_argument(
         "-o", "--output", dest="out", type=Path, required=True, help="the page, a .md file beside the folder"
     )
     args = parser.parse_args(arguments)
+    if not any(args.folder.glob("*.json")):  # a mistyped folder, and a page of nothing would take the page's place
+        raise InputError(f"{args.folder} has no report, expected JSON files of edgetalk score; name docs/results")
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(args.out) as part:
         part.write_text(document(args.folder, args.folder.name))

@@ -30,7 +30,7 @@ APART = 8  # frames between a frame and its reference, at least
 def write(checkpoint: Path, out: Path, count: int = 60, seed: int = 0, extractor: Path | None = None) -> None:
     """Write `count` samples as .npz: `target` and `reference` uint8, `identity` float32, `mel` float16.
 
-    `extractor` is the identity extractor that the checkpoint was trained with, left alone what lies beside it. Raises
+    `extractor` is the identity extractor that the checkpoint was trained with (default: what lies beside it). Raises
     FileNotFoundError, ModelError where a file is none, InputError, and BackendError without flite.
     """
     import torch

@@ -16,71 +16,95 @@ import math
 import os
 from pathlib import Path
 
+from edgetalk.train import program
 from edgetalk.train.options import check_bounds
 from edgetalk.use import ALLOWED
 
 
-def main(arguments=None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m edgetalk.train.swap", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main(arguments: list[str] | None = None) -> None:
+    parser = program.parser("edgetalk.train.swap", __doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    speech = commands.add_parser("speech")
-    speech.add_argument("-o", type=Path, required=True)
-    speech.add_argument("--sentences", type=int, default=900)
-    speech.add_argument("--held-out", type=int, default=120)
-    drawing = commands.add_parser("draw")
-    drawing.add_argument("-o", type=Path, required=True)
-    drawing.add_argument("--speech", type=Path, required=True)
-    drawing.add_argument("--seconds", type=float, default=120)
-    drawing.add_argument("--people", type=int, default=1000)
-    drawing.add_argument("--test-clips", type=int, default=120)
-    drawing.add_argument("--valid-clips", type=int, default=48)
-    drawing.add_argument("--clips", type=int, default=4000)
-    drawing.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    drawing.add_argument("--nice", type=int, default=10, help="niceness of the drawing processes")
-    scene = commands.add_parser("scene", help="a film, its track, a portrait and a sentence, to dub")
-    scene.add_argument("-o", type=Path, required=True)
-    scene.add_argument("--target", default="dan", help="announcer who is filmed")
-    scene.add_argument("--portrait", default="finn", help="announcer whose face it gets")
-    scene.add_argument("--seconds", type=float, help="length of the film (default: of its sentence)")
-    filmed = commands.add_parser("filmed", help="clips and stills of filmed people")
-    filmed.add_argument("films", type=Path, nargs="+", metavar="FILM_OR_FOLDER",
+    _configure_speech(commands.add_parser("speech"))
+    _configure_draw(commands.add_parser("draw"))
+    _configure_scene(commands.add_parser("scene", help="a film, its track, a portrait and a sentence, to dub"))
+    _configure_filmed(commands.add_parser("filmed", help="clips and stills of filmed people"))
+    args = parser.parse_args(arguments)
+    args.make(args)
+
+
+def _configure_speech(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(make=_speech)
+    parser.add_argument("-o", type=Path, required=True)
+    parser.add_argument("--sentences", type=int, default=900)
+    parser.add_argument("--held-out", type=int, default=120)
+
+
+def _speech(args: argparse.Namespace) -> None:
+    from .drawn import write_speech
+
+    write_speech(args.o, args.sentences, args.held_out)
+
+
+def _configure_draw(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(make=_draw)
+    parser.add_argument("-o", type=Path, required=True)
+    parser.add_argument("--speech", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--people", type=int, default=1000)
+    parser.add_argument("--test-clips", type=int, default=120)
+    parser.add_argument("--valid-clips", type=int, default=48)
+    parser.add_argument("--clips", type=int, default=4000)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--nice", type=int, default=10, help="niceness of the drawing processes")
+
+
+def _draw(args: argparse.Namespace) -> None:
+    from .drawn import draw
+
+    counts = ("seconds", "test_clips", "valid_clips", "clips")
+    bounds = {"workers": (1, math.inf)} | dict.fromkeys(counts, (0, math.inf))
+    bounds["people"] = (2 if args.clips > 0 else 0, math.inf)
+    check_bounds(args, bounds, why={"people": ", since a clip shows two" if args.clips > 0 else ""})
+    draw(args.o, args.speech, args.seconds, args.people, args.test_clips, args.valid_clips, args.clips,
+         args.workers, args.nice)  # fmt: skip
+
+
+def _configure_scene(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(make=_scene)
+    parser.add_argument("-o", type=Path, required=True)
+    parser.add_argument("--target", default="dan", help="announcer who is filmed")
+    parser.add_argument("--portrait", default="finn", help="announcer whose face it gets")
+    parser.add_argument("--seconds", type=float, help="length of the film (default: of its sentence)")
+
+
+def _scene(args: argparse.Namespace) -> None:
+    from .scene import write_scene
+
+    write_scene(args.o, args.target, args.portrait, args.seconds)
+
+
+def _configure_filmed(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(make=_filmed)
+    parser.add_argument("films", type=Path, nargs="+", metavar="FILM_OR_FOLDER",
                         help="a film is a person, and so is a folder of films within a folder")  # fmt: skip
-    filmed.add_argument("-o", type=Path, required=True, metavar="DIR", help="the same command goes on")
-    filmed.add_argument(
+    parser.add_argument("-o", type=Path, required=True, metavar="DIR", help="the same command goes on")
+    parser.add_argument(
         "--consent", required=True, metavar="NOTE", help="who agreed, and when, that face and voice are trained on"
     )
-    filmed.add_argument("--licence", default="", help="licence of the films, which the weights will be under, too")
-    filmed.add_argument("--use", choices=ALLOWED, default="any", help="what weights of these films may be used for")
-    filmed.add_argument("--seed", type=int, default=0, help="another seed, other people in the test")
-    filmed.add_argument("--clips", type=int, help="of a person at most, evenly spread (default: all)")
-    filmed.add_argument("--face-models", type=Path, metavar="FOLDER", help="of the two networks that find faces")
-    filmed.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
-    args = parser.parse_args(arguments)
-    if args.command == "filmed":
-        from edgetalk.train.terms import Terms
+    parser.add_argument("--licence", default="", help="licence of the films, which the weights will be under, too")
+    parser.add_argument("--use", choices=ALLOWED, default="any", help="what weights of these films may be used for")
+    parser.add_argument("--seed", type=int, default=0, help="another seed, other people in the test")
+    parser.add_argument("--clips", type=int, help="of a person at most, evenly spread (default: all)")
+    parser.add_argument("--face-models", type=Path, metavar="FOLDER", help="of the two networks that find faces")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
 
-        from .films import told, write
 
-        check_bounds(args, {"seed": (0, math.inf), "workers": (1, math.inf)})
-        terms = Terms(args.consent, args.licence, args.use)
-        record = write(args.films, args.o, terms, args.seed, args.clips, args.face_models, args.workers)
-        print(f"{args.o}: {told(record)}")
-    elif args.command == "scene":
-        from .scene import write_scene
+def _filmed(args: argparse.Namespace) -> None:
+    from edgetalk.train.terms import Terms
 
-        write_scene(args.o, args.target, args.portrait, args.seconds)
-    elif args.command == "speech":
-        from .drawn import write_speech
+    from .films import told, write
 
-        write_speech(args.o, args.sentences, args.held_out)
-    else:
-        from .drawn import draw
-
-        counts = ("seconds", "test_clips", "valid_clips", "clips")
-        bounds = {"workers": (1, math.inf)} | dict.fromkeys(counts, (0, math.inf))
-        bounds["people"] = (2 if args.clips > 0 else 0, math.inf)
-        check_bounds(args, bounds, why={"people": ", since a clip shows two" if args.clips > 0 else ""})
-        draw(args.o, args.speech, args.seconds, args.people, args.test_clips, args.valid_clips, args.clips,
-             args.workers, args.nice)  # fmt: skip
+    check_bounds(args, {"seed": (0, math.inf), "workers": (1, math.inf)})
+    terms = Terms(args.consent, args.licence, args.use)
+    record = write(args.films, args.o, terms, args.seed, args.clips, args.face_models, args.workers)
+    print(f"{args.o}: {told(record)}")

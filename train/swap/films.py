@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from edgetalk.clock import frame_count
-from edgetalk.errors import BackendError, InputError
+from edgetalk.errors import BackendError, InputError, counted
 from edgetalk.face import Face, track_beside, write_track
 from edgetalk.face.tracker import JUMP
 from edgetalk.files import replacing, together
@@ -56,7 +56,7 @@ class Noted:
         return self.seen[-1]
 
 
-def look(film: Path, kept: Path | None, models: Path | None = None) -> list[int]:
+def look(film: Path, kept: Path | None, face_models: Path | None = None) -> list[int]:
     """Return the frames, at 25 per second, at which a film's clips begin.
 
     Where no track lies beside it, `kept` is the one that is taken, or made. Raises InputError where it has no sound, or
@@ -65,7 +65,7 @@ def look(film: Path, kept: Path | None, models: Path | None = None) -> list[int]
     reader = Reader(film)
     sounding = frame_count(len(films.sound(reader)), FPS)
     there = kept is None or kept.exists()
-    with closing(Faces(reader, kept if there else None, face_models=models)) as faces:
+    with closing(Faces(reader, kept if there else None, face_models=face_models)) as faces:
         noted = Noted(faces)
         starts = clips(films.frames(reader, noted), sounding)
     if kept is not None and not there:
@@ -175,13 +175,14 @@ def _heard(pcm: np.ndarray) -> np.ndarray:
 
 def write(
     paths: Sequence[Path], folder: Path, terms: Terms, seed: int = 0, most: int | None = None,
-    models: Path | None = None, workers: int = 1,
+    face_models: Path | None = None, workers: int = 1,
 ) -> dict[str, Any]:  # fmt: skip
     """Write the set of some films and folders of films into `folder`, and return its record, which films.json holds.
 
-    `most` is how many clips of a person are taken at most, evenly spread, and `models` a folder with the two networks
-    that find faces. Where the folder holds that very set it is left as it is. Raises FileNotFoundError, BackendError
-    where the networks were not fetched, and InputError where the films cannot be divided or some of them not be used.
+    `most` is how many clips of a person are taken at most, evenly spread, and `face_models` a folder with the two
+    networks that find faces. Where the folder holds that very set it is left as it is. Raises FileNotFoundError,
+    BackendError where the networks were not fetched, and InputError where the films cannot be divided or some of them
+    not be used.
     """
     if not terms.consent.strip() or (most is not None and most < 1):
         raise InputError(
@@ -200,7 +201,7 @@ def write(
     if len(persons) < 3:
         divided([0] * len(persons), seed)  # raises, before the work
     folder.mkdir(parents=True, exist_ok=True)
-    starts = _look(persons, folder, models, workers)
+    starts = _look(persons, folder, face_models, workers)
     if most is not None:
         starts = [_spread(one, most) for one in starts]
     wanted = _planned(starts, seed)
@@ -225,8 +226,9 @@ def told(record: dict[str, Any]) -> str:
     unseen = sum(bool(one["test"]) and not one["train"] for one in record["people"].values())
     tested = sum(bool(one["test"]) for one in record["people"].values())
     return (
-        f"{len(record['people'])} persons, clips of {FRAMES / FPS} s: {whole['train']} to train on, {whole['valid']} "
-        f"to validate, {whole['test']} to test, of {tested} persons, {unseen} of them unseen"
+        f"{counted(len(record['people']), 'person')}, clips of {FRAMES / FPS} s: {whole['train']} to train on, "
+        f"{whole['valid']} to validate, {whole['test']} to test, of {counted(tested, 'person')}, "
+        f"{unseen} of them unseen"
     )
 
 
@@ -235,9 +237,11 @@ def _track(folder: Path, person: Person, film: Path) -> Path | None:
     return folder / "tracks" / person.name / f"{film.name}.track.npz" if track_beside(film) is None else None
 
 
-def _look(persons: Sequence[Person], folder: Path, models: Path | None, workers: int) -> list[list[tuple[int, int]]]:
+def _look(
+    persons: Sequence[Person], folder: Path, face_models: Path | None, workers: int
+) -> list[list[tuple[int, int]]]:
     """Return of each person film and start of every clip; InputError which names the films that cannot be used."""
-    jobs = [(film, _track(folder, person, film), models) for person in persons for film in person.films]
+    jobs = [(film, _track(folder, person, film), face_models) for person in persons for film in person.films]
     found = dict(zip((job[0] for job in jobs), _work(_looked, jobs, workers, "faces"), strict=True))
     if bad := [str(error) for error in found.values() if isinstance(error, InputError)]:
         raise InputError(films.refusal(bad))
@@ -246,9 +250,9 @@ def _look(persons: Sequence[Person], folder: Path, models: Path | None, workers:
     ]
 
 
-def _looked(film: Path, kept: Path | None, models: Path | None) -> list[int] | InputError:
+def _looked(film: Path, kept: Path | None, face_models: Path | None) -> list[int] | InputError:
     try:
-        return look(film, kept, models)
+        return look(film, kept, face_models)
     except InputError as error:  # others of the films may be bad, too
         return error
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from edgetalk.face.facemesh import FaceMesh, Place, place_around
 from edgetalk.face.look import PRESENCE
-from edgetalk.face.models import face_models
+from edgetalk.face.models import find_face_models
 from edgetalk.train.filmed.mesh import landmarks
 
 from .data import SIZE
@@ -20,10 +20,10 @@ FIRST = Place(np.array([0.5, 0.46]) * SIZE, 1.12 * SIZE, 0.0)
 
 
 class MeshReader:
-    """The network, opened. Raises FileNotFoundError and BackendError as face_models."""
+    """The network, opened. Raises FileNotFoundError and BackendError as find_face_models."""
 
-    def __init__(self, models: Path | None = None) -> None:
-        self.mesh = FaceMesh(face_models(models).mesh)
+    def __init__(self, face_models: Path | None = None) -> None:
+        self.mesh = FaceMesh(find_face_models(face_models).mesh)
 
     def __call__(self, clips: Tensor) -> Tensor:
         """Return landmarks (C, F, 106, 2), fractions of the picture, of uint8 clips (C, F, 96, 96, 3); NaN: no face."""

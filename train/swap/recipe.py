@@ -27,7 +27,7 @@ from edgetalk.train.experts.sync import louder
 from edgetalk.train.networks import store, syncnet
 from edgetalk.train.networks.blocks import scaled
 from edgetalk.train.networks.wavsyncswap import Discriminator, WavSyncSwap
-from edgetalk.train.options import add_fields
+from edgetalk.train.options import add_fields, check_bounds
 from edgetalk.train.precision import autocast
 from edgetalk.train.rates import linear, risen, set_rate
 from edgetalk.train.state import Average, optimiser_tensors
@@ -429,10 +429,11 @@ def generator_command(kind: type[SwapRecipe], preset: Config) -> tuple[Any, Any]
         parser.add_argument("--begun", type=Path, help="checkpoint to begin with, of the same width")
         parser.add_argument("--compile", action="store_true", help="compile first, two minutes; then faster")
         parser.add_argument("--until", type=float, help="end at this time (seconds since 1970), not after --images")
-        add_fields(parser, Config, without=["skips", "hidden"], preset=True)
+        add_fields(parser, Config, without=["skips", "hidden"], presets={"default": preset})
 
     def run(args: argparse.Namespace) -> None:
         config = chosen(args, preset)
+        check_bounds(args, {}, ["until"])
         swaps = footage(args.data, args.speech, config.clips)
         train_generator(kind(config, swaps, args.experts, args.until, args.begun, args.compile), args.out)
         print(f"{args.out / kind.family}.safetensors: see {args.out / 'index.html'}")

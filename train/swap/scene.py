@@ -16,7 +16,7 @@ from edgetalk.errors import InputError
 from edgetalk.face import Face, write_track
 from edgetalk.picture import write_picture
 from edgetalk.train.announcers.landmarks import BROW_LEFT, BROW_RIGHT, CONTOUR
-from edgetalk.video import Writer
+from edgetalk.writer import Writer
 
 from .crops import FIVE
 

@@ -7,6 +7,7 @@ ones have not, a warm-up on pixels, skips conditioned on the identity and a refe
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ class Config:
     """One training schedule; the defaults are preset `default`."""
 
     width: float = 0.4375
+    """Factor of the network's channels; 1 is the paper's."""
     skips: tuple[int, ...] = (64, 48, 32)
     hidden: tuple[float, ...] = (0.36, 0.42)
     """Half-axes of the half-ellipse of the target that is hidden, none for all of its lower half
@@ -72,10 +74,13 @@ class Config:
     far: int = 8
     """Frames between a frame and its reference, at least."""
     lr: float = 6e-4
+    """Adam's learning rate of the generator where it is highest; it falls from there on."""
     critic_lr: float = 2e-4
+    """That of the discriminator."""
     average: float = 0.999
     """Decay of the averaged weights, which are what a checkpoint holds."""
     seed: int = 0
+    """Another seed, another course of chance."""
 
 
 PRESETS = {
@@ -115,6 +120,24 @@ def of_films(config: Config, folder: Path) -> Config:
             f"{folder}: holds filmed people, and the schedule's {' and '.join(cures)} would learn from drawings, which "
             f"they do not have; give {' '.join(cures.values())}, or --preset paper to wavsyncswap"
         )
+    return config
+
+
+def read_schedule(path: Path) -> Config:
+    """Return the schedule of a JSON file of Config's fields; InputError where it holds none."""
+    try:
+        told = json.loads(path.read_text())
+        lists = {"skips": tuple(map(int, told["skips"])), "hidden": tuple(map(float, told["hidden"]))}
+        config = Config(**told | lists)
+        for field in fields(Config):
+            kind = type(field.default)
+            if not isinstance(getattr(config, field.name), int | float if kind is float else kind):
+                raise TypeError(f"{field.name} is no {kind.__name__}")
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"{path} holds no schedule ({error}), expected JSON of its fields, as in the config.json that "
+            "`edgetalk train wavsyncswap` writes"
+        ) from error
     return config
 
 

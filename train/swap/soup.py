@@ -9,7 +9,6 @@ python -m edgetalk.train.swap.soup RUN-4/wavsyncswap.safetensors RUN-5/wavsyncsw
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from edgetalk.errors import ModelError
@@ -43,11 +42,7 @@ def mix(first: Path, second: Path, out: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m edgetalk.train.swap.soup",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = program.parser("edgetalk.train.swap.soup", __doc__)
     parser.add_argument("checkpoints", nargs=2, type=Path, metavar="FILE", help="generators of the same arrangement")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help="checkpoint to write")
     args = parser.parse_args()

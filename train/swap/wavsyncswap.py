@@ -27,7 +27,9 @@ from edgetalk.train.options import add_fields, check_bounds
 
 from .data import Swaps
 from .recipe import SwapRecipe, generator_command
-from .schedule import PRESETS, Config, chosen, of_films
+from .schedule import PRESETS, Config, chosen, of_films, read_schedule
+
+PRESET_HELP = "values of all that is not given: for drawn faces (default), or Eq. 5 as the paper prints it"
 
 LOOK = 30.0
 """Seconds between two looks into the log of a part that is waited for."""
@@ -113,10 +115,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--experts", type=float, default=0.12, help="share of the time for one identity expert")
     parser.add_argument("--score", type=float, default=0.1, help="share of the time kept for the scores")
     parser.add_argument("--people", type=int, default=1000, help="persons with stills")
-    parser.add_argument("--test-clips", type=int, default=120)
+    parser.add_argument("--test-clips", type=int, default=120, help="clips that are drawn for the scores")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="drawing processes")
-    parser.add_argument("--preset", choices=sorted(PRESETS), default="default")
-    add_fields(parser, Config, without=["skips", "hidden", "images"], preset=True)  # the clock ends it
+    parser.add_argument("--preset", choices=sorted(PRESETS), default="default", help=PRESET_HELP)
+    add_fields(parser, Config, without=["skips", "hidden", "images"], presets=PRESETS)  # the clock ends it
 
 
 def run(args: argparse.Namespace) -> None:
@@ -191,14 +193,13 @@ def main(arguments: list[str] | None = None) -> None:
     """Train the generator alone; its schedule is a JSON file of Config's fields, or the options."""
     parser = argparse.ArgumentParser(prog="python -m edgetalk.train.swap.wavsyncswap", description=main.__doc__)
     parser.add_argument("--settings", type=Path, help="JSON of all fields, as `edgetalk train wavsyncswap` writes it")
-    parser.add_argument("--preset", choices=sorted(PRESETS), default="default")
+    parser.add_argument("--preset", choices=sorted(PRESETS), default="default", help=PRESET_HELP)
     configure, _ = generator_command(SwapRecipe, PRESETS["default"])
     configure(parser)
     args = parser.parse_args(arguments)
     preset = PRESETS[args.preset]
     if args.settings:
-        told = json.loads(args.settings.read_text())
-        preset = Config(**told | {name: tuple(told[name]) for name in ("skips", "hidden")})
+        preset = read_schedule(args.settings)
     _, train = generator_command(SwapRecipe, preset)
     train(args)
 

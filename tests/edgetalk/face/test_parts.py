@@ -14,7 +14,7 @@ import pytest
 from edgetalk import InputError
 from edgetalk.backends import open_engine
 from edgetalk.errors import ModelError
-from edgetalk.face import Face, Track, blazeface, facemesh, load_track, read_track, track_beside, write_track
+from edgetalk.face import Face, Track, blazeface, facemesh, read_track, track_beside, write_track
 from edgetalk.face.look import OPEN, Eyes
 from edgetalk.face.smooth import OneEuro
 from edgetalk.train.announcers.camera import rotation as turned_by  # written apart, from the same words
@@ -39,8 +39,8 @@ def test_a_track_comes_back_as_it_was_written(tmp_path):
     path = tmp_path / "film.track.npz"
     write_track(path, faces, Fraction(30000, 1001), (640, 480))
     assert [file.name for file in tmp_path.iterdir()] == ["film.track.npz"]
-    got, rate, size = load_track(path)
-    assert (rate, size) == (Fraction(30000, 1001), (640, 480)) and len(read_track(path)) == 5
+    got, rate, size = read_track(path)
+    assert (rate, size) == (Fraction(30000, 1001), (640, 480)) and len(read_track(path).faces) == 5
     assert [face is None for face in got] == [face is None for face in faces]
     for face, want in zip(got, faces, strict=True):
         if face is not None and want is not None:
@@ -60,7 +60,7 @@ def test_a_track_comes_back_as_it_was_written(tmp_path):
 )
 def test_a_track_takes_a_rate_as_everything_does(tmp_path, fps, rate):
     write_track(tmp_path / "a.track.npz", [None], fps)
-    assert load_track(tmp_path / "a.track.npz") == ([None], rate, None)
+    assert read_track(tmp_path / "a.track.npz") == ([None], rate, None)
     with pytest.raises(InputError, match="fps: got 0, expected a number from 1"):
         write_track(tmp_path / "a.track.npz", [None], 0)
 
@@ -99,7 +99,7 @@ def test_a_track_of_another_picture_is_told_by_its_size_or_else_by_its_faces(siz
 
 def test_an_empty_track_is_one(tmp_path):
     write_track(tmp_path / "a.track.npz", [], Fraction(25))
-    assert read_track(tmp_path / "a.track.npz") == []
+    assert read_track(tmp_path / "a.track.npz").faces == []
 
 
 def test_the_track_of_a_film_is_found_beside_it(tmp_path):

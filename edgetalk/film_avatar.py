@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .avatar import FRAMES, Avatar, Film, check_told, halved, make, open_source
+from .avatar import FRAMES, Avatar, Film, check_words, halved, make_avatar, open_source
 from .backends import Backend, shared_device
 from .bundled import find_engine
 from .errors import InputError, ModelError, counted
@@ -50,7 +50,7 @@ class Crop(NamedTuple):
     """Number of the scene that the picture is of."""
 
 
-def make_film(
+def make_film_avatar(
     engine: str | os.PathLike[str],
     video: str | os.PathLike[str],
     portrait: PictureLike,
@@ -72,10 +72,10 @@ def make_film(
 
     `engine` is a file, or the bare name of a bundled model. `video` is anything that FFmpeg reads, of which the first
     `seconds` are used: of these, the longest stretch in which the face is seen, without a cut. `portrait` is a picture
-    of the person whose face is painted, `track` a track file (left alone: VIDEO-stem.track.npz beside the film, else
+    of the person whose face is painted, `track` a track file (default: VIDEO-stem.track.npz beside the film, else
     the face is tracked), `face` which face: "largest", an index from the left, or a portrait of the person to follow.
-    `identity` is the extractor's engine (left alone: what stands beside the step), `face_models` a folder with the two
-    networks that find faces in film and portrait (left alone: those in the user's cache). `device` and `threads` are as
+    `identity` is the extractor's engine (default: what stands beside the step), `face_models` a folder with the two
+    networks that find faces in film and portrait (default: those in the user's cache). `device` and `threads` are as
     of `open_engine`, the device that of the step; licence, consent, name and use are as of `Avatar`, use None is what
     source engine and extractor allow. `progress(done, total)` is called after every frame.
 
@@ -83,7 +83,7 @@ def make_film(
     film, track or portrait cannot be used or show no face, or `use` is none of a face or more than the engines allow,
     and BackendError.
     """
-    check_told(licence, consent, name, use)
+    check_words(licence, consent, name, use)
     if not 0 < seconds < math.inf:
         raise InputError(f"seconds: got {seconds}, expected a number above 0")
     path = find_engine(engine)
@@ -128,13 +128,13 @@ def make_film(
 def recompute(avatar: Avatar, engine: Path, *, device: str = "auto", threads: int | None = None) -> Avatar:
     """Return an avatar, of a film or of a picture, with features of the weights beside `engine`, and their terms.
 
-    They are made from the pictures that it carries. Raises as make_film.
+    They are made from the pictures that it carries. Raises as make_film_avatar.
     """
     stated = None if avatar.use == "any" else avatar.use  # by what prepared it first, or by its person
     if avatar.film is None:
-        made = make(engine, avatar.source, licence=avatar.licence, use=stated, device=device, threads=threads)
-        told = {key: getattr(made, key) for key in ("features", "family", "weights", "licence", "use")}
-        return replace(avatar, **told)
+        made = make_avatar(engine, avatar.source, licence=avatar.licence, use=stated, device=device, threads=threads)
+        changes = {key: getattr(made, key) for key in ("features", "family", "weights", "licence", "use")}
+        return replace(avatar, **changes)
     source, metadata = open_source(engine, FRAMES, device, threads)
     with closing(source):
         size = source.inputs["target"].shape[1]
@@ -199,8 +199,9 @@ def _longest(crops: Iterator[Crop | None], name: str) -> list[Crop]:
             run.append(crop)
             best = max(best, run, key=len)
     if not best:
-        told = f"{name} shows no face in its first {counted(count, 'frame')}"
-        raise InputError(f"{told}; there is nobody to make an avatar of")
+        raise InputError(
+            f"{name} shows no face in its first {counted(count, 'frame')}; there is nobody to make an avatar of"
+        )
     return best
 
 

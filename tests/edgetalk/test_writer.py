@@ -9,10 +9,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from edgetalk import __version__, audio, video
+from edgetalk import __version__, audio
 from edgetalk.errors import InputError
 from edgetalk.files import claim
 from edgetalk.reader import Reader
+from edgetalk.writer import Writer, check_output
+
+from .dub_models import speech
 
 NTSC = Fraction(30000, 1001)
 SUFFIXES = ["mp4", "webm"]
@@ -26,15 +29,8 @@ def picture(i, width=96, height=64):
     return frame.astype(np.uint8)
 
 
-def speech(seconds, seed=0):
-    """Band-limited noise with an envelope: a sound with one place only where it fits onto itself."""
-    noise = np.random.default_rng(seed).normal(size=round(16000 * seconds))
-    noise = np.convolve(noise, np.hanning(9) / 4)[4 : 4 + len(noise)]
-    return (0.2 * noise * (0.6 + 0.4 * np.sin(np.arange(len(noise)) / 900))).astype(np.float32)
-
-
 def write(path, count, fps=Fraction(25), pcm=None, **options):
-    with video.Writer(path, (96, 64), fps, audio=pcm, **options) as writer:
+    with Writer(path, (96, 64), fps, audio=pcm, **options) as writer:
         for i in range(count):
             writer.write(picture(i))
 
@@ -67,7 +63,7 @@ def test_frames_come_back(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_colours_are_what_another_player_sees(tmp_path, suffix):
     colours = [(220, 30, 40), (30, 190, 60), (40, 60, 210), (224, 172, 140), (128, 128, 128)]
-    with video.Writer(tmp_path / f"a.{suffix}", (64, 64), Fraction(25)) as writer:
+    with Writer(tmp_path / f"a.{suffix}", (64, 64), Fraction(25)) as writer:
         for colour in colours:
             writer.write(np.full((64, 64, 3), colour, np.uint8))
     command = [
@@ -155,7 +151,7 @@ def test_the_file_says_that_a_machine_made_it(tmp_path, suffix):
 @pytest.mark.parametrize("count", [0, 1, 20])
 def test_a_failure_leaves_nothing(tmp_path, suffix, error, count):
     file = tmp_path / f"a.{suffix}"
-    with pytest.raises(error), video.Writer(file, (96, 64), Fraction(25), audio=speech(1)) as writer:
+    with pytest.raises(error), Writer(file, (96, 64), Fraction(25), audio=speech(1)) as writer:
         for i in range(count):
             writer.write(picture(i))
         assert [p.name for p in tmp_path.iterdir()] == [f"a.{suffix}.part"]
@@ -166,7 +162,7 @@ def test_a_failure_leaves_nothing(tmp_path, suffix, error, count):
 def test_a_failure_leaves_the_older_file_alone(tmp_path):
     file = tmp_path / "a.mp4"
     file.write_bytes(b"older")
-    with pytest.raises(RuntimeError), video.Writer(file, (96, 64), Fraction(25)) as writer:
+    with pytest.raises(RuntimeError), Writer(file, (96, 64), Fraction(25)) as writer:
         writer.write(picture(0))
         raise RuntimeError
     assert file.read_bytes() == b"older"
@@ -183,7 +179,7 @@ def test_no_frame_is_no_video(tmp_path):
 def test_closing_twice_is_closing_once(tmp_path):
     """Somebody else may write the same file meanwhile."""
     path = tmp_path / "out.mp4"
-    with video.Writer(path, (64, 64), Fraction(25)) as writer:
+    with Writer(path, (64, 64), Fraction(25)) as writer:
         writer.write(np.zeros((64, 64, 3), np.uint8))
         writer.close()
         whole = path.read_bytes()
@@ -202,7 +198,7 @@ def test_lower_quality_is_smaller(tmp_path):
 
 def test_the_buffer_may_be_used_again(tmp_path):
     buffer = np.empty((64, 96, 3), np.uint8)
-    with video.Writer(tmp_path / "a.mp4", (96, 64), Fraction(25)) as writer:
+    with Writer(tmp_path / "a.mp4", (96, 64), Fraction(25)) as writer:
         for i in range(20):
             buffer[:] = picture(i)
             writer.write(buffer)
@@ -219,14 +215,14 @@ def test_the_buffer_may_be_used_again(tmp_path):
 )
 def test_refusals(tmp_path, name, size, words):
     with pytest.raises(InputError, match=words):
-        video.Writer(tmp_path / name, size, Fraction(25))
+        Writer(tmp_path / name, size, Fraction(25))
     assert not list(tmp_path.iterdir())
 
 
 def test_a_wrong_frame_is_refused(tmp_path):
     with (
         pytest.raises(InputError, match=r"frame: got float32 \(64, 96, 3\), expected uint8 \(64, 96, 3\)"),
-        video.Writer(tmp_path / "a.mp4", (96, 64), Fraction(25)) as writer,
+        Writer(tmp_path / "a.mp4", (96, 64), Fraction(25)) as writer,
     ):
         writer.write(picture(0).astype(np.float32))
     assert not list(tmp_path.iterdir())
@@ -237,19 +233,19 @@ def test_a_wrong_frame_is_refused(tmp_path):
 )
 def test_a_quality_that_the_codec_does_not_know_is_refused(tmp_path, name, crf, words):
     with pytest.raises(InputError, match=f"crf: got {crf}, expected {words}"):
-        video.Writer(tmp_path / name, (96, 64), Fraction(25), crf=crf)
+        Writer(tmp_path / name, (96, 64), Fraction(25), crf=crf)
     assert not list(tmp_path.iterdir())
 
 
 def test_what_is_read_is_not_written_over(tmp_path):
     file, link = tmp_path / "a.mp4", tmp_path / "link.mp4"
-    video.check_output(file, None, file, "idle", np.zeros(3))  # nothing is there yet
+    check_output(file, None, file, "idle", np.zeros(3))  # nothing is there yet
     write(file, 1)
     link.symlink_to(file)
-    video.check_output(file, None, "idle", tmp_path / "none.wav", np.zeros(3))
+    check_output(file, None, "idle", tmp_path / "none.wav", np.zeros(3))
     for given in (file, str(link)):
         with pytest.raises(InputError, match="a.mp4 is read and would be written over; give the result another name"):
-            video.check_output(file, None, given)
+            check_output(file, None, given)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -258,12 +254,12 @@ def test_a_full_disk_is_one_error_however_often_it_is_met(tmp_path, suffix):
     code = f"""
 import resource, signal, numpy as np
 from fractions import Fraction
-from edgetalk import video
+from edgetalk.writer import Writer
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 said = []
 try:
-    with video.Writer({str(tmp_path / f"a.{suffix}")!r}, (96, 64), Fraction(25), np.zeros(64000, "f4")) as writer:
+    with Writer({str(tmp_path / f"a.{suffix}")!r}, (96, 64), Fraction(25), np.zeros(64000, "f4")) as writer:
         for i in range(100):
             try:
                 writer.write(np.random.default_rng(i).integers(0, 255, (64, 96, 3), "u1"))
@@ -281,4 +277,4 @@ print(set(said))
 
 def test_missing_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match="No such folder"):
-        video.Writer(tmp_path / "none" / "a.mp4", (96, 64), Fraction(25))
+        Writer(tmp_path / "none" / "a.mp4", (96, 64), Fraction(25))

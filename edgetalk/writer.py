@@ -13,7 +13,6 @@ import os
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from . import __version__
 from .clock import SAMPLE_RATE, first_sample
 from .errors import InputError
-from .files import check_kept, claim, named, plain
+from .files import check_folder, check_kept, claim, named, plain
 from .overlap import codec_threads
 from .planes import BT709, LIMITED, even
 
@@ -83,8 +82,7 @@ def check_output(path: str | os.PathLike[str], crf: int | None = None, *inputs: 
     kind, target = container(path), Path(path)
     if crf is not None and not 0 <= crf <= kind.worst:
         raise InputError(f"crf: got {crf}, expected 0 (the best) to {kind.worst} in {target.suffix} files")
-    if not target.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, "No such folder", str(target.parent))
+    check_folder(target.parent)
     if target.is_dir():
         raise IsADirectoryError(errno.EISDIR, "Is a folder, a film was to take its name", str(target))
     check_kept(path, *inputs)
@@ -248,9 +246,7 @@ class Writer:
     def __enter__(self) -> Writer:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         if kind is None:
             self.close()
         elif not self._over:  # else what was written has its name

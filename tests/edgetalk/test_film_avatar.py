@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import edgetalk
-import edgetalk.film
+import edgetalk.film_avatar
 import edgetalk.portrait
 from edgetalk import Session, bundled
 from edgetalk import avatar as avatars
@@ -19,7 +19,7 @@ from edgetalk.cli import main
 from edgetalk.errors import BackendError, InputError, ModelError
 from edgetalk.face import Face, write_track
 from edgetalk.files import sha256
-from edgetalk.film import make_film
+from edgetalk.film_avatar import make_film_avatar
 from edgetalk.halves import widen
 from edgetalk.mel import log_mel, windows
 from edgetalk.metadata import AudioSpec, Metadata
@@ -27,7 +27,7 @@ from edgetalk.picture import read_picture
 from edgetalk.postprocess import feather, paste
 from edgetalk.preprocess import TEMPLATES, align, crop_matrix
 from edgetalk.reader import Reader
-from edgetalk.video import Writer
+from edgetalk.writer import Writer
 
 from .face.doubles import frame as squares
 
@@ -87,7 +87,7 @@ def given(swaps, tmp_path_factory):
 @pytest.fixture(scope="module")
 def avatar(given):
     told = {"licence": "CC0-1.0", "consent": "drawn by us", "name": "nobody"}
-    return make_film(given / "wavsyncswap.onnx", given / "target.mp4", given / "portrait.png", **told)
+    return make_film_avatar(given / "wavsyncswap.onnx", given / "target.mp4", given / "portrait.png", **told)
 
 
 def mels(count, seed=0):
@@ -130,8 +130,8 @@ def test_every_frame_is_cropped_as_its_track_says_and_put_through_the_source_eng
 
 def test_a_saved_film_is_loaded_and_its_features_stay_in_the_file(avatar, tmp_path):
     path = tmp_path / "x.avatar"
-    avatars.save(dataclasses.replace(avatar, use="non-commercial"), path)
-    loaded = avatars.load(path)
+    avatars.save_avatar(dataclasses.replace(avatar, use="non-commercial"), path)
+    loaded = avatars.load_avatar(path)
     for field in ("family", "weights", "licence", "consent", "name"):
         assert getattr(loaded, field) == getattr(avatar, field)
     assert loaded.use == "non-commercial" and loaded.name == "nobody"
@@ -149,16 +149,16 @@ def test_a_saved_film_is_loaded_and_its_features_stay_in_the_file(avatar, tmp_pa
 def test_a_film_of_another_rate_is_shown_at_the_networks(given, tmp_path):
     """30 pictures per second, 25 frames: each frame shows the picture at the middle of its time."""
     write_film(tmp_path / "film.mp4", fps=Fraction(30))
-    made = make_film(given / "wavsyncswap.onnx", tmp_path / "film.mp4", given / "portrait.png")
+    made = make_film_avatar(given / "wavsyncswap.onnx", tmp_path / "film.mp4", given / "portrait.png")
     assert made.film.at.tolist() == [0, 1, 3, 4, 5, 6, 7, 9, 10, 11]  # (i + 1/2) * 30 / 25, whole part
     assert made.film.fps == 30
 
 
 def test_the_longest_stretch_with_a_face_is_kept(given, tmp_path):
     write_film(tmp_path / "film.mp4", unseen=(0, 3, 4, 10))
-    made = make_film(given / "wavsyncswap.onnx", tmp_path / "film.mp4", given / "portrait.png")
+    made = make_film_avatar(given / "wavsyncswap.onnx", tmp_path / "film.mp4", given / "portrait.png")
     assert made.film.at.tolist() == [5, 6, 7, 8, 9]
-    made = make_film(given / "wavsyncswap.onnx", tmp_path / "film.mp4", given / "portrait.png", seconds=0.2)
+    made = make_film_avatar(given / "wavsyncswap.onnx", tmp_path / "film.mp4", given / "portrait.png", seconds=0.2)
     assert made.film.at.tolist() == [1, 2]
 
 
@@ -169,7 +169,7 @@ def test_a_stretch_ends_at_a_cut(given, tmp_path):
     for unseen, kept in (((), range(5, 12)), ((9,), range(5)), ((4, 5), range(6, 12))):
         faces = [None if i in unseen else face(i) for i in range(FRAMES)]
         write_track(tmp_path / "film.track.npz", faces, Fraction(25))
-        made = make_film(given / "wavsyncswap.onnx", tmp_path / "film.mp4", given / "portrait.png")
+        made = make_film_avatar(given / "wavsyncswap.onnx", tmp_path / "film.mp4", given / "portrait.png")
         assert made.film.at.tolist() == list(kept)
 
 
@@ -242,7 +242,7 @@ def test_an_avatar_of_other_weights_is_prepared_again_from_its_crops(given, avat
 
     swaps.write(tmp_path, seed=6)
     to_onnx(tmp_path / "wavsyncswap.safetensors", tmp_path / "wavsyncswap.onnx", family="wavsyncswap")
-    own = make_film(tmp_path / "wavsyncswap.onnx", given / "target.mp4", given / "portrait.png")
+    own = make_film_avatar(tmp_path / "wavsyncswap.onnx", given / "target.mp4", given / "portrait.png")
     assert own.weights != avatar.weights
     with pytest.warns(UserWarning, match="the avatar was prepared with other weights than those of wavsyncswap.onnx"):
         session = Session(tmp_path / "wavsyncswap.onnx", avatar=avatar)
@@ -324,15 +324,16 @@ def test_what_prepares_a_film_gets_the_device_and_threads(given, monkeypatch):
     opened = []
 
     def spy(path, **options):
-        opened.append((path.name, options))
+        opened.append((path.name, options["device"], options["threads"]))
         return open_engine(path, **options)
 
-    for module in (edgetalk.avatar, edgetalk.portrait):
-        monkeypatch.setattr(module, "open_engine", spy)
+    monkeypatch.setattr("edgetalk.model.open_engine", spy)
     asked = {"device": "CPU", "threads": 1}
-    made = make_film(given / "wavsyncswap.onnx", given / "target.mp4", given / "portrait.png", seconds=0.1, **asked)
-    edgetalk.film.recompute(made, given / "wavsyncswap.onnx", **asked)
-    assert opened == [(f"wavsyncswap-{role}.onnx", asked) for role in ("source", "identity")] * 2
+    made = make_film_avatar(
+        given / "wavsyncswap.onnx", given / "target.mp4", given / "portrait.png", seconds=0.1, **asked
+    )
+    edgetalk.film_avatar.recompute(made, given / "wavsyncswap.onnx", **asked)
+    assert opened == [(f"wavsyncswap-{role}.onnx", "CPU", 1) for role in ("source", "identity")] * 2
 
 
 @pytest.fixture
@@ -412,25 +413,25 @@ def test_what_is_missing_is_told(given, monkeypatch, capsys, arguments, message)
 
 def test_what_no_face_may_be_used_for_is_refused_before_anything_is_opened():
     with pytest.raises(InputError, match='use: got \'commercial\', expected "any" or "non-commercial"'):
-        make_film("none.xml", "none.mp4", "none.png", use="commercial")
+        make_film_avatar("none.xml", "none.mp4", "none.png", use="commercial")
 
 
 def test_a_bare_name_means_a_bundled_model(given, avatar, monkeypatch):
     monkeypatch.setattr(bundled, "MODELS", given)
-    made = make_film("wavsyncswap", given / "target.mp4", given / "portrait.png", seconds=0.1)
+    made = make_film_avatar("wavsyncswap", given / "target.mp4", given / "portrait.png", seconds=0.1)
     assert made.weights == avatar.weights and len(made.boxes) == 2
 
 
 def test_a_network_for_pictures_takes_no_film(given, zoo):
     with pytest.raises(ModelError, match="amnet-source.onnx takes source, expected identity, reference, target; this"):
-        make_film(zoo.root / "onnx/amnet.onnx", given / "target.mp4", given / "portrait.png")
+        make_film_avatar(zoo.root / "onnx/amnet.onnx", given / "target.mp4", given / "portrait.png")
 
 
 def test_a_portrait_without_a_track_is_looked_at(given, tmp_path, monkeypatch):
     """Where the tracker's networks were fetched it finds no face in dots; else that is said."""
     shutil.copy(given / "portrait.png", tmp_path)
     with pytest.raises((InputError, BackendError), match="shows no face|edgetalk fetch face"):
-        make_film(given / "wavsyncswap.onnx", given / "target.mp4", tmp_path / "portrait.png")
+        make_film_avatar(given / "wavsyncswap.onnx", given / "target.mp4", tmp_path / "portrait.png")
 
 
 def test_the_face_models_that_are_named_find_the_faces_of_film_and_portrait(given, tmp_path, face_models, elsewhere):
@@ -441,7 +442,7 @@ def test_the_face_models_that_are_named_find_the_faces_of_film_and_portrait(give
     command = ["avatar", given / "wavsyncswap.onnx", "--video", tmp_path / "film.mp4", "--portrait", tmp_path / "p.png"]
     command += ["-o", tmp_path / "x.avatar", "--face-models", face_models]
     assert main([str(word) for word in command]) == 0
-    boxes = avatars.load(tmp_path / "x.avatar").boxes
+    boxes = avatars.load_avatar(tmp_path / "x.avatar").boxes
     np.testing.assert_allclose(boxes[-1], (154 - 45, 120 - 45, 154 + 45, 120 + 45), atol=2)
 
 
@@ -454,7 +455,7 @@ def test_command_line(given, tmp_path, capsys):
     command += ["--portrait", str(given / "portrait.png"), "--use", "non-commercial", "--licence", "mine"]
     assert main([*command, "-o", str(out)]) == 0
     assert f"{out}: 12 frames" in capsys.readouterr().out
-    loaded = avatars.load(out)
+    loaded = avatars.load_avatar(out)
     assert (loaded.use, loaded.licence, len(loaded.film.target)) == ("non-commercial", "mine", FRAMES)
     with pytest.raises(ModelError, match="x.avatar is for non-commercial use"):
         Session(given / "wavsyncswap.xml", avatar=out, use="commercial")
@@ -474,9 +475,9 @@ def test_command_line(given, tmp_path, capsys):
     ],
 )
 def test_films_that_do_not_hold_together_are_refused(avatar, tmp_path, change, message):
-    avatars.save(dataclasses.replace(avatar, **change(avatar.film)), tmp_path / "x.avatar")
+    avatars.save_avatar(dataclasses.replace(avatar, **change(avatar.film)), tmp_path / "x.avatar")
     with pytest.raises(ModelError, match=f"x.avatar is no avatar: {message}; prepare it again"):
-        avatars.load(tmp_path / "x.avatar")
+        avatars.load_avatar(tmp_path / "x.avatar")
 
 
 def test_widening_halves_is_exact():
@@ -489,7 +490,7 @@ def test_widening_halves_is_exact():
 
 def test_a_film_speaks_in_a_video(given, avatar, tmp_path):
     """The commands of AMNet work with a film: edgetalk talk."""
-    avatars.save(avatar, given / "wavsyncswap.avatar")
+    avatars.save_avatar(avatar, given / "wavsyncswap.avatar")
     try:
         sound, out = bundled.MODELS / "demo.flac", tmp_path / "out.mp4"
         assert main(["talk", str(given / "wavsyncswap.xml"), "--audio", str(sound), "-o", str(out)]) == 0

@@ -1,6 +1,6 @@
-"""The stages of dubbing: each crops a face as its network wants it, repaints the crop and pastes it back.
+"""The networks of dubbing: a painter crops a face as its network wants it, repaints the crop and pastes it back.
 
-What a stage needs (sound, an identity, another frame of the film) is read from its graphs' inputs, and how a family
+What it needs (sound, an identity, another frame of the film) is read from its graphs' inputs, and how a family
 crops from its name in the metadata, so one class serves Wav2Lip, SimSwap and WavSyncSwap. Whatever the source graph
 makes, the step takes by the same name. Decoding, tracking and encoding are in dubbing.py.
 """
@@ -16,15 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .avatar import weights_of
-from .backends import Arrays, Backend, beside, check_batch, open_engine, shared_device
+from .backends import Arrays, Backend, beside, shared_device
 from .bundled import find_engine
 from .errors import InputError, ModelError
 from .metadata import AudioSpec, Metadata
+from .model import not_of_one_export, open_model, weights_of
 from .planes import blend, crop
 from .postprocess import change, feather, match_colour, oval
 from .preprocess import Array, Picture, check_array, crop_matrix
-from .use import check_use
 
 MASKS: dict[str, Callable[[int], Array]] = {
     "wav2lip": partial(feather, border=0.07, top=0.57),  # what is above the nose stays the frame's
@@ -33,18 +32,18 @@ MASKS: dict[str, Callable[[int], Array]] = {
 }
 """Where a family's crops are pasted, by their size; those named here can dub."""
 GIVEN = ("target", "reference", "identity", "mel")
-"""Inputs that a stage feeds; others come from its source graph."""
+"""Inputs that a painter feeds; others come from its source graph."""
 
 
-class Stage:
-    """One network of the pipeline. One thread at a time may use it; for several open several, which share the engine.
+class Painter:
+    """One network that repaints faces. One thread at a time may use it; several that are open share the engine.
 
     `engine` is the step; what stands beside it as STEM-source is opened too where the step needs it. `device`,
     `threads` and `streams` are as of `open_engine`, the device that of the step; `use="commercial"` refuses networks
-    that may not be used so. Raises FileNotFoundError, ModelError, InputError or BackendError.
+    that may not be used commercially. Raises FileNotFoundError, ModelError, InputError or BackendError.
 
-    >>> with Stage("wav2lip.xml") as stage:
-    ...     stage(planes, face.points, mel)
+    >>> with Painter("wav2lip.xml") as painter:
+    ...     painter(planes, face.points, mel)
     """
 
     def __init__(
@@ -60,9 +59,7 @@ class Stage:
         self.name = self.path.name
         self._backends: list[Backend] = []
         try:
-            self._step = self._open(self.path, device, threads, streams)
-            self.metadata = Metadata.from_json(self._step.metadata, self.name)
-            check_use(self.metadata, self.name, use)
+            self._step, self.metadata = self._open(self.path, device, threads, streams, use)
             self.family = self.metadata.family
             if self.family not in MASKS or "frame" not in self._step.outputs:
                 raise ModelError(
@@ -74,10 +71,10 @@ class Stage:
             self.close()
             raise
 
-    def _open(self, path: Path, device: str, threads: int | None, streams: int) -> Backend:
-        self._backends.append(open_engine(path, device=device, threads=threads, streams=streams))
-        check_batch(self._backends[-1], path.name)
-        return self._backends[-1]
+    def _open(self, path: Path, device: str, threads: int | None, streams: int, use: str) -> tuple[Backend, Metadata]:
+        backend, metadata = open_model(path, use=use, device=device, threads=threads, streams=streams)
+        self._backends.append(backend)
+        return backend, metadata
 
     def _open_source(self, device: str, threads: int | None, streams: int, use: str) -> Backend | None:
         wanted = [name for name in self._step.inputs if name not in GIVEN]
@@ -89,11 +86,9 @@ class Stage:
                 f"{self.name} takes {', '.join(wanted)}, and there is no {self.path.stem}-source{self.path.suffix} "
                 "beside it that makes them; copy that file too, or build the model again"
             )
-        source = self._open(path, shared_device(device, self.path, path), threads, streams)
-        metadata = Metadata.from_json(source.metadata, path.name)
-        check_use(metadata, path.name, use)
+        source, metadata = self._open(path, shared_device(device, self.path, path), threads, streams, use)
         if self.metadata.source not in ("", weights_of(metadata, path)):
-            raise ModelError(f"{self.name} and {path.name} are not of one export; copy or build both again")
+            raise not_of_one_export(self.name, path.name)
         missing = [name for name in wanted if name not in source.outputs]
         if missing:
             raise ModelError(
@@ -112,10 +107,8 @@ class Stage:
         """Side of the crop in pixels."""
         self.template = "simswap-512" if self.family == "simswap" and self.size >= 512 else self.family
         self.mask: Array = MASKS[self.family](self.size)
-        self.audio: AudioSpec | None = self.metadata.audio if "mel" in inputs else None
+        self.audio: AudioSpec | None = self.metadata.hears(self.name) if "mel" in inputs else None
         """How it hears; None where it does not."""
-        if "mel" in inputs and self.audio is None:
-            raise ModelError(f"{self.name} does not say how it hears; export it again")
         self._shapes = {name: spec.shape for name, spec in inputs.items()}
         self.identity: NDArray[np.float32] | None = None
         """Whose face it paints; see `wear`."""
@@ -180,20 +173,20 @@ class Stage:
         for backend in self._backends:
             backend.close()
 
-    def __enter__(self) -> Stage:
+    def __enter__(self) -> Painter:
         return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
 
 
-class Pipeline:
-    """Stages in their order: what one has painted is the next one's frame. Wav2Lip, then SimSwap, is the cascade."""
+class Cascade:
+    """Painters in their order: what one has painted is the next one's frame."""
 
-    def __init__(self, stages: Sequence[Stage]) -> None:
-        if not stages:
+    def __init__(self, painters: Sequence[Painter]) -> None:
+        if not painters:
             raise InputError("engines: got none, expected at least one that dubs")
-        self.stages = list(stages)
+        self.painters = list(painters)
 
     def __call__(
         self,
@@ -202,6 +195,6 @@ class Pipeline:
         mels: Sequence[Array | None],
         references: Sequence[Picture | None],
     ) -> None:
-        """Repaint a face in place by every stage; `mels` and `references` hold one for each."""
-        for stage, mel, reference in zip(self.stages, mels, references, strict=True):
-            stage(planes, points, mel, reference)
+        """Repaint a face in place by every painter; `mels` and `references` hold one for each."""
+        for painter, mel, reference in zip(self.painters, mels, references, strict=True):
+            painter(planes, points, mel, reference)
