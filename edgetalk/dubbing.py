@@ -115,6 +115,34 @@ def dub(
     check_stated(use)
     if fit not in FITS:
         raise InputError(f"fit: got {fit!r}, expected one of {', '.join(FITS)}")
+    _check_face(portrait, identity)
+    pcm = as_pcm(audio)
+    film = Reader(video)
+    side_by_side = render.streams(threads) if streams is None else streams
+    with contextlib.ExitStack() as opened:
+        faces = opened.enter_context(contextlib.closing(Faces(film, track, face, face_models)))
+
+        def cascade() -> Cascade:
+            options: dict[str, Any] = {"device": device, "threads": threads, "streams": side_by_side, "use": use}
+            return Cascade([opened.enter_context(Painter(name, **options)) for name in names])
+
+        # The engine refuses less than one stream, in better words.
+        workers = [cascade() for _ in range(PER_STREAM * max(1, side_by_side))]
+        painters = workers[0].painters
+        swapping = [k for k, painter in enumerate(painters) if "identity" in painter.takes]
+        if not swapping:
+            _refuse_face(portrait, identity, ", ".join(painter.name for painter in painters))
+        for k in swapping:
+            vector = _identity(painters[k], portrait, identity, use, device, threads, face_models)
+            for worker in workers:
+                worker.painters[k].wear(vector)
+        for painter in painters:
+            warn_of_drawn(painter.metadata.faces, painter.name, video)
+        return _dub(workers, film, faces, pcm, out, fit, crf, progress)
+
+
+def _check_face(portrait: Any, identity: Any) -> None:
+    """Raise InputError where the face that is to be painted is told twice."""
     if identity is not None and _is_avatar(portrait):
         raise InputError("identity: got one beside an avatar, which has its own; leave it away")
     if isinstance(identity, np.ndarray) and portrait is not None:
@@ -122,33 +150,16 @@ def dub(
             "identity: got a vector beside a portrait, expected one of them; leave the portrait away, or name the "
             "extractor that tells its identity"
         )
-    pcm = as_pcm(audio)
-    film = Reader(video)
-    side_by_side = render.streams(threads) if streams is None else streams
-    with contextlib.ExitStack() as opened:
-        faces = opened.enter_context(contextlib.closing(Faces(film, track, face, face_models)))
-        workers = []
-        for _ in range(PER_STREAM * max(1, side_by_side)):  # the engine refuses what is less, in better words
-            painters = [
-                opened.enter_context(Painter(name, device=device, threads=threads, streams=side_by_side, use=use))
-                for name in names
-            ]
-            workers.append(Cascade(painters))
-        swaps = any("identity" in painter.takes for painter in workers[0].painters)
-        for what, given in (("portrait", portrait), ("identity", identity)):
-            if given is not None and not swaps:
-                raise InputError(
-                    f"{what}: got one, and {', '.join(painter.name for painter in workers[0].painters)} paints nobody "
-                    "else's face; leave it away, or add an engine that swaps faces"
-                )
-        for k, painter in enumerate(workers[0].painters):
-            if "identity" in painter.takes:
-                vector = _identity(painter, portrait, identity, use, device, threads, face_models)
-                for worker in workers:
-                    worker.painters[k].wear(vector)
-        for painter in workers[0].painters:
-            warn_of_drawn(painter.metadata.faces, painter.name, video)
-        return _dub(workers, film, faces, pcm, out, fit, crf, progress)
+
+
+def _refuse_face(portrait: Any, identity: Any, names: str) -> None:
+    """Raise InputError where a face is told to engines that swap none."""
+    for what, given in (("portrait", portrait), ("identity", identity)):
+        if given is not None:
+            raise InputError(
+                f"{what}: got one, and {names} paints nobody else's face; leave it away, or add an engine that swaps "
+                "faces"
+            )
 
 
 def _is_avatar(portrait: Any) -> bool:
