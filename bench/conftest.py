@@ -28,6 +28,7 @@ import numpy as np
 import pytest
 
 from edgetalk import Session, benchmark
+from edgetalk.arrays import Array, Picture
 from edgetalk.avatar import Avatar
 from edgetalk.backends import cores
 from edgetalk.bundled import MODELS
@@ -37,20 +38,7 @@ from edgetalk.windows import sound_windows
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent))  # bench is no installed package
 from bench.aims import AIMS  # noqa: E402
-from bench.fixtures import (  # noqa: E402
-    Aim,
-    Control,
-    Feeds,
-    Hold,
-    Image,
-    Judge,
-    Open,
-    Ratios,
-    Report,
-    Rounds,
-    Run,
-    Values,
-)
+from bench.fixtures import Aim, Control, Feeds, Hold, Judge, Open, Ratios, Report, Rounds, Run  # noqa: E402
 from bench.machine import IDLE, Others  # noqa: E402
 from bench.page import write_json  # noqa: E402
 
@@ -294,7 +282,7 @@ def opened(models: Path, threads: int) -> Iterator[Open]:
 
 
 @pytest.fixture(scope="session")
-def pcm() -> Values:
+def pcm() -> Array:
     return benchmark.sentence(10.0)
 
 
@@ -309,7 +297,7 @@ def bf16(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def controls(models: Path, opened: Open, pcm: Values) -> list[Control]:
+def controls(models: Path, opened: Open, pcm: Array) -> list[Control]:
     """What step takes for FRAMES frames: a list of (mel, pose, blink)."""
     session = opened(models / "amnet.onnx")
     return list(benchmark.controls(session, pcm))[START : START + FRAMES]
@@ -349,7 +337,7 @@ def judge(request: pytest.FixtureRequest, expected: tuple[Any, ...]) -> Judge:
     """Return a function that tells what frames of `controls` keep, and holds it against the gate of their precision."""
     from edgetalk.engines import gate
 
-    def check(name: str, frames: Sequence[Image], precision: str) -> None:
+    def check(name: str, frames: Sequence[Picture], precision: str) -> None:
         figures = gate.compare(expected[0], np.stack(frames), expected[1])
         kept = f"SSIM {figures['ssim']:.4f}, {figures['psnr']:.1f} dB, {figures['mouth_psnr']:.1f} dB at the mouth"
         request.config.stash[PICTURES].append(f"{name:<24} {kept}")
@@ -364,5 +352,5 @@ def fps(models: Path, opened: Open) -> Fraction:
 
 
 @pytest.fixture(scope="session")
-def whole_windows(pcm: Values, models: Path, opened: Open, fps: Fraction) -> list[Values]:
+def whole_windows(pcm: Array, models: Path, opened: Open, fps: Fraction) -> list[Array]:
     return list(sound_windows(pcm, opened(models / "amnet.onnx").audio, fps))

@@ -6,14 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from edgetalk import Session
+from edgetalk.arrays import Array, Picture
 
-Image = NDArray[np.uint8]
-Values = NDArray[np.float32]
-Control = tuple[Values, ...]
+Control = tuple[Array, ...]
 """mel, pose and blink of a frame."""
 Feeds = dict[str, NDArray[Any]]
 
@@ -22,7 +20,7 @@ Benchmark = Any
 Rounds = Callable[[int], int]
 Open = Callable[[Path], Session]
 Run = Callable[[str, Sequence[Feeds]], list[Feeds]]
-Judge = Callable[[str, Sequence[Image], str], None]
+Judge = Callable[[str, Sequence[Picture], str], None]
 Ratios = Callable[[dict[str, float], str], None]
 Report = Callable[[str, float], None]
 Hold = Callable[[str, float, str, float], None]

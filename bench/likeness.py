@@ -11,10 +11,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from edgetalk.arrays import Picture
 from edgetalk.errors import InputError
 from edgetalk.face.look import Look
 from edgetalk.face.tracker import _crop
-from edgetalk.preprocess import Picture
 from edgetalk.train import program
 from edgetalk.train.announcers.announcer import STUDIO, Announcer, Light
 from edgetalk.train.announcers.features import Controls

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.fixtures import Aim, Control, Hold, Open, Rounds, Values
+from bench.fixtures import Aim, Control, Hold, Open, Rounds
 from bench.worker import Worker
 from edgetalk import benchmark as works
 from edgetalk import timing
+from edgetalk.arrays import Array
 
 PROCESSES = 5
 
@@ -37,7 +38,7 @@ def test_memory_of_talk(engine: Path, threads: int, rounds: Rounds, aim: Aim, tm
     aim("memory", peak / 1e6, held=True)  # a child that still runs would count as another program at work
 
 
-def test_mel_of_a_frame(models: Path, opened: Open, pcm: Values, fps: Fraction, rounds: Rounds, aim: Aim) -> None:
+def test_mel_of_a_frame(models: Path, opened: Open, pcm: Array, fps: Fraction, rounds: Rounds, aim: Aim) -> None:
     spec = opened(models / "amnet.onnx").audio
     seconds = timing.sample(works.mel_work(pcm, spec, fps), rounds(200))
     aim("mel", 1e3 * float(np.median(seconds)), held=True)

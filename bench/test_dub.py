@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 import torch
 
-from bench.fixtures import Image, Ratios, Rounds, Values
+from bench.fixtures import Ratios, Rounds
 from edgetalk import benchmark as works
+from edgetalk.arrays import Array, Picture
 from edgetalk.dubbing import STAGES, dub
 from edgetalk.face import read_track, write_track
 from edgetalk.painter import Painter
@@ -78,7 +79,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def cut_out(painter: Painter, folder: Path) -> list[Image]:
+def cut_out(painter: Painter, folder: Path) -> list[Picture]:
     """Return the crop of every frame."""
     faces = read_track(folder / "target.track.npz").faces
     pictures = zip(Reader(folder / "target.mp4").planes(), faces, strict=True)
@@ -86,7 +87,7 @@ def cut_out(painter: Painter, folder: Path) -> list[Image]:
     return [cut for cut in cuts if cut is not None]
 
 
-def network_rate(painters: list[Painter], crops: list[Image], mel: Values, runs: int) -> float:
+def network_rate(painters: list[Painter], crops: list[Picture], mel: Array, runs: int) -> float:
     """Frames per second of source graph and step alone, as many at a time as there are painters."""
 
     def work(painter: Painter) -> None:

@@ -5,18 +5,19 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.fixtures import Benchmark, Open, Rounds, Values
+from bench.fixtures import Benchmark, Open, Rounds
 from edgetalk import benchmark as works
 from edgetalk import mel
+from edgetalk.arrays import Array
 
 
 def test_mel_of_one_frame(
     benchmark: Benchmark,
     models: Path,
     opened: Open,
-    pcm: Values,
+    pcm: Array,
     fps: Fraction,
-    whole_windows: list[Values],
+    whole_windows: list[Array],
     rounds: Rounds,
 ) -> None:
     spec = opened(models / "amnet.onnx").audio
@@ -28,7 +29,7 @@ def test_mel_of_one_frame(
         assert np.array_equal(work(), window)
 
 
-def test_mel_of_ten_seconds(benchmark: Benchmark, models: Path, opened: Open, pcm: Values, rounds: Rounds) -> None:
+def test_mel_of_ten_seconds(benchmark: Benchmark, models: Path, opened: Open, pcm: Array, rounds: Rounds) -> None:
     spec = opened(models / "amnet.onnx").audio
     made = benchmark.pedantic(mel.log_mel, (pcm, spec), rounds=rounds(50), warmup_rounds=rounds(3))
     assert made.shape == (len(pcm) // spec.hop + 1, spec.features) and np.ptp(made) > 4

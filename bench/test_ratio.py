@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from bench.fixtures import Aim, Control, Feeds, Image, Judge, Open, Ratios, Rounds, Values
+from bench.fixtures import Aim, Control, Feeds, Judge, Open, Ratios, Rounds
 from bench.turns import in_turns, times
 from edgetalk import Session
+from edgetalk.arrays import Array, Picture
 from edgetalk.avatar import Avatar
 from edgetalk.backends import open_engine
 
@@ -45,7 +46,7 @@ def eager(request: pytest.FixtureRequest, avatar: Avatar, threads: int) -> Step:
     torch.set_num_threads(threads)
     source = torch.from_numpy(avatar.source.copy())[None].permute(0, 3, 1, 2).float() / 127.5 - 1
 
-    def step(mel: Values, pose: Values, blink: Values) -> Image:
+    def step(mel: Array, pose: Array, blink: Array) -> Picture:
         with torch.inference_mode():
             image, _ = network(source, *(torch.from_numpy(value)[None] for value in (mel, pose, blink)))
             return ((image.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()[0]
@@ -64,7 +65,7 @@ def whole(
     to_onnx(request.config.option.checkpoint, path, whole=True, size=len(avatar.source))
     engine = open_engine(path, precision="f32", threads=threads)
 
-    def step(mel: Values, pose: Values, blink: Values) -> Image:
+    def step(mel: Array, pose: Array, blink: Array) -> Picture:
         feeds: Feeds = {"source": avatar.source[None], "mel": mel[None], "pose": pose[None], "blink": blink[None]}
         return engine.run(feeds)["frame"][0]
 

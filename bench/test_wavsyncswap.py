@@ -21,9 +21,10 @@ import numpy as np
 import pytest
 import torch
 
-from bench.fixtures import Aim, Benchmark, Feeds, Image, Report, Rounds, Values
+from bench.fixtures import Aim, Benchmark, Feeds, Report, Rounds
 from bench.turns import in_turns, milliseconds, times
 from edgetalk import Session
+from edgetalk.arrays import Array, Picture
 from edgetalk.avatar import Avatar, Film, halved
 from edgetalk.backends import open_engine
 from edgetalk.engines import gate
@@ -34,11 +35,11 @@ FPS = 25
 FRAMES = 8  # of the film
 WIDTHS = (1.0, 0.4375)
 
-Network = Callable[[Values], Any]
+Network = Callable[[Array], Any]
 """What makes a frame of a mel window."""
 
 
-def soft(count: int, seed: int) -> Image:
+def soft(count: int, seed: int) -> Picture:
     """Pictures (count, 96, 96, 3) without hard edges."""
     import cv2
 
@@ -121,11 +122,11 @@ def eager(models: tuple[Path, float], film: Avatar, threads: int) -> tuple[Netwo
     pictures = [torch.from_numpy(p[:1].copy()).permute(0, 3, 1, 2) / 255 for p in (shot.target, shot.reference)]
     vector = torch.from_numpy(shot.identity)
 
-    def by_cascade(mel: Values) -> Any:
+    def by_cascade(mel: Array) -> Any:
         with torch.inference_mode():
             return cascade(pictures[0], torch.from_numpy(mel)[None], vector)
 
-    def by_network(mel: Values) -> Any:
+    def by_network(mel: Array) -> Any:
         with torch.inference_mode():
             return network(*pictures, vector, torch.from_numpy(mel)[None])
 
@@ -160,7 +161,7 @@ def test_ratios(
     assert shot is not None
     pictures: Feeds = {"target": shot.target[:1], "reference": shot.reference[:1], "identity": shot.identity}
 
-    def unprepared(mel: Values) -> Image:
+    def unprepared(mel: Array) -> Picture:
         return step.run(source.run(pictures) | {"mel": mel[None]})["frame"][0]
 
     contestants: dict[str, Network] = {

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Array
 from .clock import SAMPLE_RATE
 from .errors import InputError, counted
 from .files import plain
@@ -30,7 +31,6 @@ from .reader import JUMP, TS_DISCONT, Reader, picture_streams
 if TYPE_CHECKING:
     import av
 
-Array = NDArray[np.float32]
 
 MIN_RATE = 8000  # Hz; below that the bands that tell consonants apart are missing
 MIN_SECONDS = 0.01

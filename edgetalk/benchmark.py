@@ -16,9 +16,9 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import __version__, audio
+from .arrays import Array, Picture
 from .bundled import SENTENCE
 from .clock import SAMPLE_RATE
 from .metadata import AudioSpec
@@ -28,9 +28,6 @@ from .session import Session
 from .timing import Spread, memory, sample
 from .windows import sound_windows
 from .writer import Writer
-
-Array = NDArray[np.float32]
-Image = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -76,7 +73,7 @@ def mel_work(pcm: Array, spec: AudioSpec, fps: Fraction) -> Callable[[], Array]:
     return lambda: next(cuts)
 
 
-def step_work(session: Session, pcm: Array) -> Callable[[], Image]:
+def step_work(session: Session, pcm: Array) -> Callable[[], Picture]:
     """Return a work that steps the session to the next frame of `pcm` with idle motion."""
     feeds = itertools.cycle(list(controls(session, pcm)))
     return lambda: session.step(*next(feeds))
@@ -103,7 +100,7 @@ def first_of_stream(session: Session) -> float:
     return time.perf_counter() - heard
 
 
-def encode_work(writer: Writer, frames: Sequence[Image]) -> Callable[[], None]:
+def encode_work(writer: Writer, frames: Sequence[Picture]) -> Callable[[], None]:
     """Return a work that writes the next of `frames`."""
     pictures = itertools.cycle(frames)
     return lambda: writer.write(next(pictures))

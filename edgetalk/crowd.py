@@ -23,15 +23,13 @@ from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .arrays import Array
 from .benchmark import sentence
 from .clock import SAMPLE_RATE, first_sample
 from .errors import counted
 from .session import Session
 from .timing import memory
-
-Array = NDArray[np.float32]
 
 ROUND = 10.0  # seconds
 WARM_UP = 1.0  # seconds

@@ -17,12 +17,10 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .arrays import Array
 from .errors import InputError, counted
 from .face import Face, Tracker, read_track, track_beside
-
-Array = NDArray[np.float32]
 
 CUT = 0.3  # radians from frame to frame, which no head turns: two scenes, between which nothing is interpolated
 

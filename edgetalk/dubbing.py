@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from . import mel, render
 from . import portrait as portraits
+from .arrays import Array, Picture, Planes
 from .audio import as_pcm
 from .avatar import Avatar
 from .backends import shared_device
@@ -33,12 +34,11 @@ from .metadata import AudioSpec
 from .overlap import Job, overlap
 from .painter import Cascade, Painter
 from .picture import PictureLike
-from .preprocess import Array, Picture
 from .reader import Reader
 from .targets import FITS, Faces, Target, length, targets, with_references
 from .use import check_stated, warn_of_drawn
 from .windows import sound_windows
-from .writer import SOURCE_TYPE, TAGS, TOOL, Image, Writer, check_output
+from .writer import SOURCE_TYPE, TAGS, TOOL, Writer, check_output
 
 STAGES = ("read", "paint", "encode")
 PER_STREAM = 2  # cascades for each stream of the engines: while one crops or pastes, the network works for the other
@@ -199,13 +199,13 @@ def _inputs(frames: Iterator[Target], cascade: Cascade, pcm: Array, film: Reader
     heard = [None if painter.audio is None else _heard(pcm, painter.audio, film.fps) for painter in cascade.painters]
     looking = ["reference" in painter.takes for painter in cascade.painters]
 
-    def cut(planes: Image, face: Face) -> list[Picture | None]:
+    def cut(planes: Planes, face: Face) -> list[Picture | None]:
         return [
             painter.crop(planes, painter.matrix(face.points)) if looks else None
             for painter, looks in zip(cascade.painters, looking, strict=True)
         ]
 
-    def crops(planes: Image, face: Face) -> list[Picture | None]:
+    def crops(planes: Planes, face: Face) -> list[Picture | None]:
         made = cut(planes, face)
         outside = any(looks and picture is None for looks, picture in zip(looking, made, strict=True))
         return [] if outside else made

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Picture
 from .avatar import FRAMES, Avatar, Film, check_words, halved, make_avatar, open_source
 from .backends import Backend, shared_device
 from .bundled import find_engine
@@ -27,7 +28,7 @@ from .metadata import Metadata
 from .picture import PictureLike
 from .planes import to_rgb
 from .portrait import aligned, extract, extractor
-from .preprocess import Picture, align, crop_matrix, square_crop
+from .preprocess import align, crop_matrix, square_crop
 from .reader import Reader
 from .targets import Faces
 from .use import terms, warn_of_drawn

@@ -11,12 +11,13 @@ import warnings
 
 import numpy as np
 
+from .arrays import Picture
 from .errors import InputError
 from .face import Tracker
 from .face.tracker import LARGEST
 from .picture import PictureLike, name_of, read_picture
 from .portrait import points
-from .preprocess import MIN_SIDE, Picture, align, crop_matrix, reduction, warp
+from .preprocess import MIN_SIDE, align, crop_matrix, reduction, warp
 
 MAX_SIDE = 1024
 """Pixels; no network takes a larger picture."""

@@ -14,8 +14,9 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from .arrays import Array
 from .clock import SAMPLE_RATE, first_sample
 from .errors import InputError
 from .motion import Motion
@@ -25,7 +26,6 @@ from .windows import WindowStream
 if TYPE_CHECKING:
     from .session import Frame, Session
 
-Array = NDArray[np.float32]
 
 PATIENCE = 2  # frame times that less sound than a frame lasts waits for more, where it begins or has run dry
 STALLED = 1.0  # seconds; what is later than that is not caught up with

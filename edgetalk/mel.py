@@ -13,10 +13,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Array
 from .errors import InputError
 from .metadata import AudioSpec
-
-Array = NDArray[np.float32]
 
 REFERENCE_DB = 20.0  # subtracted from the level, as in Wav2Lip's front end
 FLOOR_DB = -100.0  # what counts as silence

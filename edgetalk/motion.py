@@ -17,11 +17,9 @@ from fractions import Fraction
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .arrays import Array
 from .errors import InputError
-
-Array = NDArray[np.float32]
 
 YAW = math.radians(6.0)  # the head never turns farther than this
 PITCH = math.radians(3.0)

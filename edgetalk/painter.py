@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Array, Picture, Planes
 from .backends import Arrays, Backend, beside, shared_device
 from .bundled import find_engine
 from .errors import InputError, ModelError
@@ -23,7 +24,7 @@ from .metadata import AudioSpec, Metadata
 from .model import not_of_one_export, open_model, weights_of
 from .planes import blend, crop
 from .postprocess import change, feather, match_colour, oval
-from .preprocess import Array, Picture, check_array, crop_matrix
+from .preprocess import check_array, crop_matrix
 
 MASKS: dict[str, Callable[[int], Array]] = {
     "wav2lip": partial(feather, border=0.07, top=0.57),  # what is above the nose stays the frame's
@@ -129,7 +130,7 @@ class Painter:
         """Return the 2x3 matrix from the frame to the crop, for the five points of a face, (5, 2) pixels."""
         return crop_matrix(self.template, points, self.size)
 
-    def crop(self, planes: Picture, matrix: NDArray[np.float64]) -> Picture | None:
+    def crop(self, planes: Planes, matrix: NDArray[np.float64]) -> Picture | None:
         """Return the crop of a picture in the codec's form, RGB uint8 (size, size, 3); None where it is outside."""
         return crop(planes, matrix, self.size)
 
@@ -154,13 +155,13 @@ class Painter:
         frame: Picture = self._step.run({name: feeds[name] for name in self._step.inputs})["frame"][0]
         return frame
 
-    def paste(self, planes: Picture, painted: Picture, cut: Picture, matrix: NDArray[np.float64]) -> None:
+    def paste(self, planes: Planes, painted: Picture, cut: Picture, matrix: NDArray[np.float64]) -> None:
         """Put the repainted crop in its place, its colours matched where both show the same."""
         matched = match_colour(painted, cut, 1 - self.mask)
         blend(planes, *change(matched, self.mask, cut), matrix)
 
     def __call__(
-        self, planes: Picture, points: NDArray[Any], mel: Array | None = None, reference: Picture | None = None
+        self, planes: Planes, points: NDArray[Any], mel: Array | None = None, reference: Picture | None = None
     ) -> None:
         """Repaint the face at `points`, (5, 2) pixels, in a picture in the codec's form (planes.py), in place."""
         matrix = self.matrix(points)
@@ -190,7 +191,7 @@ class Cascade:
 
     def __call__(
         self,
-        planes: Picture,
+        planes: Planes,
         points: NDArray[Any],
         mels: Sequence[Array | None],
         references: Sequence[Picture | None],

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from .arrays import Picture
 from .errors import InputError
 from .files import replacing
-from .preprocess import Picture
 
 PictureLike = str | os.PathLike[str] | Picture
 """A file, or uint8 (H, W, 3) RGB."""

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Picture, Planes
 from .postprocess import MARGIN, Part, place, spread, within
 from .preprocess import reduction, warp
 
-Image = NDArray[np.uint8]
 Matrix = NDArray[np.float64]
 
 BT709, LIMITED, FULL = 1, 1, 2  # FFmpeg's numbers; players assume the first two of our files
@@ -36,7 +36,7 @@ TO_RGB = np.linalg.inv(TO_YUV)
 SITED = np.array([[2.0, 0.0, 0.0], [0.0, 2.0, 0.5], [0.0, 0.0, 1.0]])
 
 
-def even(picture: Image) -> Image:
+def even(picture: Picture) -> Picture:
     """Return a picture (H, W, …) with even sides: an odd one has its last row or column twice."""
     height, width = picture.shape[:2]
     if not (height % 2 or width % 2):
@@ -45,7 +45,7 @@ def even(picture: Image) -> Image:
     return np.pad(picture, margin, "edge")
 
 
-def of_rgb(picture: Image) -> Image:
+def of_rgb(picture: Picture) -> Planes:
     """Return the planes of an RGB picture, uint8 (H, W, 3) with even sides."""
     import av
 
@@ -54,7 +54,7 @@ def of_rgb(picture: Image) -> Image:
     return np.asarray(small.to_ndarray())
 
 
-def to_rgb(planes: Image) -> Image:
+def to_rgb(planes: Planes) -> Picture:
     """Return planes as an RGB picture, uint8 (H, W, 3)."""
     import av
 
@@ -65,7 +65,7 @@ def to_rgb(planes: Image) -> Image:
     return np.asarray(rgb.to_ndarray())
 
 
-def small(planes: Image, size: tuple[int, int]) -> Image:
+def small(planes: Planes, size: tuple[int, int]) -> Picture:
     """Return planes as an RGB picture of another size (width, height), each pixel the mean of those that it covers.
 
     uint8 (height, width, 3); much faster than to_rgb where it is much smaller: of more than ENOUGH rows that a pixel
@@ -80,14 +80,14 @@ def small(planes: Image, size: tuple[int, int]) -> Image:
     return np.asarray(cv2.transform(np.dstack(parts), np.c_[TO_RGB, -TO_RGB @ OFFSET]))
 
 
-def split(planes: Image) -> tuple[Image, Image, Image]:
+def split(planes: Planes) -> tuple[Planes, Planes, Planes]:
     """Return views of the brightness (H, W) and of the two colours (H / 2, W / 2)."""
     height, width = planes.shape[0] * 2 // 3, planes.shape[1]
     colours = planes[height:].reshape(2, height // 2, width // 2)
     return planes[:height], colours[0], colours[1]
 
 
-def crop(planes: Image, matrix: Matrix, size: int) -> Image | None:
+def crop(planes: Planes, matrix: Matrix, size: int) -> Picture | None:
     """Return the square that a matrix cuts out, RGB uint8 (size, size, 3); None where it lies outside the picture.
 
     Beyond the picture's border that is repeated.
@@ -104,7 +104,7 @@ def crop(planes: Image, matrix: Matrix, size: int) -> Image | None:
     return np.asarray(cv2.transform(np.dstack(cut), np.c_[TO_RGB, -TO_RGB @ OFFSET]))
 
 
-def blend(planes: Image, colours: NDArray[np.float32], share: NDArray[np.float32], matrix: Matrix) -> None:
+def blend(planes: Planes, colours: NDArray[np.float32], share: NDArray[np.float32], matrix: Matrix) -> None:
     """Blend a crop into planes, in place, where `matrix` took it from; see postprocess.change."""
     import cv2
 

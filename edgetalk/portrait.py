@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Picture
 from .avatar import Avatar, AvatarLike, load_avatar
 from .backends import beside
 from .errors import InputError, ModelError
@@ -22,7 +23,7 @@ from .face import find, read_track, track_beside
 from .metadata import Metadata
 from .model import open_model, weights_of
 from .picture import PictureLike, name_of, read_picture
-from .preprocess import Picture, align, crop_matrix, reduction
+from .preprocess import align, crop_matrix, reduction
 from .use import check_use
 
 EXTRACTORS = ("arcface", "wavsyncswap")

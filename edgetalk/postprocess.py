@@ -12,7 +12,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from .preprocess import Array, Picture, reduction, warp
+from .arrays import Array, Picture
+from .preprocess import reduction, warp
 
 Part = tuple[slice, slice]  # rows and columns of a picture
 

@@ -13,10 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .arrays import Array, Picture
 from .errors import InputError
-
-Array = NDArray[np.float32]
-Picture = NDArray[np.uint8]
 
 MAX_PEAK = 16.0  # 24 dB over full scale: floats that are integers, never divided
 MIN_SIDE = 64  # pixels; a smaller picture shows no lips to animate

@@ -18,15 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from .arrays import Picture, Planes
 from .clock import MAX_FPS
 from .errors import InputError
 from .files import plain
 from .overlap import codec_threads
 from .planes import BT709, FULL, LIMITED, even, of_rgb
-
-Image = NDArray[np.uint8]
 
 HD = 720  # rows from which on an untold colour space is BT.709
 BT601 = 5  # FFmpeg's number
@@ -94,14 +92,14 @@ class Reader:
             self.length: int = round(seconds * self.fps)
             """How many pictures the file promises, 0 where it does not; how many there are, only reading tells."""
 
-    def __iter__(self) -> Iterator[Image]:
+    def __iter__(self) -> Iterator[Picture]:
         return map(self._rgb, self._constant(0))
 
-    def planes(self, start: int = 0) -> Iterator[Image]:
+    def planes(self, start: int = 0) -> Iterator[Planes]:
         """Yield the pictures from index `start` on as planes, see planes.py; sides that are odd get one pixel more."""
         return map(self._planes, self._constant(start))
 
-    def backwards(self, stop: int) -> Iterator[Image]:
+    def backwards(self, stop: int) -> Iterator[Planes]:
         """Yield the planes of the pictures stop - 1, stop - 2, … 0, holding few of them at a time."""
         width, height = self.size
         at_once = max(8, MEMORY // (width * height * 3 // 2))
@@ -110,7 +108,7 @@ class Reader:
             pictures = [picture for picture, _ in zip(self.planes(start), range(start, end), strict=False)]
             yield from reversed(pictures)
 
-    def _rgb(self, frame: Any) -> Image:
+    def _rgb(self, frame: Any) -> Picture:
         space, span = _colours(frame)
         rgb = frame.reformat(
             *self._stored,
@@ -122,7 +120,7 @@ class Reader:
         )
         return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), self._turn))
 
-    def _planes(self, frame: Any) -> Image:
+    def _planes(self, frame: Any) -> Planes:
         # A film may change its format on the way: what is not as the first picture takes the long way.
         same = frame.format.name == "yuv420p" and (frame.width, frame.height) == self._stored
         if self._plain and same and _colours(frame) == (BT709, LIMITED):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from .arrays import Array
 from .audio import as_pcm
 from .backends import cores
 from .clock import SAMPLE_RATE, frame_count, frame_rate
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from .avatar import AvatarLike
     from .picture import PictureLike
 
-Array = NDArray[np.float32]
 
 STREAMS = 2  # steps side by side: neither waits for the other's threads, nor both for the encoder
 STAGES = ("mel", "step", "encode")

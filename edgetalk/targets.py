@@ -12,19 +12,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
+from .arrays import Picture, Planes
 from .avatar import APART, references
 from .errors import InputError, counted
 from .face import Face, Tracker, read_track, track_beside
 from .face.cuts import THUMB, Scenes
 from .face.tracker import LARGEST
 from .planes import small, to_rgb
-from .preprocess import Picture
 from .reader import Reader
-
-Image = NDArray[np.uint8]
 
 FITS = ("ping-pong", "hold", "trim")
 """ping-pong: as long as the sound; a film that is too short runs back and forth, one that is too long is cut.
@@ -38,7 +33,7 @@ class Target(NamedTuple):
 
     at: int
     """Index of the picture in the film."""
-    planes: Image
+    planes: Planes
     """The picture, see planes.py; its own copy."""
     face: Face | None
     scene: int
@@ -95,7 +90,7 @@ class Faces:
         if self._tracker is not None:
             self._tracker.close()
 
-    def of(self, index: int, planes: Image) -> Face | None:
+    def of(self, index: int, planes: Planes) -> Face | None:
         """Return the face of a picture.
 
         Indices must be consecutive at first; only the first call for one returns a mesh.
@@ -117,7 +112,7 @@ class Faces:
                 )
         return self._seen[index]
 
-    def check_end(self, pictures: Iterator[Image]) -> None:
+    def check_end(self, pictures: Iterator[Planes]) -> None:
         """Raise InputError where the film's `pictures` have ended, after those seen so far, and its track goes on."""
         if next(pictures, None) is None and len(self._seen) < len(self._track):
             raise InputError(
@@ -129,7 +124,7 @@ class Faces:
         """Return the number of the scene of a picture whose face was asked for: how many cuts come before it."""
         return self._numbers[index]
 
-    def target(self, index: int, planes: Image) -> Target:
+    def target(self, index: int, planes: Planes) -> Target:
         """Return a picture with its face and its scene; new ones are to come in their order."""
         return Target(index, planes, self.of(index, planes), self.scene(index))
 
@@ -170,7 +165,7 @@ def targets(film: Reader, faces: Faces, sounding: int, fit: str) -> Iterator[Tar
             yield last._replace(planes=kept.copy())
 
 
-def _back_and_forth(film: Reader, count: int) -> Iterator[tuple[int, Image]]:
+def _back_and_forth(film: Reader, count: int) -> Iterator[tuple[int, Planes]]:
     """Yield what follows a film of `count` pictures that was shown once: back to the first, on to the last, …"""
     if count == 1:
         only = next(film.planes())
@@ -181,7 +176,7 @@ def _back_and_forth(film: Reader, count: int) -> Iterator[tuple[int, Image]]:
         yield from zip(range(1, count), film.planes(1), strict=False)
 
 
-Crops = Callable[[Image, Face], list[Picture | None]]
+Crops = Callable[[Planes, Face], list[Picture | None]]
 
 
 def with_references(frames: Iterator[Target], crop: Crops) -> Iterator[tuple[Target, list[Picture | None]]]:

@@ -9,9 +9,9 @@ from fractions import Fraction
 import numpy as np
 
 from . import clock, mel
+from .arrays import Array
 from .errors import InputError
 from .metadata import AudioSpec
-from .preprocess import Array
 
 BLOCK = 1024  # windows at once: those of half an hour would be gigabytes
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import __version__
+from .arrays import Picture, Planes
 from .clock import SAMPLE_RATE, first_sample
 from .errors import InputError
 from .files import check_folder, check_kept, claim, named, plain
@@ -28,7 +29,6 @@ from .planes import BT709, LIMITED, even
 if TYPE_CHECKING:
     import av
 
-Image = NDArray[np.uint8]
 Sound = NDArray[np.float32]
 
 TOOL = f"edgetalk {__version__}"
@@ -158,7 +158,7 @@ class Writer:
         stream.bit_rate = AUDIO_BITS
         return stream  # type: ignore[no-any-return]
 
-    def write(self, frame: Image) -> None:
+    def write(self, frame: Picture) -> None:
         """Append a frame, uint8 (height, width, 3) RGB, and the sound that belongs to it.
 
         The frame is encoded before this returns: its buffer may be used again.
@@ -176,7 +176,7 @@ class Writer:
         )
         self._append(picture)
 
-    def write_planes(self, planes: Image) -> None:
+    def write_planes(self, planes: Planes) -> None:
         """Append a picture as planes.py has it, its sides even, and the sound that belongs to it; see `write`."""
         import av
 

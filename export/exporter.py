@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from edgetalk.arrays import Picture
 from edgetalk.avatar import Avatar, halved, save_avatar
 from edgetalk.errors import InputError
 from edgetalk.files import check_kept, together
 from edgetalk.metadata import Metadata, check_stem
 from edgetalk.picture import read_picture
-from edgetalk.preprocess import Picture, square_crop, whole_box
+from edgetalk.preprocess import square_crop, whole_box
 from edgetalk.use import ALLOWED
 
 from .dynamic_conv import FORMS

@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 
 from edgetalk import audio, bundled, dubbing, motion, session, speech, timing
+from edgetalk.arrays import Array
 from edgetalk.errors import InputError
-from edgetalk.preprocess import Array
 from edgetalk.progress import Progress
 from edgetalk.render import STAGES, render, streams
 from edgetalk.writer import check_output

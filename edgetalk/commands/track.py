@@ -12,6 +12,7 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgetalk.arrays import Picture
 from edgetalk.errors import InputError, counted
 from edgetalk.progress import Progress
 
@@ -19,7 +20,6 @@ from .options import add_face_models, add_which_face
 
 if TYPE_CHECKING:
     from edgetalk.face import Face
-    from edgetalk.writer import Image
 
 GREEN = (40, 220, 80)
 
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> None:
     print(f"{output}: a face in {seen} of {counted(len(faces), 'frame')}; {counted(cuts, 'cut')}")
 
 
-def marked(frame: Image, face: Face | None) -> Image:
+def marked(frame: Picture, face: Face | None) -> Picture:
     """Return a copy of the frame, uint8 (H, W, 3) RGB, with the face's box and five points in it."""
     import cv2
 

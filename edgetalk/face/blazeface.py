@@ -12,12 +12,9 @@ import os
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgetalk.arrays import Array, Picture
 from edgetalk.backends import open_engine
-
-Array = NDArray[np.float32]
-Picture = NDArray[np.uint8]
 
 SIZE = 128  # pixels, of what the network sees
 GRIDS = ((16, 2), (8, 6))  # cells across, anchors per cell

@@ -14,10 +14,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from edgetalk.arrays import Array, Picture
 from edgetalk.backends import open_engine
-
-Array = NDArray[np.float32]
-Picture = NDArray[np.uint8]
 
 SIZE = 192  # pixels, of what the network sees
 POINTS = 468

@@ -10,16 +10,13 @@ from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgetalk.preprocess import Picture
+from edgetalk.arrays import Array, Picture
 
 from .blazeface import BlazeFace, overlaps
 from .facemesh import EYES, FaceMesh, Place, angles, box_around, five_points, openness, place_around, rotation
 from .models import find_face_models
 from .track import Face
-
-Array = NDArray[np.float32]
 
 PRESENCE = 0.5  # of the mesh, below which there is no face
 SAME = 0.3  # overlap (intersection over union) of two boxes of one face

@@ -16,12 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from edgetalk.arrays import Array
 from edgetalk.clock import frame_rate
 from edgetalk.errors import InputError
 from edgetalk.files import replacing
 from edgetalk.npz import read_npz
-
-Array = NDArray[np.float32]
 
 TRACK = {"points": (5, 2), "boxes": (4,), "pose": (3,), "blink": (2,)}
 """The arrays of a track file and the shape of each for one frame."""

@@ -11,20 +11,18 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgetalk.arrays import Array, Picture
 from edgetalk.clock import frame_rate
 from edgetalk.errors import InputError
 from edgetalk.picture import read_picture
-from edgetalk.preprocess import Picture, align, similarity
+from edgetalk.preprocess import align, similarity
 
 from .cuts import Scenes
 from .facemesh import box_around, five_points
 from .look import Eyes, Look, Sight, face_of
 from .smooth import OneEuro
 from .track import Face
-
-Array = NDArray[np.float32]
 
 JUMP = 0.4  # of a face's size, from frame to frame, which no head moves: a cut within a scene
 MEMORY = 1.0  # seconds for which a face that left is expected back where it was

@@ -14,10 +14,10 @@ from typing import NamedTuple
 import numpy as np
 
 from edgetalk import audio
+from edgetalk.arrays import Picture
 from edgetalk.errors import InputError
 from edgetalk.face import Face
 from edgetalk.planes import to_rgb
-from edgetalk.preprocess import Picture
 from edgetalk.reader import Reader
 from edgetalk.targets import Faces
 from edgetalk.train.announcers.speech import levelled

@@ -16,18 +16,18 @@ from pathlib import Path
 import numpy as np
 
 from edgetalk import Session, audio, dub
+from edgetalk.arrays import Picture
 from edgetalk.bundled import MODELS, SENTENCE
 from edgetalk.files import replacing
 from edgetalk.reader import Reader
 from edgetalk.train import program
-from edgetalk.writer import Image
 
 ANNOUNCERS = "ada", "dan", "bea"
 SIDE, FRAMES, FPS, QUALITY = 176, 75, Fraction(25), 88
 SCENE = MODELS / "scene"
 
 
-def speaking(announcer: str, seed: int) -> Iterator[Image]:
+def speaking(announcer: str, seed: int) -> Iterator[Picture]:
     with Session("amnet", avatar=announcer) as session:
         yield from session.talk(SENTENCE, seed=seed, fps=FPS)
 
@@ -38,7 +38,7 @@ def dubbed(folder: Path) -> Reader:
     return Reader(folder / "dubbed.mp4")
 
 
-def shown(frames: Iterator[Image]) -> list[Image]:
+def shown(frames: Iterator[Picture]) -> list[Picture]:
     """Return the first FRAMES as squares of SIDE."""
     import cv2
 
