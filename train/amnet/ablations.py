@@ -14,6 +14,7 @@ Eq. 8 (difference of means, spectral normalisation) in place of least squares.
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import os
@@ -30,6 +31,7 @@ from edgetalk.errors import InputError
 from edgetalk.train import program
 from edgetalk.train.options import check_bounds
 from edgetalk.train.pools import pool
+from edgetalk.train.scores.report import JUDGE
 
 ROWS: dict[str, dict[str, Any]] = {
     "content": {"geometry": 0.0, "adversarial": 0.0},
@@ -198,13 +200,12 @@ def collect(out: Path, data: Path, device: str) -> None:
         write_picture(out / "ablations.jpg", sheets.tiled(rows, 128, ["source", "true", *found], margin=190))
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = program.parser("edgetalk.train.amnet.ablations", __doc__)
+def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder written by: edgetalk data announcers")
     parser.add_argument(
         "-o", "--output", dest="out", type=Path, required=True, help="folder for a JSON file per row and seed"
     )
-    parser.add_argument("--judge", type=Path, help="landmark judge (default: the bundled one)")
+    parser.add_argument("--judge", type=Path, default=JUDGE, help="landmark judge (default: the bundled one)")
     parser.add_argument("--images", type=int, default=60_000, help="training pictures per row")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--width", type=float, default=1.0, help="factor of all channels, as in edgetalk train amnet")
@@ -221,39 +222,38 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, help="start no further row after so many minutes")
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
     parser.add_argument("--compile", action="store_true", help="compile on a CPU, too: a minute a row, then faster")
-    args = parser.parse_args(arguments)
-    check_bounds(args, {name: (1, math.inf) for name in ("images", "batch", "seeds", "parallel")}, ["width", "minutes"])
 
+
+def jobs_of(args: argparse.Namespace, deadline: float) -> list[Job]:
+    """Return the rows that are still to be trained; refuses what each would fail with, or after its training."""
     from edgetalk.train.amnet import dataset
     from edgetalk.train.amnet.data import pick_device
     from edgetalk.train.amnet.recipe import checked
     from edgetalk.train.networks.landmarks import load
-    from edgetalk.train.scores.report import JUDGE
 
-    judge = args.judge or JUDGE
-    # Refused now is what every row would fail with, or what would fail after the training.
     pick_device(args.device)
-    record = load(judge)[1]
+    record = load(args.judge)[1]
     data = dataset.load(args.data)
     frames = int((~data.train).sum())
     if not frames:
         raise InputError(f"{args.data}: got no held-out frames, expected some to score on; make a set of more frames")
-    # Seed by seed: a run that is cut short has every row once rather than some rows twice.
     changes = {"images": args.images, "batch": args.batch, "width": args.width}
-    began = time.time()
-    deadline = math.inf if args.minutes is None else began + 60 * args.minutes
+    # Seed by seed: a run that is cut short has every row once rather than some rows twice.
     jobs = [
-        Job(row, seed, args.out, args.data, judge, changes, args.device, args.compile, deadline)
+        Job(row, seed, args.out, args.data, args.judge, changes, args.device, args.compile, deadline)
         for seed in range(args.seeds)
         for row in args.rows
     ]
     for job in jobs:
         checked(schedule(job))
-    jobs = missing(jobs, data.name, frames, record)
-    args.out.mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // args.parallel)))
+    return missing(jobs, data.name, frames, record)
+
+
+def train_rows(jobs: Sequence[Job], parallel: int, began: float) -> int:
+    """Train so many at once, tell how each ended, and return how many failed."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // parallel)))
     failed = 0
-    with pool(max(1, min(args.parallel, len(jobs)))) as processes:
+    with pool(max(1, min(parallel, len(jobs)))) as processes:
         waiting = {processes.submit(train_row, job): job for job in jobs}
         for done in as_completed(waiting):
             name, minutes = waiting[done].name, (time.time() - began) / 60
@@ -262,6 +262,18 @@ def main(arguments: list[str] | None = None) -> None:
                 print(f"{name}: failed after {minutes:.1f} min: {type(error).__name__}: {error}", flush=True)
             else:
                 print(f"{name}: {done.result() or 'not started'} after {minutes:.1f} min", flush=True)
+    return failed
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = program.parser("edgetalk.train.amnet.ablations", __doc__)
+    configure(parser)
+    args = parser.parse_args(arguments)
+    check_bounds(args, {name: (1, math.inf) for name in ("images", "batch", "seeds", "parallel")}, ["width", "minutes"])
+    began = time.time()
+    jobs = jobs_of(args, math.inf if args.minutes is None else began + 60 * args.minutes)
+    args.out.mkdir(parents=True, exist_ok=True)
+    failed = train_rows(jobs, args.parallel, began)
     collect(args.out, args.data, args.device)
     if failed:
         raise SystemExit(1)
