@@ -20,7 +20,9 @@ Part = tuple[slice, slice]  # rows and columns of a picture
 MAX_GAIN, MAX_SHIFT = 1.5, 48.0  # beyond that the two pictures differ in what they show, not in their light
 MARGIN = 4  # pixels around a crop that its interpolation looks at
 ENLARGED = 3  # times as large as cubic interpolation makes a crop: smooth enough for linear interpolation
-CHANGED = 16.0  # of 255; a crop that differs by that much from what it was shows something else
+WINDOW = 5  # pixels of a crop, each way, that are compared in their structure
+FAINT = (0.03 * 255) ** 2  # SSIM's C2: structure of less variance is none
+STRICT = 4  # power of likeness by which the frame's detail stays: nearest to swaps drawn at the film's size
 
 
 def feather(size: int, border: float = 0.15, top: float | None = None) -> Array:
@@ -73,19 +75,32 @@ def match_colour(crop: Picture, reference: Picture, mask: Array) -> Picture:
 def change(crop: Picture, mask: Array, original: Picture | None = None) -> tuple[Array, Array]:
     """Return what a crop adds to the frame, RGB float32 (S, S, 3), and what it takes of the frame's own, (S, S).
 
-    frame * (1 - share) + colours is the frame under the crop, seen through `mask`. A crop that went through two warps
-    is softer than the frame; where `original`, the crop as `align` gave it, shows that nothing has changed, only the
-    difference is added and the frame's own detail stays.
+    frame * (1 - share) + colours is the frame under the crop, seen through `mask`. A crop is smaller than the face in
+    most films, and softer; where `original`, the crop as `align` gave it, has the same structure, in whatever colours,
+    only the difference is added and the frame's own detail stays.
+    """
+    colours, share = crop.astype(np.float32), mask
+    if original is not None:
+        kept = likeness(crop, original) ** STRICT
+        colours = colours - kept[:, :, None] * original
+        share = mask * (1 - kept)
+    return mask[:, :, None] * colours, share
+
+
+def likeness(one: Picture, other: Picture) -> Array:
+    """Return how alike two pictures (S, S, 3) are in structure, float32 (S, S) from 0 to 1: 1 where they are equal.
+
+    The product of contrast and structure in SSIM (Wang et al. 2004, Eq. 9 and 10) of their grey, over squares of
+    WINDOW pixels; brightness does not count, nor does colour, and what runs against the other is 0.
     """
     import cv2
 
-    colours, share = crop.astype(np.float32), mask
-    if original is not None:
-        difference = cv2.blur(cv2.absdiff(crop, original).max(2), (3, 3))
-        same = np.clip(1.0 - difference / CHANGED, 0.0, 1.0).astype(np.float32)
-        colours = colours - same[:, :, None] * original
-        share = mask * (1 - same)
-    return mask[:, :, None] * colours, share
+    x, y = (cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32) for picture in (one, other))
+    moments = cv2.blur(np.dstack([x, y, x * x, y * y, x * y]), (WINDOW, WINDOW))
+    mean_x, mean_y, xx, yy, xy = (moments[:, :, k] for k in range(5))
+    covariance, variances = xy - mean_x * mean_y, xx - mean_x * mean_x + (yy - mean_y * mean_y)
+    alike: Array = np.clip((2 * covariance + FAINT) / (variances + FAINT), 0.0, 1.0)
+    return alike
 
 
 def spread(layer: Array, matrix: NDArray[np.float64]) -> Callable[[Part], Array]:

@@ -8,7 +8,7 @@ import pytest
 import scipy.spatial
 
 from edgetalk import InputError
-from edgetalk.postprocess import change, feather, match_colour, oval, paste, place, spread
+from edgetalk.postprocess import change, feather, likeness, match_colour, oval, paste, place, spread
 from edgetalk.preprocess import (
     ASPECTS,
     TEMPLATES,
@@ -21,7 +21,9 @@ from edgetalk.preprocess import (
     square_crop,
 )
 from edgetalk.train.announcers import CAST, Announcer, Controls
+from edgetalk.train.announcers.identity import swapped
 from edgetalk.train.announcers.visemes import SHAPES
+from edgetalk.train.swap.scene import exact
 
 FACE = np.array([[87.5, 118.2], [168.1, 117.7], [128.1, 164.0], [95.0, 211.1], [161.7, 210.7]])  # 5 points in 256x256
 
@@ -298,30 +300,67 @@ def test_colours_are_matched_by_so_much_and_no_more(given, wanted, gain, mean):
     np.testing.assert_allclose(made.std((0, 1)), expected.std((0, 1)), rtol=0.05, atol=0.2)
 
 
-@pytest.mark.parametrize("channel", [0, 1, 2])
-@pytest.mark.parametrize(("by", "share"), [(0, 0.0), (4, 0.25), (8, 0.5), (16, 1.0), (60, 1.0)])
-def test_of_what_differs_by_so_much_the_frame_shows_nothing(channel, by, share):
-    """In any channel: from 16 of 255 on a crop shows something else, less is added to the frame's own detail."""
-    original = np.random.default_rng(2).integers(20, 180, (32, 32, 3)).astype(np.uint8)
-    crop, mask = original.copy(), feather(32, 0.3)
-    crop[8:24, 8:24, channel] += by
-    colours, taken = change(crop, mask, original)
-    inner = slice(9, 23)  # a blur of three pixels looks over the edge
-    np.testing.assert_allclose(taken[inner, inner], share * mask[inner, inner], atol=1e-6)
-    wanted = mask[..., None] * (crop - (1 - share) * original.astype(np.float32))
-    np.testing.assert_allclose(colours[inner, inner], wanted[inner, inner], atol=1e-3)
-    assert not taken[:7].any() and not colours[:7].any()
+def structure(one, other, y, x):
+    """SSIM's contrast times structure about one pixel, by its equations 9 and 10 (Wang et al. 2004), windows of 5."""
+    a, b = (
+        cv2.copyMakeBorder(cv2.cvtColor(p, cv2.COLOR_RGB2GRAY), 2, 2, 2, 2, cv2.BORDER_REFLECT_101)[
+            y : y + 5, x : x + 5
+        ]
+        for p in (one, other)
+    )
+    a, b = a.astype(float).ravel(), b.astype(float).ravel()
+    c2 = (0.03 * 255) ** 2
+    contrast = (2 * a.std() * b.std() + c2) / (a.var() + b.var() + c2)
+    alike = (((a - a.mean()) * (b - b.mean())).mean() + c2 / 2) / (a.std() * b.std() + c2 / 2)
+    return max(contrast * alike, 0.0)
 
 
-def test_a_pixel_that_differs_counts_with_its_eight_neighbours():
-    """Where noise alone differs nothing is repainted: a ninth of a lone pixel's difference, all around it."""
-    original = np.full((9, 9, 3), 100, np.uint8)
-    crop = original.copy()
-    crop[4, 4] += 72
-    taken = change(crop, np.ones((9, 9), np.float32), original)[1]
-    expected = np.zeros((9, 9))
-    expected[3:6, 3:6] = 72 / 9 / 16
-    np.testing.assert_allclose(taken, expected, atol=1e-6)
+def test_likeness_is_contrast_and_structure_of_ssim():
+    rng = np.random.default_rng(2)
+    one = cv2.GaussianBlur(rng.integers(0, 256, (24, 20, 3)).astype(np.uint8), (0, 0), 1.2)
+    other = np.clip(0.7 * one.astype(float) + rng.normal(20, 6, one.shape), 0, 255).astype(np.uint8)
+    other[:, 12:] = 255 - one[:, 12:]  # the same in negative
+    expected = [[structure(one, other, y, x) for x in range(20)] for y in range(24)]
+    np.testing.assert_allclose(likeness(one, other), expected, atol=1e-4)
+    assert np.mean(expected) > 0.3 and np.mean(np.array(expected)[:, 15:]) < 0.1
+
+
+def test_a_crop_of_the_same_structure_adds_its_colours_to_the_detail_of_the_frame(frame):
+    """A face of another skin under the same lines: the frame's lines stay as sharp as they are."""
+    original, mask = frame[:96, :96], feather(96, 0.3)
+    crop = (0.8 * original + (40, 10, 30)).astype(np.uint8)  # grey differs by a gain and an offset
+    colours, share = change(crop, mask, original)
+    kept = likeness(crop, original)[..., None] ** 4
+    np.testing.assert_allclose(share, mask * (1 - kept[..., 0]), atol=1e-5)
+    np.testing.assert_allclose(colours, mask[..., None] * (crop - kept * original), atol=1e-3)
+    assert kept.mean() > 0.8
+
+
+def test_a_swap_is_nearer_to_the_truth_with_the_detail_of_the_film():
+    """A face on another's film: a crop of 96 pixels and the film come nearer to it than the crop alone."""
+    said = Controls()
+    people = CAST["dan"], swapped(CAST["finn"], CAST["dan"])
+    film, truth = (Announcer(identity, 384).draw(said) for identity in people)
+    points = exact(Announcer(CAST["dan"], 384).landmarks(said), said.pose, said.blink, 384).points
+    matrix, mask = crop_matrix("wavsyncswap", points, 96), oval(96, 0.08)
+    painted, cut = align(truth, matrix, 96), align(film, matrix, 96)
+    alone, both = (paste(film, painted, matrix, mask, original).astype(float) for original in (None, cut))
+
+    def edges(picture):
+        return np.stack([cv2.Sobel(picture.mean(2), cv2.CV_64F, *axis) for axis in ((1, 0), (0, 1))])
+
+    for wrong, least in ((lambda p: np.abs(edges(p) - edges(truth)), 0.2), (lambda p: np.square(p - truth), 0.1)):
+        assert wrong(both).mean() < (1 - least) * wrong(alone).mean()
+
+
+def test_a_crop_of_other_structure_replaces_the_frame():
+    rng = np.random.default_rng(3)
+    crop, original = (rng.integers(0, 256, (32, 32, 3)).astype(np.uint8) for _ in range(2))
+    original[:, 16:] = crop[:, 16:]
+    colours, share = change(crop, np.ones((32, 32), np.float32), original)
+    assert share[:, :13].mean() > 0.98  # a window reaches two pixels further
+    np.testing.assert_allclose(colours[:, :13], crop[:, :13], atol=40)
+    assert not share[:, 19:].any() and not colours[:, 19:].any()
 
 
 def test_an_oval_is_a_superellipse_that_fades_inwards():
