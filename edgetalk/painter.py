@@ -8,7 +8,7 @@ makes, the step takes by the same name. Decoding, tracking and encoding are in d
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ from .arrays import Array, Picture, Planes
 from .backends import Arrays, Backend, beside, shared_device
 from .bundled import find_engine
 from .errors import InputError, ModelError
+from .face import Face
 from .metadata import AudioSpec, Metadata
 from .model import not_of_one_export, open_model, weights_of
 from .planes import blend, crop
-from .postprocess import change, feather, match_colour, oval
+from .postprocess import change, feather, match_colour, oval, within_jaw
 from .preprocess import check_array, crop_matrix
 
 MASKS: dict[str, Callable[[int], Array]] = {
@@ -32,6 +33,8 @@ MASKS: dict[str, Callable[[int], Array]] = {
     "wavsyncswap": partial(oval, border=0.08),
 }
 """Where a family's crops are pasted, by their size; those named here can dub."""
+HALF_BLIND = ("wav2lip", "wavsyncswap")
+"""Families from which the lower half of the target is hidden, what lies beside the face there too."""
 GIVEN = ("target", "reference", "identity", "mel")
 """Inputs that a painter feeds; others come from its source graph."""
 
@@ -44,7 +47,7 @@ class Painter:
     that may not be used commercially. Raises FileNotFoundError, ModelError, InputError or BackendError.
 
     >>> with Painter("wav2lip.xml") as painter:
-    ...     painter(planes, face.points, mel)
+    ...     painter(planes, face, mel)
     """
 
     def __init__(
@@ -155,19 +158,29 @@ class Painter:
         frame: Picture = self._step.run({name: feeds[name] for name in self._step.inputs})["frame"][0]
         return frame
 
-    def paste(self, planes: Planes, painted: Picture, cut: Picture, matrix: NDArray[np.float64]) -> None:
-        """Put the repainted crop in its place, its colours matched where both show the same."""
-        matched = match_colour(painted, cut, 1 - self.mask)
-        blend(planes, *change(matched, self.mask, cut), matrix)
-
-    def __call__(
-        self, planes: Planes, points: NDArray[Any], mel: Array | None = None, reference: Picture | None = None
+    def paste(
+        self,
+        planes: Planes,
+        painted: Picture,
+        cut: Picture,
+        matrix: NDArray[np.float64],
+        jaw: NDArray[Any] | None = None,
     ) -> None:
-        """Repaint the face at `points`, (5, 2) pixels, in a picture in the codec's form (planes.py), in place."""
-        matrix = self.matrix(points)
+        """Put the repainted crop in its place, its colours matched where both show the same.
+
+        Beside the `jaw`, as of Face, the picture stays as it is where the network has not seen it.
+        """
+        matched, mask = match_colour(painted, cut, 1 - self.mask), self.mask
+        if jaw is not None and self.family in HALF_BLIND:
+            mask = mask * within_jaw(jaw @ matrix[:, :2].T + matrix[:, 2], self.size)
+        blend(planes, *change(matched, mask, cut), matrix)
+
+    def __call__(self, planes: Planes, face: Face, mel: Array | None = None, reference: Picture | None = None) -> None:
+        """Repaint a face in a picture in the codec's form (planes.py), in place."""
+        matrix = self.matrix(face.points)
         cut = self.crop(planes, matrix)
         if cut is not None:
-            self.paste(planes, self.paint(cut, mel, reference), cut, matrix)
+            self.paste(planes, self.paint(cut, mel, reference), cut, matrix, face.jaw)
 
     def close(self) -> None:
         """Free the engines; may be called twice."""
@@ -179,23 +192,3 @@ class Painter:
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-
-class Cascade:
-    """Painters in their order: what one has painted is the next one's frame."""
-
-    def __init__(self, painters: Sequence[Painter]) -> None:
-        if not painters:
-            raise InputError("engines: got none, expected at least one that dubs")
-        self.painters = list(painters)
-
-    def __call__(
-        self,
-        planes: Planes,
-        points: NDArray[Any],
-        mels: Sequence[Array | None],
-        references: Sequence[Picture | None],
-    ) -> None:
-        """Repaint a face in place by every painter; `mels` and `references` hold one for each."""
-        for painter, mel, reference in zip(self.painters, mels, references, strict=True):
-            painter(planes, points, mel, reference)

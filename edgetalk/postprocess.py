@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,9 @@ MARGIN = 4  # pixels around a crop that its interpolation looks at
 ENLARGED = 3  # times as large as cubic interpolation makes a crop: smooth enough for linear interpolation
 WINDOW = 5  # pixels of a crop, each way, that are compared in their structure
 FAINT = (0.03 * 255) ** 2  # SSIM's C2: structure of less variance is none
+WIDER = 0.03  # of a jaw's width, by which a new face may be wider
+SOFT = 1 / 64  # of a crop's side, by which it fades
+NECK = 6  # point of a jaw, from either ear, under which the neck begins
 STRICT = 4  # power of likeness by which the frame's detail stays: nearest to swaps drawn at the film's size
 
 
@@ -50,6 +54,28 @@ def oval(size: int, border: float = 0.1) -> Array:
     at = np.abs(2 * (np.arange(size) + 0.5) / size - 1) ** 3
     inside = 1 - np.cbrt(at[:, None] + at)  # of half the size
     return np.asarray(0.5 - 0.5 * np.cos(np.pi * np.clip(inside / (2 * border), 0.0, 1.0)), np.float32)
+
+
+def within_jaw(jaw: NDArray[Any], size: int) -> Array:
+    """Return a mask, float32 (size, size): 0 in the lower half of a crop beside a face, 1 where the face and neck are.
+
+    `jaw` is the edge of the face in pixels of the crop, (17, 2) as Face.jaw; under the chin lies the neck. The film
+    knows better what lies beside a face than a network from which it was hidden.
+    """
+    import cv2
+
+    middle = (jaw[0] + jaw[-1]) * (0.5, 0.0)
+    edge = (jaw - middle) * (1 + WIDER, 1) + middle
+    left, right = edge[: NECK + 1], edge[-NECK - 1 :]
+    far = 2 * size  # over the ears and under the neck it goes on to the crop's ends
+    ends = [(left[-1, 0], far), (right[0, 0], far)], [(right[-1, 0], -far), (left[0, 0], -far)]
+    polygon = np.concatenate([left, ends[0], right, ends[1]])
+    mask = np.zeros((size, size), np.uint8)
+    cv2.fillPoly(mask, [np.rint(polygon * 16).astype(np.int32)], 255, shift=4)
+    beside = 1 - cv2.GaussianBlur(mask.astype(np.float32) / 255, (0, 0), SOFT * size)
+    lower = np.clip(((np.arange(size) + 0.5) / size - 0.5) / (2 * SOFT) + 0.5, 0, 1)
+    inside: Array = 1 - lower.astype(np.float32)[:, None] * beside
+    return inside
 
 
 def match_colour(crop: Picture, reference: Picture, mask: Array) -> Picture:

@@ -23,6 +23,7 @@ MARGIN = 1.5  # side of the square, as a multiple of the face's longer side
 EYES = ((33, 133), (362, 263))  # corners, from left to right: eye on the viewer's left, on the right
 NOSE = 4
 MOUTH = (61, 291)  # corners on the viewer's left and right
+JAW = (234, 93, 132, 58, 172, 136, 150, 176, 152, 400, 379, 365, 397, 288, 361, 323, 454)  # from ear to ear
 LIDS = (((160, 144), (159, 145), (158, 153)), ((385, 380), (386, 374), (387, 373)))  # upper over lower
 
 # A face of our own measuring: the mesh over a few hundred frames of several heads, brought together by similarities,
@@ -138,6 +139,11 @@ def five_points(points: Array) -> Array:
     """
     eyes = [points[list(corners), :2].mean(0) for corners in EYES]
     return np.stack([*eyes, points[NOSE, :2], points[MOUTH[0], :2], points[MOUTH[1], :2]]).astype(np.float32)
+
+
+def jaw(points: Array) -> Array:
+    """Return the edge of the face from ear to ear by way of the chin, float32 (17, 2), of a mesh (468, 2 or more)."""
+    return points[list(JAW), :2].astype(np.float32)
 
 
 def box_around(points: Array) -> Array:

@@ -14,7 +14,7 @@ import numpy as np
 from edgetalk.arrays import Array, Picture
 
 from .blazeface import BlazeFace, overlaps
-from .facemesh import EYES, FaceMesh, Place, angles, box_around, five_points, openness, place_around, rotation
+from .facemesh import EYES, FaceMesh, Place, angles, box_around, five_points, jaw, openness, place_around, rotation
 from .models import find_face_models
 from .track import Face
 
@@ -106,4 +106,5 @@ def face_of(sight: Sight, eyes: Eyes) -> Face:
     pose = angles(turned)
     raised = min(max(0.0, float(pose[1])), 1.0)
     blink = eyes(openness(sight.points, turned) / (1 - RAISED * raised))
-    return Face(sight.box, five_points(sight.points), sight.presence, sight.points[:, :2].copy(), pose, blink)
+    mesh = sight.points[:, :2].copy()
+    return Face(sight.box, five_points(mesh), sight.presence, mesh, pose, blink, jaw(mesh))

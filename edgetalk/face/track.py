@@ -24,6 +24,8 @@ from edgetalk.npz import read_npz
 
 TRACK = {"points": (5, 2), "boxes": (4,), "pose": (3,), "blink": (2,)}
 """The arrays of a track file and the shape of each for one frame."""
+JAW = (17, 2)
+"""The shape of another, which files of before there was one have not."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +45,9 @@ class Face:
     """float32 (3,): yaw, pitch, roll in radians; the nose to the image's right, up, clockwise as seen."""
     blink: Array
     """float32 (2,): the subject's left and right eye, 0 open to 1 closed."""
+    jaw: Array | None = None
+    """float32 (17, 2) pixels: the edge of the face from the ear on the viewer's left by way of the chin to the other
+    ear, as the first 17 of the 68 landmarks that are usual; None where an older track file does not tell."""
 
     def without_mesh(self) -> Face:
         """Return the face without its mesh, which is most of it: for what is kept of every frame."""
@@ -97,6 +102,9 @@ def write_track(
             values = {"points": face.points, "boxes": face.box, "pose": face.pose, "blink": face.blink}
             for name, value in values.items():
                 arrays[name][i] = value
+    if any(face is not None and face.jaw is not None for face in faces):
+        jaws = (np.full(JAW, np.nan) if face is None or face.jaw is None else face.jaw for face in faces)
+        arrays["jaws"] = np.stack([*jaws]).astype(np.float32)
     header = {"fps": np.array([rate.numerator, rate.denominator])}
     if size is not None:
         header["size"] = np.array(size)
@@ -111,8 +119,11 @@ def read_track(path: str | os.PathLike[str]) -> Track:
     """
     arrays = _track_arrays(path)
     there = np.isfinite(arrays["points"]).all((1, 2))
+    jaws: list[Array | None] = [None] * len(there)
+    if "jaws" in arrays:
+        jaws = [jaw if np.isfinite(jaw).all() else None for jaw in arrays["jaws"]]
     faces = [
-        Face(arrays["boxes"][i], arrays["points"][i], 1.0, None, arrays["pose"][i], arrays["blink"][i])
+        Face(arrays["boxes"][i], arrays["points"][i], 1.0, None, arrays["pose"][i], arrays["blink"][i], jaws[i])
         if seen
         else None
         for i, seen in enumerate(there)
@@ -135,7 +146,7 @@ def track_of(film: str | os.PathLike[str]) -> Path:
 def _track_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     name = Path(path).name
     wanted = (*TRACK, "fps")
-    arrays = read_npz(path, f"{name} is no track of a face, or it is damaged; make it again", (*wanted, "size"))
+    arrays = read_npz(path, f"{name} is no track of a face, or it is damaged; make it again", (*wanted, "size", "jaws"))
     if lacks := next((key for key in wanted if key not in arrays), None):
         raise InputError(f"{name} is no track of a face: it has no {lacks}; make it again")
     for key in ("fps", "size"):
@@ -143,7 +154,9 @@ def _track_arrays(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
         if pair is not None and (pair.shape != (2,) or pair.dtype.kind not in "iu" or pair.min() < 1):
             raise InputError(f"{name} has {key} {pair.tolist()}, expected two whole numbers above 0; make it again")
     count = len(arrays["points"]) if arrays["points"].ndim else 0
-    for key, shape in TRACK.items():
+    for key, shape in (TRACK | {"jaws": JAW}).items():
+        if key not in arrays:
+            continue
         got = arrays[key]
         if got.shape != (count, *shape) or got.dtype.kind != "f":
             raise InputError(

@@ -19,7 +19,7 @@ from edgetalk.picture import read_picture
 from edgetalk.preprocess import align, similarity
 
 from .cuts import Scenes
-from .facemesh import box_around, five_points
+from .facemesh import box_around, five_points, jaw
 from .look import Eyes, Look, Sight, face_of
 from .smooth import OneEuro
 from .track import Face
@@ -159,7 +159,7 @@ class Tracker:
         face = face_of(sight, self._eyes)
         points = self._smooth_points(sight.points[:, :2], sight.size)
         pose = self._smooth_pose(face.pose)
-        return Face(box_around(points), five_points(points), face.score, points, pose, face.blink)
+        return Face(box_around(points), five_points(points), face.score, points, pose, face.blink, jaw(points))
 
     def _read_portrait(self, path: str | os.PathLike[str]) -> Array:
         picture = read_picture(path)

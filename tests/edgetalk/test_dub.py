@@ -29,7 +29,7 @@ from edgetalk.cli import main
 from edgetalk.dubbing import Dubbed, _inputs
 from edgetalk.errors import InputError, ModelError
 from edgetalk.face import write_track
-from edgetalk.painter import MASKS, Cascade, Painter
+from edgetalk.painter import MASKS, Painter
 from edgetalk.planes import OFFSET, TO_RGB, of_rgb, split, to_rgb
 from edgetalk.preprocess import ASPECTS, TEMPLATES, crop_matrix
 from edgetalk.reader import Reader
@@ -77,10 +77,10 @@ def exact(planes):
     return (yuv - OFFSET) @ TO_RGB.T
 
 
-def repainted(painter, frame, points=POINTS, read=to_rgb):
+def repainted(painter, frame, seen=None, read=to_rgb):
     """What a painter makes of an RGB picture."""
     planes = of_rgb(frame)
-    painter(planes, points)
+    painter(planes, seen or face())
     return read(planes)
 
 
@@ -105,7 +105,7 @@ def test_a_face_that_an_engine_leaves_as_it_is_keeps_its_finest_detail(engines):
     planes = of_rgb(np.random.default_rng(1).integers(0, 256, (tiny.HEIGHT, tiny.WIDTH, 3)).astype(np.uint8))
     before = planes.copy()
     with Painter(engines / "same.onnx") as painter:
-        painter(planes, POINTS, np.zeros((tiny.AUDIO.window, tiny.AUDIO.features), np.float32))
+        painter(planes, face(), np.zeros((tiny.AUDIO.window, tiny.AUDIO.features), np.float32))
     assert np.abs(planes.astype(int) - before).max() <= 1
 
 
@@ -113,7 +113,7 @@ def test_outside_the_mask_no_byte_changes(engines, target):
     planes = next(Reader(target).planes())
     before = planes.copy()
     with Painter(engines / "flood.onnx") as painter:
-        Cascade([painter])(planes, POINTS, [None], [None])
+        painter(planes, face())
     shown = square("wav2lip")
     reach = cv2.dilate(shown, np.ones((5, 5)))
     changed = [plane != other for plane, other in zip(split(planes), split(before), strict=True)]
@@ -145,6 +145,35 @@ def test_the_mask_of_each_family_is_painted_and_nothing_else(tmp_path, engines, 
         assert np.abs(painted[shown > 0.99] - shifted).max() <= 4, family
         half = shown[..., None] * shifted + (1 - shown[..., None]) * frame
         assert np.abs(painted - half).mean() < 2, family
+
+
+JAW = np.array([(-0.5, 0.0), (-0.49, 0.17), (-0.46, 0.33), (-0.42, 0.5), (-0.36, 0.64), (-0.28, 0.77), (-0.19, 0.88),
+                (-0.1, 0.96), (0, 1)], np.float32)  # fmt: skip
+"""The left half of a jaw as wide and as high as 1, its ears at 0."""
+
+
+def jaw(middle, width, height):
+    """A whole jaw (17, 2) with its ears at the height of `middle`."""
+    whole = np.concatenate([JAW, JAW[-2::-1] * (-1, 1)])
+    return np.float32(whole * (width, height) + middle)
+
+
+@pytest.mark.parametrize("family", MASKS)
+def test_beside_the_jaw_stays_what_a_network_has_not_seen(tmp_path, engines, target, family):
+    """Wav2Lip and WavSyncSwap are not shown the lower half of a crop; SimSwap knows what lies beside the face."""
+    frame = next(iter(Reader(target)))
+    with Painter(tiny.colour(tmp_path / "a.onnx", [250, 0, 250], family, everywhere=True)) as painter:
+        to_frame = np.linalg.inv(np.vstack([painter.matrix(POINTS), [0, 0, 1]]))[:2]
+        shape = jaw((SIZE / 2 - 0.5, SIZE * 0.3), SIZE / 2, SIZE * 0.6)
+        seen = dataclasses.replace(face(), jaw=shape @ to_frame[:, :2].T + to_frame[:, 2])
+        whole, some = (repainted(painter, frame, one).astype(int) for one in (face(), seen))
+        own = to_rgb(of_rgb(frame)).astype(int)
+        places = {"cheek": (32, 40), "beside": (8, 40), "above": (8, 26), "chin": (32, 50), "beside it": (8, 50)}
+        at = {name: np.rint(to_frame @ [x, y, 1]).astype(int)[::-1] for name, (x, y) in places.items()}
+    for name, (y, x) in at.items():
+        kept = family != "simswap" and name.startswith("beside")
+        assert np.abs(some[y, x] - (own if kept else whole)[y, x]).max() <= 4, (name, family)
+        assert np.abs(whole[y, x] - own[y, x]).max() > 20 or (family, name) == ("wav2lip", "above"), name
 
 
 def test_the_upper_half_of_wav2lips_crop_stays(engines, target):
@@ -197,7 +226,7 @@ def test_the_face_of_the_portrait_is_painted(engines, target, tmp_path):
         assert np.abs(painted - 255 * direction).max() < 4
     with Painter(engines / "swap.onnx") as painter:
         with pytest.raises(InputError, match="takes identity and was not given any"):
-            painter(of_rgb(picture(0)), POINTS)
+            painter(of_rgb(picture(0)), face())
         with pytest.raises(InputError, match=r"got float64 \(3,\), swap.onnx takes float32 \(1, 3\)"):
             painter.wear(direction)
 
@@ -353,8 +382,8 @@ def test_a_reference_is_seen_by_every_network_that_looks_at_one(tmp_path):
 
     frames = (Target(at, np.uint8([at]), face(), 0) for at in range(16))
     other = SimpleNamespace(audio=None, takes=frozenset())
-    cascade = SimpleNamespace(painters=[Looking([0, 9]), Looking([0, 1]), other])
-    given = [inputs.references for inputs in _inputs(frames, cascade, speech(0.1), None)]
+    painters = [Looking([0, 9]), Looking([0, 1]), other]
+    given = [inputs.references for inputs in _inputs(frames, painters, speech(0.1), None)]
     seen = [[None if each is None else int(each[0]) for each in references] for references in given]
     own = [[None] * 3, [1, None, None]]  # what is outside is not painted, and looks at nothing
     assert seen == own + [[10, 10, None]] * 8 + [[2, 2, None]] * 6

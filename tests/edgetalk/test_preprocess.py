@@ -8,7 +8,7 @@ import pytest
 import scipy.spatial
 
 from edgetalk import InputError
-from edgetalk.postprocess import change, feather, likeness, match_colour, oval, paste, place, spread
+from edgetalk.postprocess import change, feather, likeness, match_colour, oval, paste, place, spread, within_jaw
 from edgetalk.preprocess import (
     ASPECTS,
     TEMPLATES,
@@ -374,6 +374,31 @@ def test_an_oval_is_a_superellipse_that_fades_inwards():
     # Along the middle row: half at half the border's width, whole from there on where it ends.
     assert middle[round(size * border / 2)] == pytest.approx(0.5, abs=0.03)
     assert middle[round(size * border * 0.9)] < 1 and (middle[41:200] == 1).all()
+
+
+@pytest.mark.parametrize("size", [96, 224])
+def test_within_a_jaw_is_what_lies_between_its_sides_and_the_neck(size):
+    """Counted pixel by pixel: a jaw's sides are functions of the height, of a neck's width from the sixth point on."""
+    said = Controls(pose=np.array([0.2, 0.1, 0.0]))
+    landmarks = Announcer(CAST["dan"], 128).landmarks(said)
+    known = exact(landmarks, said.pose, said.blink, 128)
+    matrix = crop_matrix("wavsyncswap", known.points, size)
+    jaw = known.jaw @ matrix[:, :2].T + matrix[:, 2]
+    mask = within_jaw(jaw, size)
+    assert mask.dtype == np.float32 and mask.shape == (size, size) and mask.min() >= 0 and mask.max() <= 1
+    ears = (jaw[0, 0] + jaw[16, 0]) / 2
+    expected = np.ones((size, size), bool)
+    for y in range(size // 2, size):
+        sides = [np.interp(y, side[:, 1], side[:, 0]) for side in (jaw[:7], jaw[16:9:-1])]
+        left, right = (ears + 1.03 * (x - ears) for x in sides)
+        expected[y] = (left <= np.arange(size)) & (np.arange(size) <= right)
+    assert 0.1 < (~expected).mean() < 0.4
+    edge = cv2.morphologyEx(expected.astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3)))
+    near, about = (cv2.dilate(edge, np.ones((2 * (size // part) + 1,) * 2)) > 0 for part in (48, 16))
+    assert ((mask > 0.5) == expected)[~near].all()
+    np.testing.assert_allclose(mask[~about], expected[~about], atol=0.02)
+    middle = mask[size * 3 // 4]
+    assert ((middle > 0.02) & (middle < 0.98)).sum() > size / 24  # it fades
 
 
 @pytest.mark.parametrize("grows", [1.5, 3.0, 4.5])

@@ -37,7 +37,8 @@ def exact(landmarks: np.ndarray, pose: np.ndarray, blink: np.ndarray, size: int)
     points = (landmarks * size - 0.5).astype(np.float32)
     outline, brows = points[CONTOUR], points[BROW_LEFT.start : BROW_RIGHT.stop]
     box = np.array([outline[:, 0].min(), brows[:, 1].min(), *outline.max(0)], np.float32)
-    return Face(box, points[list(FIVE)], 1.0, None, np.asarray(pose, np.float32), np.asarray(blink, np.float32))
+    lids = np.asarray(blink, np.float32)
+    return Face(box, points[list(FIVE)], 1.0, None, np.asarray(pose, np.float32), lids, outline[::2])  # of 33 points
 
 
 def write_scene(folder: Path, target: str = "dan", portrait: str = "finn", seconds: float | None = None) -> None:

@@ -14,10 +14,12 @@ import pytest
 from edgetalk import InputError
 from edgetalk.backends import open_engine
 from edgetalk.errors import ModelError
-from edgetalk.face import Face, Track, blazeface, facemesh, read_track, track_beside, write_track
+from edgetalk.face import Face, Track, blazeface, facemesh, find, read_track, track_beside, write_track
 from edgetalk.face.look import OPEN, Eyes
 from edgetalk.face.smooth import OneEuro
+from edgetalk.train.announcers import CAST, Announcer, Controls
 from edgetalk.train.announcers.camera import rotation as turned_by  # written apart, from the same words
+from edgetalk.train.announcers.landmarks import CONTOUR
 
 from . import doubles
 
@@ -31,6 +33,7 @@ def some_face(seed):
         rng.uniform(0, 600, (468, 2)).astype(np.float32),
         rng.normal(size=3).astype(np.float32),
         rng.uniform(0, 1, 2).astype(np.float32),
+        rng.uniform(0, 600, (17, 2)).astype(np.float32),
     )
 
 
@@ -44,15 +47,26 @@ def test_a_track_comes_back_as_it_was_written(tmp_path):
     assert [face is None for face in got] == [face is None for face in faces]
     for face, want in zip(got, faces, strict=True):
         if face is not None and want is not None:
-            for name in ("box", "points", "pose", "blink"):
+            for name in ("box", "points", "pose", "blink", "jaw"):
                 assert np.array_equal(getattr(face, name), getattr(want, name))
             assert face.mesh is None and face.score == 1.0
     with np.load(path, allow_pickle=False) as file:  # the format as other programs read it
         assert {name: file[name].shape for name in file.files} == {
             "points": (5, 5, 2), "boxes": (5, 4), "pose": (5, 3), "blink": (5, 2), "fps": (2,), "size": (2,),
+            "jaws": (5, 17, 2),
         }  # fmt: skip
         assert np.isnan(file["points"][1]).all()
         assert file["fps"].tolist() == [30000, 1001] and file["size"].tolist() == [640, 480]
+
+
+def test_a_track_may_know_the_jaw_of_some_faces_or_of_none(tmp_path):
+    faces = [some_face(0), replace(some_face(1), jaw=None), None]
+    write_track(tmp_path / "a.track.npz", faces, 25)
+    assert [face and face.jaw is not None for face in read_track(tmp_path / "a.track.npz").faces] == [True, False, None]
+    write_track(tmp_path / "b.track.npz", faces[1:], 25)  # as files were before there were jaws
+    with np.load(tmp_path / "b.track.npz", allow_pickle=False) as file:
+        assert "jaws" not in file.files
+    assert read_track(tmp_path / "b.track.npz").faces[0].jaw is None
 
 
 @pytest.mark.parametrize(
@@ -126,6 +140,7 @@ GOOD = {
         ({"points": np.zeros((3, 68, 2), np.float32)}, r"points float32 \(3, 68, 2\)"),
         ({"boxes": np.zeros((3, 4), int)}, "boxes int64"),
         ({"boxes": np.full((3, 4), np.inf, np.float32)}, "boxes that are no numbers"),
+        ({"jaws": np.zeros((3, 16, 2), np.float32)}, r"jaws float32 \(3, 16, 2\), expected float32 \(3, 17, 2\)"),
         ({"fps": np.array([25, 0])}, r"fps \[25, 0\]"),
         ({"fps": np.array(25.0)}, "fps 25.0"),
         ({"size": np.array([640, 0])}, r"size \[640, 0\]"),
@@ -381,6 +396,21 @@ def test_the_five_points_are_eyes_nose_and_mouth_from_left_to_right():
     assert points[0, 0] < points[2, 0] < points[1, 0] and points[3, 0] < points[4, 0]
     assert points[:2, 1].max() < points[2, 1] < points[3:, 1].min()
     assert np.allclose(points[0] * [-1, 1], points[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["ada", "cleo", "dan", "finn"])
+def test_the_jaw_that_the_mesh_sees_is_the_edge_of_the_drawn_face(tracking_networks, name):
+    said = Controls(pose=np.array([0.1, 0.0, 0.05]))
+    announcer = Announcer(CAST[name], 256)
+    (seen,) = find(announcer.draw(said))
+    drawn = announcer.landmarks(said)[CONTOUR] * 256 - 0.5
+    along = np.linspace(0, 1, 1000)
+    edge = np.stack([np.interp(along * 32, np.arange(33), drawn[:, k]) for k in (0, 1)], 1)
+    apart = np.linalg.norm(seen.jaw[:, None] - edge, axis=2)
+    width = np.ptp(drawn[:, 0])
+    assert apart.min(1).max() < 0.08 * width and apart.min(1).mean() < 0.04 * width
+    assert (np.diff(apart.argmin(1)) > 0).all()  # from left to right, none twice
+    assert np.linalg.norm(seen.jaw[8] - drawn[16]) < 0.1 * width
 
 
 # --- lids and smoothing over time ---------------------------------------------------------------------------------
