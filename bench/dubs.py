@@ -44,7 +44,7 @@ from edgetalk.painter import MASKS, Painter
 from edgetalk.planes import blend
 from edgetalk.postprocess import change, match_colour
 from edgetalk.reader import Reader
-from edgetalk.render import streams
+from edgetalk.render import side_by_side
 from edgetalk.session import Session
 from edgetalk.train import program
 from edgetalk.windows import sound_windows
@@ -212,7 +212,7 @@ def clips(
 
         made[name, "eager"], made[name, "int8"] = in_torch, ours
     avatar = make_film_avatar(folder / "wavsyncswap.xml", film, folder / "portrait.png", seconds=seconds)
-    session = Session(folder / "wavsyncswap.xml", avatar=avatar, threads=threads, streams=streams(threads))
+    session = Session(folder / "wavsyncswap.xml", avatar=avatar, threads=threads, streams=side_by_side(threads))
 
     made["WavSyncSwap 96", "avatar"] = lambda: speak(session, film, pcm, out)
     return made

@@ -13,7 +13,7 @@ from edgetalk import Session, timing
 from edgetalk import benchmark as works
 from edgetalk.motion import Idle
 from edgetalk.reader import Reader
-from edgetalk.render import render, streams
+from edgetalk.render import render, side_by_side
 from edgetalk.writer import Writer
 
 SECONDS = 2.0
@@ -27,7 +27,9 @@ def shipped(models: Path) -> Path:
 
 @pytest.fixture
 def film(models: Path, threads: int) -> Iterator[Session]:
-    with Session(shipped(models), avatar=models / "amnet.avatar", threads=threads, streams=streams(threads)) as session:
+    with Session(
+        shipped(models), avatar=models / "amnet.avatar", threads=threads, streams=side_by_side(threads)
+    ) as session:
         yield session
 
 

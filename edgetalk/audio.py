@@ -210,7 +210,10 @@ class _Mix:
         return mono[: round(length * SAMPLE_RATE / self.rate)] if self._resampled > length else mono
 
     def _gain(self, count: int) -> float:
-        """What the average is short of the sum, divided by as many channels as sound."""
+        """Return the factor from the mean of all channels to their sum divided by the number that are not silent.
+
+        That number is the energy of all channels by that of the loudest.
+        """
         each = self._each[count]
         whole = float(each.sum())
         if count in self._alone or not 0 < whole < math.inf:

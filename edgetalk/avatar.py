@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .backends import Arrays, Backend, beside, shared_device
-from .bundled import find_engine
+from .bundled import find_avatar, find_engine
 from .errors import InputError, ModelError, word
 from .files import replacing
 from .metadata import Metadata
@@ -94,7 +94,10 @@ class Avatar:
     features: dict[str, NDArray[np.float16]]
     """What the source graph made of it, by output name; the first axis counts frames, 1 for a picture."""
     boxes: NDArray[np.float32]
-    """Where each crop lay in its picture, float32 (N, 4): left, top, right, bottom in pixels."""
+    """Where the face lay in each frame of a film, from brow to chin; for a picture all of it, as the face fills it.
+
+    float32 (N, 4): left, top, right, bottom in pixels.
+    """
     family: str
     weights: str
     """sha256 of the source ONNX that made the features."""
@@ -106,6 +109,11 @@ class Avatar:
     use: str = "any"
     """What the face may be used for: "any" or "non-commercial"."""
     film: Film | None = None
+
+    @property
+    def frames(self) -> int:
+        """How many frames it has: 1 for a picture."""
+        return len(self.boxes)
 
 
 AvatarLike = str | os.PathLike[str] | Avatar
@@ -159,48 +167,25 @@ def save_avatar(avatar: Avatar, path: str | os.PathLike[str]) -> None:
 def load_avatar(path: str | os.PathLike[str]) -> Avatar:
     """Read an avatar; the features stay in the file until they are used.
 
-    Raises FileNotFoundError, IsADirectoryError, and ModelError where the file is truncated, damaged, no avatar or of a
-    newer format.
-    """
-    from safetensors import SafetensorError, safe_open
+    `path` is an .avatar file, or the bare name of a bundled one. Raises FileNotFoundError, IsADirectoryError,
+    InputError where it is no name, and ModelError where the file is truncated, damaged, no avatar or of a newer format.
 
-    path = Path(path)
+    >>> load_avatar("ada").licence
+    'Apache-2.0'
+    """
+    path = find_avatar(path)
     if path.is_dir():  # of which some have no name to tell of
         raise IsADirectoryError(errno.EISDIR, "Is a folder, expected an .avatar file; name the one in it", str(path))
-    kept = word(path.with_suffix(".avatar").name)
-    again = f"prepare it again: edgetalk avatar ENGINE PICTURE -o {kept}"
-    with path.open("rb") as file:
-        head = file.read(8)
-        start = 8 + int.from_bytes(head, "little")
-        try:
-            with safe_open(path, "np"):  # checks that header and tensors fill the file
-                pass
-            layout = json.loads(file.read(start - 8))
-        except (SafetensorError, ValueError) as error:
-            if head.startswith(PICTURES):
-                raise ModelError(
-                    f"{path.name} is a picture and no avatar; pass it as source= or --source, or prepare it: "
-                    f"edgetalk avatar ENGINE {word(path.name)} -o {kept}"
-                ) from None
-            raise ModelError(f"{path.name} is truncated or no avatar ({error}); {again}") from None
+    again = f"prepare it again: edgetalk avatar ENGINE PICTURE -o {_kept(path)}"
+    layout, start = _read_layout(path, again)
     header = layout.pop("__metadata__", {})
     if header.get("format", "").isdecimal() and int(header["format"]) > FORMAT:
         raise ModelError(
             f"{path.name} is an avatar of format {header['format']}, this edgetalk reads up to {FORMAT}; "
             "upgrade it: pip install -U edgetalk"
         )
-    for name, entry in layout.items():
-        if entry["dtype"] not in DTYPES:
-            expected = ", ".join(DTYPES)
-            raise ModelError(f"{path.name} is no avatar: its {name} is {entry['dtype']}, expected {expected}; {again}")
-    memory = np.memmap(path, np.uint8, "r")
+    tensors = _map_tensors(path, layout, start, again)
     try:
-        tensors = {
-            name: np.asarray(memory[start + entry["data_offsets"][0] : start + entry["data_offsets"][1]])
-            .view(DTYPES[entry["dtype"]])
-            .reshape(entry["shape"])
-            for name, entry in layout.items()
-        }
         fields = {key: header[key] for key in ("family", "weights", "licence", "consent", "name")}
         source, boxes = tensors.pop("source"), tensors.pop("boxes")
         film = _read_film(header["film"], {key: tensors.pop(key) for key in FILM}) if "film" in header else None
@@ -209,6 +194,46 @@ def load_avatar(path: str | os.PathLike[str]) -> Avatar:
     if misfit := _misfit(source, boxes, tensors, film):
         raise ModelError(f"{path.name} is no avatar: {misfit}; {again}")
     return Avatar(source, tensors, boxes, use=header.get("use", "any"), film=film, **fields)
+
+
+def _kept(path: Path) -> str:
+    """How a command that a message tells names the avatar of a file."""
+    return word(path.with_suffix(".avatar").name)
+
+
+def _read_layout(path: Path, again: str) -> tuple[dict[str, Any], int]:
+    """Return the header of a safetensors file, and where its tensors start; ModelError where it is none."""
+    from safetensors import SafetensorError, safe_open
+
+    with path.open("rb") as file:
+        head = file.read(8)
+        start = 8 + int.from_bytes(head, "little")
+        try:
+            with safe_open(path, "np"):  # checks that header and tensors fill the file
+                pass
+            return json.loads(file.read(start - 8)), start
+        except (SafetensorError, ValueError) as error:
+            if head.startswith(PICTURES):
+                raise ModelError(
+                    f"{path.name} is a picture and no avatar; pass it as source= or --source, or prepare it: "
+                    f"edgetalk avatar ENGINE {word(path.name)} -o {_kept(path)}"
+                ) from None
+            raise ModelError(f"{path.name} is truncated or no avatar ({error}); {again}") from None
+
+
+def _map_tensors(path: Path, layout: dict[str, Any], start: int, again: str) -> dict[str, NDArray[Any]]:
+    """Return the tensors of a safetensors file, mapped; ModelError where one is of a type that no avatar has."""
+    for name, entry in layout.items():
+        if entry["dtype"] not in DTYPES:
+            expected = ", ".join(DTYPES)
+            raise ModelError(f"{path.name} is no avatar: its {name} is {entry['dtype']}, expected {expected}; {again}")
+    memory = np.memmap(path, np.uint8, "r")
+    return {
+        name: np.asarray(memory[start + entry["data_offsets"][0] : start + entry["data_offsets"][1]])
+        .view(DTYPES[entry["dtype"]])
+        .reshape(entry["shape"])
+        for name, entry in layout.items()
+    }
 
 
 def _misfit(source: NDArray[Any], boxes: NDArray[Any], features: dict[str, NDArray[Any]], film: Film | None) -> str:

@@ -23,7 +23,7 @@ from .bundled import SENTENCE
 from .clock import SAMPLE_RATE
 from .metadata import AudioSpec
 from .motion import Idle
-from .render import render, streams
+from .render import render, side_by_side
 from .session import Session
 from .timing import Spread, memory, sample
 from .windows import sound_windows
@@ -132,7 +132,7 @@ def run(
             stages["encode"] = Spread.of(sample(encode_work(writer, frames), rounds, 0))
         # Anew, for a film is stepped by as many streams as suit it.
         with Session(
-            engine, avatar=session.avatar, device=device, threads=threads, streams=streams(threads)
+            engine, avatar=session.avatar, device=device, threads=threads, streams=side_by_side(threads)
         ) as parallel:
             timings = render(parallel, pcm, Path(folder) / "whole.mp4", Idle(0, fps), fps)
         stages["end_to_end"] = Spread.of(np.diff(timings.done).tolist())

@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
@@ -21,6 +21,7 @@ import numpy as np
 from .arrays import Array
 from .errors import InputError, counted
 from .face import Face, Tracker, read_track, track_beside
+from .progress import OnFrame
 
 CUT = 0.3  # radians from frame to frame, which no head turns: two scenes, between which nothing is interpolated
 
@@ -81,7 +82,7 @@ def drive(
     limits: Mapping[str, Sequence[float]] | None = None,
     frames: int | None = None,
     face_models: str | os.PathLike[str] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: OnFrame | None = None,
 ) -> Driven:
     """Return the motion of the largest face of a film, or of a track file (.npz), for frames at `fps`.
 

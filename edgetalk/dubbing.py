@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from . import mel, render
+from . import mel
 from . import portrait as portraits
 from .arrays import Array, Picture, Planes
 from .audio import as_pcm
@@ -34,7 +34,9 @@ from .metadata import AudioSpec
 from .overlap import Job, overlap
 from .painter import Painter
 from .picture import PictureLike
+from .progress import OnFrame
 from .reader import Reader
+from .render import side_by_side
 from .targets import FITS, Faces, Target, length, targets, with_references
 from .use import check_stated, warn_of_drawn
 from .windows import sound_windows
@@ -90,7 +92,7 @@ def dub(
     threads: int | None = None,
     streams: int | None = None,
     crf: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: OnFrame | None = None,
 ) -> Dubbed:
     """Dub a film into the mp4 or webm file `out`, and return what was done.
 
@@ -119,17 +121,16 @@ def dub(
         raise InputError(f"fit: got {fit!r}, expected one of {', '.join(FITS)}")
     _check_face(portrait, identity)
     pcm = as_pcm(audio)
+    streams = side_by_side(threads, streams)
     film = Reader(video)
-    side_by_side = render.streams(threads) if streams is None else streams
     with contextlib.ExitStack() as opened:
         faces = opened.enter_context(contextlib.closing(Faces(film, track, face, face_models)))
 
         def cascade() -> list[Painter]:
-            options: dict[str, Any] = {"device": device, "threads": threads, "streams": side_by_side, "use": use}
+            options: dict[str, Any] = {"device": device, "threads": threads, "streams": streams, "use": use}
             return [opened.enter_context(Painter(name, **options)) for name in names]
 
-        # The engine refuses less than one stream, in better words.
-        workers = [cascade() for _ in range(PER_STREAM * max(1, side_by_side))]
+        workers = [cascade() for _ in range(PER_STREAM * streams)]
         painters = workers[0]
         swapping = [k for k, painter in enumerate(painters) if "identity" in painter.takes]
         if not swapping:
@@ -237,7 +238,7 @@ def _dub(
     out: str | os.PathLike[str],
     fit: str,
     crf: int | None,
-    progress: Callable[[int, int], None] | None,
+    progress: OnFrame | None,
 ) -> Dubbed:
     report = Dubbed(film.fps)
     sounding = frame_count(len(pcm), film.fps)

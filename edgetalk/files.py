@@ -34,8 +34,12 @@ def plain(path: str | os.PathLike[str]) -> str:
 
 
 def check_folder(path: str | os.PathLike[str]) -> None:
-    """Raise FileNotFoundError where there is no such folder."""
+    """Raise FileNotFoundError where there is no such folder, NotADirectoryError where it or one above is a file."""
     if not os.path.isdir(path):
+        for above in (Path(path), *Path(path).parents):
+            if above.is_file():
+                message = "Is a file, a folder was expected to write into; name another"
+                raise NotADirectoryError(errno.ENOTDIR, message, str(above))
         raise FileNotFoundError(errno.ENOENT, f"No such folder; make it: mkdir -p {word(path)}", os.fspath(path))
 
 
@@ -45,6 +49,19 @@ def check_kept(path: str | os.PathLike[str], *inputs: object) -> None:
     for given in inputs if target.exists() else ():
         if isinstance(given, str | os.PathLike) and os.path.exists(given) and target.samefile(given):
             raise InputError(f"{path} is read and would be written over; give the result another name")
+
+
+def check_place(path: str | os.PathLike[str], *inputs: object) -> None:
+    """Say at once, and not after the work, that no file can be written to `path`, or that it would replace an input.
+
+    Inputs that are no paths are passed over. Raises FileNotFoundError, NotADirectoryError, IsADirectoryError or
+    InputError.
+    """
+    target = Path(path)
+    check_folder(target.parent)
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "Is a folder, a file was to take its name", str(target))
+    check_kept(path, *inputs)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from fractions import Fraction
@@ -29,14 +29,13 @@ from .picture import PictureLike
 from .planes import to_rgb
 from .portrait import aligned, extract, extractor
 from .preprocess import align, crop_matrix, square_crop
+from .progress import OnFrame
 from .reader import Reader
 from .targets import Faces
 from .use import terms, warn_of_drawn
 
 SECONDS = 10.0
 """Of a film that an avatar keeps where nothing else is said; it goes back and forth."""
-
-Progress = Callable[[int, int], None]
 
 
 class Crop(NamedTuple):
@@ -67,7 +66,7 @@ def make_film_avatar(
     use: str | None = None,
     device: str = "auto",
     threads: int | None = None,
-    progress: Progress | None = None,
+    progress: OnFrame | None = None,
 ) -> Avatar:
     """Prepare a film, with the face of a portrait, for the network whose step is `engine`.
 
@@ -206,7 +205,7 @@ def _longest(crops: Iterator[Crop | None], name: str) -> list[Crop]:
     return best
 
 
-def _features(source: Backend, name: str, film: Film, progress: Progress | None) -> dict[str, NDArray[np.float16]]:
+def _features(source: Backend, name: str, film: Film, progress: OnFrame | None) -> dict[str, NDArray[np.float16]]:
     """Return what the source engine makes of every frame, the frames along the first axis."""
     features: dict[str, NDArray[np.float16]] = {}
     count = len(film.target)

@@ -134,9 +134,12 @@ class Live:
     def _take(self) -> tuple[Array, int]:
         """Return the sound of the next frame time to be heard, and how many samples of it were said.
 
-        Where speech begins, less than a frame of sound waits for more. In mid-flow it is heard at once, as it may be
-        the end. If it was not, as much silence precedes the next sound, so that the gap is as long as if it had waited;
-        meanwhile more gathers and the next late piece makes no gap.
+        There are three cases:
+        1. A frame of sound is there, or less has waited for PATIENCE frame times: it is heard, behind the silence owed.
+        2. Less is there, and speech is in mid-flow: it is heard at once, as it may be the end. As much silence is owed
+           before the next sound. So the gap is as long as if this had waited, and while more gathers in it, the next
+           late piece makes none.
+        3. Less is there, and nothing is in mid-flow: the frame is silent, and what is there waits for more.
         """
         frame = self._at + len(self._ahead)
         sound = np.zeros(first_sample(frame + 1, self.fps) - first_sample(frame, self.fps), np.float32)

@@ -21,6 +21,21 @@ BESIDE = ("identity", "source")
 """Roles of the graphs beside a step, whose files are called STEM-ROLE, in the order in which they are written."""
 KEY = "edgetalk"
 TENSORRT_LIMIT = 4096  # bytes that TensorRT keeps of a network's name
+KINDS = ("logmel", "mfcc")
+"""Of audio front ends."""
+# Bounds of AudioSpec's numbers, as in the C library, which takes no other files.
+BOUNDS = {
+    "sample_rate": (1, 1_000_000),
+    "n_fft": (2, 1 << 14),
+    "hop": (1, 1 << 14),
+    "n_mels": (1, 512),
+    "fmin": (0, 1e6),
+    "fmax": (0, 1e6),
+    "preemphasis": (-1, 1),
+    "n_mfcc": (0, 512),
+    "window": (1, 4096),
+    "offset": (-4096, 4096),
+}
 # Types of the fields below -> what comes out of JSON for them.
 IN_JSON: dict[Any, Any] = {str: str, int: int, float: (int, float), dict: dict, tuple: list}
 
@@ -59,6 +74,16 @@ class AudioSpec:
     def features(self) -> int:
         """Values per mel frame (F)."""
         return self.n_mels if self.kind == "logmel" else 3 * self.n_mfcc
+
+    def check(self) -> None:
+        """Raise ValueError where there is no such front end."""
+        for key, (low, high) in BOUNDS.items():
+            if not low <= getattr(self, key) <= high:  # nor is NaN
+                raise ValueError(key)
+        if self.kind not in KINDS or not self.features:
+            raise ValueError("kind")
+        if self.fmax - self.fmin < 1 or self.hop > self.n_fft:
+            raise ValueError("fmax or hop")
 
 
 @dataclass(frozen=True)
@@ -127,7 +152,7 @@ class Metadata:
         try:
             fields = json.loads(text)
             version = fields.pop("format")
-        except (ValueError, KeyError, AttributeError, TypeError):
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
             raise ModelError(f"{where} has edgetalk metadata that is damaged; export it again") from None
         if not isinstance(version, int) or version > FORMAT:
             raise ModelError(
@@ -139,8 +164,7 @@ class Metadata:
         try:
             if "audio" in fields:
                 fields["audio"] = audio = AudioSpec(**_typed(AudioSpec, fields["audio"]))
-                if min(audio.sample_rate, audio.n_fft, audio.hop, audio.n_mels, audio.window) < 1:
-                    raise ValueError(audio)
+                audio.check()
             metadata = cls(**_typed(cls, fields))
             frame_rate(metadata.fps)
             return replace(metadata, persons=tuple(metadata.persons))
@@ -161,6 +185,8 @@ def _typed(kind: type, fields: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a dataclass that came out of JSON; raises TypeError where one is of another type."""
     for name, hint in get_type_hints(kind).items():
         wanted = IN_JSON.get(get_origin(hint) or hint)
-        if wanted is not None and name in fields and not isinstance(fields[name], wanted):
+        if wanted is None or name not in fields:
+            continue
+        if not isinstance(fields[name], wanted) or isinstance(fields[name], bool):  # which is an int to Python
             raise TypeError(name)
     return fields

@@ -12,7 +12,7 @@ import operator
 import os
 import reprlib
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Protocol
 
@@ -20,6 +20,7 @@ import numpy as np
 
 from .arrays import Array
 from .errors import InputError
+from .progress import OnFrame
 
 YAW = math.radians(6.0)  # the head never turns farther than this
 PITCH = math.radians(3.0)
@@ -145,7 +146,7 @@ def motion_of(
     limits: Mapping[str, Sequence[float]] | None = None,
     frames: int | None = None,
     face_models: str | os.PathLike[str] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: OnFrame | None = None,
 ) -> Motion:
     """Return the motion called "idle" or "still", or that of a film; a motion that is one already is returned as it is.
 

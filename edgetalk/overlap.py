@@ -79,16 +79,16 @@ def overlap(items: Iterable[Any], *jobs: Job, seconds: list[float] | None = None
         for hand in job.hands:
             arguments = (work, hand, job.seconds, before, after)
             threads.append(threading.Thread(target=guarded, args=arguments, name=f"edgetalk-{job.name}"))
-    started = []
+    running = []
     try:
         for thread in threads:
             thread.start()
-            started.append(thread)
+            running.append(thread)
         while (numbered := lines[-1].take()) is not None:
             yield numbered[1]
     finally:
         end(0)
-        for thread in started:
+        for thread in running:
             thread.join()
     if errors:
         raise errors[0]

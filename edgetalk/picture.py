@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import zlib
 from pathlib import Path
 
@@ -18,6 +19,8 @@ PictureLike = str | os.PathLike[str] | Picture
 
 WRITTEN = (".jpg", ".png")
 QUALITY = 92  # of JPEG
+
+_QUIET = threading.Lock()  # over OpenCV's log level, which is one for all threads
 
 # Where a segment of a JPEG begins, or its end; the others stand among the bits of a picture.
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
@@ -49,13 +52,14 @@ def read_picture(picture: PictureLike) -> Picture:
     if _is_whole(data):
         # of OpenCV 4, of OpenCV 5
         set_level = cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel
-        level = set_level(0)  # silent
-        try:
-            decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        except cv2.error:  # a header that promises an absurd size
-            decoded = None
-        finally:
-            set_level(level)
+        with _QUIET:  # else another thread's silence would be taken for the level to go back to
+            level = set_level(0)  # silent
+            try:
+                decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+            except cv2.error:  # a header that promises an absurd size
+                decoded = None
+            finally:
+                set_level(level)
     if decoded is None:
         what = "is empty" if not data else "is no whole picture that OpenCV can read"
         raise InputError(f"{path.name} {what}; expected a PNG, JPEG or WebP file")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 WIDTH = 30  # characters of the bar
 PAUSE = 0.1  # seconds between two drawings
+
+OnFrame = Callable[[int, int], None]
+"""What is called after every frame with how many are done and how many there will be; a Progress is one."""
 
 
 class Progress:

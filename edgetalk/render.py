@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
@@ -20,10 +19,11 @@ from numpy.typing import NDArray
 
 from .arrays import Array
 from .audio import as_pcm
-from .backends import cores
+from .backends import check_count, cores
 from .clock import SAMPLE_RATE, frame_count, frame_rate
 from .motion import Motion
 from .overlap import Job, overlap
+from .progress import OnFrame
 from .session import Session
 from .windows import sound_windows
 from .writer import Writer, check_output
@@ -65,9 +65,15 @@ class Timings:
         return self.wall / self.sound
 
 
-def streams(threads: int | None) -> int:
-    """Return how many steps of a film to do side by side on `threads` CPU threads, None for all that are there."""
-    return min(STREAMS, max(1, threads or cores()))  # the engine refuses what is less, in better words
+def side_by_side(threads: int | None, streams: int | None = None) -> int:
+    """Return how many steps of a film to do at once on `threads` CPU threads, None for all that are there.
+
+    That is `streams` where it is given. Raises InputError where one of them is no such number.
+    """
+    for name, count in (("threads", threads), ("streams", streams)):
+        if count is not None:
+            check_count(name, count)
+    return streams or min(STREAMS, threads or cores())
 
 
 def render(
@@ -77,7 +83,7 @@ def render(
     motion: Motion,
     fps: Fraction,
     crf: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: OnFrame | None = None,
 ) -> Timings:
     """Let the session's face say `pcm`, (N,) float32 at 16 kHz, into an mp4 or webm file; return the timings.
 
@@ -124,15 +130,17 @@ def talk(
     use: str = "any",
     device: str = "auto",
     threads: int | None = None,
+    streams: int | None = None,
     crf: int | None = None,
-    tracking: Callable[[int, int], None] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    tracking: OnFrame | None = None,
+    progress: OnFrame | None = None,
 ) -> Timings:
     """Let a face say a sound, into the mp4 or webm file `out`; return the timings.
 
     `audio` is a sound file or 16 kHz mono float32 PCM, (N,). `engine`, `avatar`, `source`, `use`, `device` and
-    `threads` are those of Session, `motion`, `seed` and `fps` those of Session.talk, `crf` is Writer's. `face_models`
-    is a folder with the two networks that find faces, for a film as motion (default: those in the user's cache).
+    `threads` are those of Session, `motion`, `seed` and `fps` those of Session.talk, `crf` is Writer's. `streams`
+    is how many frames the network makes side by side (default: 2, or 1 on one thread). `face_models` is a folder with
+    the two networks that find faces, for a film as motion (default: those in the user's cache).
     `tracking(done, total)` is called after every frame of such a film, `progress(done, total)` after every frame made.
 
     The file appears when it is whole: an exception or Ctrl-C leaves nothing behind. Raises FileNotFoundError,
@@ -144,8 +152,9 @@ def talk(
     check_output(out, crf, audio, motion)
     rate = None if fps is None else frame_rate(fps)
     pcm = as_pcm(audio)
+    count = side_by_side(threads, streams)
     with Session(
-        engine, avatar=avatar, source=source, use=use, device=device, threads=threads, streams=streams(threads)
+        engine, avatar=avatar, source=source, use=use, device=device, threads=threads, streams=count
     ) as session:
         rate = rate or session.fps
         frames = frame_count(len(pcm), rate)

@@ -11,7 +11,7 @@ import dataclasses
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -30,6 +30,7 @@ from .model import not_of_one_export, open_model
 from .motion import MOTIONS, Motion, motion_of
 from .picture import PictureLike, read_picture
 from .preprocess import PI, check_array, check_pcm, check_range, square_crop, whole_box
+from .progress import OnFrame
 from .use import check_stated, check_use
 from .windows import WindowStream, sound_windows
 
@@ -229,6 +230,12 @@ class Session:
         that take no pose and blink are called with mel alone. Raises InputError, or BackendError where inference
         fails, another thread is in a step, or the session is closed.
         """
+        return self._step(None, mel, pose, blink)
+
+    def _step(
+        self, at: int | None, mel: ArrayLike, pose: ArrayLike | None = None, blink: ArrayLike | None = None
+    ) -> Frame:
+        """Return the frame of a step, which shows the avatar as in step number `at` of its own; None: the next."""
         self._check_open()
         feeds: Arrays = {}
         for name, value in (("mel", mel), ("pose", pose), ("blink", blink)):
@@ -247,6 +254,9 @@ class Session:
                 "give each thread its own: session.twin()"
             )
         try:
+            self._check_open()  # it may have been closed meanwhile
+            if at is not None:
+                self._at = at
             return self._run(feeds)
         finally:
             self._alone.release()
@@ -344,7 +354,7 @@ class Session:
         *,
         frames: int | None = None,
         face_models: str | os.PathLike[str] | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        progress: OnFrame | None = None,
     ) -> Motion:
         """Return the motion that `motion` means for this network, as motion_of does within its limits.
 
@@ -368,8 +378,8 @@ class Session:
         The avatar is shown as at the middle of that frame's time: its frames follow each other at the network's rate,
         whatever that of the film is.
         """
-        self._at = int((i + Fraction(1, 2)) * self.fps / rate)
-        return self.step(mel, *motion.pose_blink(i)) if "pose" in self.inputs else self.step(mel)
+        at = int((i + Fraction(1, 2)) * self.fps / rate)
+        return self._step(at, mel, *motion.pose_blink(i)) if "pose" in self.inputs else self._step(at, mel)
 
     @property
     def audio(self) -> AudioSpec:
@@ -396,9 +406,10 @@ class Session:
         raise TypeError("a Session cannot be copied or pickled: open one in each process, and for each thread a twin()")
 
     def close(self) -> None:
-        """Free the engine; may be called twice. Frames stay readable."""
-        self._closed = True
-        self._backend.close()
+        """Free the engine, after the step that another thread may be in; may be called twice. Frames stay readable."""
+        self._closed = True  # first: no other step begins
+        with self._alone:
+            self._backend.close()
 
     def __enter__(self) -> Session:
         return self

@@ -90,13 +90,19 @@ def open_engine(
     """
     if not isinstance(device, str):
         raise InputError(f'device: got {device!r}, expected "auto" or the name of one')
-    for name, count in (("threads", threads), ("streams", streams)):
-        if not (isinstance(count, int) and count >= 1) and (name, count) != ("threads", None):
-            raise InputError(f"{name}: got {count!r}, expected a whole number, at least 1")
+    if threads is not None:
+        check_count("threads", threads)
+    check_count("streams", streams)
     backend: Backend = _module(path).open(
         Path(path), device=device, precision=precision, threads=threads, streams=streams
     )
     return backend
+
+
+def check_count(name: str, count: object) -> None:
+    """Raise InputError where `count`, the argument called `name`, is no whole number from 1 on."""
+    if not (isinstance(count, int) and count >= 1):
+        raise InputError(f"{name}: got {count!r}, expected a whole number, at least 1")
 
 
 def check_batch(backend: Backend, name: str) -> None:

@@ -288,6 +288,7 @@ def _check_onnx(path: Path) -> None:
     size, at, fields = path.stat().st_size, 0, set()
     if not size:
         raise ModelError(f"{path.name} is empty; {_cure(path)}")
+    truncated = ModelError(f"{path.name} is truncated at {size} bytes; {_cure(path)}")
     with path.open("rb") as file:
 
         def varint() -> int:
@@ -295,7 +296,7 @@ def _check_onnx(path: Path) -> None:
             for shift in range(0, 70, 7):
                 byte = file.read(1)
                 if not byte:
-                    raise ModelError(f"{path.name} is truncated at {size} bytes; {_cure(path)}")
+                    raise truncated
                 value |= (byte[0] & 127) << shift
                 if byte[0] < 128:
                     return value
@@ -305,14 +306,15 @@ def _check_onnx(path: Path) -> None:
             key = varint()
             fields.add(key >> 3)
             if key & 7 == 2:
-                file.seek(varint(), os.SEEK_CUR)
+                length = varint()
+                if length > size - file.tell():  # of a damaged file it may be more than a file can have
+                    raise truncated
+                file.seek(length, os.SEEK_CUR)
             elif key & 7 == 0:
                 varint()
             else:  # an ONNX model has no other kinds of fields
                 raise ModelError(f"{path.name} is no ONNX model; export one with: edgetalk export")
             at = file.tell()
-    if at > size:
-        raise ModelError(f"{path.name} is truncated at {size} bytes; {_cure(path)}")
     if 7 not in fields:
         raise ModelError(f"{path.name} is no ONNX model; export one with: edgetalk export")
 

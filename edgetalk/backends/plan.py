@@ -145,7 +145,7 @@ def find_metadata(content: bytes | mmap.mmap) -> str:
         try:
             _, end = json.JSONDecoder().raw_decode(text)
             return text[:end]
-        except ValueError:  # the same characters by chance
+        except (ValueError, RecursionError):  # the same characters by chance
             at = content.find(START, at + 1)
     return ""
 

@@ -66,7 +66,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from edgetalk.avatar import make_avatar, save_avatar
-    from edgetalk.files import check_folder, check_kept
+    from edgetalk.files import check_place
     from edgetalk.picture import WRITTEN, write_picture
     from edgetalk.session import Session
 
@@ -82,8 +82,7 @@ def run(args: argparse.Namespace) -> None:
     if args.show is not None and args.show.suffix not in WRITTEN:
         raise InputError(f"show: got {args.show.name}, expected a name that ends in {' or '.join(WRITTEN)}")
     for file in filter(None, (output, args.show)):
-        check_folder(file.parent)
-        check_kept(file, args.picture, args.video, args.portrait)
+        check_place(file, args.picture, args.video, args.portrait)
     options = {key: getattr(args, key) for key in ("licence", "consent", "name", "use", "device", "threads")}
     if args.video is None:
         surplus = [key for key in FILM if getattr(args, key) is not None]
@@ -97,7 +96,7 @@ def run(args: argparse.Namespace) -> None:
         if args.portrait is None:
             raise InputError("portrait: got none, expected a picture of whose face the film is given: --portrait")
         avatar = _of_film(args, options)
-        what = f"{len(avatar.boxes)} frames"
+        what = f"{avatar.frames} frames"
     # Refuses what is not of these weights, warns of a face that the network cannot know.
     Session(args.engine, avatar=avatar, device=args.device, threads=args.threads).close()
     save_avatar(avatar, output)

@@ -11,7 +11,7 @@ from edgetalk import audio, bundled, dubbing, motion, session, speech, timing
 from edgetalk.arrays import Array
 from edgetalk.errors import InputError
 from edgetalk.progress import Progress
-from edgetalk.render import STAGES, render, streams
+from edgetalk.render import STAGES, render, side_by_side
 from edgetalk.writer import check_output
 
 MODEL = "amnet"
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> None:
 def talk(pcm: Array, output: str, announcer: str | None, seed: int) -> None:
     """Let an announcer speak, and print what it took."""
     avatar = bundled.MODELS / f"{announcer}.avatar" if announcer else None
-    with session.Session(MODEL, avatar=avatar, streams=streams(None)) as face:
+    with session.Session(MODEL, avatar=avatar, streams=side_by_side(None)) as face:
         life = motion.Idle(seed, face.fps)
         with Progress("demo") as progress:
             timings = render(face, pcm, output, life, face.fps, progress=progress)

@@ -102,8 +102,8 @@ def avatar(path: Path) -> list[str]:
 
     path = find_avatar(path)
     found = load_avatar(path)
-    size, frames, film = len(found.source), len(found.boxes), found.film
-    shown = f"{frames} frames of a film of {film.size[0]}×{film.size[1]}" if film else "a picture"
+    size, film = len(found.source), found.film
+    shown = f"{found.frames} frames of a film of {film.size[0]}×{film.size[1]}" if film else "a picture"
     return [
         f"file          {path}, {_size(path) / 1e6:.1f} MB",
         f"shows         {found.name or 'nobody named'}, {shown}, {size}×{size}",

@@ -12,6 +12,8 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from edgetalk.arrays import Picture
 from edgetalk.errors import InputError, counted
 from edgetalk.progress import Progress
@@ -36,6 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from edgetalk.face import Tracker, track_of, write_track
+    from edgetalk.files import check_place
     from edgetalk.reader import Reader
     from edgetalk.writer import TOOL, Writer, check_output
 
@@ -43,10 +46,10 @@ def run(args: argparse.Namespace) -> None:
     # Said before the work; and the suffix keeps a film from being written over.
     if output.suffix != ".npz":
         raise InputError(f"{output}: got suffix {output.suffix!r}, expected .npz; rename the output")
-    output.parent.stat()
+    film = Reader(args.film)
+    check_place(output)
     if args.show is not None:
         check_output(args.show, None, args.film)
-    film = Reader(args.film)
     faces: list[Face | None] = []
     with contextlib.ExitStack() as opened:
         tracker = Tracker(film.fps, face_models=args.face_models, face=args.face)
@@ -74,7 +77,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def marked(frame: Picture, face: Face | None) -> Picture:
-    """Return a copy of the frame, uint8 (H, W, 3) RGB, with the face's box and five points in it."""
+    """Return a copy of the frame, uint8 (H, W, 3) RGB, with the face's box, jaw and five points in it."""
     import cv2
 
     picture = frame.copy()
@@ -82,6 +85,8 @@ def marked(frame: Picture, face: Face | None) -> Picture:
         left, top, right, bottom = (round(float(edge)) for edge in face.box)
         width = max(2, (right - left) // 60)
         cv2.rectangle(picture, (left, top), (right, bottom), GREEN, width)
+        if face.jaw is not None:
+            cv2.polylines(picture, [np.rint(face.jaw).astype(np.int32)], False, GREEN, width)
         for x, y in face.points:
             cv2.circle(picture, (round(float(x)), round(float(y))), 2 * width, GREEN, -1)
     return picture

@@ -104,12 +104,31 @@ class Page:
         self._free -= 1
         self._sockets.add(socket)
         try:
-            with self._session.twin() as session:
-                await self._converse(self._live(session), session, socket, request.transport)
+            if opened := await self._opened(socket):
+                live, session = opened
+                with session:
+                    await self._converse(live, session, socket, request.transport)
         finally:
             self._free += 1
             self._sockets.discard(socket)
         return socket
+
+    async def _opened(self, socket: web.WebSocketResponse) -> tuple[Live, Session] | None:
+        """Open a session and its face in a thread; where that fails, tell the page and close its socket."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._open)
+        except EdgetalkError as error:
+            await _tell(socket, error=str(error))
+            await socket.close(code=WSCloseCode.INTERNAL_ERROR)
+            return None
+
+    def _open(self) -> tuple[Live, Session]:
+        session = self._session.twin()
+        try:
+            return self._live(session), session
+        except BaseException:
+            session.close()
+            raise
 
     async def _converse(
         self, live: Live, session: Session, socket: web.WebSocketResponse, way: asyncio.Transport | None

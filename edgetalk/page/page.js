@@ -6,6 +6,8 @@ const MOST = 0.3; // seconds; where more is waiting, since two clocks are never 
 const LATE = 1; // seconds; where that much is waiting, after a page stood still, what is heard is left out as well
 const DYING = 500; // milliseconds in which the silence that was asked for comes
 const DEAD = 5000; // milliseconds without a picture: a connection whose other end is gone does not tell
+const FAILED = 1011; // the code by which a server closes that failed: it is asked again, but less and less often
+const [SOON, SELDOM] = [1000, 60000]; // milliseconds from the end of a connection to the next
 const KEPT = 50; // pictures that wait to be drawn: a hidden page draws none, and of more some are left out
 
 const canvas = document.querySelector("canvas");
@@ -27,6 +29,7 @@ let begun; // performance.now() of the first one
 let last = 0; // performance.now() of the last message
 let problem = ""; // what the last thing that was asked for met
 let apart = "connecting"; // why there is no face, or nothing
+let pause = SOON; // milliseconds until it is tried again
 const due = []; // {at, picture}, in the order of time
 
 // Lets the page sound; to be called while a click or a key is handled.
@@ -89,6 +92,7 @@ function draw() {
 
 let decoded = Promise.resolve(); // keeps pictures in order
 function receive(data) {
+  pause = SOON;
   const count = new DataView(data).getUint32(0, true);
   const at = play(new Int16Array(data, 4, count));
   const picture = createImageBitmap(new Blob([new Uint8Array(data, 4 + 2 * count)], { type: "image/jpeg" }));
@@ -119,9 +123,10 @@ function connect() {
     last = performance.now();
     typeof data === "string" ? told(data) : receive(data);
   };
-  socket.onclose = ({ reason }) => {
+  socket.onclose = ({ code, reason }) => {
     apart = reason || "no connection";
-    setTimeout(connect, 1000);
+    setTimeout(connect, pause);
+    if (code === FAILED) pause = Math.min(2 * pause, SELDOM);
   };
 }
 

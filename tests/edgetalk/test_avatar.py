@@ -46,6 +46,28 @@ def test_what_is_saved_is_loaded(avatar, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["ada.avatar"]
 
 
+def test_a_bare_name_means_a_bundled_face(avatar, tmp_path, monkeypatch):
+    """As for a Session; what is called so in the current folder does not hide it."""
+    monkeypatch.chdir(tmp_path)
+    bundled = tmp_path / "bundled"
+    bundled.mkdir()
+    monkeypatch.setattr("edgetalk.bundled.MODELS", bundled)
+    avatars.save_avatar(avatar, bundled / "ada.avatar")
+    avatars.save_avatar(dataclasses.replace(avatar, name="another"), tmp_path / "ada")
+    assert avatars.load_avatar("ada").name == "ada" and avatars.load_avatar("./ada").name == "another"
+    with pytest.raises(FileNotFoundError, match="no bundled avatar is called none; bundled here: ada"):
+        avatars.load_avatar("none")
+    with pytest.raises(FileNotFoundError, match="the bundled face is called by its bare name, ada"):
+        avatars.load_avatar("ada.avatar")
+    with pytest.raises(InputError, match="avatar: got NoneType, expected the path of an .avatar file, or a bundled"):
+        avatars.load_avatar(None)
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_frames_are_counted_by_their_boxes(avatar, count):
+    assert dataclasses.replace(avatar, boxes=np.zeros((count, 4), np.float32)).frames == count
+
+
 def test_features_stay_in_the_file(avatar, tmp_path):
     avatars.save_avatar(avatar, tmp_path / "ada.avatar")
     base = avatars.load_avatar(tmp_path / "ada.avatar").features["appearance"]

@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 
+import numpy as np
 import pytest
 
 from edgetalk import clock
@@ -68,7 +69,12 @@ def test_chunks_between_frames_add_up():
         (NTSC, NTSC),
         ("12.5", Fraction(25, 2)),
         ("2.4e2", Fraction(240)),
-        (24000 / 1001, Fraction("23.976023976023978")),
+        (30000 / 1001, NTSC),
+        (24000 / 1001, Fraction(24000, 1001)),
+        (60000 / 1001, Fraction(60000, 1001)),
+        (12.3456, Fraction(123456, 10000)),
+        (np.float64(30000 / 1001), NTSC),
+        ("268435456/2236963", Fraction(1 << 28, 2236963)),
         (1, Fraction(1)),
         (240, Fraction(240)),
     ],
@@ -83,6 +89,21 @@ def test_rates_are_exact(given, rate):
 )
 def test_rates_that_are_none_are_refused(given):
     with pytest.raises(InputError, match="^fps: got .*expected a number from 1 to 240"):
+        frame_rate(given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "29.97002997002997",
+        29.970029970029,
+        "268435457/2236963",
+        "268435457/268435456",
+        Fraction(2997002997002997, 10**14),
+    ],
+)
+def test_rates_that_no_film_can_keep_are_told_how_to_be_written(given):
+    with pytest.raises(InputError, match="^fps: got .*expected a fraction of numbers up to 268435456; .*30000/1001$"):
         frame_rate(given)
 
 

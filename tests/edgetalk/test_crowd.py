@@ -17,9 +17,9 @@ from edgetalk import Session, cli, crowd
 
 def test_every_session_gets_its_frames_in_real_time(engine, monkeypatch):
     seen = []
-    step = Session.step
+    step = Session._step
     monkeypatch.setattr(
-        Session, "step", lambda self, *inputs: seen.append((id(self), time.perf_counter())) or step(self, *inputs)
+        Session, "_step", lambda self, *inputs: seen.append((id(self), time.perf_counter())) or step(self, *inputs)
     )
     monkeypatch.setattr(crowd, "ROUND", 1.0)
     with Session(engine, threads=1) as one, one.twin() as two:
@@ -36,8 +36,8 @@ def test_every_session_gets_its_frames_in_real_time(engine, monkeypatch):
 
 def test_frames_that_come_too_late_are_missed(engine, monkeypatch):
     monkeypatch.setattr(crowd, "WARM_UP", 0.1)
-    step = Session.step
-    monkeypatch.setattr(Session, "step", lambda self, *inputs: time.sleep(0.06) or step(self, *inputs))
+    step = Session._step
+    monkeypatch.setattr(Session, "_step", lambda self, *inputs: time.sleep(0.06) or step(self, *inputs))
     held = crowd.measure(2, 1.0, functools.partial(Session, engine, threads=1))
     assert (held.sessions, held.streams, held.fps, held.frames, held.missed) == (2, 1, 25, 50, 50)
     assert 60 <= held.p50_ms <= held.p95_ms <= held.p99_ms <= held.max_ms
@@ -72,7 +72,7 @@ def fail():
 @pytest.mark.parametrize("end, error", [(fail, RuntimeError), (interrupt, KeyboardInterrupt)])
 def test_what_ends_one_session_is_heard_of_and_ends_all(engine, monkeypatch, end, error, broken):
     """Python, as it ends, would abort with a thread inside the engine."""
-    step, before = Session.step, threading.active_count()
+    step, before = Session._step, threading.active_count()
     with Session(engine, threads=1) as one, one.twin() as two:
         which, stepped = (one, two)[broken], []
 
@@ -82,7 +82,7 @@ def test_what_ends_one_session_is_heard_of_and_ends_all(engine, monkeypatch, end
                 end()
             return step(self, *inputs)
 
-        monkeypatch.setattr(Session, "step", stepping)
+        monkeypatch.setattr(Session, "_step", stepping)
         with pytest.raises(error):
             crowd.crowd([one, two], 300.0, Fraction(25))
         assert threading.active_count() == before

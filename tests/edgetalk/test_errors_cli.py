@@ -155,7 +155,23 @@ CASES = {
     "film over a film": (
         lambda f: (f / "out.mp4").mkdir(),
         TALK,
-        "out.mp4: Is a folder, a film was to take its name",
+        "out.mp4: Is a folder, a file was to take its name",
+    ),
+    "film in a file": (lambda f: None, [*TALK[:-1], "a.wav/out.mp4"], "a.wav: Is a file, a folder was expected"),
+    "avatar over a folder": (
+        lambda f: (f / "new.avatar").mkdir(),
+        ["avatar", "none.xml", *AVATAR[2:]],
+        "new.avatar: Is a folder, a file was to take its name",
+    ),
+    "avatar in a file": (
+        lambda f: None,
+        ["avatar", "none.xml", "face.png", "-o", "face.png/new.avatar"],
+        "face.png: Is a file, a folder was expected to write into",
+    ),
+    "picture of an avatar over a folder": (
+        lambda f: (f / "seen.png").mkdir(),
+        ["avatar", "none.xml", *AVATAR[2:], "--show", "seen.png"],
+        "seen.png: Is a folder, a file was to take its name",
     ),
     "film over its sound": (
         lambda f: (f / "a.wav").rename(f / "a.mp4"),

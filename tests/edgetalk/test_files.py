@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from edgetalk import audio
-from edgetalk.files import claim, replacing, together
+from edgetalk.errors import InputError
+from edgetalk.files import check_place, claim, replacing, together
 from edgetalk.reader import Reader
 from edgetalk.writer import Writer
 
@@ -22,6 +23,24 @@ def test_a_file_gets_its_name_when_it_is_whole(tmp_path):
         part.write_text("new")
         assert path.read_text() == "old"
     assert path.read_text() == "new" and [file.name for file in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_where_no_file_can_be_is_told_before_the_work(tmp_path):
+    file, folder = tmp_path / "a.txt", tmp_path / "folder"
+    file.write_text("read")
+    folder.mkdir()
+    check_place(file)
+    check_place(folder / "b.txt", file, 5, None)
+    for path, error, words in (
+        (folder, IsADirectoryError, "Is a folder, a file was to take its name: '.*folder'"),
+        (tmp_path / "none" / "b.txt", FileNotFoundError, "No such folder; make it: mkdir -p .*none'"),
+        (file / "b.txt", NotADirectoryError, "Is a file, a folder was expected .*: '.*a.txt'"),
+        (file / "deep" / "b.txt", NotADirectoryError, "Is a file, a folder was expected .*: '.*a.txt'"),
+    ):
+        with pytest.raises(error, match=words):
+            check_place(path)
+    with pytest.raises(InputError, match="a.txt is read and would be written over"):
+        check_place(file, None, str(file))
 
 
 def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path):

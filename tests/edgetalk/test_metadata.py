@@ -41,12 +41,61 @@ def test_bundled_models_are_read_as_they_were_written(path):
         {"audio": {"hop": 0}},
         {"audio": {"hop": "200"}},
         {"audio": {"unheard": 1}},
+        {"audio": {"kind": "spectrum"}},
+        {"audio": {"kind": "mfcc"}},
+        {"audio": {"sample_rate": 1_000_001}},
+        {"audio": {"n_fft": 1, "hop": 1}},
+        {"audio": {"n_fft": 16385}},
+        {"audio": {"hop": True}},
+        {"audio": {"hop": 801}},
+        {"audio": {"n_mels": 513}},
+        {"audio": {"fmin": -1}},
+        {"audio": {"fmax": 1e7}},
+        {"audio": {"fmin": 7600}},
+        {"audio": {"fmin": 7599.5}},
+        {"audio": {"preemphasis": 1.5}},
+        {"audio": {"n_mfcc": 513}},
+        {"audio": {"window": 4097}},
+        {"audio": {"offset": float("nan")}},
+        {"audio": {"offset": float("-inf")}},
+        {"audio": {"offset": 4097}},
     ],
     ids=json.dumps,
 )
 def test_metadata_that_makes_no_sense_is_refused(wrong):
     with pytest.raises(ModelError, match="a.xml has edgetalk metadata that is damaged"):
         Metadata.from_json(json.dumps({"format": 1, "family": "amnet"} | wrong), "a.xml")
+
+
+def test_front_ends_at_the_bounds_are_read():
+    """And that of the published AMNet and APB2Face."""
+    low = {"sample_rate": 1, "n_fft": 2, "hop": 1, "n_mels": 1, "fmin": 0, "fmax": 1, "preemphasis": -1, "window": 1}
+    high = {"sample_rate": 1_000_000, "n_fft": 16384, "hop": 16384, "n_mels": 512, "fmin": 0.0, "fmax": 1e6}
+    published = {"sample_rate": 44100, "n_fft": 2048, "hop": 512, "n_mels": 128, "fmin": 0.0, "fmax": 22050.0}
+    for audio in (
+        low | {"offset": -4096},
+        high | {"preemphasis": 1.0, "window": 4096, "offset": 4096.0},
+        published | {"kind": "mfcc", "preemphasis": 0.0, "n_mfcc": 20, "window": 64, "offset": -32.0},
+    ):
+        text = json.dumps({"format": 1, "family": "amnet", "audio": audio})
+        assert Metadata.from_json(text, "a.xml").audio == AudioSpec(**audio)
+
+
+@pytest.mark.parametrize("inner", ["[" * 100_000, '{"a":' * 100_000])
+def test_metadata_nested_without_end_is_damaged(inner):
+    with pytest.raises(ModelError, match="a.xml has edgetalk metadata that is damaged"):
+        Metadata.from_json('{"format":1,"family":' + inner, "a.xml")
+
+
+def test_a_plan_of_nested_metadata_has_none(tmp_path):
+    path = tmp_path / "amnet.plan"
+    path.write_bytes(b"ftrt".ljust(64, b"\0") + b'{"format":' + b"[" * 10_000)
+    with pytest.raises(ModelError, match="amnet.plan has no edgetalk metadata"):
+        plan.read(path)
+    text = Metadata("amnet", engine={"compute_capability": ["8.9"]}).to_json()
+    with path.open("ab") as file:
+        file.write(text.encode())
+    assert plan.read(path).text == text
 
 
 def test_whole_numbers_serve_as_real_ones():

@@ -206,6 +206,10 @@ def damage(zoo, folder, what):
         model.write_bytes(whole[: len(whole) // 2])
     elif what == "onnx cut at the end":
         model.write_bytes(whole[:-3])
+    elif what == "onnx of a field beyond all files":
+        model.write_bytes(whole + b"\x0a" + b"\xff" * 8 + b"\x7f")  # 2**63 - 1 bytes
+    elif what == "onnx of a field beyond all numbers":
+        model.write_bytes(whole + b"\x0a" + b"\xff" * 9 + b"\x7f")
     elif what == "onnx text":
         model.write_text("hello, I am no engine")
     elif what == "onnx empty":
@@ -226,6 +230,8 @@ DAMAGES = {
     "bin empty": "amnet.xml cannot be read: Incorrect weights in bin file",
     "onnx cut": "amnet.onnx is truncated at .* bytes; copy it again",
     "onnx cut at the end": "amnet.onnx is truncated at .* bytes; copy it again",
+    "onnx of a field beyond all files": "amnet.onnx is truncated at .* bytes; copy it again",
+    "onnx of a field beyond all numbers": "amnet.onnx is truncated at .* bytes; copy it again",
     "onnx text": "amnet.onnx is no ONNX model",
     "onnx empty": "amnet.onnx is empty",
     "onnx zeros": "amnet.onnx is no ONNX model",

@@ -13,6 +13,7 @@ import socket as sockets
 import struct
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
@@ -333,6 +334,36 @@ def test_an_engine_that_fails_is_told_and_frees_the_face(engine, monkeypatch):
     assert told == {"error": "the card fell off the bus"} and closed.data == 1011
 
 
+@pytest.mark.parametrize("failing", ["twin", "live"])
+def test_a_face_that_cannot_be_opened_is_told_and_is_free_again(engine, monkeypatch, failing):
+    """Opening takes a while on a card: other pages are served meanwhile."""
+    began, ends = threading.Event(), threading.Event()
+
+    def fail(*args, **options):
+        began.set()
+        ends.wait(20)
+        raise BackendError("no memory is left on the card")
+
+    async def talk():
+        async with serving(engine) as client:
+            with monkeypatch.context() as broken:
+                broken.setattr(Session, failing, fail)
+                asyncio.get_running_loop().call_later(10, ends.set)
+                async with client.ws_connect("/face") as socket:
+                    await until(began.is_set)
+                    status = (await client.get("/page.js")).status
+                    meanwhile = not ends.is_set()
+                    ends.set()
+                    told, closed = await socket.receive_json(timeout=20), await socket.receive(timeout=20)
+            await asyncio.sleep(0.1)
+            async with client.ws_connect("/face") as socket:
+                await socket.receive_json()
+                await receive(socket, 1)
+            return status, meanwhile, told, closed.data
+
+    assert asyncio.run(talk()) == (200, True, {"error": "no memory is left on the card"}, 1011)
+
+
 @pytest.mark.parametrize("failing", ["edgetalk.session.Session.frame", "edgetalk.speech.say_cancellably"])
 def test_an_error_that_nobody_expects_ends_the_conversation(engine, monkeypatch, caplog, failing):
     def fail(*args):
@@ -605,6 +636,14 @@ RESAMPLED = """(async (rate, hertz) => {  // of a tone: RMS, zeros crossed in a 
     const power = settled.reduce((sum, sample) => sum + sample * sample, 0) / settled.length;
     return [Math.sqrt(power) / 32768, crossed / settled.length * 16000, given.length];
   })"""
+WAITS = """(() => {  // of a page whose connection ends once, and then eight times because the server fails
+    const [later, waits] = [setTimeout, []];
+    setTimeout = (act, wait) => waits.push(wait);
+    for (const code of [1006, ...Array(8).fill(1011)]) socket.onclose({ code, reason: "" });
+    setTimeout = later;
+    apart = "";
+    return waits;
+  })()"""
 FLOOD = """new Promise((done) => canvas.toBlob(async (blob) => {
       const data = new Uint8Array(4 + 1280 + blob.size).fill(1);
       new DataView(data.buffer).setUint32(0, 640, true);
@@ -701,6 +740,8 @@ def test_the_page_in_a_browser(engine, tmp_path):
         await value("socket.close()")
         await comes("apart === 'no connection'")
         await comes("socket.readyState === WebSocket.OPEN && apart === ''")
+        assert await value(WAITS) == [1000, 1000, 2000, 4000, 8000, 16000, 32000, 60000, 60000]
+        await comes("pause === SOON")
         await value("connect = () => {}; told(JSON.stringify({error: 'the card fell off the bus'})); socket.close()")
         await comes("statusLine.textContent === 'no connection: the card fell off the bus'")
         assert await value("statusLine.getAttribute('aria-live')") == "polite"

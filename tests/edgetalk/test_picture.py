@@ -1,6 +1,9 @@
 """Pictures out of files: RGB, whole, and nothing else."""
 
 import io
+import itertools
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -40,6 +43,34 @@ def test_files_that_are_no_picture_are_refused(tmp_path, capfd, suffix, damage):
     with pytest.raises(InputError, match=f"face{suffix} is (empty|no whole picture)"):
         read_picture(path)
     assert capfd.readouterr().err == ""  # nothing beside the one line of the error
+
+
+def test_two_threads_leave_opencv_as_loud_as_it_was(tmp_path, monkeypatch):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((64, 64, 3), np.uint8))
+    real, count = cv2.imdecode, itertools.count()
+    second_in, first_out = threading.Event(), threading.Event()
+
+    def decode(*given):
+        if next(count) == 0:
+            second_in.wait(0.5)
+        else:
+            second_in.set()
+            first_out.wait(0.5)
+        return real(*given)
+
+    def read(_):
+        read_picture(tmp_path / "a.png")
+        first_out.set()
+
+    monkeypatch.setattr(cv2, "imdecode", decode)
+    logging = cv2 if hasattr(cv2, "setLogLevel") else cv2.utils.logging  # of OpenCV 4, of OpenCV 5
+    before = logging.setLogLevel(3)
+    try:
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(read, range(2)))
+        assert logging.getLogLevel() == 3
+    finally:
+        logging.setLogLevel(before)
 
 
 def test_what_follows_a_picture_does_not_spoil_it(tmp_path):

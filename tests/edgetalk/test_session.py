@@ -6,7 +6,10 @@ import copy
 import dataclasses
 import pickle
 import re
+import threading
+import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 
@@ -437,6 +440,49 @@ def test_a_thread_that_comes_into_the_step_of_another_is_told_so(zoo, controls, 
         assert len(told) == 1 and told[0].startswith("the session of amnet.xml was asked for a step while another")
         monkeypatch.setattr(session._backend, "run", run)
         assert np.array_equal(session.step(*controls), frame)
+
+
+def test_closing_waits_for_the_step_of_another_thread(zoo, controls, monkeypatch):
+    """A card would read and write memory that was freed, or is somebody else's by now."""
+    session = Session(zoo.root / "f32/amnet.xml")
+    expected = session.step(*controls)
+    run, close, order, inside = session._backend.run, session._backend.close, [], threading.Event()
+
+    def slow(feeds):
+        inside.set()
+        time.sleep(0.3)
+        result = run(feeds)
+        order.append("step")
+        return result
+
+    monkeypatch.setattr(session._backend, "run", slow)
+    monkeypatch.setattr(session._backend, "close", lambda: order.append("close") or close())
+    with ThreadPoolExecutor(1) as other:
+        stepping = other.submit(session.step, *controls)
+        assert inside.wait(20)
+        session.close()
+        assert np.array_equal(stepping.result(20), expected)
+    assert order == ["step", "close"]
+
+
+def test_a_session_that_is_closed_before_a_step_begins_runs_no_more(zoo, controls, monkeypatch):
+    """As by another thread, between the check of what was passed and the step."""
+    session = Session(zoo.root / "f32/amnet.xml")
+    ran = []
+    monkeypatch.setattr(session._backend, "run", ran.append)
+    monkeypatch.setattr("edgetalk.session.check_array", lambda name, value, shape: session.close() or value)
+    with pytest.raises(BackendError, match="the session of amnet.xml is closed; open a new one"):
+        session.step(*controls)
+    assert not ran
+
+
+def test_a_session_may_be_closed_between_two_frames_of_its_own(engine):
+    session = Session(engine)
+    frames = session.talk(speech())
+    assert next(frames).shape == (32, 32, 3)
+    session.close()
+    with pytest.raises(BackendError, match="the session of amnet.xml is closed"):
+        next(frames)
 
 
 def test_avatar_and_source_exclude_each_other(zoo, engine):

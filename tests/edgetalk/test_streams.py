@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
+import edgetalk
 from edgetalk import BackendError, InputError, Session, cli, motion, render
 from edgetalk import avatar as avatars
 from edgetalk.metadata import AudioSpec, Metadata
@@ -47,6 +48,24 @@ def test_a_twin_has_the_face_and_its_own_time(film):
         assert np.array_equal(session.step(mel), frames[2])  # on its way back, whatever the twin did
     with pytest.raises(BackendError, match="swap.onnx is closed"):
         session.twin()
+
+
+def test_a_frame_that_is_refused_does_not_move_the_avatar_of_the_one_that_is_made(film, monkeypatch):
+    path, face = film
+    mel, refused = np.zeros((16, 80), np.float32), []
+    with Session(path, avatar=face) as session:
+        run = session._backend.run
+
+        def meanwhile(feeds):
+            with pytest.raises(BackendError, match="was asked for a step while another thread is in one") as told:
+                session.frame(3, mel, motion.Still(), session.fps)
+            refused.append(told)
+            return run(feeds)
+
+        session.step(mel)
+        monkeypatch.setattr(session._backend, "run", meanwhile)
+        session.frame(0, mel, motion.Still(), session.fps)
+        assert len(refused) == 1 and session._at == 1
 
 
 def test_a_twin_is_of_the_engine_that_was_opened(zoo, tmp_path, monkeypatch, controls):
@@ -134,7 +153,7 @@ class Caught:
 
 def test_as_many_steps_at_once_as_there_are_streams(zoo, tmp_path, monkeypatch):
     running, most, lock = set(), [], threading.Lock()
-    step = Session.step
+    step = Session._step
 
     def watched(session, *inputs):
         with lock:
@@ -148,7 +167,7 @@ def test_as_many_steps_at_once_as_there_are_streams(zoo, tmp_path, monkeypatch):
             with lock:
                 running.remove(id(session))
 
-    monkeypatch.setattr(Session, "step", watched)
+    monkeypatch.setattr(Session, "_step", watched)
     with Session(zoo.set("f32", tmp_path / "model"), threads=2, streams=2) as session:
         render.render(session, speech(4.0), tmp_path / "a.mp4", motion.Still(), FPS)
         session.step(*(np.zeros(shape, np.float32) for shape in session.inputs.values()))  # is as usable as before
@@ -168,9 +187,44 @@ def test_a_failing_step_among_several_leaves_nothing(zoo, tmp_path):
 
 
 def test_streams_of_a_film(monkeypatch):
-    assert render.streams(1) == 1 and render.streams(8) == render.STREAMS
+    assert render.side_by_side(1) == 1 and render.side_by_side(8) == render.STREAMS
     monkeypatch.setattr(render.os, "sched_getaffinity", lambda _: {0})
-    assert render.streams(None) == 1
+    assert render.side_by_side(None) == 1
+    assert render.side_by_side(1, 3) == 3
+    for wrong in ({"threads": "2"}, {"threads": 0}, {"threads": None, "streams": 0}, {"threads": 2, "streams": "2"}):
+        with pytest.raises(InputError, match=f"{[*wrong][-1]}: got .*, expected a whole number, at least 1"):
+            render.side_by_side(**wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"threads": "4"}, {"threads": 0}, {"threads": 1.5}, {"streams": "2"}, {"streams": 0}]
+)
+def test_counts_that_are_none_are_refused_in_one_sentence(zoo, tmp_path, wrong):
+    ((name, count),) = wrong.items()
+    with pytest.raises(InputError, match=f"^{name}: got {count!r}, expected a whole number, at least 1$"):
+        render.talk(zoo.set("f32", tmp_path / "model"), speech(0.2), tmp_path / "a.mp4", **wrong)
+    assert not list(tmp_path.glob("a.*"))
+
+
+def test_a_dub_tells_of_its_threads_in_the_same_sentence(tmp_path):
+    with Writer(tmp_path / "film.mp4", (64, 64), FPS) as writer:
+        writer.write(np.zeros((64, 64, 3), np.uint8))
+    with pytest.raises(InputError, match="^threads: got '4', expected a whole number, at least 1$"):
+        edgetalk.dub("none.xml", tmp_path / "film.mp4", speech(0.2), tmp_path / "a.mp4", threads="4")
+
+
+@pytest.mark.parametrize(("asked", "made"), [({}, 2), ({"threads": 1}, 1), ({"threads": 2, "streams": 3}, 3)])
+def test_a_film_is_made_in_the_streams_that_were_asked_for(zoo, tmp_path, monkeypatch, asked, made):
+    opened = []
+    monkeypatch.setattr(render, "cores", lambda: 4)
+
+    def opening(*args, **options):
+        opened.append(Session(*args, **options))
+        return opened[0]
+
+    monkeypatch.setattr(render, "Session", opening)
+    render.talk(zoo.set("f32", tmp_path / "model"), speech(0.2), tmp_path / "a.mp4", **asked)
+    assert [session.streams for session in opened] == [made]
 
 
 def test_avatars_differ_on_one_engine(film):

@@ -1,5 +1,6 @@
 """`edgetalk track` on films of squares, with doubles in the place of the networks: whom it follows, what it writes."""
 
+import dataclasses
 from fractions import Fraction
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 
 from edgetalk.cli import main
 from edgetalk.commands.options import which_face
-from edgetalk.face import read_track
+from edgetalk.commands.track import GREEN, marked
+from edgetalk.face import Face, read_track
 from edgetalk.reader import Reader
 from edgetalk.targets import Faces
 from edgetalk.writer import Writer
@@ -78,13 +80,20 @@ def test_a_film_of_nobody_is_not_blamed_on_an_option(face_models, elsewhere, tmp
     [
         (["nowhere.mp4"], "nowhere.mp4"),
         (["FILM", "-o", "/nowhere/at/all.npz"], "/nowhere/at"),
+        (["FILM", "-o", "FILM/all.npz", "--face-models", "/nowhere"], "film.mp4: Is a file, a folder was expected"),
+        (["FILM", "-o", "FOLDER/all.npz", "--face-models", "/nowhere"], "all.npz: Is a folder, a file was to take"),
+        (["FILM", "--show", "FILM/seen.mp4"], "film.mp4: Is a file, a folder was expected"),
+        (["/nowhere/film.mp4"], "/nowhere/film.mp4: No such file"),
         (["FILM", "--show", "FILM"], "is read and would be written over"),
         (["FILM", "--face-models", "/nowhere"], "/nowhere"),
         (["FILM", "-o", "film.mp4"], "got suffix '.mp4', expected .npz"),
     ],
 )
-def test_what_cannot_be_is_one_line_and_leaves_nothing(film, elsewhere, capsys, arguments, told):
-    assert main(["track", *(str(film) if word == "FILM" else word for word in arguments)]) == 1
+def test_what_cannot_be_is_one_line_and_leaves_nothing(film, elsewhere, tmp_path_factory, capsys, arguments, told):
+    folder = tmp_path_factory.mktemp("taken")
+    (folder / "all.npz").mkdir()
+    given = [word.replace("FILM", str(film)).replace("FOLDER", str(folder)) for word in arguments]
+    assert main(["track", *given]) == 1
     line = capsys.readouterr().err
     assert told in line and line.count("\n") == 1
     assert [path.name for path in film.parent.iterdir() if path.name != "cache"] == ["film.mp4"]
@@ -96,3 +105,16 @@ def test_numbers_of_the_command_line_count_and_other_words_stay(tmp_path, monkey
     assert [which_face(word) for word in words] == [0, 12, -1, "largest", "anna.png", "1a"]
     (tmp_path / "12").write_bytes(b"")
     assert which_face("12") == "12"  # a picture may be called so
+
+
+def test_what_is_shown_is_the_box_the_jaw_and_the_five_points():
+    jaw = np.stack([np.linspace(30, 90, 17), 60 + 20 * np.sin(np.linspace(0, np.pi, 17))], 1).astype(np.float32)
+    points = np.array([(40, 40), (80, 40), (60, 50), (50, 65), (70, 65)], np.float32)
+    zeros = np.zeros(3, np.float32)
+    face = Face(np.array([20, 20, 100, 90], np.float32), points, 1.0, None, zeros, zeros[:2], jaw)
+    picture = np.zeros((120, 120, 3), np.uint8)
+    seen = marked(picture, face)
+    for x, y in [*points, *jaw, (20, 50), (60, 90)]:
+        assert (seen[round(float(y)), round(float(x))] == GREEN).all()
+    assert (seen == 0).all(2).mean() > 0.8 and not picture.any() and not marked(picture, None).any()
+    assert not marked(picture, dataclasses.replace(face, jaw=None))[79:82, 55:65].any()  # the chin

@@ -1,6 +1,8 @@
 """What was written, read back from the file: pictures, sound, lengths, rates, tags; and nothing where it failed."""
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -9,8 +11,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from edgetalk import __version__, audio
-from edgetalk.errors import InputError
+from edgetalk import __version__, audio, writer
+from edgetalk.clock import frame_rate
+from edgetalk.errors import BackendError, InputError
 from edgetalk.files import claim
 from edgetalk.reader import Reader
 from edgetalk.writer import Writer, check_output
@@ -133,6 +136,12 @@ def test_rate_is_exact(tmp_path, suffix):
         times = [frame.pts * frame.time_base for frame in film.decode(video=0)]
     slack = 0 if suffix == "mp4" else Fraction(1, 1000)
     assert all(abs(time - i / NTSC) <= slack for i, time in enumerate(times))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_rate_that_was_computed_is_exact_too(tmp_path, suffix):
+    write(tmp_path / f"a.{suffix}", 2, frame_rate(30000 / 1001))
+    assert Reader(tmp_path / f"a.{suffix}").fps == NTSC
 
 
 @pytest.mark.skipif(shutil.which("ffprobe") is None, reason="needs the ffprobe program")
@@ -272,6 +281,30 @@ print(set(said))
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert told.returncode == 0, told.stderr
     assert told.stdout.count("File too large") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_opened_leaves_nothing(tmp_path, monkeypatch):
+    def refused(file, *args, **options):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), file)
+
+    monkeypatch.setattr("av.open", refused)
+    with pytest.raises(OSError, match="Too many open files: '.*/a.mp4'$"):
+        Writer(tmp_path / "a.mp4", (96, 64), Fraction(25))
+    assert not list(tmp_path.iterdir())
+    part, held = claim(tmp_path / "a.mp4")  # nor is it held
+    held.close()
+
+
+@pytest.mark.parametrize("codec", ["libx264", "aac", "libvpx-vp9", "libopus"])
+def test_an_ffmpeg_without_the_encoder_is_told_before_the_work(tmp_path, monkeypatch, codec):
+    path = tmp_path / ("a.mp4" if codec in ("libx264", "aac") else "a.webm")
+    kind = writer.CONTAINERS[path.suffix]
+    lacking = kind._replace(**{key: "none" for key in ("video", "audio") if getattr(kind, key) == codec})
+    monkeypatch.setitem(writer.CONTAINERS, path.suffix, lacking)
+    for make in (check_output, lambda path: Writer(path, (96, 64), Fraction(25), np.zeros(640, np.float32))):
+        with pytest.raises(BackendError, match=f"a{path.suffix} needs the encoder none, and the FFmpeg .*; install"):
+            make(path)
     assert not list(tmp_path.iterdir())
 
 
