@@ -84,7 +84,7 @@ def megabytes(*files: Path) -> float:
     return sum(file.stat().st_size for file in files) / 1e6
 
 
-def times(slow: Values, fast: Values) -> list[float]:
+def ratio_quartiles(slow: Values, fast: Values) -> list[float]:
     """Return how many times as long `slow` took as `fast`: the quartiles of what each turn says."""
     return [round(float(value), 2) for value in np.percentile(np.divide(slow, fast), (25, 50, 75))]
 
@@ -122,8 +122,8 @@ def measure(size: int, threads: int, turns: int, folder: Path) -> dict[str, Any]
         for name, worker in workers.items():
             rows[name] = {
                 "ms": round(float(np.median(seconds[name])) * 1e3, 2),
-                "times_eager": times(seconds["eager"], seconds[name]),
-                "times_openvino": times(seconds["openvino-f32"], seconds[name]),
+                "times_eager": ratio_quartiles(seconds["eager"], seconds[name]),
+                "times_openvino": ratio_quartiles(seconds["openvino-f32"], seconds[name]),
                 "first_frame_s": round(worker.first, 2),
                 "peak_rss_mb": round(worker.peak() / 1e6),
                 "file_mb": round(contestants[name][2], 1),

@@ -34,7 +34,7 @@ from edgetalk.train.scores.report import JUDGE
 
 from .machine import processor
 from .page import PAGE, put
-from .turns import in_turns, milliseconds, times
+from .turns import in_turns, milliseconds, ratio
 
 CALIBRATION = Path(__file__).parents[1] / "train" / "checkpoints" / "calibration.npz"
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -51,7 +51,7 @@ TOLD = ("mouth_psnr", "lip_r")
 
 
 class Puppets:
-    """Persons drawn by an engine; what scores.amnet.frame_values takes."""
+    """Persons drawn by an engine; what train.amnet.scores.frame_values takes."""
 
     def __init__(self, engine: Backend, footage: Footage, appearances: dict[int, np.ndarray]):
         self.engine, self.footage, self.appearances = engine, footage, appearances
@@ -116,7 +116,7 @@ def measure(models: Path, calibration: Path, data: Path, limit: int, turns: int)
                 {
                     "name": name,
                     "ms": milliseconds(taken[name]),
-                    "speed": times(taken["f32"], taken[name]),
+                    "speed": ratio(taken["f32"], taken[name]),
                     "gate": metadata.gate,
                     "truth": quality(opened[name], footage, faces, limit),
                     "reference": quality(opened["f32"], footage, faces, limit) if alone else None,
@@ -173,9 +173,15 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
     parser = program.parser("bench.curve", __doc__)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="of edgetalk data announcers")
     parser.add_argument("--models", type=Path, default=MODELS, help="folder with amnet.onnx")
-    parser.add_argument("--calibration", type=Path, default=CALIBRATION, metavar="FILE.npz")
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        default=CALIBRATION,
+        metavar="FILE.npz",
+        help="samples for int8 (default: the bundled)",
+    )
     parser.add_argument("--limit", type=int, default=240, help="held-out frames (default: 240)")
-    parser.add_argument("--turns", type=int, default=30)
+    parser.add_argument("--turns", type=int, default=30, help="turns of all engines")
     parser.add_argument("--print", action="store_true", help="write nothing")
     parser.add_argument("--write", type=Path, default=PAGE, metavar="PAGE", help="page with the two marks")
     args = parser.parse_args(arguments)

@@ -68,7 +68,7 @@ def judge(ratios: Sequence[float]) -> Verdict:
     return Verdict(float(np.median(ratios)), math.exp(low), math.exp(high), len(ratios))
 
 
-def times(slow: Sequence[float], fast: Sequence[float]) -> list[float]:
+def ratio_interval(slow: Sequence[float], fast: Sequence[float]) -> list[float]:
     """Return low, median and high of how many times longer the turns of one took than those of the other.
 
     For a file: rounded. It takes FEWEST turns, or the interval is without end.

@@ -37,7 +37,7 @@ from edgetalk.engines.typed import typed_graph
 from edgetalk.metadata import Metadata
 from edgetalk.train import program
 
-from .duel import FEWEST, times
+from .duel import FEWEST, ratio_interval
 from .machine import Others, processor
 from .page import add_options, publish
 from .turns import each_turn
@@ -137,7 +137,7 @@ def measure(models: Path, calibration: Path, threads: int, turns: int, folder: P
     share = others.share()
 
     def row(left: Left, slow: Left, fast: Left) -> dict[str, Any]:
-        return {"ratio": times(seconds[slow], seconds[fast]), "ssim": ssim[left], "leaves_out": list(left)}
+        return {"ratio": ratio_interval(seconds[slow], seconds[fast]), "ssim": ssim[left], "leaves_out": list(left)}
 
     return {
         "device": processor(),
@@ -182,9 +182,15 @@ def markdown(result: dict[str, Any]) -> str:
 def main(arguments: list[str] | None = None) -> None:
     parser = program.parser("bench.gains", __doc__)
     parser.add_argument("--models", type=Path, default=MODELS, help="folder with amnet.onnx")
-    parser.add_argument("--calibration", type=Path, default=CALIBRATION, metavar="FILE.npz")
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        default=CALIBRATION,
+        metavar="FILE.npz",
+        help="samples for int8 (default: the bundled)",
+    )
     parser.add_argument("--threads", type=int, default=cores(), help="default: every core")
-    parser.add_argument("--turns", type=int, default=TURNS)
+    parser.add_argument("--turns", type=int, default=TURNS, help="turns of all engines")
     add_options(parser, RESULTS)
     args = parser.parse_args(arguments)
     if args.turns < FEWEST:

@@ -7,7 +7,6 @@ The speed of other networks on the GPU, in PyTorch, is measured by `python -m be
 
 from __future__ import annotations
 
-import argparse
 import re
 import subprocess
 import sys
@@ -15,6 +14,8 @@ import time
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from edgetalk.train import program
 
 from .page import PAGE, around, put
 
@@ -44,7 +45,7 @@ def installed(name: str) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__.splitlines()[0])
+    parser = program.parser("bench.gpu", __doc__)
     parser.add_argument("--page", type=Path, default=PAGE, help="the page to write to")
     args = parser.parse_args()
     around("bench.gpu", args.page)  # a page without the marks is told now, and not when all is measured

@@ -8,7 +8,6 @@ worth. `python -m bench.lite time FILE.xml …` times any engines in turns in th
 
 from __future__ import annotations
 
-import argparse
 import random
 import tempfile
 from collections import defaultdict
@@ -21,6 +20,7 @@ import numpy as np
 
 from edgetalk.backends import open_engine
 from edgetalk.metadata import AudioSpec
+from edgetalk.train import program
 from edgetalk.train.lite.cost import KINDS, Costs, counts
 from edgetalk.train.lite.search import candidates, family_of, name_of
 from edgetalk.train.networks.amnet import VARIANTS, Architecture
@@ -115,15 +115,15 @@ def costs(architectures: dict[str, Architecture], measured: dict[str, float], ma
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.lite", description=__doc__.partition(".\n")[0])
-    parser.add_argument("--threads", type=int, default=2)
+    parser = program.parser("bench.lite", __doc__)
+    parser.add_argument("--threads", type=int, default=2, help="of an engine")
     commands = parser.add_subparsers(dest="command", required=True)
     measure = commands.add_parser("costs", help="measure and fit")
-    measure.add_argument("-o", "--output", dest="out", type=Path, required=True)
+    measure.add_argument("-o", "--output", dest="out", type=Path, required=True, help="file of the costs to write")
     measure.add_argument("--networks", type=int, default=18, help="how many of the search space (default 18)")
     measure.add_argument("--built", type=Path, help="folder of the engines: built there, or found there")
     several = commands.add_parser("time", help="time engines in turns")
-    several.add_argument("engines", type=Path, nargs="+")
+    several.add_argument("engines", type=Path, nargs="+", help="engines of AMNets to compare")
     several.add_argument("--eager", action="store_true", help="PyTorch eager f32 of the whole AMNet, too")
     args = parser.parse_args(arguments)
     if args.command == "time":

@@ -6,7 +6,6 @@ here. A quiet machine is needed.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import random
 import subprocess
@@ -16,6 +15,8 @@ from collections.abc import Awaitable, Callable
 
 import numpy as np
 from aiohttp import ClientSession, ClientWebSocketResponse
+
+from edgetalk.train import program
 
 ROUNDS, WATCHED = 40, 20
 LOUD = np.full(48000, 3000, "<i2").tobytes()  # three seconds that are no silence
@@ -57,7 +58,7 @@ async def measure(url: str) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.live", description=__doc__.partition(".\n")[0])
+    parser = program.parser("bench.live", __doc__)
     parser.add_argument("engine", nargs="?", default="amnet", help="default: the bundled AMNet")
     engine = parser.parse_args().engine
     command = [sys.executable, "-m", "edgetalk.cli", "live", engine, "--port", "0"]

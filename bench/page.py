@@ -25,7 +25,7 @@ def add_options(parser: argparse.ArgumentParser, out: Path) -> None:
     """Add the options that `publish` reads; `out` is where the bench keeps its figures."""
     parser.add_argument("--prepared", type=Path, metavar="FOLDER", help="keep what is built there, and use it")
     parser.add_argument(
-        "--output", dest="out", type=Path, default=out, metavar="FILE", help=f"default: docs/results/{out.name}"
+        "-o", "--output", dest="out", type=Path, default=out, metavar="FILE", help=f"default: docs/results/{out.name}"
     )
     parser.add_argument("--write", type=Path, default=PAGE, metavar="PAGE", help="page with the bench's two marks")
     parser.add_argument("--page", action="store_true", help="measure nothing, write the page alone")

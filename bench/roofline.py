@@ -294,7 +294,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser = program.parser("bench.roofline", __doc__)
     parser.add_argument("--engine", type=Path, default=MODELS / "amnet.xml", help="default: the bundled one")
     parser.add_argument("--threads", type=int, default=cores(), help="default: every core")
-    parser.add_argument("--turns", type=int, default=TURNS)
+    parser.add_argument("--turns", type=int, default=TURNS, help="turns of all contestants")
     parser.add_argument("--print", action="store_true", help="write nothing")
     parser.add_argument("--write", type=Path, default=PAGE, metavar="PAGE", help="page with the two marks")
     args = parser.parse_args(arguments)

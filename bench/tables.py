@@ -355,7 +355,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--prepare", action="store_true", help="make the engines in --prepared, and measure nothing")
     parser.add_argument("--no-int8", action="store_true", help="leave int8 out, which takes minutes to build")
     parser.add_argument("--only", choices=("cpu", "gpu"), help="default: the CPU, and the GPU where there is one")
-    parser.add_argument("--output", dest="out", type=Path, default=RESULTS, metavar="FOLDER", help="where results lie")
+    parser.add_argument(
+        "-o", "--output", dest="out", type=Path, default=RESULTS, metavar="FOLDER", help="where results lie"
+    )
     parser.add_argument("--write", type=Path, default=PAGE, metavar="PAGE", help="page with the two marks to write to")
     parser.add_argument("--page", action="store_true", help="measure nothing, write the page alone")
     args = parser.parse_args(arguments)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from bench.fixtures import Aim, Control, Feeds, Judge, Open, Ratios, Rounds
-from bench.turns import in_turns, times
+from bench.turns import in_turns, ratio
 from edgetalk import Session
 from edgetalk.arrays import Array, Picture
 from edgetalk.avatar import Avatar
@@ -124,7 +124,7 @@ def test_ratios(
     taken = in_turns(works, rounds(TURNS), block=rounds(BLOCK), warm_up=0)
 
     def faster(slow: str, fast: str) -> float:
-        return times(taken[slow], taken[fast])
+        return ratio(taken[slow], taken[fast])
 
     ratios = {
         f"bundled {precision} step against PyTorch eager fp32, whole network": faster("eager", "shipped"),

@@ -22,7 +22,7 @@ import pytest
 import torch
 
 from bench.fixtures import Aim, Benchmark, Feeds, Report, Rounds
-from bench.turns import in_turns, milliseconds, times
+from bench.turns import in_turns, milliseconds, ratio
 from edgetalk import Session
 from edgetalk.arrays import Array, Picture
 from edgetalk.avatar import Avatar, Film, halved
@@ -195,10 +195,10 @@ def test_ratios(
         "int8 unprepared against the cascade in PyTorch eager": ("cascade", "unprepared"),
         "int8 unprepared against OpenVINO f32, whole": ("whole", "unprepared"),
     }.items():
-        report_ratio(f"WavSyncSwap, width {width:g}: {what}", times(*(taken[name] for name in pair)))
+        report_ratio(f"WavSyncSwap, width {width:g}: {what}", ratio(*(taken[name] for name in pair)))
     if width == 1:  # the narrower one is for curiosity
         aim("swap-unprepared", 1e3 / milliseconds(taken["unprepared"]))
-        aim("swap-cascade", times(taken["cascade"], taken["int8"]), held=True)
+        aim("swap-cascade", ratio(taken["cascade"], taken["int8"]), held=True)
         aim("swap", milliseconds(taken["int8"]) / 1e3 * FPS, held=True)
     for session in (exact, small):
         session.close()

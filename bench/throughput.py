@@ -30,7 +30,7 @@ from edgetalk.engines.typed import typed_graph
 from edgetalk.export import to_onnx
 from edgetalk.train import program
 
-from .duel import FEWEST, times
+from .duel import FEWEST, ratio_interval
 from .machine import Others, processor
 from .page import add_options, publish
 from .turns import each_turn
@@ -150,7 +150,7 @@ def row(whole: Sequence[float], one: Sequence[float], frames: Sequence[float], t
     """Return the figures of one way, from the seconds of its turns, those of one request, and those of its frames."""
     p50, p99 = (round(float(value), 2) for value in np.percentile(np.multiply(frames, 1e3), (50, 99)))
     rate = FRAMES / float(np.median(whole)) / threads
-    return {"per_core": round(rate, 2), "times_one": times(one, whole), "p50_ms": p50, "p99_ms": p99}
+    return {"per_core": round(rate, 2), "times_one": ratio_interval(one, whole), "p50_ms": p50, "p99_ms": p99}
 
 
 def markdown(result: dict[str, Any]) -> str:
@@ -186,7 +186,7 @@ def best(rows: Mapping[str, Mapping[str, Any]]) -> str:
 def main(arguments: list[str] | None = None) -> None:
     parser = program.parser("bench.throughput", __doc__)
     parser.add_argument("--threads", type=int, default=cores(), help="default: every core")
-    parser.add_argument("--turns", type=int, default=TURNS)
+    parser.add_argument("--turns", type=int, default=TURNS, help="turns of all ways to run")
     add_options(parser, RESULTS)
     args = parser.parse_args(arguments)
     if args.turns < FEWEST:

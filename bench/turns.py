@@ -56,6 +56,6 @@ def milliseconds(taken: Seconds) -> float:
     return 1e3 * float(np.median(taken))
 
 
-def times(slow: Seconds, fast: Seconds) -> float:
+def ratio(slow: Seconds, fast: Seconds) -> float:
     """Return how many times as long `slow` took as `fast`: the median over the turns of what each turn says."""
     return float(np.median(np.median(slow, axis=1) / np.median(fast, axis=1)))

@@ -72,15 +72,11 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     if name not in COMMANDS:
         print(f"edgetalk: no command {name!r}; one of: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    import argparse  # here, where Ctrl-C is told in one line
+    from .commands.options import CommandParser  # here, where Ctrl-C is told in one line
 
     command = COMMANDS[name]
     module = importlib.import_module(command.module)
-    parser = argparse.ArgumentParser(
-        prog=f"edgetalk {name}",
-        description=module.__doc__ or command.help,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = CommandParser(prog=f"edgetalk {name}", description=module.__doc__ or command.help)
     module.configure(parser)
     try:
         args = parser.parse_args(arguments)

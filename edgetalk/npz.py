@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from .errors import InputError
 
+HELD_OUT = 5
+"""Every fifth sample for calibration, the first one first, judges the engine and is kept away from calibration."""
+
 
 def read_npz(
     path: str | os.PathLike[str], message: str, names: Collection[str] | None = None

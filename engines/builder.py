@@ -90,7 +90,8 @@ def build(
     these itself (keep.py), as few as let the gate pass with a `margin` of SSIM (default: MARGIN), writes what each
     layer costs to `report`, a table of comma-separated values, and tells `progress` how far it is. Every fifth sample
     of the calibration file is kept from calibration and judges the engine; a lone one does both, and the metadata's
-    gate says so. Engines that stay in f32 are held against their graphs by themselves, on made-up samples.
+    gate says so. With "auto" the samples that judge have chosen the layers, too, so that the gate's figures are
+    optimistic. Engines that stay in f32 are held against their graphs by themselves, on made-up samples.
     `fold_statistics` is an avatar: the engine is calibrated and judged on that face alone, and where it costs little
     takes its usual statistics instead of each picture's (fold.py): faster, and for no other face. The metadata's gate
     says so. An engine that is not to `hold` to the gate's floors is measured alone, and the metadata says that: random

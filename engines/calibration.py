@@ -15,12 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from edgetalk.errors import InputError
-from edgetalk.npz import read_npz
+from edgetalk.npz import HELD_OUT, read_npz
 
 from .onnx_file import Feeds, Runner
 
-HELD_OUT = 5
-"""Every fifth sample, the first one first, judges the engine and is kept away from calibration."""
 RANGES = {"mel": (-4.0, 4.0), "pose": (-0.3, 0.3), "blink": (0.0, 1.0)}
 """Of the made-up samples; other float inputs lie between -1 and 1."""
 

@@ -16,6 +16,11 @@ from .keep import MARGIN
 from .options import PRECISIONS, PlanOptions
 
 
+def capabilities(word: str) -> tuple[str, ...]:
+    """Return the compute capabilities that a word of the command line lists."""
+    return tuple(part.strip() for part in word.split(","))
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL.onnx", help="f32 file that edgetalk export wrote")
     parser.add_argument(
@@ -51,7 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("TensorRT")
     group.add_argument(
         "--compute-capability",
-        type=lambda text: tuple(part.strip() for part in text.split(",")),
+        type=capabilities,
         metavar="8.6,8.9",
         help="devices to build for (default: this machine's GPU)",
     )

@@ -15,6 +15,16 @@ from .dynamic_conv import FORMS
 from .exporter import FAMILIES, to_onnx
 
 
+def batch(word: str) -> int:
+    """Return how many samples a word of the command line means, 0 for any number."""
+    if word == "dynamic":
+        return 0
+    try:
+        return int(word)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'got {word!r}, expected a number of samples, or "dynamic" for any') from None
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("family", choices=FAMILIES, help="what kind of network it is")
     parser.add_argument(
@@ -38,7 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, metavar="PIXELS", help="side of the picture (default: as trained)")
     parser.add_argument(
         "--batch",
-        type=lambda text: 0 if text == "dynamic" else int(text),
+        type=batch,
         metavar="N",
         help='samples of a run, or "dynamic" (default: 1, or dynamic with --dynamic-conv shift)',
     )

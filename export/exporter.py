@@ -80,8 +80,7 @@ def to_onnx(
         also["form"] = dynamic_conv
     # Two samples, where any number is to be allowed, keep the tracer from taking a batch of one for granted.
     export: Export = module.prepare(checkpoint, whole=whole, size=size, batch=batch or 2, **also)
-    if source is not None and not any("source" in graph.inputs for graph in export.graphs):
-        raise InputError(f"source: got {source}, {family} animates no picture; leave it out")
+    _check_animates(export, family, avatar, source)
     if every_avatar and not export.sources:
         raise InputError(f"every_avatar: {checkpoint.name} has no pictures of persons; leave it out")
     if every_avatar and out.stem in export.sources:
@@ -140,6 +139,16 @@ def _check_options(
         )
     if identity is not None and family != "wavsyncswap":
         raise InputError(f"identity: got {identity}, {family} has no identity extractor beside it; leave that out")
+
+
+def _check_animates(export: Export, family: str, avatar: str | None, source: str | os.PathLike[str] | None) -> None:
+    """Raise InputError where an avatar is asked for of a family that has none."""
+    given = {name: value for name, value in {"avatar": avatar, "source": source}.items() if value is not None}
+    if given and not any("source" in graph.inputs for graph in export.graphs):
+        raise InputError(
+            f"{' and '.join(given)}: got {' and '.join(map(str, given.values()))}, {family} animates no picture; leave "
+            f"{'it' if len(given) == 1 else 'them'} out"
+        )
 
 
 def _terms(terms: Licence | None, name: str, licence: str, use: str | None) -> tuple[str, str]:

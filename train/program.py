@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable
 
+from edgetalk.commands.options import CommandParser
 from edgetalk.signals import ended_by_signals, status
 
 
@@ -15,10 +15,9 @@ def module() -> str:
     return spec.name.removesuffix(".__main__") if spec else ""
 
 
-def parser(name: str, docstring: str | None) -> argparse.ArgumentParser:
+def parser(name: str, docstring: str | None) -> CommandParser:
     """Return a parser for `python -m NAME`, whose help begins with the module's docstring as it is."""
-    formatter = argparse.RawDescriptionHelpFormatter
-    return argparse.ArgumentParser(f"python -m {name}", description=docstring, formatter_class=formatter)
+    return CommandParser(f"python -m {name}", description=docstring)
 
 
 def run(main: Callable[[], object]) -> None:

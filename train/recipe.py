@@ -21,6 +21,9 @@ class Recipe(Protocol):
     terms: Mapping[str, str]
     """What filmed people agreed to, as in terms.py, for the checkpoint; resuming adds what the run has learnt from."""
 
+    digest: str
+    """Which data the run learns from, and what of them is kept for tests; empty where that is not known."""
+
     @property
     def steps(self) -> int:
         """Steps of the whole schedule, as far as those that were taken can tell where a clock ends it."""

@@ -38,7 +38,7 @@ class Average:
         return dict(zip(self.names, self.slow, strict=True))
 
 
-def optimiser_tensors(optimiser: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
+def _optimiser_tensors(optimiser: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
     """Return Adam's moments and step counts by name; creates them where no step was taken yet."""
     tensors: dict[str, Tensor] = {}
     for number, parameter in enumerate(p for group in optimiser.param_groups for p in group["params"]):
@@ -52,6 +52,18 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer, prefix: str) -> dict[str
     return tensors
 
 
+def tensors_of(**parts: nn.Module | Average | torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return all tensors of the parts of a run, each called PART.NAME."""
+    tensors: dict[str, Tensor] = {}
+    for name, part in parts.items():
+        if isinstance(part, torch.optim.Optimizer):
+            tensors |= _optimiser_tensors(part, name)
+        else:
+            own = part.tensors() if isinstance(part, Average) else part.state_dict()
+            tensors |= {f"{name}.{inner}": tensor for inner, tensor in own.items()}
+    return tensors
+
+
 def save(recipe: Recipe, run: Path, step: int) -> None:
     """Write the state of the run; ModelError where it is not finite, and what was saved before stays."""
     tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in recipe.tensors().items()}
@@ -61,13 +73,16 @@ def save(recipe: Recipe, run: Path, step: int) -> None:
                 f"{run}: {name} is not finite at step {step}, so it was not saved; lower the learning rate"
             )
     header = {"format": "1", "step": str(step), "config": json.dumps(dict(recipe.config), sort_keys=True)}
-    header["terms"] = json.dumps(dict(recipe.terms))
+    header |= {"terms": json.dumps(dict(recipe.terms)), "data": recipe.digest}
     write_tensors(run / "state.safetensors", tensors, header)
 
 
 def resume(recipe: Recipe, run: Path) -> int:
-    """Copy the saved state back in place and return the step reached, 0 where the run has none; ModelError where the
-    state is damaged or of another configuration."""
+    """Copy the saved state back in place and return the step reached, 0 where the run has none.
+
+    ModelError where the state is damaged, or of another configuration or other data; runs from before there were
+    digests say nothing of their data.
+    """
     from safetensors import SafetensorError, safe_open
 
     path = run / "state.safetensors"
@@ -82,6 +97,12 @@ def resume(recipe: Recipe, run: Path) -> int:
             if changed:
                 told = ", ".join(f"{k} {before.get(k)} → {now.get(k)}" for k in changed[:4])
                 raise ModelError(f"{run} holds a run of another configuration ({told}); choose another folder with -o")
+            seen = header.get("data", "")
+            if seen and recipe.digest and seen != recipe.digest:
+                raise ModelError(
+                    f"{run} holds a run on data whose digest is {seen}, got data with {recipe.digest}, of which it may "
+                    "have learnt what is for tests now; give the data it began with, or choose another folder with -o"
+                )
             with torch.no_grad():
                 for name, tensor in recipe.tensors().items():
                     tensor.copy_(file.get_tensor(name))

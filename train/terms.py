@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+
+from edgetalk.use import ALLOWED
 
 
 @dataclass(frozen=True)
@@ -15,6 +18,18 @@ class Terms:
     licence: str = ""
     use: str = "any"
     """"any" or "non-commercial"."""
+
+
+def add_terms(parser: argparse.ArgumentParser) -> None:
+    """Add the options that these terms are given by."""
+    parser.add_argument(
+        "--consent",
+        required=True,
+        metavar="NOTE",
+        help="who agreed, and when, that face and voice are trained on; kept in the set, its checkpoints and avatars",
+    )
+    parser.add_argument("--licence", default="", help="licence of the films, which the weights will be under, too")
+    parser.add_argument("--use", choices=ALLOWED, default="any", help="what weights of these films may be used for")
 
 
 def joined(terms: Iterable[Mapping[str, str]]) -> dict[str, str]:

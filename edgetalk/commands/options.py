@@ -5,11 +5,30 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
+from typing import Any
 
 from edgetalk.use import USES
 
 Parser = argparse._ActionsContainer
 """A parser, or a group of one."""
+
+
+class Help(argparse.RawDescriptionHelpFormatter):
+    """Shows a description as it is written, and of each option its default, where it has one and does not tell it."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        told, default = action.help or "", action.default
+        given = not isinstance(default, bool) and default not in (None, "", argparse.SUPPRESS) and default != []
+        ours = isinstance(default, Path) and default.is_absolute()  # where we lie is of no use to anybody
+        named = bool(action.option_strings) or action.nargs == argparse.OPTIONAL
+        return f"{told} (default %(default)s)" if given and named and not ours and "default" not in told else told
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser with such a help; those of its sub-commands are like it."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{"formatter_class": Help, **options})
 
 
 def add_engine(parser: Parser) -> None:

@@ -34,5 +34,5 @@ def test_who_begins_a_turn_changes_and_what_warms_up_is_not_returned(monkeypatch
 def test_a_ratio_is_of_times_of_one_turn():
     fast = np.array([[1.0, 1.0, 9.0], [4.0, 4.0, 4.0], [2.0, 2.0, 2.0]])  # the machine slows and recovers
     slow = np.array([[3.0, 3.0, 3.0], [12.0, 12.0, 12.0], [6.0, 60.0, 6.0]])
-    assert turns.times(slow, fast) == pytest.approx(3)
+    assert turns.ratio(slow, fast) == pytest.approx(3)
     assert turns.milliseconds(fast) == pytest.approx(2000)

@@ -312,6 +312,13 @@ def test_bad_options_are_one_line(options, message, checkpoint, tmp_path, capfd,
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_number_of_samples_that_is_none_is_told(checkpoint, tmp_path, capsys):
+    words = ["--checkpoint", str(checkpoint), "-o", str(tmp_path / "amnet.onnx"), "--batch", "many"]
+    assert main(["export", "amnet", *words]) == 2
+    told = """argument --batch: got 'many', expected a number of samples, or "dynamic" for any"""
+    assert capsys.readouterr().err.splitlines()[-1].endswith(told)
+
+
 def test_unknown_names_are_refused(checkpoint, tmp_path):
     for name in ("family", "dynamic_conv", "use"):
         with pytest.raises(InputError, match=f"{name}: got 'nonesuch', expected one of"):

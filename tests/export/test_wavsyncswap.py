@@ -224,6 +224,15 @@ def test_bad_checkpoints_are_one_line(trained, tmp_path, capsys):
             ["--checkpoint", "wavsyncswap.safetensors", "--identity", "extractor.safetensors", "--source", "face.png"],
             "source: got face.png, wavsyncswap animates no picture",
         ),
+        (
+            ["--checkpoint", "wavsyncswap.safetensors", "--identity", "extractor.safetensors", "--avatar", "ada"],
+            "avatar: got ada, wavsyncswap animates no picture; leave it out",
+        ),
+        (
+            ["--checkpoint", "wavsyncswap.safetensors", "--identity", "extractor.safetensors", "--source", "face.png"]
+            + ["--avatar", "ada"],
+            "avatar and source: got ada and face.png, wavsyncswap animates no picture; leave them out",
+        ),
     ):
         paths = [str(tmp_path / a) if a.endswith(".safetensors") else a for a in arguments]
         assert main(["export", "wavsyncswap", *paths, "-o", str(out / "w.onnx")]) == 1

@@ -169,6 +169,7 @@ def test_the_command_trains_on_one_part_of_every_set_and_measures_on_the_other(t
             landmarks=spread(106, 2) / 200 * np.linspace(0, 1, 106)[:, None],
             split=(np.arange(count) >= 5).astype(np.uint8), person=np.arange(count) % 2,
             name=folder.name, persons=("ada", "dan"), terms=terms if folder.name == "filmed" else {},
+            digest=f"digest of {folder.name}",
         )  # fmt: skip
 
     given, train = [], landmarks.train
@@ -177,6 +178,7 @@ def test_the_command_trains_on_one_part_of_every_set_and_measures_on_the_other(t
     out = tmp_path / "judge.safetensors"
     landmarks.main(["--data", "drawn", "filmed", "--seconds", "0.001", "--seed", "4", "-o", str(out)])
     [(faces, held_out, persons, *_)] = given
+    assert given[0][-1] == "digest of drawn and digest of filmed"
     assert faces.pose[:, 0].tolist() == [0, 1, 2, 3, 4, 100, 101, 102, 103, 104]
     assert held_out.pose[:, 0].tolist() == [5, 6, 105, 106, 107, 108]
     assert persons.tolist() == [f"{data}/{name}" for data, name in (("drawn", "dan"), ("drawn", "ada"), *[

@@ -360,6 +360,27 @@ def test_a_teacher_of_other_persons_is_refused(distilling, footage, tmp_path):
         Teacher(checkpoint, footage)
 
 
+def test_finalists_are_compared_on_the_last_training_clips_and_not_on_what_is_for_tests(footage, monkeypatch, tmp_path):
+    many = dataclasses.replace(
+        footage, train=torch.arange(40), test=torch.arange(40, 48)
+    )  # clips of 8: ada's and dan's
+    some = lite.held_back(many)
+    assert some.train.tolist() == [*range(24)] and some.test.tolist() == [*range(24, 40)]
+    quiet = dataclasses.replace(many, pose=many.pose.clone(), blink=many.blink.clone())
+    quiet.pose[24:], quiet.blink[24:] = 0, 0  # what looks ahead and is not to be seen
+    assert all(int(frame) < 24 for frame in lite.held_back(quiet).neutral)
+    one = lite.held_back(footage)  # of each a single clip
+    assert one.train.tolist() == [*range(7), *range(8, 15)] and one.test.tolist() == [7, 15]
+    given = []
+    monkeypatch.setattr(
+        lite, "try_out", lambda path, data, settings: given.append(data) or {"loss": 1, "ssim": 0, "seconds": 0}
+    )
+    monkeypatch.setattr(lite, "report", lambda out: None)
+    lite.search(many, tmp_path, Costs.load(), 3.5, 2, lite.Proxy())
+    assert [data.test.tolist() for data in given] == [some.test.tolist()] * 2
+    assert [data.train.tolist() for data in given] == [some.train.tolist()] * 2
+
+
 def test_the_search_trains_each_finalist_once(footage, tmp_path, capsys):
     teacher = write(tmp_path / "teacher.safetensors", AMNet("amnet-lite", architecture=TINY))
     settings = lite.Proxy(images=2, batch=1, size=64, judged=2, teacher=str(teacher))
@@ -406,8 +427,8 @@ def test_a_search_says_what_it_lacks_and_leaves_nothing(footage, tmp_path):
     out, settings = tmp_path / "out", lite.Proxy()
     with pytest.raises(InputError, match="^budget: got 0.1 ms, but no candidate is predicted to be that fast"):
         lite.search(footage, out, Costs.load(), 0.1, 2, settings)
-    with pytest.raises(InputError, match="got no held-out frames"):
-        lite.search(dataclasses.replace(footage, test=footage.test[:0]), out, Costs.load(), 6.0, 2, settings)
+    with pytest.raises(InputError, match="data set drawn: got no two training frames of a person, .* more frames"):
+        lite.search(dataclasses.replace(footage, train=torch.tensor([0, 8])), out, Costs.load(), 6.0, 2, settings)
     assert not out.exists()
     out.mkdir()
     (out / "search.json").write_text("{}")

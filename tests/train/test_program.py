@@ -1,17 +1,66 @@
 """What a program of train/ says of itself, and as it is stopped; errors are tested where they come from."""
 
+import argparse
+import importlib
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from edgetalk import cli
 from edgetalk.train import program
 
 
 def test_help_has_the_modules_docstring_as_it_is():
     shown = program.parser("edgetalk.train.swap", "Make data:\n\n    draw     it\n").format_help()
     assert shown.startswith("usage: python -m edgetalk.train.swap [-h]\n\nMake data:\n\n    draw     it\n")
+
+
+def test_help_tells_the_default_of_what_does_not_tell_it():
+    parser = program.parser("a", None)
+    for name, default in (("told", 4), ("seed", 0), ("none", None), ("flag", False), ("text", ""), ("many", [])):
+        parser.add_argument(f"--{name}", default=default, help="default: four" if name == "told" else "some")
+    parser.add_argument("--ours", type=Path, default=Path("/lies/here"), help="some")
+    parser.add_argument("--own", type=Path, default=Path("here"), help="some")
+    below = parser.add_subparsers().add_parser("below", description="as it\n  is")
+    below.add_argument("engine", nargs="?", default="amnet", help="some")
+    below.add_argument("film", help="some")
+    lines = [" ".join(line.split()) for one in (parser, below) for line in one.format_help().splitlines()]
+    told = {line.split()[0]: line.partition(" some")[2] for line in lines if " some" in line}
+    assert told == {"--seed": " (default 0)", "--none": "", "--flag": "", "--text": "", "--many": "", "--ours": "",
+                    "--own": " (default here)", "engine": " (default amnet)", "film": ""}  # fmt: skip
+    assert "--told TOLD default: four" in lines and "  is" in below.format_help().splitlines()
+
+
+PROGRAMS = """amnet.ablations amnet.sheets experts.command experts.landmarks lite.search reports.figures reports.hello
+reports.results swap.command swap.soup swap.wavsyncswap""".split()
+
+
+@pytest.mark.parametrize("name", [*PROGRAMS, *cli.COMMANDS])
+def test_every_option_has_words_and_o_is_output(name, monkeypatch):
+    parsers, checked = [], 0
+
+    def stop(self, *args):
+        parsers.append(self)
+        raise SystemExit(0)
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop)
+    if name in cli.COMMANDS:
+        assert cli.main([name]) == 0
+    else:
+        with pytest.raises(SystemExit):
+            importlib.import_module(f"edgetalk.train.{name}").main()
+    for parser in parsers:
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                parsers += action.choices.values()
+                continue
+            assert action.help, (parser.prog, action.dest)
+            assert ("-o" in action.option_strings) == ("--output" in action.option_strings), parser.prog
+            checked += 1
+    assert checked
 
 
 def test_ctrl_c_is_one_line(capsys):

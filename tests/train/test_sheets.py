@@ -256,6 +256,10 @@ def test_differences_within_the_deviation_are_called_none(tmp_path):
     assert "2 seeds, one where no deviation stands: mean" in page
     assert "64×64, 0.5 of the channels in Reenactor and discriminator, 60,000 images per row" in page
     assert "Table I: not made yet" in page and "| L_C | not made yet" in page
+    rows = [ablated("all", 0, 0.8, None), ablated("k3", 0, 0.8, None)]  # lips that stood still
+    (tmp_path / "ablations.json").write_text(json.dumps({"command": "the command", "rows": rows}))
+    page = results.document(tmp_path, "results")
+    assert "0.8000 ± – (+0.0000, one seed)" in page and "follow the sound yet" not in page
 
 
 @pytest.mark.parametrize("found", [{}, {"announcers-6.json": "{}"}, {"decoupling.json": "nothing"}])

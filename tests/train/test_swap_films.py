@@ -137,7 +137,7 @@ def test_pairs_are_of_two_persons_and_use_each_source_once(persons):
 
 
 def test_the_numbers_of_a_plan_are_those_of_the_clips_that_are_meant():
-    starts = [[(film, 60 * n) for film in range(2) for n in range(3 + p)] for p in range(12)]
+    starts = [[(film, 80 * n) for film in range(2) for n in range(3 + p)] for p in range(12)]  # 1.2 s apart
     for seed in range(3):
         planned = swap_films._planned(starts, seed)
         assert [[(clip.film, clip.start) for clip in own] for own in planned] == starts
@@ -157,6 +157,36 @@ def test_the_numbers_of_a_plan_are_those_of_the_clips_that_are_meant():
                 else:
                     assert {face, source, other} == {swap_films.NOBODY}
         assert any(test[clip.meta[4]].meta[0] != clip.meta[1] for clip in test.values()), "face and sound of two"
+
+
+@pytest.mark.parametrize("every", [FRAMES, FRAMES + 24])
+def test_a_clip_is_left_out_between_training_and_tests(every):
+    """Frames that follow each other look alike: a second at least lies between, wherever clips are enough for it."""
+    rng = np.random.default_rng(every)
+    counts = rng.integers(2, 40, 60).tolist()
+    starts = [[(0, every * n) for n in range(count)] for count in counts]
+    planned = swap_films._planned(starts, 0)
+    kinds = [[clip.split for clip in own] for own in planned]
+    both = [number for number, own in enumerate(kinds) if {"train", "test"} <= set(own)]
+    assert both and sum(map(len, starts)) - sum(map(len, planned)) <= len(both)
+    for number, own in enumerate(planned):
+        trained = [clip.start + FRAMES for clip in own if clip.split == "train"]
+        tested = [clip.start for clip in own if clip.split == "test"]
+        gone = counts[number] - len(own)
+        assert gone == (number in both and not (len(trained) == 1 and tested[0] == every)), counts[number]
+        assert number not in both or gone == 0 or min(tested) - max(trained) >= 25
+    total = {split: sum(own.count(split) for own in kinds) for split in ("train", "test")}
+    assert total["train"] / total["test"] == pytest.approx(9, rel=0.02)
+
+
+def test_nothing_is_left_out_where_a_film_ends_or_nothing_else_is_to_train_on():
+    told = swap_split.kept_apart
+    assert told(["train", "train", "test"], [(0, 0), (0, 50), (0, 100)]) == ["train", "left out", "test"]
+    assert told(["train", "train", "test"], [(0, 0), (0, 50), (1, 100)]) == ["train", "train", "test"]
+    assert told(["train", "train", "test"], [(0, 0), (0, 50), (0, 125)]) == ["train", "train", "test"]
+    assert told(["train", "test", "test"], [(0, 0), (0, 50), (0, 100)]) == ["train", "test", "test"]
+    assert told(["test", "test", "valid"], [(0, 0), (0, 50), (0, 100)]) == ["test", "test", "valid"]
+    assert told(["train", "train"], [(0, 0), (0, 50)]) == ["train", "train"]
 
 
 def clip_of(folder, name, split, row=0):
@@ -320,6 +350,19 @@ def test_swaps_says_which_kind_a_folder_is(filmed, tmp_path):
     assert data.filmed and data.refresh() == 0
     with pytest.raises(InputError, match="got filmed people, expected some that have 'swap' in a clip of 'train'"):
         data["clip_swap"]
+
+
+def test_a_digest_says_who_is_in_a_set_and_what_is_for_tests(filmed, tmp_path):
+    record = json.loads((filmed / "set" / "films.json").read_text())
+
+    def digest(**changed):
+        (tmp_path / "films.json").write_text(json.dumps(record | changed))
+        return Swaps(tmp_path, None, "cpu").digest
+
+    own, asked, people = Swaps(filmed / "set", None, "cpu", "test").digest, record["asked"], record["people"]
+    assert own == digest() == digest(asked=asked | {"terms": {"consent": "drawn, nobody, in writing"}}) != ""
+    assert digest(asked=asked | {"seed": 1}) != own
+    assert digest(people=people | {"ada": people["ada"] | {"test": 9}}) != own
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,14 @@
 """What a step of the swap family is given: in numbered clips each picture, sound and mouth tells its clip and frame."""
 
+import hashlib
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from edgetalk.errors import InputError
 from edgetalk.train.networks import arcface, store, syncnet
 from edgetalk.train.swap import recipe as swap_recipe
 from edgetalk.train.swap import schedule as swap_schedule
@@ -53,6 +56,21 @@ def folder(tmp_path_factory):
     good = {"window_accuracy": 0.9, "offset_within_1": 1.0}
     store.save(folder / "sync-a.safetensors", "syncnet", syncnet.SyncNet(0.0625), {"width": 0.0625}, scores=good)
     return folder
+
+
+@pytest.mark.parametrize("name", ["train-clip-00000.npz", "train-still-00000.npz"])
+def test_a_damaged_file_of_a_set_is_told_in_one_line(folder, tmp_path, name):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    whole = (folder / name).read_bytes()
+    for text in (b"PK", whole[: len(whole) // 2], b""):
+        (tmp_path / name).write_bytes(text)
+        with pytest.raises(InputError, match=f"{name} is damaged; remove it and draw it again, or make"):
+            Swaps(tmp_path, tmp_path / "speech.npz", "cpu")
+
+
+def test_the_digest_of_a_drawn_set_is_that_of_its_sentences(folder):
+    sha = hashlib.sha256((folder / "speech.npz").read_bytes()).hexdigest()
+    assert Swaps(folder, folder / "speech.npz", "cpu").digest == sha[:16]
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from edgetalk.train import loop, state, torchrun
 from edgetalk.train.amnet import losses
 from edgetalk.train.amnet import recipe as amnet
 from edgetalk.train.amnet.data import Footage
+from edgetalk.train.amnet.dataset import Script
 from edgetalk.train.amnet.recipe import AMNetRecipe, Config
 from edgetalk.train.announcers import dataset
 from edgetalk.train.networks.checkpoint import load_checkpoint
@@ -96,6 +97,33 @@ def test_what_a_run_has_learnt_from_stays_in_it_where_it_goes_on_with_others(tmp
         state.save(recipe, tmp_path, 1)
     recipe.checkpoint(tmp_path, 1)
     assert load_checkpoint(tmp_path / "amnet.safetensors").training["terms"] == both
+
+
+def test_a_run_goes_on_with_its_own_data_alone(tmp_path):
+    """What is kept for tests now may be what the run has learnt from, where the set was made anew."""
+    state.save(AMNetRecipe(SMALL, footage()), tmp_path, 1)  # as before there were digests
+    for digest in ("", "one", "one", ""):
+        assert state.resume(recipe := AMNetRecipe(SMALL, replace(footage(), digest=digest)), tmp_path) == 1
+        if digest:
+            state.save(recipe, tmp_path, 1)
+    with pytest.raises(ModelError, match="digest is one, got data with two, .*; give the data it began with"):
+        state.resume(AMNetRecipe(SMALL, replace(footage(), digest="two")), tmp_path)
+
+
+def test_a_digest_says_whose_each_frame_is_and_what_is_for_tests():
+    tables = {"samples_bounds": np.array([0, 640, 1920]), "person": np.array([0, 1], np.uint16),
+              "split": np.array([0, 1], np.uint8), "voice": np.zeros(2, np.uint8)}  # fmt: skip
+    plan = {"name": "filmed", "terms": {"consent": "ada"}, "asked": {"films": {"ada": [["a.mp4", 9]]}, "terms": {}}}
+    script = Script(plan, np.array([0, 1, 3]), tables)
+    same = [replace(script, plan=plan | {"terms": {"consent": "ada, in writing"}}),
+            replace(script, tables=tables | {"voice": np.ones(2, np.uint8)})]  # fmt: skip
+    other = [replace(script, plan=plan | {"asked": {"films": {"ada": [["a.mp4", 8]]}}}),
+             replace(script, plan=plan | {"name": "announcers-6"}), replace(script, plan=plan | {"seed": 1}),
+             replace(script, tables=tables | {"split": np.array([1, 0], np.uint8)}),
+             replace(script, tables=tables | {"person": np.array([1, 0], np.uint16)}),
+             replace(script, tables=tables | {"samples_bounds": np.array([0, 1280, 1920])})]  # fmt: skip
+    assert {one.digest for one in same} == {script.digest}
+    assert len({one.digest for one in [script, *other]}) == 1 + len(other)
 
 
 def test_a_run_from_before_there_was_a_field_goes_on(tmp_path):

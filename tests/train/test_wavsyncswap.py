@@ -628,6 +628,38 @@ def test_the_whole_command_names_the_logs_of_what_failed(swaps, tmp_path, monkey
         whole_command.run(args)
 
 
+@pytest.mark.parametrize(("against", "told"), [(["L_Id"], ["L_Sync"]), ([], ["L_Id", "L_Sync"]), (None, []),
+                                               (["L_Id", "L_Sync"], [])])  # fmt: skip
+def test_the_whole_command_says_without_which_expert_it_was_trained(swaps, tmp_path, monkeypatch, against, told):
+    network = WavSyncSwap(config := Config(width=0.125))
+
+    class Part:
+        def __init__(self, name, logs, *arguments, made=None):
+            if name == "generator":
+                store.save(made, "wavsyncswap", network, config, **({} if against is None else {"against": against}))
+
+        def wait(self, until):
+            return True
+
+        def stop(self):
+            pass
+
+        close = stop
+
+    monkeypatch.setattr(whole_command, "Part", Part)
+    parser = argparse.ArgumentParser()
+    whole_command.configure(parser)
+    args = parser.parse_args(["--speech", str(swaps / "speech.npz"), "-o", str(tmp_path), "--minutes", "1"])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        whole_command.run(args)
+    words = [str(one.message) for one in caught]
+    assert len(words) == len(told)
+    for loss, line in zip(told, words, strict=True):
+        expert = {"L_Id": "identity-a", "L_Sync": "sync-a"}[loss]
+        assert f"was trained without {loss}, since {tmp_path}/experts/{expert}.safetensors was missing or below" in line
+
+
 @pytest.mark.parametrize(
     ("option", "got", "told"),
     [
@@ -656,7 +688,9 @@ def test_several_processes_are_refused(swaps, monkeypatch):
         tiny(swaps, "default")
 
 
-def test_experts_below_their_floor_give_no_loss_and_nothing_is_learnt_from_whom_they_saw(swaps, tmp_path):
+def test_experts_below_their_floor_give_no_loss_and_nothing_is_learnt_from_whom_they_saw(
+    swaps, tmp_path, monkeypatch, capsys
+):
     import shutil
 
     for path in swaps.iterdir():
@@ -668,9 +702,21 @@ def test_experts_below_their_floor_give_no_loss_and_nothing_is_learnt_from_whom_
     store.save(tmp_path / "sync-a.safetensors", "syncnet", network, {"width": 0.125}, **record)
     recipe = tiny(tmp_path, "default", singles=2)
     assert "L_Sync" not in recipe.step(0) and recipe.terms == {}
+    recipe.checkpoint(tmp_path, 1)
+    assert store.load(tmp_path / "wavsyncswap.safetensors", "wavsyncswap")[1]["against"] == ["L_Id"]
+    capsys.readouterr()
+    read, opened = [], store.load
+    monkeypatch.setattr(store, "load", lambda path, family: read.append(path.name) or opened(path, family))
+    for _ in range(2):
+        assert recipe._expert("sync", "syncnet") is None  # as it is asked now and then
+    assert read == [] and capsys.readouterr().out == ""
     weak["window_accuracy"] = 0.8
     store.save(tmp_path / "sync-a.safetensors", "syncnet", network, {"width": 0.125}, **record)
-    assert tiny(tmp_path, "default", singles=2).terms == terms  # of whom it is trained against
+    os.utime(tmp_path / "sync-a.safetensors", ns=(1, 1))
+    assert recipe._expert("sync", "syncnet") is not None and read == ["sync-a.safetensors"]
+    recipe = tiny(tmp_path, "default", singles=2)
+    assert recipe.terms == terms and recipe.against == ["L_Id", "L_Sync"]  # of whom it is trained against
+    assert tiny(tmp_path, "default", singles=2, sync=0.0).against == ["L_Id"]
     (tmp_path / "identity-a.safetensors").unlink()
     with pytest.raises(InputError, match="identity-a"):
         tiny(tmp_path, "default", singles=2)

@@ -207,9 +207,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--judge", type=Path, default=JUDGE, help="landmark judge (default: the bundled one)")
     parser.add_argument("--images", type=int, default=60_000, help="training pictures per row")
-    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--batch", type=int, default=16, help="pictures of one step")
     parser.add_argument("--width", type=float, default=1.0, help="factor of all channels, as in edgetalk train amnet")
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=2, help="trainings of each row")
     parser.add_argument(
         "--rows",
         nargs="+",

@@ -16,12 +16,11 @@ from edgetalk.errors import InputError
 from edgetalk.files import replacing
 from edgetalk.mel import log_mel, windows
 from edgetalk.metadata import AudioSpec
+from edgetalk.npz import HELD_OUT
 from edgetalk.train.announcers import motion, sentences, speech
 from edgetalk.train.announcers.identity import CAST
 from edgetalk.train.announcers.plan import FPS
 from edgetalk.train.networks.checkpoint import load_checkpoint
-
-HELD_OUT = 5
 
 
 def write(checkpoint: Path, out: Path, count: int = 60, seed: int = 0) -> None:

@@ -88,6 +88,8 @@ class Footage:
     voices: tuple[str, ...]
     terms: Mapping[str, str] = field(default_factory=dict)
     """What filmed people agreed to, see dataset.Dataset."""
+    digest: str = ""
+    """Which data they are, and which of them are held out, see dataset.Script; empty where that is not known."""
 
     def __post_init__(self) -> None:
         train = self.train.to(self.device)
@@ -158,6 +160,7 @@ class Footage:
             voice=as_tensor(data.voice.astype(np.int64), torch.int64),
             voices=data.voices,
             terms=data.terms,
+            digest=data.digest,
         )
 
     def windows(self, index: Tensor, version: Tensor | int = 0) -> Tensor:
@@ -265,6 +268,8 @@ class Footage:
     def _most_neutral(self) -> Tensor:
         """Return for each person the frame that looks ahead, eyes open, mouth closed."""
         unrest = self.pose.abs().sum(1) + self.blink.sum(1) + 20 * inner_opening(self.landmarks)
-        unrest[self.test] += 100  # a held-out frame only of a person that is held out
+        unseen = torch.ones_like(self.person, dtype=torch.bool)
+        unseen[self.train.to(self.device)] = False
+        unrest[unseen] += 100  # a held-out frame only of a person that is held out
         best = [int(torch.where(self.person == p, unrest, torch.inf).argmin()) for p in range(len(self.persons))]
         return torch.tensor(best, device=self.device)

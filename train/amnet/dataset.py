@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -81,6 +82,8 @@ class Dataset:
     """Of films, as in terms.py; empty for drawn persons."""
     viseme: np.ndarray | None = None
     """float32 (N, 7), visemes.AXES; None where nobody knows what is spoken."""
+    digest: str = ""
+    """Script.digest."""
 
     @property
     def size(self) -> int:
@@ -116,6 +119,15 @@ class Script:
             plan = Plan(*(self.plan[key] for key in ("name", "frames", "seed")))
             return tuple(person.identity.name for person in plan.persons())
         return tuple(self.plan["persons"])
+
+    @property
+    def digest(self) -> str:
+        """A short sha256 of what says whose each frame is and whether it is for tests; terms are not in it."""
+        told = [self.plan["name"], self.plan.get("seed"), self.plan.get("asked", {}).get("films")]
+        whole = hashlib.sha256(json.dumps(told).encode())
+        for name in ("samples_bounds", "person", "split"):
+            whole.update(self.tables[name].astype("<i8").tobytes())
+        return whole.hexdigest()[:16]
 
     def clip(self, i: int) -> Clip:
         first, last = (int(n) for n in self.start[i : i + 2])
@@ -257,6 +269,7 @@ def load(folder: Path | str, pictures: bool = True) -> Dataset:
         persons=script.persons,
         voices=tuple(script.plan["voices"]),
         terms=script.plan.get("terms", {}),
+        digest=script.digest,
     )
 
 

@@ -31,7 +31,7 @@ from edgetalk.train.options import add_fields, check_bounds
 from edgetalk.train.precision import autocast
 from edgetalk.train.rates import linear, risen, set_rate
 from edgetalk.train.scores.measures import landmark_error, ssim
-from edgetalk.train.state import Average, optimiser_tensors
+from edgetalk.train.state import Average, tensors_of
 from edgetalk.train.stretch import steps_in_all
 from edgetalk.train.terms import joined
 
@@ -192,6 +192,7 @@ class AMNetRecipe:
             settings = dict(versions=config.versions, device=str(device), seed=config.seed, spec=footage.spec)
             self.heard = Footage.load(config.heard, pictures=False, **settings)
         self.terms = joined([footage.terms, self.heard.terms, *before])
+        self.digest = footage.digest + (f" and {self.heard.digest}" if config.heard else "")
         self.network = AMNet(config.variant, (footage.spec.window, footage.spec.features), architecture)
         taught = config.teacher and config.teaching > 0
         self.teacher = Teacher(load_checkpoint(config.teacher), footage) if taught else None
@@ -327,13 +328,9 @@ class AMNetRecipe:
         return losses
 
     def tensors(self) -> dict[str, Tensor]:
-        parts = {"network": self.network.state_dict(), "critic": self.critic.state_dict()}
-        parts["average"] = self.average.tensors()
-        named = {f"{part}.{name}": t for part, state in parts.items() for name, t in state.items()}
-        if self.settings.clock:
-            named["elapsed"] = self.elapsed
-        named |= optimiser_tensors(self.adam, "adam")
-        return named | optimiser_tensors(self.critic_adam, "critic_adam")
+        parts = {"network": self.network, "critic": self.critic, "average": self.average}
+        clock = {"elapsed": self.elapsed} if self.settings.clock else {}
+        return tensors_of(**parts, adam=self.adam, critic_adam=self.critic_adam) | clock
 
     def averaged(self) -> AMNet:
         """Return a copy of the network with the averaged weights, on the same device."""

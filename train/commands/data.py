@@ -10,9 +10,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from edgetalk.commands.options import which_face
+from edgetalk.commands.options import add_face_models, which_face
 from edgetalk.errors import InputError
-from edgetalk.use import ALLOWED
+from edgetalk.train.terms import add_terms
 
 FILMED = """A film is one person, who is called as the file without its ending. In a folder every film is one person,
 and every folder with films is one, who is called as that folder. The face is tracked (edgetalk fetch face), cropped
@@ -24,7 +24,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(required=True, metavar="KIND")
     announcers = kinds.add_parser("announcers", help="talking heads with exact labels")
     announcers.set_defaults(make=_announcers)
-    announcers.add_argument("-o", "--output", dest="out", type=Path, required=True, metavar="DIR")
+    announcers.add_argument(
+        "-o", "--output", dest="out", type=Path, required=True, metavar="DIR", help="folder of the set"
+    )
     announcers.add_argument(
         "--set",
         choices=("announcers-6", "any", "wild", "calm", "heard"),
@@ -32,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="six persons (default), many, varied looks and light, the six with calm heads, or with hours of speech in "
         "voices without number",
     )
-    announcers.add_argument("--size", type=int, default=256, help="width and height in pixels (default 256)")
+    announcers.add_argument("--size", type=int, default=256, help="width and height in pixels")
     announcers.add_argument("--frames", type=int, default=None, help="how many frames (default: all that the set has)")
     announcers.add_argument("--seed", type=int, default=None, help="another seed, another set (default 0)")
     announcers.add_argument("--workers", type=int, default=None, help="processes (default: one for each core)")
@@ -58,28 +60,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="WavSyncSwap's identity extractor (default: beside the checkpoint)",
     )
-    calibration.add_argument("-o", "--output", dest="out", type=Path, required=True, metavar="FILE.npz")
     calibration.add_argument(
-        "--samples", type=int, default=60, help="how many, for AMNet a multiple of its persons (default 60)"
+        "-o", "--output", dest="out", type=Path, required=True, metavar="FILE.npz", help="file to write"
     )
-    calibration.add_argument("--seed", type=int, default=0, help="another seed, other samples (default 0)")
+    calibration.add_argument("--samples", type=int, default=60, help="how many, for AMNet a multiple of its persons")
+    calibration.add_argument("--seed", type=int, default=0, help="another seed, other samples")
 
 
 def _configure_filmed(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(make=_filmed)
     parser.add_argument("films", nargs="+", type=Path, metavar="FILM_OR_FOLDER", help="films with sound")
-    parser.add_argument("-o", "--output", dest="out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--size", type=int, default=256, help="width and height in pixels (default 256)")
-    parser.add_argument(
-        "--consent",
-        required=True,
-        metavar="NOTE",
-        help="who agreed, and when, that face and voice are trained on; kept in the set, its checkpoints and avatars",
-    )
-    parser.add_argument("--licence", default="", help="licence of the films, which the weights will be under, too")
-    parser.add_argument(
-        "--use", choices=ALLOWED, default="any", help="what weights of these films may be used for (default: any)"
-    )
+    parser.add_argument("-o", "--output", dest="out", type=Path, required=True, metavar="DIR", help="folder of the set")
+    parser.add_argument("--size", type=int, default=256, help="width and height in pixels")
+    add_terms(parser)
     parser.add_argument(
         "--face",
         type=which_face,
@@ -87,12 +80,7 @@ def _configure_filmed(parser: argparse.ArgumentParser) -> None:
         metavar="WHICH",
         help="where there are several: largest, its number from the left (0, 1 …), or a picture of the person",
     )
-    parser.add_argument(
-        "--face-models",
-        type=Path,
-        metavar="FOLDER",
-        help="the two networks that find faces, from edgetalk fetch face -o FOLDER (default: the user's cache)",
-    )
+    add_face_models(parser)
     parser.add_argument(
         "--codec",
         choices=("h264", "raw"),

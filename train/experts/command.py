@@ -111,22 +111,24 @@ def train_landmarks(args: argparse.Namespace, data: Swaps, stretch: Stretch) -> 
     test = Swaps(args.data, args.speech, data.device, "test", stills=False)
     wait_for(test, lambda d: "clip_own" in d, args.patience)
     faces, _ = labelled_faces(data)
-    record = landmarks.train(faces, *labelled_faces(test), stretch, args.o, args.seed, args.minutes)
+    record = landmarks.train(
+        faces, *labelled_faces(test), stretch, args.out, args.seed, args.minutes, digest=data.digest
+    )
     if record:
         print(f"landmarks {args.seed}: {record}", flush=True)
 
 
 def main(arguments=None) -> None:
     parser = program.parser("edgetalk.train.experts", __doc__)
-    parser.add_argument("kind", choices=["identity", "sync", "landmarks"])
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("kind", choices=["identity", "sync", "landmarks"], help="which expert")
+    parser.add_argument("--data", type=Path, required=True, help="made by: python -m edgetalk.train.swap")
     parser.add_argument("--speech", type=Path, help="sentences of a drawn set; filmed people have their own")
     length = parser.add_mutually_exclusive_group(required=True)
-    length.add_argument("--seconds", type=float, default=0.0, help="training time in all; the processor's without GPU")
+    length.add_argument("--seconds", type=float, help="training time in all; the processor's without GPU")
     length.add_argument("--steps", type=int, help="steps in all, instead of seconds: the same on every machine")
     parser.add_argument("--minutes", type=float, help="stop after so many minutes; call again to go on")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--width", type=float, default=0.4375)
+    parser.add_argument("--seed", type=int, default=0, help="another seed, another expert")
+    parser.add_argument("--width", type=float, default=0.4375, help="factor of all channels; 1 is the paper's")
     parser.add_argument("--size", type=int, default=112, help="side of the picture that an identity expert sees")
     parser.add_argument("--people", type=int, default=1000, help="who are drawn; of films it is known")
     parser.add_argument("--enough", type=int, default=200, help="stills of persons, or clips, to wait for")
@@ -134,7 +136,9 @@ def main(arguments=None) -> None:
     parser.add_argument("--batch", type=int, default=0, help="stills or clips per step; 0 takes the usual number")
     parser.add_argument("--grey", action="store_true", help="hide colour from a sync expert")
     parser.add_argument("--begun", type=Path, help="sync expert of the same width to go on from")
-    parser.add_argument("-o", type=Path, required=True)
+    parser.add_argument(
+        "-o", "--output", dest="out", type=Path, required=True, metavar="FILE", help="the expert, a .safetensors file"
+    )
     args = parser.parse_args(arguments)
     check_bounds(args, BOUNDS, ["width", "minutes"])
     if args.kind == "identity" and args.size % 16:
@@ -144,16 +148,16 @@ def main(arguments=None) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cudnn.benchmark = True
     data = Swaps(args.data, args.speech, device, stills=args.kind == "identity")
-    stretch = Stretch(args.seconds, args.steps, device)
+    stretch = Stretch(args.seconds or 0.0, args.steps, device)
     if args.kind == "landmarks":
         train_landmarks(args, data, stretch)
         return
-    recipe, run = begun_recipe(args, data, stretch), run_beside(args.o)
+    recipe, run = begun_recipe(args, data, stretch), run_beside(args.out)
     reached = loop.train(recipe, run, minutes=args.minutes, save_every=60)
     if reached < recipe.steps:
         seen = f", see {run / 'index.html'}" if reached else ""  # which the first step makes
         print(f"{args.kind} {args.seed}: {reached} steps; give the same command to go on{seen}")
         return
     scores = held_out_scores(args, recipe.network.eval(), device)
-    recipe.write(args.o, scores)
+    recipe.write(args.out, scores)
     print(f"{args.kind} {args.seed}: held out {scores}, see {run / 'index.html'}", flush=True)

@@ -39,7 +39,7 @@ from edgetalk.train.networks.landmarks import (
 from edgetalk.train.options import check_bounds
 from edgetalk.train.rates import cosine, risen, set_rate
 from edgetalk.train.scores.measures import GROUPS, MOUTH, landmark_error, pearson
-from edgetalk.train.state import Average, optimiser_tensors, run_beside
+from edgetalk.train.state import Average, run_beside, tensors_of
 from edgetalk.train.stretch import Stretch
 from edgetalk.train.terms import joined
 
@@ -282,9 +282,11 @@ class LandmarkRecipe:
 
     shown = "pictures as the judge sees them in training: true landmarks green, measured ones red"
 
-    def __init__(self, faces: Faces, stretch: Stretch, seed: int = 0, terms: Mapping[str, str] | None = None):
+    def __init__(
+        self, faces: Faces, stretch: Stretch, seed: int = 0, terms: Mapping[str, str] | None = None, digest: str = ""
+    ):
         torchrun.refuse_several()
-        self.terms = terms or {}
+        self.terms, self.digest = terms or {}, digest
         torch.manual_seed(seed)
         self.seed, self.stretch, self.faces = seed, stretch, faces
         self.device = faces.images.device
@@ -341,9 +343,8 @@ class LandmarkRecipe:
         return {"seconds": round(seconds, 1), "images": int(steps) * self.batch, "device": device, **terms}
 
     def tensors(self) -> dict[str, Tensor]:
-        parts = {"network": self.network.state_dict(), "average": self.average.tensors()}
-        named = {f"{part}.{name}": t for part, state in parts.items() for name, t in state.items()}
-        return named | optimiser_tensors(self.optimiser, "optimiser") | {"spent": self.stretch.spent}
+        parts = tensors_of(network=self.network, average=self.average, optimiser=self.optimiser)
+        return parts | {"spent": self.stretch.spent}
 
     def checkpoint(self, run: Path, step: int) -> None:
         """Write run/landmarks.safetensors, a judge that does not know its own error."""
@@ -375,13 +376,15 @@ def train(
     seed: int = 0,
     minutes: float | None = None,
     terms: Mapping[str, str] | None = None,
+    digest: str = "",
 ) -> dict:
     """Train for the whole stretch, write the judge to `out`, and return its record with its own error.
 
-    `persons` names the held-out pictures' persons; `terms` are those of films, as in terms.py. Where `minutes` end
-    before, the record is empty, and the same call goes on. The run lies beside `out` (run_beside).
+    `persons` names the held-out pictures' persons; `terms` are those of films, as in terms.py, `digest` is that of the
+    data, as in recipe.py. Where `minutes` end before, the record is empty, and the same call goes on. The run lies
+    beside `out` (run_beside).
     """
-    recipe = LandmarkRecipe(faces, stretch, seed, terms)
+    recipe = LandmarkRecipe(faces, stretch, seed, terms, digest)
     run = run_beside(out)
     if loop.train(recipe, run, minutes=minutes, save_every=SAVE_EVERY) < recipe.steps:
         print(f"{run}: give the same command to go on", flush=True)
@@ -406,7 +409,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, help="stop after so many minutes; call again to go on")
     parser.add_argument("-o", "--output", dest="out", type=Path, required=True, help="the judge, a .safetensors file")
     parser.add_argument("--device", default="auto", help="cpu, cuda or auto")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="another seed, another judge")
     args = parser.parse_args(arguments)
     check_bounds(args, {"seed": (0, 2**32 - 1)}, ["seconds", "minutes"])
     device = pick_device(args.device)
@@ -420,7 +423,8 @@ def main(arguments: list[str] | None = None) -> None:
     both = [Faces(*map(torch.cat, zip(*parts[held_out], strict=True))) for held_out in (False, True)]
     stretch = Stretch(args.seconds, device=device)
     terms = joined(data.terms for data in sets)
-    if record := train(*both, np.concatenate(persons), stretch, args.out, args.seed, args.minutes, terms):
+    digest = " and ".join(data.digest for data in sets)
+    if record := train(*both, np.concatenate(persons), stretch, args.out, args.seed, args.minutes, terms, digest):
         print(json.dumps({"judge": str(args.out), **record}, indent=1))
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from edgetalk.train import torchrun
 from edgetalk.train.networks import store
 from edgetalk.train.rates import cosine, set_rate
-from edgetalk.train.state import optimiser_tensors
+from edgetalk.train.state import tensors_of
 from edgetalk.train.stretch import Stretch
 from edgetalk.train.swap.data import Swaps
 
@@ -62,6 +62,7 @@ class ExpertRecipe:
         self.data, self.stretch, self.seed, self.network_config = data, stretch, seed, network_config
         self.terms = data.terms
         """Of the filmed people that it learns from; empty of drawn ones."""
+        self.digest = data.digest
         self.defaults: dict[str, Any] = {}
         self.config = {"family": self.family, "seed": seed, **config}
         self.network = network.to(data.device, memory_format=torch.channels_last)
@@ -109,9 +110,8 @@ class ExpertRecipe:
             self.looked = time.monotonic()
 
     def tensors(self) -> dict[str, Tensor]:
-        parts = {"network": self.network.state_dict(), "head": self.head.state_dict()}
-        named = {f"{part}.{name}": t for part, state in parts.items() for name, t in state.items()}
-        return named | optimiser_tensors(self.optimiser, "optimiser") | {"spent": self.stretch.spent}
+        parts = tensors_of(network=self.network, head=self.head, optimiser=self.optimiser)
+        return parts | {"spent": self.stretch.spent}
 
     def checkpoint(self, run: Path, step: int) -> None:
         """Write run/FAMILY.safetensors, an expert without scores, which nothing is trained against."""

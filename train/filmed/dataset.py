@@ -129,7 +129,9 @@ def _there(folder: Path, asked: dict[str, Any]) -> bool:
     whole, speech = (folder / "labels.npz").exists(), folder / "speech.npz"
     if speech.exists():
         plan = read_plan(speech)
-        if plan.get("asked") != asked if whole else plan["name"] != NAME:
+        # What was begun for other films is dropped later; a set of announcers and a whole set of others are not.
+        same = plan.get("asked") == asked if whole else plan["name"] == NAME
+        if not same:
             raise InputError(
                 f"{folder}: holds a set of other films, options or terms, or of announcers; choose another folder"
             )

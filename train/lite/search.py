@@ -3,7 +3,8 @@
 The search enumerates architectures, keeps those whose int8 step the cost model (cost.py) predicts to be within
 the budget, takes from each family those that use the budget best, and trains each of them for the same few pictures:
 from the teacher's weights, on the same frames in the same order, on small pictures. What is compared is the content
-loss on held-out frames. OUT/search.md and OUT/search.svg say what came out, OUT/NAME.json are the architectures; a
+loss on the last clips of the training frames, which the finalists are not trained on: the test frames stay for what is
+chosen. OUT/search.md and OUT/search.svg say what came out, OUT/NAME.json are the architectures; a
 finalist that has been trained is not trained again, and one trained otherwise or on other data is refused. The best is
 then trained in full by
 
@@ -41,6 +42,8 @@ from .cost import COSTS, Costs, counts
 CHECKPOINT = Path(__file__).parents[1] / "checkpoints" / "amnet.safetensors"
 STEMS = {4: (24, 40, 88), 8: (24, 40, 88, 152)}
 """By the reduction of the trunk; a stem runs once per face, so it stays as it is."""
+SHARE = 0.1
+"""Of each person's training frames: the last, on which finalists are compared."""
 HEADERS = {
     (4, 1): [(64, 16), (96, 16), (104, 24)],
     (4, 2): [(48,), (64,), (96,)],
@@ -109,6 +112,30 @@ def finalists(costs: Costs, budget: float, count: int) -> list[Architecture]:
     return list(dict.fromkeys(present + rounds))[:count]
 
 
+def held_back(footage: Footage) -> Footage:
+    """Return the footage with the last clips of each person's training frames held out, in place of the test frames.
+
+    They are those in which the last SHARE of the frames begins; of a person of one clip that share alone. Raises
+    InputError where nobody has two training frames.
+    """
+    kept, judged = [], []
+    for person in footage.trained:
+        own = footage.train[footage.person[footage.train].cpu() == person]
+        clips = footage.first[own].cpu()
+        begins = len(own) - max(1, round(SHARE * len(own)))
+        first = int((clips == clips[begins]).nonzero()[0])
+        begins = first or begins
+        if begins:
+            kept.append(own[:begins])
+            judged.append(own[begins:])
+    if not kept:
+        raise InputError(
+            f"data set {footage.name}: got no two training frames of a person, expected some to choose on beside those "
+            "to train on; make a set of more frames"
+        )
+    return replace(footage, train=torch.cat(kept).sort().values, test=torch.cat(judged).sort().values)
+
+
 @dataclass(frozen=True)
 class Proxy:
     """The short training by which finalists are compared."""
@@ -116,11 +143,13 @@ class Proxy:
     images: int = 1600
     """Training pictures of each."""
     batch: int = 8
+    """Pictures of one step."""
     size: int = 64
     """Side of the pictures."""
     lr: float = 5e-4
+    """Adam's learning rate in the first half; it falls to 0 over the second."""
     judged: int = 48
-    """Held-out frames."""
+    """Frames on which they are compared, see held_back."""
     teacher: str = str(CHECKPOINT)
     """Checkpoint to start from."""
 
@@ -132,7 +161,7 @@ def schedule(settings: Proxy) -> Config:
 
 
 def try_out(architecture: Path, footage: Footage, settings: Proxy) -> dict[str, float]:
-    """Train the architecture in that file; return the content loss and SSIM on held-out frames, and the seconds."""
+    """Train the architecture in that file; return content loss and SSIM on what is held out, and the seconds."""
     began = time.monotonic()
     config = schedule(settings)
     recipe = AMNetRecipe(replace(config, architecture=str(architecture)), footage)
@@ -155,14 +184,14 @@ def search(
 ) -> dict[str, dict[str, float]]:
     """Try out `count` finalists, write the report to `out`, and return their rows by name, the best first.
 
-    Raises InputError where `out` holds a search with other settings or on other data, or a damaged one, and where the
-    data has no held-out frames.
+    Raises InputError where `out` holds a search with other settings or on other data, or a damaged one, and as
+    held_back.
     """
-    footage.held_out()  # raises
+    some = held_back(footage)
     tried = finalists(costs, budget, count)
     out.mkdir(parents=True, exist_ok=True)
     done, told = out / "search.json", asdict(settings) | {"teacher": Path(settings.teacher).name}
-    told |= {"data": footage.name, "frames": len(footage.frames)}
+    told |= {"data": footage.name, "frames": len(footage.frames), "compared on": "the last training clips"}
     try:
         before = json.loads(done.read_text()) if done.exists() else {"proxy": told, "rows": {}}
         rows, proxy = dict(before["rows"]), dict(before["proxy"])
@@ -175,7 +204,7 @@ def search(
         path = out / f"{name}.json"
         path.write_text(json.dumps(architecture.plain()) + "\n")
         if name not in rows:
-            rows[name] = try_out(path, footage, settings)
+            rows[name] = try_out(path, some, settings)
         rows[name]["ms"] = round(costs.predict(architecture), 2)
         rows = dict(sorted(rows.items(), key=lambda row: row[1]["loss"]))
         found = {"proxy": told, "budget": budget, "machine": costs.machine, "rows": rows}
@@ -197,7 +226,8 @@ def report(out: Path) -> None:
     settings, rows = found["proxy"], found["rows"].items()
     lines = [
         f"Each trained for {settings['images']} pictures at {settings['size']}×{settings['size']}, compared on "
-        f"{settings['judged']} held-out frames; milliseconds are predicted for {found['machine']}.",
+        f"{settings['judged']} frames of {settings['compared on']}, held back; milliseconds are predicted for "
+        f"{found['machine']}.",
         "",
         "| architecture | ms | held-out loss | SSIM | s |",
         "|---|---:|---:|---:|---:|",
@@ -224,8 +254,8 @@ def main(arguments: list[str] | None = None) -> None:
         "-o", "--output", dest="out", type=Path, required=True, help="folder of the report and the architectures"
     )
     find.add_argument("--costs", type=Path, default=COSTS, help="written by: python -m bench.lite costs")
-    find.add_argument("--budget", type=float, default=6.0, help="milliseconds of a step (default 6)")
-    find.add_argument("--finalists", type=int, default=8, help="how many are tried out (default 8)")
+    find.add_argument("--budget", type=float, default=6.0, help="milliseconds of a step")
+    find.add_argument("--finalists", type=int, default=8, help="how many are tried out")
     find.add_argument("--device", default="auto", help="cpu, cuda or auto")
     add_fields(find, Proxy)
     args = parser.parse_args(arguments)

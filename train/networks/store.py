@@ -111,10 +111,15 @@ def extractor(generator: Path, given: Path | None = None) -> Path:
 
 def family(path: Path) -> str:
     """Return the family that a checkpoint of this kind says it is of, "" for every other file."""
+    return header(path).get("family", "")
+
+
+def header(path: Path) -> dict[str, str]:
+    """Return what stands in the header of a safetensors file, nothing for every other file."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(existing(path), "np") as file:
-            return (file.metadata() or {}).get("family", "")
+            return file.metadata() or {}
     except SafetensorError:
-        return ""
+        return {}

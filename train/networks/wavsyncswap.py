@@ -2,7 +2,7 @@
 
 Target frame (lower half masked), reference frame, identity vector and mel window in, frame out. What depends on
 faces alone is `prepare` and runs once per avatar; `step` is the audio encoder and the decoder. Leaves out the identity
-extractor (arcface.py), the lip-sync expert (syncnet.py) and the losses (train/swap/wavsyncswap.py).
+extractor (arcface.py), the lip-sync expert (syncnet.py) and the losses (train/swap/losses.py).
 
 The text fixes: 14 audio blocks to 512-D, transposed blocks to 256×12×12, face encoder to 512×12×12, nine ID blocks,
 768×12×12 into five transposed and three convolution blocks. The widths in between are ours, fields of `Config`: of the

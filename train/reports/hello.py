@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
     import cv2
 
     parser = program.parser("edgetalk.train.reports.hello", __doc__)
-    parser.add_argument("-o", "--output", type=Path, default=Path("docs/results/hello.webp"))
+    parser.add_argument("-o", "--output", type=Path, default=Path("docs/results/hello.webp"), help="picture to write")
     args = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="edgetalk-") as folder:
         columns = [shown(speaking(name, seed)) for seed, name in enumerate(ANNOUNCERS)]

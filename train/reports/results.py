@@ -188,18 +188,18 @@ def table_1(report: Report | None, name: str = "announcers-6") -> str:
         ]
 
     rows = [row(f"ours, {name}", figures) for name, figures in report["persons"].items()]
-    truth = report["mean"]
-    judged = {"ale_px": truth["judge_ale_px"], "ape_rad": truth["judge_ape_rad"], "abe": truth["judge_abe"]}
-    rows.append(row("**ours, mean**", truth))
+    mean = report["mean"]
+    judged = {"ale_px": mean["judge_ale_px"], "ape_rad": mean["judge_ape_rad"], "abe": mean["judge_abe"]}
+    rows.append(row("**ours, mean**", mean))
     rows.append(row("ours, all frames together", report["all"]))
-    rows.append(row("true frames, same measures", {"ssim": 1.0, "detection": truth.get("truth_detection"), **judged}))
-    for name, (fid, ssim, lpips, detected, *errors) in PAPER_1.items():
+    rows.append(row("true frames, same measures", {"ssim": 1.0, "detection": mean.get("truth_detection"), **judged}))
+    for peer, (fid, ssim, lpips, detected, *errors) in PAPER_1.items():
         rows.append(
-            [f"{name}, paper's own figure, AnnVI", number(fid), "–", number(ssim), number(lpips, 4)]
+            [f"{peer}, paper's own figure, AnnVI", number(fid), "–", number(ssim), number(lpips, 4)]
             + [number(detected, 1), number(errors[0]), number(errors[1], 4), number(errors[2], 4)]
         )
     parts = [training_of(report), table(head, rows) + absent(report, ("lpips", "fid", "judge_frechet", "detection"))]
-    if any(name in report["all"] and name not in truth for name in ("fid", "judge_frechet")):
+    if any(distance in report["all"] and distance not in mean for distance in ("fid", "judge_frechet")):
         parts.append(
             "One person has too few frames for a distance of clouds of their own; all frames together have one."
         )
@@ -358,8 +358,8 @@ def ablation(report: Report | None, names: Sequence[str], paper: Mapping[str, tu
         f"{config['size']}×{config['size']}, {channels}, {config['images']:,} images per row, batch {config['batch']}, "
         f"{seeds}: mean ± deviation (difference to the full model; none where it is within the deviation)."
     )
-    best = max(float(np.mean(columns["lip_r"])) for columns in found.values() if "lip_r" in columns)
-    if best < 0.2:
+    correlations = [float(np.mean(columns["lip_r"])) for columns in found.values() if "lip_r" in columns]
+    if (best := max(correlations, default=None)) is not None and best < 0.2:
         note += (
             f" **The lips of no row follow the sound yet** (lip r {best:.2f} at best), for which so few images do not "
             "suffice: what is compared is pictures, pose and eyes."

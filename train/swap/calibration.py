@@ -14,6 +14,7 @@ import numpy as np
 from edgetalk.errors import InputError
 from edgetalk.files import replacing
 from edgetalk.mel import log_mel, windows
+from edgetalk.npz import HELD_OUT
 from edgetalk.train.announcers import speech
 from edgetalk.train.announcers.features import Controls
 from edgetalk.train.announcers.identity import dressed, random_identity
@@ -23,7 +24,6 @@ from .crops import tracked
 from .data import FIRST, FPS, FRAMES, SPEC
 from .drawn import close_up, moves, sentence
 
-HELD_OUT = 5
 APART = 8  # frames between a frame and its reference, at least
 
 

@@ -7,6 +7,7 @@ a device. The commands that make such folders are in command.py.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -118,6 +119,12 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         raise InputError(f"{path} is no record of filmed people, or it is damaged; make the set again") from None
 
 
+def _digest(record: dict[str, Any]) -> str:
+    """Return a short sha256 of a record but for its terms."""
+    told = {name: value for name, value in record["asked"].items() if name != "terms"}
+    return hashlib.sha256(json.dumps([told, record["people"]], sort_keys=True).encode()).hexdigest()[:16]
+
+
 class Swaps:
     """Drawn or filmed pictures on a device, as uint8, grown by `refresh` while drawing goes on.
 
@@ -145,6 +152,8 @@ class Swaps:
         """Whether they are of filmed people."""
         self.terms: dict[str, str] = {} if record is None else record["asked"]["terms"]
         """What filmed people agreed to; it goes into every checkpoint."""
+        self.digest = "" if record is None else _digest(record)
+        """A short sha256 of what says who and what is kept for tests; while drawing goes on it stays what it is."""
         self.strangers = FIRST["valid"] if record is None else sum(bool(p["train"]) for p in record["people"].values())
         """The first number of persons whom training does not see."""
         if self.filmed and speech_file is not None:
@@ -157,6 +166,8 @@ class Swaps:
         self.speech_file = speech_file
         self.speech = [] if speech_file is None else read_speech(speech_file)
         self.spoken = None if speech_file is None else check_spoken(self.folder, speech_file)
+        if self.spoken is not None:  # drawn persons for tests are always others
+            self.digest = self.spoken.tobytes().hex()[:16]
         self.rows: dict[int, np.ndarray] = {}
         self.seen: set[str] = set()
         self.people: set[int] = set()  # of whom there are stills
@@ -256,8 +267,10 @@ class Swaps:
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path) as file:
-        arrays = dict(file)
+    """Return the arrays of a clip, each with an axis for the clips, or of stills; InputError where it is damaged."""
+    arrays = read_npz(
+        path, f"{path} is damaged; remove it and draw it again, or make the set of filmed people anew in another folder"
+    )
     return {name: array[None] for name, array in arrays.items()} if "meta" in arrays else arrays
 
 

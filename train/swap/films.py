@@ -33,7 +33,7 @@ from edgetalk.train.pools import pool
 from edgetalk.train.terms import Terms
 
 from .data import FPS, FRAMES, LOOKS, POSES, RECORD, SIZE, SPEC, SYNC_SPEC, read_record
-from .split import divided, pairs
+from .split import LEFT_OUT, divided, kept_apart, pairs
 
 SPLITS = ("train", "valid", "test")
 NOBODY = -1
@@ -262,8 +262,11 @@ def _spread(starts: list[tuple[int, int]], most: int) -> list[tuple[int, int]]:
 
 
 def _planned(starts: Sequence[Sequence[tuple[int, int]]], seed: int) -> list[list[Clip]]:
-    """Return the clips of each person, divided and numbered; those who are trained on have the first numbers."""
-    use = divided([len(one) for one in starts], seed)
+    """Return the clips of each person, divided and numbered; those who are trained on have the first numbers.
+
+    What is left out before a person's tests is not among them.
+    """
+    use = [kept_apart(*both) for both in zip(divided([len(one) for one in starts], seed), starts, strict=True)]
     seen = [p for p in range(len(use)) if "train" in use[p]]
     name = {p: n for n, p in enumerate([*seen, *(p for p in range(len(use)) if p not in seen)])}
     tested = [(p, k) for p, one in enumerate(use) for k, split in enumerate(one) if split == "test"]
@@ -275,6 +278,8 @@ def _planned(starts: Sequence[Sequence[tuple[int, int]]], seed: int) -> list[lis
     for p, one in enumerate(starts):
         out.append([])
         for k, (film, start) in enumerate(one):
+            if use[p][k] == LEFT_OUT:
+                continue
             split, meta = use[p][k], (name[p], NOBODY, NOBODY, start, NOBODY)
             number = row.get((p, k), counts[split])
             if split == "test":

@@ -76,7 +76,7 @@ def keep_loss(share: Tensor, kept: Tensor, true: Tensor, wrong: Tensor) -> Tenso
 
 
 def mouth_weight(size: int, stress: float) -> Tensor:
-    """Return weights (1, 1, size, size) of mean 1, `stress` where the mouth may be in the crop of swap_data."""
+    """Return weights (1, 1, size, size) of mean 1, `stress` where the mouth may be in the crop of crops.py."""
     axis = (torch.arange(size) + 0.5) / size
     across, down = 0.29 - (axis - 0.5).abs(), 0.16 - (axis - 0.67).abs()
     weight = 1 + (stress - 1) * torch.sigmoid(60 * across)[None, :] * torch.sigmoid(60 * down)[:, None]

@@ -30,7 +30,7 @@ from edgetalk.train.networks.wavsyncswap import Discriminator, WavSyncSwap
 from edgetalk.train.options import add_fields, check_bounds
 from edgetalk.train.precision import autocast
 from edgetalk.train.rates import linear, risen, set_rate
-from edgetalk.train.state import Average, optimiser_tensors
+from edgetalk.train.state import Average, tensors_of
 from edgetalk.train.stretch import steps_in_all
 from edgetalk.train.terms import joined
 
@@ -47,7 +47,7 @@ from .losses import (
     weak_feature_loss,
     weighted_sum,
 )
-from .schedule import Config, arrangement, checked, chosen, of_films
+from .schedule import Config, arrangement, checked, chosen, expert_losses, of_films
 
 
 class Batch(NamedTuple):
@@ -120,8 +120,10 @@ class SwapRecipe:
         self.adam = torch.optim.Adam(self.weights, config.lr, (0.9, 0.99), fused=fused)
         self.critic_adam = torch.optim.Adam(self.critic.parameters(), config.critic_lr, (0.5, 0.99), fused=fused)
         self.weight = mouth_weight(SIZE, config.mouth).to(device)
+        self._refused: dict[Path, int] = {}  # experts below their floors, and when they were written
         self.clock = torch.zeros(2, dtype=torch.float64)  # seconds trained so far, images seen
         self.started: float | None = None
+        self.digest = data.digest
         self.terms = joined([data.terms, self.before.get("terms", {})])
         self.sync_expert = self._expert("sync", "syncnet")
         self.identity_expert = self._expert("identity", "arcface")
@@ -160,16 +162,23 @@ class SwapRecipe:
         What the people agreed to whom it has learnt from goes into the run's terms.
         """
         path = self.experts / f"{kind}-a.safetensors"
-        if not path.exists():
+        if not path.exists() or self._refused.get(path) == (written := path.stat().st_mtime_ns):
             return None
         network, record = store.load(path, family)
         if not good_enough(kind, record["scores"]):
+            self._refused[path] = written
             print(f"{path}: held-out {record['scores']}, below the floor: not trained against", flush=True)
             return None
         self.terms = joined([self.terms, record.get("terms", {})])
         if self.compiled:
             network.compile(dynamic=False)
         return network.to(self.data.device, memory_format=torch.channels_last).requires_grad_(False)
+
+    @property
+    def against(self) -> list[str]:
+        """The losses of the schedule for which there is an expert; it goes into every checkpoint."""
+        experts = {"L_Id": self.identity_expert, "L_Sync": self.sync_expert}
+        return [name for name in expert_losses(self.settings) if experts[name] is not None]
 
     def _look(self) -> None:
         """Embed all stills and list them by person."""
@@ -351,13 +360,8 @@ class SwapRecipe:
         return steps_in_all(number + 1, 1.0 if time.time() > self.until else progress)
 
     def tensors(self) -> dict[str, Tensor]:
-        parts = {"network": self.network.state_dict(), "critic": self.critic.state_dict()}
-        parts["mouth_head"] = self.mouth_head.state_dict()
-        parts["average"] = self.average.tensors()
-        named = {f"{part}.{name}": t for part, state in parts.items() for name, t in state.items()}
-        named |= {"clock": self.clock}
-        named |= optimiser_tensors(self.adam, "adam")
-        return named | optimiser_tensors(self.critic_adam, "critic_adam")
+        parts = {"network": self.network, "critic": self.critic, "mouth_head": self.mouth_head, "average": self.average}
+        return tensors_of(**parts, adam=self.adam, critic_adam=self.critic_adam) | {"clock": self.clock}
 
     def averaged(self) -> Any:
         """Return a copy of the network with the averaged weights, on the same device."""
@@ -386,6 +390,7 @@ class SwapRecipe:
             images=self.before.get("images", 0) + int(self.clock[1]),
             seconds=round(self.before.get("seconds", 0.0) + float(self.clock[0]), 1),
             clips=self.data.clips,
+            against=self.against,
             **({"terms": self.terms} if self.terms else {}),
         )
 
@@ -399,7 +404,10 @@ def write_sheet(path: Path, columns: list[Tensor]) -> None:
 def train_generator(recipe: SwapRecipe, run: Path) -> int:
     """Train, or go on, in the folder `run`; return the steps taken in all."""
     reached = loop.train(recipe, run, save_every=120, sheet_every=300)
-    print(f"{recipe.family}: {reached} steps, {int(recipe.clock[1])} images, {recipe.data.clips} clips", flush=True)
+    told = f"{recipe.family}: {reached} steps, {int(recipe.clock[1])} images, {recipe.data.clips} clips"
+    if missing := [name for name in expert_losses(recipe.settings) if name not in recipe.against]:
+        told += f", without {' and '.join(missing)}, for want of a good expert"
+    print(told, flush=True)
     return reached
 
 
@@ -416,26 +424,24 @@ def footage(data: Path, speech: Path | None, clips: int) -> Swaps:
     return swaps
 
 
-def generator_command(kind: type[SwapRecipe], preset: Config) -> tuple[Any, Any]:
-    """Return `configure` and `run` of a command that trains one generator on data and experts that are there."""
+def configure_generator(parser: argparse.ArgumentParser, preset: Config) -> None:
+    """Add the options of a command that trains one generator on data and experts that are there."""
+    parser.add_argument("--data", type=Path, required=True, help="made by: python -m edgetalk.train.swap")
+    parser.add_argument("--speech", type=Path, help="what a drawn set speaks: edgetalk.train.swap speech")
+    parser.add_argument("--experts", type=Path, required=True, help="folder of identity-a and sync-a")
+    parser.add_argument(
+        "-o", "--output", dest="out", type=Path, required=True, help="folder of the run; the same command resumes"
+    )
+    parser.add_argument("--begun", type=Path, help="checkpoint to begin with, of the same width")
+    parser.add_argument("--compile", action="store_true", help="compile first, two minutes; then faster")
+    parser.add_argument("--until", type=float, help="end at this time (seconds since 1970), not after --images")
+    add_fields(parser, Config, without=["skips", "hidden"], presets={"default": preset})
 
-    def configure(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--data", type=Path, required=True, help="made by: python -m edgetalk.train.swap")
-        parser.add_argument("--speech", type=Path, help="what a drawn set speaks: edgetalk.train.swap speech")
-        parser.add_argument("--experts", type=Path, required=True, help="folder of identity-a and sync-a")
-        parser.add_argument(
-            "-o", "--output", dest="out", type=Path, required=True, help="folder of the run; the same command resumes"
-        )
-        parser.add_argument("--begun", type=Path, help="checkpoint to begin with, of the same width")
-        parser.add_argument("--compile", action="store_true", help="compile first, two minutes; then faster")
-        parser.add_argument("--until", type=float, help="end at this time (seconds since 1970), not after --images")
-        add_fields(parser, Config, without=["skips", "hidden"], presets={"default": preset})
 
-    def run(args: argparse.Namespace) -> None:
-        config = chosen(args, preset)
-        check_bounds(args, {}, ["until"])
-        swaps = footage(args.data, args.speech, config.clips)
-        train_generator(kind(config, swaps, args.experts, args.until, args.begun, args.compile), args.out)
-        print(f"{args.out / kind.family}.safetensors: see {args.out / 'index.html'}")
-
-    return configure, run
+def run_generator(args: argparse.Namespace, kind: type[SwapRecipe], preset: Config) -> None:
+    """Train what those options ask for; fields of the schedule that they leave out are those of `preset`."""
+    config = chosen(args, preset)
+    check_bounds(args, {}, ["until"])
+    swaps = footage(args.data, args.speech, config.clips)
+    train_generator(kind(config, swaps, args.experts, args.until, args.begun, args.compile), args.out)
+    print(f"{args.out / kind.family}.safetensors: see {args.out / 'index.html'}")

@@ -111,6 +111,12 @@ def checked(config: Config) -> Config:
     return config
 
 
+def expert_losses(config: Config) -> list[str]:
+    """Return the losses of a schedule that frozen experts give."""
+    weights = {"L_Id": config.identity, "L_Sync": config.sync * config.clips}
+    return [name for name, weight in weights.items() if weight]
+
+
 def of_films(config: Config, folder: Path) -> Config:
     """Return a schedule for the filmed people in `folder`; InputError where it learns from what they lack."""
     cures = {"truth": "--no-truth"} if config.truth and config.swaps else {}

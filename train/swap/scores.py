@@ -56,7 +56,7 @@ Method = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 def face_mask(device: str) -> Tensor:
-    """An ellipse over the face in the crop of data.py, (96, 96) float."""
+    """An ellipse over the face in the crop of crops.py, (96, 96) float."""
     axis = (torch.arange(SIZE, device=device) + 0.5) / SIZE
     inside = ((axis[None] - 0.5) / 0.30).square() + ((axis[:, None] - 0.50) / 0.32).square()
     return (inside < 1).float()

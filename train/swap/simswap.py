@@ -6,11 +6,12 @@ no faces within a short schedule. Leaves out the gradient penalty: the discrimin
 
 from __future__ import annotations
 
+import argparse
 from typing import Any
 
 from edgetalk.train.networks.simswap import SimSwap
 
-from .recipe import Batch, Made, SwapRecipe, generator_command
+from .recipe import Batch, Made, SwapRecipe, configure_generator, run_generator
 from .schedule import Config
 
 PRESET = Config(skips=(), hidden=(), matte=False, clips=0, sync=0.0, structure=0.0, mouth=1.0, shape=0.0)
@@ -31,4 +32,9 @@ class SimSwapRecipe(SwapRecipe):
         return Made(network(batch.target, batch.identity))
 
 
-configure, run = generator_command(SimSwapRecipe, PRESET)
+def configure(parser: argparse.ArgumentParser) -> None:
+    configure_generator(parser, PRESET)
+
+
+def run(args: argparse.Namespace) -> None:
+    run_generator(args, SimSwapRecipe, PRESET)

@@ -7,8 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgetalk.errors import InputError
+from edgetalk.train.filmed.takes import APART
 
 from .data import FPS, FRAMES
+
+LEFT_OUT = "left out"
+"""What a clip is for that is used for nothing."""
 
 
 def divided(counts: Sequence[int], seed: int) -> list[list[str]]:
@@ -50,6 +54,22 @@ def divided(counts: Sequence[int], seed: int) -> list[list[str]]:
         tested = min(left, counts[person] // 2)
         out[person][counts[person] - tested :] = ["test"] * tested
         left -= tested
+    return out
+
+
+def kept_apart(use: Sequence[str], starts: Sequence[tuple[int, int]]) -> list[str]:
+    """Return what a person's clips are for, whose films and first frames are given, with one left out where it must be.
+
+    That is the last clip for training, where the tests begin within APART frames of its end in the same film, and
+    others remain to train on: its end looks like their beginning.
+    """
+    out = list(use)
+    if out.count("train") < 2 or "test" not in out:
+        return out
+    first = out.index("test")
+    (before, ends), (film, begins) = starts[first - 1], starts[first]
+    if before == film and begins - (ends + FRAMES) < APART:
+        out[first - 1] = LEFT_OUT
     return out
 
 

@@ -6,11 +6,12 @@ The data, experts, trainer and width of WavSyncSwap, the losses of Wav2Lip §4.2
 
 from __future__ import annotations
 
+import argparse
 from typing import Any
 
 from edgetalk.train.networks.wav2lip import Wav2Lip
 
-from .recipe import Batch, Made, SwapRecipe, generator_command
+from .recipe import Batch, Made, SwapRecipe, configure_generator, run_generator
 from .schedule import Config
 
 PRESET = Config(skips=(), hidden=(), matte=False, swaps=False, pixel=0.9, identity=0.0, sync=0.03, feature=0.0,
@@ -32,4 +33,9 @@ class Wav2LipRecipe(SwapRecipe):
         return Made(network(batch.target, batch.reference, batch.mel))
 
 
-configure, run = generator_command(Wav2LipRecipe, PRESET)
+def configure(parser: argparse.ArgumentParser) -> None:
+    configure_generator(parser, PRESET)
+
+
+def run(args: argparse.Namespace) -> None:
+    run_generator(args, Wav2LipRecipe, PRESET)

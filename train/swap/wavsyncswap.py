@@ -18,16 +18,21 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edgetalk.errors import BackendError
 from edgetalk.train import program
+from edgetalk.train.networks import store
 from edgetalk.train.options import add_fields, check_bounds
 
 from .data import Swaps
-from .recipe import SwapRecipe, generator_command
-from .schedule import PRESETS, Config, chosen, of_films, read_schedule
+from .recipe import SwapRecipe, configure_generator, run_generator
+from .schedule import PRESETS, Config, chosen, expert_losses, of_films, read_schedule
+
+HERE = "edgetalk.train."
 
 PRESET_HELP = "values of all that is not given: for drawn faces (default), or Eq. 5 as the paper prints it"
 
@@ -101,6 +106,82 @@ class Part:
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
+class Parts(contextlib.ExitStack):
+    """The parts of one command, whose logs lie in one folder; what ends the block ends them.
+
+    All of them are told to stop before any is waited for.
+    """
+
+    def __init__(self, logs: Path) -> None:
+        super().__init__()
+        self.logs, self.parts, self.failed = logs, list[Part](), list[Part]()
+
+    def start(self, name: str, *arguments: object, made: Path | None = None) -> Part:
+        """Start a part and return it."""
+        part = self.enter_context(contextlib.closing(Part(name, self.logs, *arguments, made=made)))
+        self.parts.append(part)
+        self.callback(lambda: [one.stop() for one in self.parts])
+        return part
+
+    def wait(self, part: Part | None, until: float) -> None:
+        """Wait for a part, if there is one, until the monotonic time `until`, and note where it failed."""
+        if part is not None and not part.wait(until):
+            self.failed.append(part)
+
+    def check(self) -> None:
+        """Raise BackendError, which names all parts that failed and their logs, where some did."""
+        if self.failed:
+            names = ", ".join(part.name for part in self.failed)
+            logs = ", ".join(str(part.path) for part in self.failed)
+            raise BackendError(
+                f"{self.logs}: {names} failed, expected all parts to end well; read {logs}, then give the same command "
+                "again to go on"
+            )
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long the parts may take, in seconds, and when they have to be over, by time.monotonic()."""
+
+    began: float
+    total: float
+    draw: float
+    """Share of the total, as `experts` and `score` are."""
+    experts: float
+    score: float
+
+    @property
+    def end(self) -> float:
+        return self.began + self.total
+
+    @property
+    def drawing(self) -> float:
+        return self.draw * self.total
+
+    @property
+    def patience(self) -> float:
+        """How long an expert waits for what is drawn."""
+        return 0.3 * self.total
+
+    @property
+    def expert(self) -> float:
+        """Training time of an identity expert and of the landmark judge."""
+        return self.experts * self.total
+
+    @property
+    def sync_expert(self) -> float:
+        return 2.2 * self.expert
+
+    @property
+    def scored_from(self) -> float:
+        """When the scores begin."""
+        return self.end - max(self.score * self.total, 20)
+
+    def until(self) -> float:
+        """Return when the generator has to end, by time.time(); there is time left for its last save."""
+        return time.time() - time.monotonic() + self.scored_from - max(8, 0.02 * self.total)
+
+
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options of `edgetalk train wavsyncswap`."""
     parser.add_argument("--speech", type=Path,
@@ -116,7 +197,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--score", type=float, default=0.1, help="share of the time kept for the scores")
     parser.add_argument("--people", type=int, default=1000, help="persons with stills")
     parser.add_argument("--test-clips", type=int, default=120, help="clips that are drawn for the scores")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="drawing processes")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="drawing processes (default: one for each core)"
+    )
     parser.add_argument("--preset", choices=sorted(PRESETS), default="default", help=PRESET_HELP)
     add_fields(parser, Config, without=["skips", "hidden", "images"], presets=PRESETS)  # the clock ends it
 
@@ -124,84 +207,92 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Draw, train experts and generator, and score: OUT/wavsyncswap.safetensors, OUT/experts, OUT/scores.
 
-    Raises BackendError, when all is over, where a part failed, and InputError where the data cannot be trained on so.
+    Warns where the generator was trained without an expert. Raises BackendError, when all is over, where a part failed,
+    and InputError where the data cannot be trained on so.
     """
-    began, total = time.monotonic(), args.minutes * 60
+    budget = Budget(time.monotonic(), args.minutes * 60, args.draw, args.experts, args.score)
     config = chosen(args, PRESETS[args.preset])
     check_bounds(args, BOUNDS, ["minutes"])
-    out, data, experts = args.out, args.data or args.out / "data", args.out / "experts"
-    filmed = args.speech is None
+    out, data, filmed = args.out, args.data or args.out / "data", args.speech is None
     Swaps(data, args.speech, "cpu", clips=False, stills=False)  # refuses now what every part would fail with
     config = of_films(config, data) if filmed else config
+    checkpoint, experts, judged = out / "wavsyncswap.safetensors", out / "experts", out / "scores"
     experts.mkdir(parents=True, exist_ok=True)
-    here = "edgetalk.train."
-    parts: list[Part] = []
     common = ("--data", data) if filmed else ("--data", data, "--speech", args.speech)
-    with contextlib.ExitStack() as opened:  # what ends the command ends its parts
-
-        def start(name: str, *arguments: object, made: Path | None = None) -> Part:
-            part = opened.enter_context(contextlib.closing(Part(name, out, *arguments, made=made)))
-            parts.append(part)
-            opened.callback(lambda: [one.stop() for one in parts])  # all of them, before any is waited for
-            return part
-
-        drawing = None if filmed else start(
-            "draw", here + "swap", "draw", "-o", data, "--speech", args.speech, "--seconds", args.draw * total,
-            "--people", args.people, "--test-clips", args.test_clips, "--valid-clips", max(1, args.test_clips // 2),
-            "--workers", args.workers, made=data)  # fmt: skip
-        patience, stretch = 0.3 * total, args.experts * total
-
-        def expert(name: str, kind: str, seed: int, seconds: float, *more: object) -> Part | None:
-            path = experts / f"{name}.safetensors"
-            if path.exists():
-                return None
-            return start(name, here + "experts", kind, *common, "--seconds", seconds, "--seed", seed,
-                         "--patience", patience, "-o", path, *more)  # fmt: skip
-
-        people = ("--people", args.people, "--enough", args.people // 2)
-        clips = ("--enough", max(20, args.people // 8))
-        end, failed = began + total, []
-        first = expert("identity-a", "identity", 1, stretch, "--width", 0.375, *people)
-        later = [expert("sync-a", "sync", 1, 2.2 * stretch, "--width", 0.4375, "--grey", *clips),
-                 expert("sync-b", "sync", 2, 2.2 * stretch, "--width", 0.3125, "--grey", *clips)]  # fmt: skip
-        if first and not first.wait(began + patience + stretch + 60):
-            failed.append(first)
-        later.append(expert("identity-b", "identity", 2, stretch, "--width", 0.3125, "--size", 96, *people))
-        if not filmed:
-            later.append(expert("landmarks", "landmarks", 1, stretch, *clips))
-        scoring = max(args.score * total, 20)
-        until = time.time() + end - scoring - time.monotonic() - max(8, 0.02 * total)  # for the last save
-        settings = out / "config.json"
+    settings = out / "config.json"
+    with Parts(out) as parts:
+        drawing = None if filmed else _start_drawing(parts, args, data, budget)
+        later = _start_experts(parts, args, experts, common, budget)
         settings.write_text(json.dumps(asdict(config)))
-        checkpoint, judged = out / "wavsyncswap.safetensors", out / "scores"
-        generator = start("generator", here + "swap.wavsyncswap", "--settings", settings, *common, "--experts", experts,
-                          "-o", out, "--until", until, made=checkpoint)  # fmt: skip
-        failed += [part for part in (generator, *later, drawing)
-                   if part and not part.wait(end - scoring + (part is not generator))]  # fmt: skip
+        generator = parts.start("generator", HERE + "swap.wavsyncswap", "--settings", settings, *common, "--experts",
+                                experts, "-o", out, "--until", budget.until(), made=checkpoint)  # fmt: skip
+        for part in (generator, *later, drawing):
+            parts.wait(part, budget.scored_from + (part is not generator))
         if checkpoint.exists():
-            score = start("score", "edgetalk.cli", "score", "wavsyncswap", *common, "--experts", experts,
-                          "--checkpoint", checkpoint, "-o", judged)  # fmt: skip
-            failed += [] if score.wait(end) else [score]
-        if failed:
-            names, logs = (", ".join(map(str, told)) for told in zip(*((p.name, p.path) for p in failed), strict=True))
-            raise BackendError(f"{out}: {names} failed, expected all parts to end well; read {logs}, then give the "
-                               "same command again to go on")  # fmt: skip
+            score = parts.start("score", "edgetalk.cli", "score", "wavsyncswap", *common, "--experts", experts,
+                                "--checkpoint", checkpoint, "-o", judged)  # fmt: skip
+            parts.wait(score, budget.end)
+            _warn_of_missing_experts(checkpoint, config, experts)
+        parts.check()
         print(f"{checkpoint}: see {judged / 'wavsyncswap.json'} and the pictures beside it")
+
+
+def _start_drawing(parts: Parts, args: argparse.Namespace, data: Path, budget: Budget) -> Part:
+    """Start to draw clips and stills into `data`."""
+    valid = max(1, args.test_clips // 2)
+    return parts.start("draw", HERE + "swap", "draw", "-o", data, "--speech", args.speech, "--seconds", budget.drawing,
+                       "--people", args.people, "--test-clips", args.test_clips, "--valid-clips", valid,
+                       "--workers", args.workers, made=data)  # fmt: skip
+
+
+def _start_experts(
+    parts: Parts, args: argparse.Namespace, experts: Path, common: Sequence[object], budget: Budget
+) -> list[Part]:
+    """Train the extractor, without which no generator can begin, then start the other experts and return those.
+
+    Experts that are there already are left as they are.
+    """
+
+    def start(name: str, kind: str, seed: int, seconds: float, *more: object) -> list[Part]:
+        path = experts / f"{name}.safetensors"
+        if path.exists():
+            return []
+        return [parts.start(name, HERE + "experts", kind, *common, "--seconds", seconds, "--seed", seed,
+                            "--patience", budget.patience, "-o", path, *more)]  # fmt: skip
+
+    people = ("--people", args.people, "--enough", args.people // 2)
+    clips = ("--enough", max(20, args.people // 8))
+    first = start("identity-a", "identity", 1, budget.expert, "--width", 0.375, *people)
+    later = start("sync-a", "sync", 1, budget.sync_expert, "--width", 0.4375, "--grey", *clips)
+    later += start("sync-b", "sync", 2, budget.sync_expert, "--width", 0.3125, "--grey", *clips)
+    for part in first:
+        parts.wait(part, budget.began + budget.patience + budget.expert + 60)
+    later += start("identity-b", "identity", 2, budget.expert, "--width", 0.3125, "--size", 96, *people)
+    if args.speech is not None:
+        later += start("landmarks", "landmarks", 1, budget.expert, *clips)
+    return later
+
+
+def _warn_of_missing_experts(checkpoint: Path, config: Config, experts: Path) -> None:
+    """Warn where the generator did without a loss of its schedule; those of before do not say what they had."""
+    there = json.loads(store.header(checkpoint).get("against", "null"))
+    for name, expert in (("L_Id", "identity-a"), ("L_Sync", "sync-a")):
+        if there is not None and name in expert_losses(config) and name not in there:
+            warnings.warn(
+                f"{checkpoint} was trained without {name}, since {experts / expert}.safetensors was missing or below "
+                "its floor; read its log, and give a new run more --minutes or another share of --experts",
+                stacklevel=2,
+            )
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Train the generator alone; its schedule is a JSON file of Config's fields, or the options."""
-    parser = argparse.ArgumentParser(prog="python -m edgetalk.train.swap.wavsyncswap", description=main.__doc__)
+    parser = program.parser("edgetalk.train.swap.wavsyncswap", main.__doc__)
     parser.add_argument("--settings", type=Path, help="JSON of all fields, as `edgetalk train wavsyncswap` writes it")
     parser.add_argument("--preset", choices=sorted(PRESETS), default="default", help=PRESET_HELP)
-    configure, _ = generator_command(SwapRecipe, PRESETS["default"])
-    configure(parser)
+    configure_generator(parser, PRESETS["default"])
     args = parser.parse_args(arguments)
-    preset = PRESETS[args.preset]
-    if args.settings:
-        preset = read_schedule(args.settings)
-    _, train = generator_command(SwapRecipe, preset)
-    train(args)
+    run_generator(args, SwapRecipe, read_schedule(args.settings) if args.settings else PRESETS[args.preset])
 
 
 if __name__ == "__main__":
