@@ -1,6 +1,6 @@
 """The bundled announcer says the bundled sentence: demo.mp4, and milliseconds per stage.
 
-With --film the bundled film is dubbed instead: somebody else's face says another sentence in it.
+With --film the bundled film is dubbed instead: somebody else's face says another sentence in it, in demo-film.mp4.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     words.add_argument("--audio", metavar="FILE", help="another sentence, as a sound file")
     words.add_argument("--text", help="another sentence, spoken by flite or espeak-ng if one is installed")
     parser.add_argument("--seed", type=int, default=0, help="another seed, another idle life (default: 0)")
-    parser.add_argument("-o", "--output", default="demo.mp4", metavar="FILE", help="default: demo.mp4")
+    parser.add_argument("-o", "--output", metavar="FILE", help="default: demo.mp4, with --film demo-film.mp4")
 
 
 def announcers() -> list[str]:
@@ -38,16 +38,17 @@ def announcers() -> list[str]:
 
 
 def run(args: argparse.Namespace) -> None:
-    check_output(args.output, None, args.audio)
+    output = args.output or ("demo-film.mp4" if args.film else "demo.mp4")
+    check_output(output, None, args.audio)
     if args.announcer is not None and args.announcer not in announcers():
         there = ", ".join(announcers()) or "none: this copy holds the default announcer alone"
         raise InputError(f"announcer: got {args.announcer!r}, expected one of {there}")
     sentence = bundled.MODELS / SCENE / "speech.wav" if args.film else bundled.SENTENCE
     pcm = speech.say(args.text) if args.text is not None else audio.as_pcm(args.audio or sentence)
     if args.film:
-        dub(pcm, args.output)
+        dub(pcm, output)
     else:
-        talk(pcm, args.output, args.announcer, args.seed)
+        talk(pcm, output, args.announcer, args.seed)
 
 
 def talk(pcm: Array, output: str, announcer: str | None, seed: int) -> None:

@@ -80,8 +80,8 @@ def test_the_bundled_film_gets_another_face_and_another_sound(models, capsys):
     assert cli.main(["demo", "--film", "--audio", "a.wav"]) == 0
     printed = capsys.readouterr()
     assert not printed.err and re.search(r"^paint +\d", printed.out, re.MULTILINE)
-    assert "demo.mp4: 25 frames of" in printed.out and "portrait.png" in printed.out
-    made = list(Reader("demo.mp4"))
+    assert "demo-film.mp4: 25 frames of" in printed.out and "portrait.png" in printed.out
+    made = list(Reader("demo-film.mp4"))
     assert len(made) == 25 and [tiny.number(frame) for frame in made] == list(range(25))
     x, y = tiny.POINTS[2].astype(int)
     assert all(frame[y, x, 1] > 200 and frame[y, x, 0] < 60 for frame in made)  # the nose has become green
