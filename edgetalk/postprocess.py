@@ -69,7 +69,7 @@ def within_jaw(jaw: NDArray[Any], size: int) -> Array:
     left, right = edge[: NECK + 1], edge[-NECK - 1 :]
     far = 2 * size  # over the ears and under the neck it goes on to the crop's ends
     ends = [(left[-1, 0], far), (right[0, 0], far)], [(right[-1, 0], -far), (left[0, 0], -far)]
-    polygon = np.concatenate([left, ends[0], right, ends[1]])
+    polygon = np.clip(np.concatenate([left, ends[0], right, ends[1]]), -far, far)  # whatever a track file says
     mask = np.zeros((size, size), np.uint8)
     cv2.fillPoly(mask, [np.rint(polygon * 16).astype(np.int32)], 255, shift=4)
     beside = 1 - cv2.GaussianBlur(mask.astype(np.float32) / 255, (0, 0), SOFT * size)

@@ -401,6 +401,13 @@ def test_within_a_jaw_is_what_lies_between_its_sides_and_the_neck(size):
     assert ((middle > 0.02) & (middle < 0.98)).sum() > size / 24  # it fades
 
 
+def test_a_jaw_may_lie_anywhere():
+    jaw = np.stack([np.linspace(-1e30, 1e30, 17), np.linspace(0, 1e25, 17)], 1)
+    for shape, least in ((jaw, 1.0), (jaw + 1e31, 0.0), (np.zeros((17, 2)), 0.0)):
+        mask = within_jaw(shape, 64)
+        assert np.isfinite(mask).all() and mask[:30].min() == 1 and mask[40:].min() >= least
+
+
 @pytest.mark.parametrize("grows", [1.5, 3.0, 4.5])
 def test_a_layer_that_grows_is_as_smooth_as_a_cubic_warp(grows):
     layer = cv2.GaussianBlur(np.random.default_rng(3).normal(size=(48, 48)), (0, 0), 1.5)
