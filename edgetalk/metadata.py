@@ -167,6 +167,8 @@ class Metadata:
                 audio.check()
             metadata = cls(**_typed(cls, fields))
             frame_rate(metadata.fps)
+            if not all(isinstance(person, str) for person in metadata.persons):
+                raise TypeError("persons")
             return replace(metadata, persons=tuple(metadata.persons))
         except (TypeError, ValueError):
             raise ModelError(f"{where} has edgetalk metadata that is damaged; export it again") from None

@@ -25,6 +25,12 @@ constexpr struct {
     {"F64", Tensor::other, 8},
 };
 
+// Arrays that an avatar of a film keeps of it, edgetalk/avatar.py FILM, and how many axes each has.
+constexpr struct {
+    const char *name;
+    size_t axes;
+} film_arrays[] = {{"target", 4}, {"matrices", 3}, {"at", 1}, {"identity", 2}};
+
 float from_half(uint16_t half) {
     const uint32_t sign = static_cast<uint32_t>(half & 0x8000) << 16, rest = half & 0x7FFF;
     uint32_t bits;
@@ -74,6 +80,11 @@ Json layout(std::string_view file, std::map<std::string, Tensor> &tensors) {
     if (size > file.size() - std::min<size_t>(8, file.size())) fail_model("its header is not all there");
     const Json header = Json::parse(file.substr(8, size));
     const std::string_view data = file.substr(8 + size);
+    if (const Json *about = header.find("__metadata__")) {
+        if (about->kind != Json::object) fail_model("its __metadata__ is no object");
+        for (const auto &[key, value] : about->members)
+            if (value.kind != Json::string) fail_model("a value of its __metadata__ is no string");
+    }
     std::vector<std::string_view> places;
     for (const auto &[name, entry] : header.members) {
         if (name == "__metadata__") continue;
@@ -89,6 +100,57 @@ Json layout(std::string_view file, std::map<std::string, Tensor> &tensors) {
     }
     if (end != data.data() + data.size()) fail_model("its tensors do not fill it");
     return header;
+}
+
+// As Python writes it: (3,) or (2, 4).
+std::string shape_text(const std::vector<int64_t> &shape) {
+    std::string text;
+    for (const int64_t size : shape) text += (text.empty() ? "" : ", ") + std::to_string(size);
+    return "(" + text + (shape.size() == 1 ? ",)" : ")");
+}
+
+// Whether the text is "WIDTHxHEIGHT FPS", the rate a fraction.
+bool is_film(std::string_view text) {
+    const auto digits = [&text] {
+        const size_t count = std::min(text.find_first_not_of("0123456789"), text.size());
+        const std::string_view number = text.substr(0, count);
+        text.remove_prefix(count);
+        return number;
+    };
+    const auto take = [&text](char c) {
+        const bool there = !text.empty() && text[0] == c;
+        if (there) text.remove_prefix(1);
+        return there;
+    };
+    const auto positive = [&digits] {
+        const std::string_view number = digits();
+        return !number.empty() && number[0] != '0';
+    };
+    return !digits().empty() && take('x') && !digits().empty() && take(' ') && positive() &&
+           (text.empty() || (take('/') && positive() && text.empty()));
+}
+
+// What of the tensors no avatar has, as edgetalk/avatar.py says it; "" where nothing is wrong.
+std::string misfit(const std::map<std::string, Tensor> &tensors, bool film) {
+    static constexpr const char *types_in_python[] = {"uint8", "float16", "float32", "other"};
+    const auto has_shape = [](const std::string &name, const Tensor &tensor) {
+        return "its " + name + " has shape " + shape_text(tensor.shape);
+    };
+    const Tensor &boxes = tensors.at("boxes"), &source = tensors.at("source");
+    if (boxes.shape.size() != 2 || boxes.shape[1] != 4) return "its boxes have shape " + shape_text(boxes.shape);
+    if (const auto &shape = source.shape;
+        source.type != Tensor::u8 || shape.size() != 3 || shape[0] != shape[1] || shape[2] != 3)
+        return std::string("its picture is ") + types_in_python[source.type] + " " + shape_text(shape);
+    if (film)
+        for (const auto &[name, axes] : film_arrays)
+            if (tensors.at(name).shape.size() != axes) return has_shape(name, tensors.at(name));
+    int64_t fewest = boxes.shape[0], most = fewest;
+    for (const auto &[name, tensor] : tensors) {
+        if (name == "source" || name == "identity") continue;  // one of each
+        fewest = std::min(fewest, tensor.shape[0]);
+        most = std::max(most, tensor.shape[0]);
+    }
+    return fewest == most ? "" : "it has " + std::to_string(fewest) + " and " + std::to_string(most) + " frames";
 }
 
 }  // namespace
@@ -132,22 +194,31 @@ Avatar Avatar::parse(std::string_view file, const std::string &name) {
     if (const Json *format = about.find("format"); format && whole_number(format->text) > newest_format)
         fail_model(name + " is an avatar of format " + format->text + ", this libedgetalk reads up to " +
                    std::to_string(newest_format) + "; install a newer one");
-    for (const char *key : {"family", "weights", "licence", "consent", "name"}) {
-        const Json *value = about.find(key);
-        if (!value || value->kind != Json::string) fail_model(name + " is no avatar: it lacks '" + key + "'" + again);
-    }
+    const auto no_avatar = [&](const std::string &why) { fail_model(name + " is no avatar: " + why + again); };
+    for (const auto &[key, entry] : header.members)
+        if (const auto at = avatar.features.find(key); at != avatar.features.end() && at->second.type == Tensor::other)
+            no_avatar("its " + key + " is " + entry.find("dtype")->text + ", expected U8, F16, F32");
+    for (const char *key : {"family", "weights", "licence", "consent", "name"})
+        if (!about.find(key)) no_avatar(std::string("it lacks '") + key + "'");
     avatar.family = about.find("family")->text;
     avatar.licence = about.find("licence")->text;
     avatar.weights = about.find("weights")->text;
-    if (const Json *use = about.find("use"); use && use->kind == Json::string) avatar.use = use->text;
+    avatar.name = about.find("name")->text;
+    if (const Json *use = about.find("use")) avatar.use = use->text;
+    const Json *film = about.find("film");
     for (const char *key : {"source", "boxes"})
-        if (!avatar.features.count(key)) fail_model(name + " is no avatar: it lacks '" + key + "'" + again);
+        if (!avatar.features.count(key)) no_avatar(std::string("it lacks '") + key + "'");
+    if (film) {
+        for (const auto &[key, axes] : film_arrays)
+            if (!avatar.features.count(key)) no_avatar(std::string("it lacks '") + key + "'");
+        if (!is_film(film->text)) no_avatar("it lacks 'film'");
+    }
+    if (const std::string why = misfit(avatar.features, film); !why.empty()) no_avatar(why);
     avatar.source = avatar.features.at("source");
-    const auto &shape = avatar.source.shape;
-    if (avatar.source.type != Tensor::u8 || shape.size() != 3 || shape[0] != shape[1] || shape[2] != 3)
-        fail_model(name + " is no avatar: its picture is not uint8 (S, S, 3)" + again);
     avatar.features.erase("source");
     avatar.features.erase("boxes");
+    if (film)
+        for (const auto &[key, axes] : film_arrays) avatar.features.erase(key);
     return avatar;
 }
 

@@ -27,9 +27,9 @@ struct Tensor {
 
 struct Avatar {
     Tensor source;  // uint8 (S, S, 3)
-    // By the names of the network's inputs, the first axis counts frames; and whatever else a newer edgetalk keeps.
+    // By the names of the network's inputs, the first axis counts frames; none is of type `other`.
     std::map<std::string, Tensor> features;
-    std::string family, licence, use = "any";
+    std::string family, licence, name, use = "any";  // the name is the person's
     std::string weights;  // sha256 of the source ONNX that made the features
 
     // The tensors are views of `file`. Throws ET_ERROR_MODEL.

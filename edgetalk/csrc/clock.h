@@ -9,6 +9,7 @@ __extension__ typedef __int128 Wide;  // products of a position, a rate and a de
 
 constexpr int sample_rate = 16000;  // Hz
 constexpr int max_fps = 240;
+constexpr int32_t largest_rate = 1 << 28;  // of a rate's numerator and denominator
 
 // Frames per second, in lowest terms.
 struct Rate {

@@ -25,6 +25,7 @@
    files of sound and video.
 
    Threads: a session may be used by one thread at a time; different sessions may be used at the same time.
+   Processes: a session is of the process that opened it; after a fork the other may et_close it, which frees nothing.
 
    Every function that can fail returns an et_status; et_last_error() has the sentence that says what came, what was
    expected and what to do. ET_ERROR_INPUT leaves the session as it was. NULL where something is needed is an error,
@@ -45,6 +46,10 @@ extern "C" {
 #else
 #define ET_API
 #endif
+
+/* The version of this header, to be compared with et_version(), that of the library. */
+#define ET_VERSION_MAJOR 0
+#define ET_VERSION_MINOR 1
 
 typedef enum et_status {
     ET_OK = 0,
@@ -89,6 +94,7 @@ typedef struct et_info {
     int32_t fps_num, fps_den; /* frames per second of this session */
     const char *metadata;     /* what the engine says about itself, ASCII JSON; lives as long as the session */
     const char *device;       /* where it runs, at what precision; lives as long as the session */
+    const char *warning;      /* one sentence where the network was not trained on this face, else ""; lives as long */
 } et_info;
 
 /* The version of the library, such as "0.1.0". */
@@ -119,8 +125,8 @@ ET_API et_status et_step(et_session *session, const float *mel, const float *pos
 /* Copy the landmarks of the last frame: float32 (106, 2), x and y as fractions of width and height. */
 ET_API et_status et_get_landmarks(const et_session *session, float *landmarks);
 
-/* Hear `count` more samples of `pcm`: 16 kHz mono float32 in [-1, 1]. Their mel frames are kept until et_next takes
-   them, 26 kB per second of sound. */
+/* Hear `count` more samples of `pcm`, at most 2^31: 16 kHz mono float32 in [-1, 1]. Their mel frames are kept until
+   et_next takes them, 26 kB per second of sound. */
 ET_API et_status et_push(et_session *session, const float *pcm, size_t count);
 
 /* The same of 16-bit samples, as microphones and wav files give them: full scale is 32768. */

@@ -104,8 +104,17 @@ MelStream::MelStream(const AudioSpec &spec)
     }
 }
 
+// Makes room for what comes of `count` more samples: after it nothing can fail, and before it nothing has changed.
+void MelStream::reserve(size_t count, std::vector<float> &out) {
+    const size_t samples = samples_.size() + count, n = static_cast<size_t>(spec_.n_fft);
+    const size_t frames = samples < n ? 0 : (samples - n) / static_cast<size_t>(spec_.hop) + 1;
+    const size_t needed = out.size() + frames * filters_.size();
+    if (needed > out.capacity()) out.reserve(std::max(needed, 2 * out.capacity()));
+    samples_.reserve(samples);
+}
+
 void MelStream::push(const float *pcm, size_t count, std::vector<float> &out) {
-    samples_.reserve(samples_.size() + count);
+    reserve(count, out);
     for (size_t k = 0; k < count; ++k) {
         samples_.push_back(pcm[k] - spec_.preemphasis * last_);
         last_ = pcm[k];
@@ -115,7 +124,9 @@ void MelStream::push(const float *pcm, size_t count, std::vector<float> &out) {
 }
 
 void MelStream::flush(std::vector<float> &out) {
-    samples_.resize(samples_.size() + static_cast<size_t>(spec_.n_fft / 2));
+    const auto zeros = static_cast<size_t>(spec_.n_fft / 2);
+    reserve(zeros, out);
+    samples_.resize(samples_.size() + zeros);
     complete(out, count_ / spec_.hop + 1);
 }
 
@@ -156,16 +167,19 @@ void MelStream::analyse(const double *samples, std::vector<float> &out) {
 }
 
 WindowStream::WindowStream(const AudioSpec &spec, Rate fps)
-    : spec_(spec), fps_(fps), mels_(spec), width_(static_cast<size_t>(spec.n_mels)) {
+    : spec_(spec),
+      fps_(fps),
+      below_(int64_t(spec.hop) * fps.num),
+      shift_(floor_of_product(spec.offset, below_)),
+      mels_(spec),
+      width_(static_cast<size_t>(spec.n_mels)) {
     first_ = std::min<int64_t>(0, start(0));
     kept_.assign(static_cast<size_t>(-first_) * width_, silence);
 }
 
 int64_t WindowStream::start(int64_t frame) const {
     // floor(frame * sample_rate / (hop * fps) + offset)
-    const Wide below = Wide(spec_.hop) * fps_.num;
-    return floor_div(Wide(frame) * spec_.sample_rate * fps_.den * spec_.offset.den + spec_.offset.num * below,
-                     below * spec_.offset.den);
+    return floor_div(Wide(frame) * spec_.sample_rate * fps_.den + shift_, below_);
 }
 
 void WindowStream::push(const float *pcm, size_t count) {
@@ -174,10 +188,13 @@ void WindowStream::push(const float *pcm, size_t count) {
 }
 
 void WindowStream::finish() {
-    finished_ = true;
+    const int64_t count = frame_count(heard_, fps_), until = start(std::max<int64_t>(0, count - 1)) + spec_.window;
+    const int64_t past = std::max(until, heard_ / spec_.hop + 1);  // the frames that are kept then
+    kept_.reserve(static_cast<size_t>(past - first_) * width_);    // what may fail comes first
     mels_.flush(kept_);
-    const int64_t missing = start(std::max<int64_t>(0, end() - 1)) + spec_.window - last();
+    const int64_t missing = until - last();
     if (missing > 0) kept_.resize(kept_.size() + static_cast<size_t>(missing) * width_, silence);
+    finished_ = true;
 }
 
 const float *WindowStream::window() const {

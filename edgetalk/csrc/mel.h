@@ -35,7 +35,7 @@ class MelStream {
   public:
     explicit MelStream(const AudioSpec &spec);
 
-    // Both append the (M, n_mels) frames that are complete to `out`.
+    // Both append the (M, n_mels) frames that are complete to `out`. Out of memory they have changed nothing.
     void push(const float *pcm, size_t count, std::vector<float> &out);
     void flush(std::vector<float> &out);  // the sound is zero from here on
 
@@ -45,6 +45,7 @@ class MelStream {
         std::vector<double> weights;  // of the bins from there on
     };
 
+    void reserve(size_t count, std::vector<float> &out);
     void complete(std::vector<float> &out, int64_t limit);
     void analyse(const double *samples, std::vector<float> &out);
 
@@ -63,6 +64,7 @@ class WindowStream {
   public:
     WindowStream(const AudioSpec &spec, Rate fps);
 
+    // Both change nothing where memory runs out, and may be called again.
     void push(const float *pcm, size_t count);
     void finish();
 
@@ -80,6 +82,7 @@ class WindowStream {
 
     AudioSpec spec_;
     Rate fps_;
+    int64_t below_, shift_;  // hop * fps, without its denominator; what the offset adds above that
     MelStream mels_;
     size_t width_;             // F
     std::vector<float> kept_;  // mel frames from number first_ on

@@ -14,7 +14,12 @@ namespace {
 constexpr int64_t newest_format = 1;
 constexpr size_t longest = Json::max_bytes;
 
-// At most nine digits after the point: exact in 64 bits, and more than any rate or offset needs.
+// An exact decimal number, num / den with den a power of ten.
+struct Decimal {
+    int64_t num = 0, den = 1;
+};
+
+// At most nine digits after the point: exact in 64 bits, and more than any rate needs.
 std::optional<Decimal> decimal(std::string_view text) {
     if (text.empty() || text.size() > 24) return {};
     int64_t exponent = 0;
@@ -53,6 +58,7 @@ std::optional<Decimal> decimal(std::string_view text) {
 
 AudioSpec audio_spec(const Json &json, const std::string &where) {
     AudioSpec spec;
+    int coefficients = 0;  // of mfcc
     const auto whole = [&where](const Json &value, int64_t low, int64_t high) {
         const auto number = value.integer(low, high);
         if (!number) damaged(where);
@@ -65,7 +71,7 @@ AudioSpec audio_spec(const Json &json, const std::string &where) {
     };
     if (json.kind != Json::object) damaged(where);
     for (const auto &[key, value] : json.members) {
-        if (key == "kind" && value.kind == Json::string)
+        if (key == "kind" && (value.text == "logmel" || value.text == "mfcc") && value.kind == Json::string)
             spec.kind = value.text;
         else if (key == "sample_rate")
             spec.sample_rate = whole(value, 1, 1'000'000);
@@ -82,28 +88,49 @@ AudioSpec audio_spec(const Json &json, const std::string &where) {
         else if (key == "preemphasis")
             spec.preemphasis = real(value, -1, 1);
         else if (key == "n_mfcc")
-            whole(value, 0, 512);
+            coefficients = whole(value, 0, 512);
         else if (key == "window")
             spec.window = whole(value, 1, 4096);
-        else if (key == "offset") {
-            const auto offset = value.kind == Json::number ? decimal(value.text) : std::nullopt;
-            if (!offset || offset->num < -4096 * offset->den || offset->num > 4096 * offset->den) damaged(where);
-            spec.offset = *offset;
-        } else {
+        else if (key == "offset")
+            spec.offset = real(value, -4096, 4096);
+        else
             damaged(where);  // a front end that this library could not follow
-        }
     }
+    if (spec.kind == "mfcc" && !coefficients) damaged(where);
     if (spec.fmax - spec.fmin < 1 || spec.hop > spec.n_fft) damaged(where);
     return spec;
 }
 
 }  // namespace
 
+int64_t floor_of_product(double value, int64_t factor) {
+    char text[32];  // such as -2.3400000000000002e+01
+    const char *end = std::to_chars(text, text + sizeof text, value, std::chars_format::scientific).ptr;
+    Wide digits = 0;
+    int places = 0, exponent = 0;  // of digits after the point; of ten
+    bool after_point = false;
+    const char *at = text + (*text == '-');
+    for (; at != end && *at != 'e'; ++at) {
+        if (*at == '.') {
+            after_point = true;
+            continue;
+        }
+        digits = 10 * digits + (*at - '0');
+        places += after_point;
+    }
+    if (at != end) std::from_chars(at + 1 + (at[1] == '+'), end, exponent);
+    places -= exponent;
+    Wide product = (*text == '-' ? -digits : digits) * factor, scale = 1;  // below 10^17 * 2^42
+    for (; places < 0; ++places) product *= 10;
+    for (; places > 0 && scale < (Wide(1) << 120); --places) scale *= 10;  // far beyond the product
+    return floor_div(product, scale);
+}
+
 std::optional<Rate> frame_rate(int64_t num, int64_t den) {
     if (num < 1 || den < 1 || num < den || num > max_fps * Wide(den)) return {};
     const int64_t divisor = std::gcd(num, den);
     num /= divisor, den /= divisor;
-    if (num > 1 << 28 || den > 1 << 28) return {};
+    if (num > largest_rate || den > largest_rate) return {};
     return Rate{static_cast<int32_t>(num), static_cast<int32_t>(den)};
 }
 
@@ -144,6 +171,17 @@ Metadata Metadata::parse(const std::string &text, const std::string &where) {
     take("source", metadata.source);
     take("licence", metadata.licence);
     take("use", metadata.use);
+    std::string unused;
+    for (const char *key : {"variant", "role", "checkpoint", "onnx", "identity", "faces"}) take(key, unused);
+    for (const char *key : {"units", "limits", "gate", "engine"})
+        if (const Json *value = json.find(key); value && value->kind != Json::object) damaged(where);
+    if (const Json *persons = json.find("persons")) {
+        if (persons->kind != Json::array) damaged(where);
+        for (const Json &one : persons->items) {
+            if (one.kind != Json::string) damaged(where);
+            metadata.persons.push_back(one.text);
+        }
+    }
     const auto rate = frame_rate(fps);
     if (metadata.family.empty() || !rate) damaged(where);
     metadata.fps = *rate;

@@ -12,24 +12,20 @@
 
 namespace et {
 
-// An exact decimal number, num / den with den a power of ten.
-struct Decimal {
-    int64_t num = 0, den = 1;
-};
-
 // The audio front end that a network was trained with; the fields are those of edgetalk.metadata.AudioSpec.
 struct AudioSpec {
     std::string kind = "logmel";
     int sample_rate = 16000, n_fft = 800, hop = 200, n_mels = 80;
     double fmin = 55.0, fmax = 7600.0, preemphasis = 0.97;
     int window = 32;
-    Decimal offset = {-234, 10};
+    double offset = -23.4;  // means the shortest decimal number that is nearest to it, see floor_of_product
 };
 
 struct Metadata {
     std::string text;  // the JSON itself
     Rate fps;
     std::string family, precision = "f32", source, licence, use = "any";
+    std::vector<std::string> persons;  // that the network knows; empty where it takes any face
     std::optional<AudioSpec> audio;
     bool pose_in_radians = true, blink_is_share = true;  // published checkpoints may want other units
     std::vector<std::string> capabilities;               // of a plan: devices such as "8.7" that it was built for
@@ -39,6 +35,10 @@ struct Metadata {
     // Throws ET_ERROR_MODEL; `where` is the file's name.
     static Metadata parse(const std::string &text, const std::string &where);
 };
+
+// floor(value * factor) of the decimal number that a finite `value` prints as, exactly; |value| up to 4096, `factor`
+// from 1 to 2^42.
+int64_t floor_of_product(double value, int64_t factor);
 
 // "25", "29.97" or "30000/1001" as a fraction from 1 to 240 in lowest terms, else nothing.
 std::optional<Rate> frame_rate(std::string_view text);

@@ -380,7 +380,9 @@ OpenVino::OpenVino(const std::string &path, const Metadata &metadata, const Opti
     if (!core) fail_backend("OpenVINO does not start: " + reason(ov));
     const auto model = made<Model>(ov.ov_model_free,
                                    [&](Model **out) { ov.ov_core_read_model(core.get(), path.c_str(), nullptr, out); });
-    if (!model) fail_model(name_ + " cannot be read: " + reason(ov) + "; copy it again");
+    if (!model)
+        fail_model(name_ + " cannot be read: " + reason(ov) + "; copy it" +
+                   (suffix_of(path) == ".xml" ? " and " + with_suffix(name_, ".bin") : "") + " again");
     std::string chosen, lacks;
     const std::string target = choose_device(ov, core.get(), options.device, chosen);
     const std::string hint = arithmetic(ov, core.get(), target, metadata.precision, lacks);

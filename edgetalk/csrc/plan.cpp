@@ -72,7 +72,7 @@ std::vector<int> numbers(const std::string &version) {
         const size_t end = std::min(version.find('.', at), version.size());
         const std::string part = version.substr(at, end - at);
         if (part.empty() || part.size() > 6 || part.find_first_not_of("0123456789") != part.npos) break;
-        parts.push_back(std::stoi(part));
+        parts.push_back(static_cast<int>(*whole_number(part)));
         at = end + 1;
     }
     return parts;

@@ -1,13 +1,14 @@
 // The C interface: checks what the caller passes, as edgetalk/session.py does, and lets no exception out.
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <cstddef>
-#include <cstdio>
 #include <cstring>
 #include <memory>
 #include <new>
 #include <optional>
+#include <unistd.h>
 #include <vector>
 
 #include "avatar.h"
@@ -32,6 +33,7 @@ using namespace et;
 namespace {
 
 constexpr float MAX_PEAK = 16;  // 24 dB over full scale: floats that are integers, never divided
+constexpr size_t MAX_COUNT = size_t(1) << 31;  // samples at once, 37 hours
 
 thread_local char last_error[1024] = "";  // no allocation, so that it can also say: out of memory
 
@@ -62,6 +64,17 @@ et_status failed(et_status status, const char *text) {
     return status;
 }
 
+// The text as one line of UTF-8, as above.
+std::string one_line(const std::string &text) {
+    std::string line;
+    for (size_t at = 0; at < text.size();) {
+        const size_t size = character(text.c_str() + at), taken = std::max<size_t>(size, 1);
+        line += size ? text.substr(at, size) : "?";
+        at += taken;
+    }
+    return line;
+}
+
 template <class Body>
 et_status guarded(Body body) noexcept {
     try {
@@ -89,9 +102,9 @@ std::string shape_text(const std::vector<int64_t> &shape, size_t from = 0) {
 }
 
 std::string number_text(double value) {
-    char text[32];
-    std::snprintf(text, sizeof text, "%.6g", value);
-    return text;
+    char text[32];  // to_chars, for printf would heed the locale's decimal point
+    const auto end = std::to_chars(text, text + sizeof text, value, std::chars_format::general, 6).ptr;
+    return std::string(text, end);
 }
 
 // The caller's options, as far as both sides know them.
@@ -152,16 +165,26 @@ std::unique_ptr<Engine> open_engine(const std::string &path, const Metadata &met
 
 Rate rate_of(const et_options &options, Rate trained) {
     if (!options.fps_num && !options.fps_den) return trained;
-    const auto rate = frame_rate(options.fps_num, options.fps_den);
-    if (!rate)
-        fail_input("options.fps: got " + std::to_string(options.fps_num) + "/" + std::to_string(options.fps_den) +
-                   ", expected a rate from 1/1 to 240/1; write it as 25/1 or as 30000/1001");
-    return *rate;
+    const int64_t num = options.fps_num, den = options.fps_den;
+    if (const auto rate = frame_rate(num, den)) return *rate;
+    const bool large = num >= den && den > 0 && num <= max_fps * den;  // else it is out of range
+    fail_input("options.fps: got " + std::to_string(num) + "/" + std::to_string(den) +
+               (large ? ", expected a fraction of numbers up to " + std::to_string(largest_rate) +
+                            "; write it as 30000/1001"
+                      : ", expected a rate from 1/1 to 240/1; write it as 25/1 or as 30000/1001"));
 }
 
 // What `edgetalk avatar` prepares for an engine: where no pose moves the head somebody else has to.
 std::string shown(const Engine &engine) {
     return engine.inputs.count("pose") ? "PICTURE" : "--video FILM --portrait PICTURE";
+}
+
+// Said of a face that the network has not learnt, in the words of edgetalk/session.py; "" where nothing is.
+std::string warning_of(const std::string &name, const std::vector<std::string> &persons, const std::string &person) {
+    if (persons.empty() || std::find(persons.begin(), persons.end(), person) != persons.end()) return "";
+    std::string list;
+    for (const std::string &one : persons) list += (list.empty() ? "" : ", ") + one;
+    return one_line(name + " was trained on " + list + " alone: this face is none of them and will not look right");
 }
 
 void check_commercial(const std::string &name, const std::string &use, const std::string &licence) {
@@ -194,6 +217,7 @@ struct et_session {
     WindowStream &sound_for(const void *pcm, size_t count);
     void move(float *pose, float *blink);
 
+    const pid_t owner = getpid();
     std::string name;
     Metadata metadata;
     Rate fps;
@@ -201,6 +225,7 @@ struct et_session {
     int64_t seed;
     File file;
     Avatar avatar;
+    std::string warning;
     std::unique_ptr<Engine> engine;
     const Port *frame_out, *landmarks_out = nullptr;
     Port *mel_in, *pose_in = nullptr, *blink_in = nullptr;
@@ -225,7 +250,8 @@ et_session::et_session(const std::string &path, const std::string &avatar_path, 
       moves(is_idle(options)),
       seed(options.seed),
       file(avatar_path),
-      avatar(Avatar::parse(file.bytes(), name_of(avatar_path))) {
+      avatar(Avatar::parse(file.bytes(), name_of(avatar_path))),
+      warning(warning_of(name, metadata.persons, avatar.name)) {
     const std::string label = name_of(avatar_path);
     if (is_commercial(options)) {
         check_commercial(name, metadata.use, metadata.licence);
@@ -289,7 +315,7 @@ void et_session::bind_avatar(const std::string &label) {
         const bool alike = tensor && !port.shape.empty() && port.shape[0] == 1 &&
                            tensor->shape.size() == port.shape.size() &&
                            std::equal(port.shape.begin() + 1, port.shape.end(), tensor->shape.begin() + 1);
-        if (!alike || tensor->type == Tensor::other || port.type != (tensor->type == Tensor::u8 ? Port::u8 : Port::f32))
+        if (!alike || port.type != (tensor->type == Tensor::u8 ? Port::u8 : Port::f32))
             fail_model(name + " takes " + key + " " + shape_text(port.shape, 1) + " and the avatar has " +
                        (tensor ? key + " " + shape_text(tensor->shape, 1) : "no " + key) +
                        (alike ? " of another type" : "") + "; prepare it again: edgetalk avatar");
@@ -355,6 +381,9 @@ WindowStream &et_session::sound() {
 
 // Where more of it may be pushed.
 WindowStream &et_session::sound_for(const void *pcm, size_t count) {
+    if (count > MAX_COUNT)
+        fail_input("count: got " + std::to_string(count) + ", expected at most " + std::to_string(MAX_COUNT) +
+                   " samples; was an error code passed as a count?");
     if (count) need(pcm, "pcm");
     if (sound().finished()) fail_input("pcm: got sound after et_finish; call et_reset to start another");
     return *stream;
@@ -368,6 +397,15 @@ void et_session::move(float *pose, float *blink) {
     std::fill(blink, blink + 2, 0.0f);
     if (moves) idle(seed, fps, stream->frame(), pose, blink);
 }
+
+namespace {
+// Of a session that another process opened nothing can be used: its engine's threads are not in this one.
+void need_own(const et_session *session) {
+    need(session, "session");
+    if (session->owner != getpid())
+        fail_backend(session->name + " was opened before this process was forked; open it in the process that uses it");
+}
+}  // namespace
 
 extern "C" {
 
@@ -398,7 +436,7 @@ et_status et_open(const char *engine, const char *avatar, const et_options *opti
 
 et_status et_get_info(const et_session *session, et_info *info) {
     return guarded([&] {
-        need(session, "session");
+        need_own(session);
         need(info, "info");
         et_info all = {};
         const size_t size = info->struct_size;
@@ -418,6 +456,7 @@ et_status et_get_info(const et_session *session, et_info *info) {
         all.fps_den = session->fps.den;
         all.metadata = session->metadata.text.c_str();
         all.device = session->engine->device.c_str();
+        all.warning = session->warning.c_str();
         std::memcpy(info, &all, std::min(size, sizeof all));
         return ET_OK;
     });
@@ -425,7 +464,7 @@ et_status et_get_info(const et_session *session, et_info *info) {
 
 et_status et_step(et_session *session, const float *mel, const float *pose, const float *blink, uint8_t *frame) {
     return guarded([&] {
-        need(session, "session");
+        need_own(session);
         need(frame, "frame");
         session->step(mel, pose, blink, frame);
         return ET_OK;
@@ -434,7 +473,7 @@ et_status et_step(et_session *session, const float *mel, const float *pose, cons
 
 et_status et_get_landmarks(const et_session *session, float *landmarks) {
     return guarded([&] {
-        need(session, "session");
+        need_own(session);
         need(landmarks, "landmarks");
         if (!session->landmarks_out) fail_input("landmarks: " + session->name + " makes none");
         if (!session->stepped) fail_input("landmarks: there are none before the first frame; call et_step or et_next");
@@ -445,7 +484,7 @@ et_status et_get_landmarks(const et_session *session, float *landmarks) {
 
 et_status et_push(et_session *session, const float *pcm, size_t count) {
     return guarded([&] {
-        need(session, "session");
+        need_own(session);
         WindowStream &sound = session->sound_for(pcm, count);
         float peak = 0;
         for (size_t k = 0; k < count; ++k) {
@@ -462,7 +501,7 @@ et_status et_push(et_session *session, const float *pcm, size_t count) {
 
 et_status et_push_s16(et_session *session, const int16_t *pcm, size_t count) {
     return guarded([&] {
-        need(session, "session");
+        need_own(session);
         WindowStream &sound = session->sound_for(pcm, count);
         std::vector<float> floats(pcm, pcm + count);
         for (float &sample : floats) sample /= 32768;
@@ -473,7 +512,7 @@ et_status et_push_s16(et_session *session, const int16_t *pcm, size_t count) {
 
 et_status et_finish(et_session *session) {
     return guarded([&] {
-        need(session, "session");
+        need_own(session);
         WindowStream &sound = session->sound();
         if (!sound.finished()) sound.finish();
         return ET_OK;
@@ -482,7 +521,7 @@ et_status et_finish(et_session *session) {
 
 et_status et_next(et_session *session, uint8_t *frame) {
     return guarded([&] {
-        need(session, "session");
+        need_own(session);
         need(frame, "frame");
         WindowStream &sound = session->sound();
         const float *mel = sound.window();
@@ -497,7 +536,7 @@ et_status et_next(et_session *session, uint8_t *frame) {
 
 et_status et_next_inputs(et_session *session, float *mel, float *pose, float *blink) {
     return guarded([&] {
-        need(session, "session");
+        need_own(session);
         need(mel, "mel");
         WindowStream &sound = session->sound();
         const float *window = sound.window();
@@ -514,13 +553,15 @@ et_status et_next_inputs(et_session *session, float *mel, float *pose, float *bl
 
 et_status et_reset(et_session *session) {
     return guarded([&] {
-        need(session, "session");
+        need_own(session);
         session->stream.reset();
         session->steps = 0;
         return ET_OK;
     });
 }
 
-void et_close(et_session *session) { delete session; }
+void et_close(et_session *session) {
+    if (session && session->owner == getpid()) delete session;  // else it would wait for ever for the engine's threads
+}
 
 }  // extern "C"

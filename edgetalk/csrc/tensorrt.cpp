@@ -13,6 +13,7 @@
 #include "cuda.h"
 #include "error.h"
 #include "file.h"
+#include "json.h"
 
 namespace et {
 
@@ -125,7 +126,7 @@ int device_index(const std::string &asked) {
     if (digits.empty() || digits.size() > 4 || digits.find_first_not_of("0123456789") != digits.npos)
         fail_backend("device \"" + asked +
                      "\" cannot run a plan, NVIDIA GPUs can; use \"auto\", \"cuda\" or \"cuda:0\"");
-    return std::stoi(digits);
+    return static_cast<int>(*whole_number(digits));
 }
 
 // What runs here where there is no NVIDIA GPU.

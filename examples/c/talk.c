@@ -72,6 +72,8 @@ int main(int count, char **words)
     et_get_info(session, &info);
     fprintf(stderr, "%dx%d at %d/%d frames per second on %s\n", info.width, info.height, info.fps_num, info.fps_den,
             info.device);
+    if (info.warning && *info.warning)
+        fprintf(stderr, "talk: %s\n", info.warning);
     uint8_t *frame = malloc(info.frame_bytes);
     et_status status = ET_WAIT;
     while (frame && status == ET_WAIT) {

@@ -36,7 +36,9 @@ int main(void)
 
     remove("tiny.xml"), remove("tiny.bin"), remove("tiny.avatar"); /* of an earlier run */
 
-    CHECK(strlen(et_version()) >= 5);
+    char version[32];
+    snprintf(version, sizeof version, "%d.%d.", ET_VERSION_MAJOR, ET_VERSION_MINOR);
+    CHECK(strlen(et_version()) >= 5 && !strncmp(et_version(), version, strlen(version)));
     CHECK(!*et_last_error());
 
     REFUSES(et_open("x.xml", NULL, NULL, NULL), ET_ERROR_INPUT, "session: got NULL");
@@ -83,8 +85,9 @@ int main(void)
                                 "&quot;amnet&quot;}\" /></framework></rt_info></net>";
     static const char header[] = "{\"__metadata__\":{\"format\":\"1\",\"family\":\"\",\"weights\":\"\",\"licence\":\"\","
                                  "\"consent\":\"\",\"name\":\"\"},\"source\":{\"dtype\":\"U8\",\"shape\":[1,1,3],"
-                                 "\"data_offsets\":[4,7]},\"boxes\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}";
-    char avatar[8 + sizeof header + 7] = {(char)((sizeof header - 1) & 255), (char)((sizeof header - 1) >> 8)};
+                                 "\"data_offsets\":[16,19]},\"boxes\":{\"dtype\":\"F32\",\"shape\":[1,4],"
+                                 "\"data_offsets\":[0,16]}}";
+    char avatar[8 + sizeof header + 19] = {(char)((sizeof header - 1) & 255), (char)((sizeof header - 1) >> 8)};
     memcpy(avatar + 8, header, sizeof header - 1);
     write_file("tiny.xml", model, 20);
     REFUSES(et_open("tiny.xml", NULL, NULL, &session), ET_ERROR_MODEL, "has no tiny.avatar beside it");
@@ -94,7 +97,7 @@ int main(void)
     REFUSES(et_open("tiny.xml", NULL, NULL, &session), ET_ERROR_MODEL, "has no tiny.bin beside it");
     write_file("tiny.bin", "", 0);
     REFUSES(et_open("tiny.xml", NULL, NULL, &session), ET_ERROR_MODEL, "tiny.avatar is truncated");
-    write_file("tiny.avatar", avatar, 8 + sizeof header - 1 + 7);
+    write_file("tiny.avatar", avatar, 8 + sizeof header - 1 + 19);
     options = (et_options){.struct_size = sizeof options};
     options.openvino = "/nowhere/libopenvino_c.so";
     REFUSES(et_open("tiny.xml", NULL, &options, &session), ET_ERROR_BACKEND, "tiny.xml needs OpenVINO's libopenvino_c.so");
@@ -108,7 +111,10 @@ int main(void)
     REFUSES(et_open("tiny.xml", NULL, &options, &session), ET_ERROR_INPUT, "threads: got -1");
     options.threads = 0;
     options.fps_num = 25;
-    REFUSES(et_open("tiny.xml", NULL, &options, &session), ET_ERROR_INPUT, "fps: got 25/0");
+    REFUSES(et_open("tiny.xml", NULL, &options, &session), ET_ERROR_INPUT, "fps: got 25/0, expected a rate from");
+    options.fps_num = 2000000001, options.fps_den = 80000000;
+    REFUSES(et_open("tiny.xml", NULL, &options, &session), ET_ERROR_INPUT,
+            "fps: got 2000000001/80000000, expected a fraction of numbers up to 268435456; write it as 30000/1001");
     CHECK(session == NULL);
     return failures != 0;
 }

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <new>
 #include <string>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -21,6 +22,31 @@
 #include "motion.h"
 
 using namespace et;
+
+// Calls of operator new until one fails; below 0 none does.
+static int left = -1;
+
+void *operator new(size_t size) {
+    if (left == 0) throw std::bad_alloc();
+    if (left > 0) --left;
+    if (void *memory = std::malloc(size ? size : 1)) return memory;
+    throw std::bad_alloc();
+}
+void operator delete(void *memory) noexcept { std::free(memory); }
+void operator delete(void *memory, size_t) noexcept { std::free(memory); }
+
+// Whether the call ran out of memory with room for so many pieces.
+static bool starved(int pieces, const std::function<void()> &call) {
+    left = pieces;
+    try {
+        call();
+    } catch (const std::bad_alloc &) {
+        left = -1;
+        return true;
+    }
+    left = -1;
+    return false;
+}
 
 // What the call throws, "" where nothing.
 static std::string refusal(const std::function<void()> &call) {
@@ -112,13 +138,13 @@ static std::string safetensors(const std::string &header, const std::string &dat
 static const std::string about =
     R"("__metadata__":{"format":"1","family":"f","weights":"w","licence":"","consent":"","name":""})";
 static const std::string tensors = R"("source":{"dtype":"U8","shape":[2,2,3],"data_offsets":[0,12]},)"
-                                   R"("boxes":{"dtype":"F32","shape":[1,4],"data_offsets":[12,28]},)"
-                                   R"("x":{"dtype":"F16","shape":[2,3],"data_offsets":[28,40]})";
+                                   R"("boxes":{"dtype":"F32","shape":[2,4],"data_offsets":[12,44]},)"
+                                   R"("x":{"dtype":"F16","shape":[2,3],"data_offsets":[44,56]})";
 
 static void avatars() {
     // halves: 0, -2, 65504, the smallest subnormal, infinity, 1 + 2^-10
     const std::string halves("\x00\x00\x00\xc0\xff\x7b\x01\x00\x00\x7c\x01\x3c", 12);
-    const std::string data = std::string(28, '\1') + halves,
+    const std::string data = std::string(44, '\1') + halves,
                       good = safetensors("{" + about + "," + tensors + "}", data);
     const Avatar avatar = Avatar::parse(good, "a.avatar");
     CHECK(avatar.weights == "w" && avatar.source.shape == (std::vector<int64_t>{2, 2, 3}));
@@ -147,21 +173,43 @@ static void avatars() {
     };
     CHECK(refused(changed("\"format\":\"1\"", "\"format\":\"2\""), "format 2"));
     CHECK(refused(changed("\"format\":\"1\"", "\"format\":\"99999999999999999999\""), "format 99999999999999999999"));
-    CHECK(refused(changed("U8", "I8"), "picture is not"));
+    CHECK(refused(changed("U8", "I8"), "no avatar: its source is I8, expected U8, F16, F32; prepare it again"));
     CHECK(refused(changed("U8", "X8"), "unknown type"));
-    // What a newer edgetalk adds is carried along, whatever its type.
-    const std::string more = R"(,"later":{"dtype":"I64","shape":[2],"data_offsets":[)" + std::to_string(data.size()) +
-                             "," + std::to_string(data.size() + 16) + "]}";
-    const std::string added = safetensors("{" + about + "," + tensors + more + "}", data + std::string(16, 0));
-    const Avatar newer = Avatar::parse(added, "a.avatar");
-    const Tensor &later = newer.features.at("later");
-    CHECK(later.type == Tensor::other && later.shape[0] == 2 && later.item_size == 8);
-    uint64_t copied = 1;
-    later.copy(1, &copied);
-    CHECK(copied == 0);
-    CHECK(newer.family == "f" && newer.use == "any");
-    CHECK(refused(changed("[2,2,3]", "[2,6,1]"), "picture is not"));
-    CHECK(refused(changed("[2,2,3]", "[12]"), "picture is not"));
+    CHECK(avatar.family == "f" && avatar.use == "any" && avatar.name.empty());
+    // As edgetalk/avatar.py refuses it, in its words.
+    const auto added = [&](const std::string &more, size_t size, const char *film = nullptr) {
+        std::string header = "{" + about + "," + tensors + more + "}";
+        if (film) header.insert(header.find("\"format\""), "\"film\":\"" + std::string(film) + "\",");
+        return safetensors(header, data + std::string(size, 0));
+    };
+    const auto entry = [&](const char *name, const char *type, const char *shape, size_t from, size_t to) {
+        return std::string(",\"") + name + R"(":{"dtype":")" + type + R"(","shape":)" + shape + R"(,"data_offsets":[)" +
+               std::to_string(data.size() + from) + "," + std::to_string(data.size() + to) + "]}";
+    };
+    CHECK(refused(added(entry("later", "I64", "[2]", 0, 16), 16), "its later is I64, expected U8, F16, F32; prepare"));
+    CHECK(refused(added(entry("later", "F16", "[3,1]", 0, 6), 6), "no avatar: it has 2 and 3 frames"));
+    CHECK(Avatar::parse(added(entry("later", "F16", "[2]", 0, 4), 4), "a.avatar").features.at("later").values() == 1);
+    CHECK(refused(changed("\"shape\":[2,4]", "\"shape\":[8]"), "no avatar: its boxes have shape (8,)"));
+    CHECK(refused(changed("\"shape\":[2,4]", "\"shape\":[4,2]"), "no avatar: its boxes have shape (4, 2)"));
+    CHECK(refused(changed("\"shape\":[2,4]", "\"shape\":[1,2,4]"), "no avatar: its boxes have shape (1, 2, 4)"));
+    CHECK(refused(changed("\"licence\":\"\"", "\"licence\":7"), "truncated or no avatar (a value of its __metadata__"));
+    CHECK(refused(changed("\"licence\":\"\"", "\"licence\":\"\",\"use\":null"), "a value of its __metadata__"));
+    CHECK(refused(safetensors("{\"__metadata__\":[]," + tensors + "}", data), "__metadata__ is no object"));
+    const std::string target = entry("target", "U8", "[2,1,1,3]", 0, 6);
+    const std::string matrices = entry("matrices", "F32", "[2,2,3]", 6, 54);
+    const std::string at = entry("at", "F32", "[2]", 54, 62), identity = entry("identity", "F32", "[1,2]", 62, 70);
+    const std::string whole = added(target + matrices + at + identity, 70, "64x48 30000/1001");
+    CHECK(Avatar::parse(whole, "a.avatar").features.size() == 1);
+    CHECK(refused(added("", 0, "64x48 25"), "no avatar: it lacks 'target'"));
+    CHECK(refused(added(target + matrices + at, 62, "64x48 25"), "no avatar: it lacks 'identity'"));
+    for (const char *film : {"", "64x48", "x48 25", "64x 25", "64x48 0", "64x48 25/", "64x48 25/0", "64x48 25 "})
+        CHECK(refused(added(target + matrices + at + identity, 70, film), "no avatar: it lacks 'film'"));
+    const std::string flat = entry("identity", "F32", "[2]", 62, 70), twice = entry("at", "F32", "[1]", 54, 58);
+    CHECK(refused(added(target + matrices + at + flat, 70, "64x48 25"), "no avatar: its identity has shape (2,)"));
+    CHECK(refused(added(target + matrices + twice + entry("identity", "F32", "[1,3]", 58, 70), 70, "64x48 25"),
+                  "no avatar: it has 1 and 2 frames"));
+    CHECK(refused(changed("[2,2,3]", "[2,6,1]"), "no avatar: its picture is uint8 (2, 6, 1)"));
+    CHECK(refused(changed("[2,2,3]", "[12]"), "no avatar: its picture is uint8 (12,)"));
     CHECK(refused(changed("[2,2,3]", "[]"), "dimensions"));
     CHECK(refused(changed("[2,2,3]", "[2,2,-3]"), "larger than the file"));
     CHECK(refused(changed("[2,2,3]", "[4294967296,4294967296,3]"), "larger than the file"));
@@ -172,7 +220,7 @@ static void avatars() {
     CHECK(refused(changed("[0,12]", "[12,0]"), "place does not fit"));
     CHECK(refused(changed("[0,12]", "[0]"), "lacks dtype"));
     CHECK(refused(changed("[0,12]", "[4,16]"), "overlap"));
-    CHECK(refused(changed("[28,40]", "[0,12]"), "overlap"));
+    CHECK(refused(changed("[44,56]", "[0,12]"), "overlap"));
     CHECK(refused(changed("\"x\"", "\"source\""), "twice"));
 
     std::srand(1);
@@ -197,7 +245,7 @@ static const std::string text =
 static void metadata() {
     const Metadata read = Metadata::parse(text, "m.xml");
     CHECK(read.fps.num == 30000 && read.fps.den == 1001 && read.precision == "int8" && read.source == "abc");
-    CHECK(read.audio->n_mels == 80 && read.audio->offset.num == -234 && read.audio->offset.den == 10);
+    CHECK(read.audio->n_mels == 80 && read.audio->offset == -23.4);
     CHECK(!read.pose_in_radians && read.blink_is_share && read.use == "any");
     const auto with = [](const char *from, const char *to) {
         std::string changed = text;
@@ -205,6 +253,13 @@ static void metadata() {
         return refusal([&] { Metadata::parse(changed, "m.xml"); });
     };
     CHECK(with("800", "400").empty() && with("-23.4", "0").empty() && with("-23.4", "1e1").empty());
+    CHECK(with("-23.4", "-23.40000000000001").empty() && with("-23.4", "1e-30").empty());
+    CHECK(with("\"n_fft\":800", "\"kind\":\"mfcc\",\"n_mfcc\":1").empty());
+    CHECK(with("\"precision\"", "\"persons\":[\"ada\"],\"precision\"").empty());
+    CHECK(floor_of_product(-23.4, 10) == -234 && floor_of_product(-23.400000000000002, 10) == -235);
+    CHECK(floor_of_product(-23.4, 3) == -71 && floor_of_product(23.4, 3) == 70 && floor_of_product(1000, 7) == 7000);
+    CHECK(floor_of_product(0, 9) == 0 && floor_of_product(1e-300, 9) == 0 && floor_of_product(-5e-324, 9) == -1);
+    CHECK(floor_of_product(-4095.9999999999995, int64_t(1) << 42) == -18014398509481982);
     CHECK(has(with("\"format\":1", "\"format\":2"), "format 2"));
     CHECK(has(with("\"format\":1", "\"format\":99999999999999999999"), "format 99999999999999999999"));
     CHECK(has(refusal([] { Metadata::parse("", "m.xml"); }), "no edgetalk metadata"));
@@ -225,13 +280,17 @@ static void metadata() {
                                                                                      {"800", "\"800\""},
                                                                                      {"200", "0"},
                                                                                      {"n_fft", "bins"},
-                                                                                     {"-23.4", "-23.40000000000001"},
                                                                                      {"-23.4", "1e99"},
                                                                                      {"-23.4", "-99999"},
                                                                                      {"-23.4", "null"},
                                                                                      {"{\"format\"", "[{\"format\""},
                                                                                      {"}}", "}"}})
         CHECK(has(with(from, to), "damaged"));
+    for (const char *front_end : {R"("kind":"foo")", R"("kind":3)", R"("kind":"mfcc")", R"("kind":"mfcc","n_mfcc":0)"})
+        CHECK(has(with("\"n_fft\":800", front_end), "damaged"));
+    for (const char *field :
+         {R"("persons":"a",)", R"("persons":[3],)", R"("role":1,)", R"("limits":[],)", R"("gate":"",)"})
+        CHECK(has(with("\"precision\"", (field + std::string("\"precision\"")).c_str()), "damaged"));
     CHECK(frame_rate("29.97")->num == 2997 && frame_rate("29.97")->den == 100 && frame_rate("25.0")->num == 25);
     CHECK(!frame_rate("1.5e-9223372036854775808") && !frame_rate("1.5e9223372036854775807"));  // the exponent's ends
     CHECK(!frame_rate("") && !frame_rate("/") && !frame_rate("0.5") && !frame_rate("241") && frame_rate("2.4e2"));
@@ -326,6 +385,29 @@ static void windows() {
     CHECK(tiny.window() && tiny.window()[31 * 80] == silence);
     tiny.advance();
     CHECK(tiny.ended());
+
+    // What ran out of memory has changed nothing and can be called again.
+    int failed = 0;
+    for (const size_t length : {1u, 1000u, 3000u, 16000u}) {
+        WindowStream fed(spec, Rate{25, 1}), hungry(spec, Rate{25, 1});
+        const std::vector<std::function<void(WindowStream &)>> calls = {
+            [&](WindowStream &to) { to.push(pcm.data(), length / 3); },
+            [&](WindowStream &to) { to.push(pcm.data() + length / 3, length - length / 3); },
+            [&](WindowStream &to) { to.finish(); },
+        };
+        for (const auto &call : calls) {
+            call(fed);
+            for (int pieces = 0; starved(pieces, [&] { call(hungry); }); ++pieces) {
+                ++failed;
+                CHECK(!hungry.finished());
+                CHECK(pieces < 9);
+            }
+        }
+        for (; fed.window() && hungry.window(); fed.advance(), hungry.advance())
+            CHECK(!std::memcmp(fed.window(), hungry.window(), 32 * 80 * sizeof(float)));
+        CHECK(fed.ended() && hungry.ended());
+    }
+    CHECK(failed > 12);
 }
 
 static void motion() {

@@ -64,20 +64,20 @@ static void write(const char *name, const std::string &bytes) {
     std::ofstream(name, std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
 }
 
-// An avatar whose features are 100, 101, ...
-static std::string avatar(const std::string &type = "F32") {
+// An avatar whose features are 100, 101, ...; of another type they are nonsense.
+static std::string avatar(const std::string &type = "F32", size_t item_size = 4) {
     const std::string header =
         R"({"__metadata__":{"format":"1","family":"amnet","weights":"w","licence":"","consent":"","name":""},)"
         R"("source":{"dtype":"U8","shape":[1,1,3],"data_offsets":[0,3]},)"
-        R"("boxes":{"dtype":"F32","shape":[1],"data_offsets":[3,7]},)"
+        R"("boxes":{"dtype":"F32","shape":[1,4],"data_offsets":[3,19]},)"
         R"("appearance":{"dtype":")" +
-        type + R"(","shape":[1,2,2,12],"data_offsets":[7,199]}})";
+        type + R"(","shape":[1,2,2,12],"data_offsets":[19,)" + std::to_string(19 + 48 * item_size) + "]}}";
     std::string file;
     for (size_t k = 0, size = header.size(); k < 8; ++k, size >>= 8) file += static_cast<char>(size & 255);
-    file += header + std::string(7, '\0');
+    file += header + std::string(19, '\0');
     for (int k = 0; k < 48; ++k) {
         const float value = static_cast<float>(100 + k);
-        file.append(reinterpret_cast<const char *>(&value), 4);
+        file.append(reinterpret_cast<const char *>(&value), item_size);
     }
     return file;
 }
@@ -231,7 +231,9 @@ static void refuses_files() {
                    again));
     CHECK(!called("create"));  // nothing of it reached TensorRT
     CHECK(file(changed("\"source\":\"w\"", "\"source\":\"v\""), "amnet.avatar was prepared with other weights"));
-    write("amnet.avatar", avatar("I32"));  // a type that an avatar may hold and no step takes
+    write("amnet.avatar", avatar("I32"));
+    CHECK(file(good, "amnet.avatar is no avatar: its appearance is I32, expected U8, F16, F32"));
+    write("amnet.avatar", avatar("U8", 1));  // a type that an avatar may hold and this step does not take
     CHECK(file(good, "takes appearance (2, 2, 12) and the avatar has appearance (2, 2, 12) of another type"));
     write("amnet.avatar", avatar());
     calls();

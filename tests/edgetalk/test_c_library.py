@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import locale
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -75,6 +77,7 @@ class Info(ctypes.Structure):
         ("fps_den", c_int32),
         ("metadata", c_char_p),
         ("device", c_char_p),
+        ("warning", c_char_p),
     ]
 
 
@@ -345,6 +348,7 @@ SPECS = [
     AudioSpec(n_fft=512, hop=160, fmin=0.0, fmax=8000.0, preemphasis=0.0, offset=0.0),
     AudioSpec(n_fft=551, hop=113, fmin=80.0, fmax=7000.0, preemphasis=0.9, offset=2.75),
     AudioSpec(n_fft=1024, hop=1000, offset=-31.999),
+    AudioSpec(n_fft=640, offset=-23.400000000000002),  # computed: frame 2 begins a mel frame before that of -23.4
 ]
 
 
@@ -395,6 +399,11 @@ def test_refuses_what_python_refuses(library, zoo, tmp_path, controls):
         refused("pose: got NULL, .* takes one", face.step, mel, None, blink)
         refused("pose: got 4 as value 0, expected -3.14159 to", face.step, mel, np.float32([4, 0, 0]), blink)
         refused("blink: got -0.5 as value 1, expected 0 to 1", face.step, mel, pose, np.float32([0, -0.5]))
+        for count in (2**64 - 1, 2**31 + 1):
+            for name in ("push", "push_s16"):
+                for samples in (pointer(mel), None):
+                    arguments = (name, face.at, samples, c_size_t(count))
+                    refused(f"count: got {count}, .*was an error code passed as a count?", face.call, *arguments)
         refused("pcm: got NaN or infinite", face.push, np.float32([0, np.inf]))
         refused("pcm: got samples up to 32768, expected -1 to 1", face.push, np.float32([0, -32768]))
         face.push(sound(0.1))
@@ -406,6 +415,44 @@ def test_refuses_what_python_refuses(library, zoo, tmp_path, controls):
         face.reset()
         assert face.next() == WAIT
         assert (face.step(mel, np.float32([np.pi, 0, 0]), blink) == frame).all()
+
+
+@pytest.mark.skipif(not shutil.which("localedef"), reason="needs localedef to make a locale")
+def test_numbers_in_a_sentence_have_a_point_wherever_it_is_told(library, zoo, tmp_path, monkeypatch):
+    made = subprocess.run(["localedef", "-i", "de_DE", "-f", "UTF-8", tmp_path / "de_DE.UTF-8"], capture_output=True)
+    if made.returncode:
+        pytest.skip("needs the sources of the system's locales")
+    monkeypatch.setenv("LOCPATH", str(tmp_path))
+    before = locale.setlocale(locale.LC_NUMERIC)
+    locale.setlocale(locale.LC_NUMERIC, "de_DE.UTF-8")
+    try:
+        assert locale.localeconv()["decimal_point"] == ","
+        with library.open(zoo.set("f32", tmp_path / "f32")) as face, pytest.raises(Failure, match=r"up to 16\.5, "):
+            face.push(np.float32([16.5]))
+    finally:
+        locale.setlocale(locale.LC_NUMERIC, before)
+
+
+def test_warns_of_a_face_that_the_network_has_not_learnt(library, built, zoo, tmp_path):
+    engine = other_metadata(zoo, tmp_path / "amnet.onnx", persons=("ada", "Bo\x1b[2J"))
+    face = avatars.load_avatar(zoo.root / "onnx/amnet.avatar")
+    avatars.save_avatar(dataclasses.replace(face, name="ada"), tmp_path / "ada.avatar")
+    avatars.save_avatar(dataclasses.replace(face, name="zoe"), tmp_path / "amnet.avatar")
+    with library.open(engine, tmp_path / "ada.avatar") as known, library.open(engine) as unknown:
+        assert known.info.warning == b""
+        with pytest.warns(UserWarning) as told, edgetalk.Session(engine, threads=1):
+            pass
+        sentence = str(told[0].message).replace("\x1b", "?")  # which would control a terminal
+        assert unknown.info.warning.decode() == sentence
+        older = Info(Info.warning.offset, warning=b"as it was")
+        library("get_info", unknown.at, ctypes.byref(older))
+        assert older.warning == b"as it was" and older.device == unknown.info.device
+    with library.open(zoo.set("f32", tmp_path / "f32")) as face:
+        assert face.info.warning == b""
+    soundfile.write(tmp_path / "a.wav", sound(0.1), 16000)
+    environment = {**os.environ, "EDGETALK_OPENVINO": str(OPENVINO)}
+    done = subprocess.run([built / "talk", engine, tmp_path / "a.wav"], capture_output=True, env=environment)
+    assert done.returncode == 0 and f"talk: {sentence}\n" in done.stderr.decode()
 
 
 def other_metadata(zoo, path, **changes):
@@ -452,7 +499,7 @@ BAD = {
     "other.xml": (lambda folder: (folder / "amnet.xml").write_bytes(b"<html></html>"), "is no OpenVINO model"),
     "short.xml": (cut("amnet.xml", -100), "is truncated at"),
     "no.bin": (lambda folder: (folder / "amnet.bin").unlink(), "has no amnet.bin beside it"),
-    "short.bin": (cut("amnet.bin", -100), "cannot be read"),
+    "short.bin": (cut("amnet.bin", -100), "amnet.xml cannot be read: .*; copy it and amnet.bin again"),
     "newer.xml": (replaced("amnet.xml", b"format&quot;:1", b"format&quot;:9"), "metadata of format 9"),
     "torn.xml": (replaced("amnet.xml", b"&quot;audio", b"audio"), "metadata that is damaged"),
     "source.xml": (source_as_step, "no step|expected a step"),
@@ -475,6 +522,13 @@ BAD = {
     "family.avatar": (
         other_avatar(family="other"),
         "amnet.avatar is of other and amnet.xml is amnet; prepare one for it",
+    ),
+    "boxes.avatar": (other_avatar(boxes=np.zeros((1, 3), np.float32)), r"no avatar: its boxes have shape \(1, 3\)"),
+    "frames.avatar": (other_avatar(boxes=np.zeros((3, 4), np.float32)), "no avatar: it has 1 and 3 frames"),
+    "type.avatar": (replaced("amnet.avatar", b'"F32"', b'"I32"'), "no avatar: its boxes is I32, expected U8, F16, F32"),
+    "number.avatar": (
+        replaced("amnet.avatar", b'format":"1"', b'format": 1 '),
+        "amnet.avatar is truncated or no avatar",
     ),
     "name.avatar": (other_avatar(features={"face": np.zeros((1, 8), np.float16)}), "the avatar has no appearance"),
 }
@@ -678,6 +732,8 @@ def test_is_small_and_keeps_to_itself(built):
     symbols = subprocess.run(["nm", "-D", "--defined-only", library], capture_output=True, text=True, check=True).stdout
     exported = {line.split()[-1] for line in symbols.splitlines()}
     header = re.sub(r"/\*.*?\*/", "", (ROOT / "edgetalk/csrc/edgetalk.h").read_text(), flags=re.S)
+    wanted = subprocess.run(["nm", "-D", "-u", library], capture_output=True, text=True, check=True).stdout
+    assert not re.search("strto|printf|scanf", wanted)  # they heed the locale, and have new names in newer systems
     assert exported == set(re.findall(r"\b(et_\w+)\(", header))
 
 
@@ -711,6 +767,8 @@ def test_is_found_by_cmake_and_pkg_config(built, shared, tmp_path):
         environment = {**os.environ, "PKG_CONFIG_PATH": str(config.parent)}
         command = ["pkg-config", "--cflags", "--libs", *(["--static"] if shared == "OFF" else []), "edgetalk"]
         flags = subprocess.check_output(command, text=True, env=environment)
+        where = ["pkg-config", "--variable=prefix", "edgetalk"]
+        assert Path(subprocess.check_output(where, text=True, env=environment).strip()).samefile(prefix)
         program = tmp_path / "by_hand"
         subprocess.run(["cc", tmp_path / "consumer.c", "-o", program, *flags.split()], check=True)
         environment["LD_LIBRARY_PATH"] = str(config.parents[1])
@@ -737,6 +795,30 @@ def test_a_project_that_adds_it_keeps_its_own_kind_of_library(asked, ours, their
     assert f"edgetalk is {ours}_LIBRARY, other is {theirs}_LIBRARY" in printed
 
 
+def test_fast_mathematics_of_a_host_take_no_check_away(zoo, tmp_path):
+    (tmp_path / "other.c").write_text("int other;\n")
+    (tmp_path / "CMakeLists.txt").write_text(HOST.format(repository=ROOT))
+    folder = tmp_path / "build"
+    cmake("-S", tmp_path, "-B", folder, "-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_CXX_FLAGS=-ffast-math")
+    cmake("--build", folder, "--target", "edgetalk")
+    path = folder / "edgetalk/libedgetalk.so"
+    assert "set_fast_math" not in subprocess.check_output(["nm", path], text=True)  # it would be set here, too
+    with Library(path).open(zoo.set("f32", tmp_path / "f32")) as face:
+        for value in (np.nan, np.inf):
+            with pytest.raises(Failure, match="pcm: got NaN or infinite"):
+                face.push(np.float32([value]))
+            with pytest.raises(Failure, match="mel: got (nan|inf) as value 0"):
+                face.step(np.full((32, 80), value, np.float32), np.zeros(3, np.float32), np.zeros(2, np.float32))
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="needs a compiler that knows -m32")
+def test_a_system_of_32_bits_is_one_line(tmp_path):
+    options = ["-DCMAKE_CXX_FLAGS=-m32", "-DCMAKE_TRY_COMPILE_TARGET_TYPE=STATIC_LIBRARY"]
+    command = ["cmake", "-S", ROOT, "-B", tmp_path / "b", *options]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode and "libedgetalk is for 64-bit systems" in " ".join(done.stderr.split())
+
+
 def test_ten_thousand_steps_leak_nothing(zoo, tmp_path):
     folder = build("sanitize", tmp_path, "endure")
     engine = zoo.set("f32", tmp_path / "f32")
@@ -757,7 +839,7 @@ def test_a_program_goes_on_after_its_sessions(zoo, tmp_path, preset):
     program = build(preset, tmp_path, "afterwards") / "tests/c/afterwards"
     engine = zoo.set("f32", tmp_path / "f32")
     environment = {**os.environ, "EDGETALK_OPENVINO": str(OPENVINO)}
-    for what in ("order", "thread", "fork"):
+    for what in ("order", "thread", "fork", "inherit"):
         done = subprocess.run([program, engine, what], capture_output=True, text=True, env=environment, timeout=120)
         assert done.returncode == 0, (what, done.stderr[-3000:])
 

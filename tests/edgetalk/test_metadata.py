@@ -59,6 +59,7 @@ def test_bundled_models_are_read_as_they_were_written(path):
         {"audio": {"offset": float("nan")}},
         {"audio": {"offset": float("-inf")}},
         {"audio": {"offset": 4097}},
+        {"persons": ["ada", 3]},
     ],
     ids=json.dumps,
 )
@@ -74,6 +75,7 @@ def test_front_ends_at_the_bounds_are_read():
     published = {"sample_rate": 44100, "n_fft": 2048, "hop": 512, "n_mels": 128, "fmin": 0.0, "fmax": 22050.0}
     for audio in (
         low | {"offset": -4096},
+        low | {"offset": 0.1 + 0.2 - 23.7},  # computed: as many digits as a float has
         high | {"preemphasis": 1.0, "window": 4096, "offset": 4096.0},
         published | {"kind": "mfcc", "preemphasis": 0.0, "n_mfcc": 20, "window": 64, "offset": -32.0},
     ):
