@@ -94,8 +94,6 @@ class Session:
                 f"{name} makes {', '.join(backend.outputs)} from {', '.join(backend.inputs)}, expected a step that "
                 f"makes frame from mel; open {name.replace('-source', '')} or another engine"
             )
-        self.device: str = getattr(backend, "device", "not told by the backend")
-        """Where the engine runs, at what precision, and why there."""
         _, height, width, _ = backend.outputs["frame"].shape
         self.size: tuple[int, int] = (width, height)
         """Of a frame, in pixels: width, height."""
@@ -380,6 +378,11 @@ class Session:
         """
         at = int((i + Fraction(1, 2)) * self.fps / rate)
         return self._step(at, mel, *motion.pose_blink(i)) if "pose" in self.inputs else self._step(at, mel)
+
+    @property
+    def device(self) -> str:
+        """Where the engine runs, at what precision, and why there; a GPU may know only after some steps."""
+        return getattr(self._backend, "device", "not told by the backend")
 
     @property
     def audio(self) -> AudioSpec:

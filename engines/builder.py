@@ -34,11 +34,12 @@ from .judge import Judge
 from .keep import choose, tightest, write_report
 from .onnx_file import Feeds, Progress, Run, Runner, read, set_metadata
 from .options import Options, PlanOptions
-from .precision import layers, overflow
+from .precision import layers, overflow, upsampling
 from .typed import arranged, typed_graph
 
 MADE_UP = 4
 """Samples that judge an engine where no calibration file is given, and one that stays in f32."""
+UPSAMPLING = "upsampling, not for TensorRT in int8"
 NOT_HELD = {"floors": "not held to"}
 
 Part = tuple[onnx.ModelProto, Metadata, str]
@@ -165,7 +166,9 @@ def _typed(exported: Exported, asked: Options, progress: Progress | None) -> tup
         graphs["step"], remarks["folded_statistics"] = _folded(step, learn, avatar.name)
     judge = Judge(runner, held, exported.metadata.family)
     kept, reasons = _in_float(asked, graphs, learn, judge, progress)
-    remarks |= {"kept": reasons} if asked.keep else {}
+    if asked.precision == "int8" and asked.out.suffix == ".plan":
+        reasons = dict.fromkeys((name for graph in graphs.values() for name in upsampling(graph)), UPSAMPLING) | reasons
+    remarks |= {"kept": reasons} if asked.keep or reasons else {}
     typed = {
         role: typed_graph(graph, asked.precision, asked.out.suffix, learn, kept[role], progress=progress)
         for role, graph in graphs.items()

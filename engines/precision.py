@@ -51,6 +51,16 @@ def layers(model: onnx.ModelProto) -> list[str]:
     return [n.name for n in model.graph.node if n.op_type in ("Conv", "ConvTranspose") and n.input[1] in weights]
 
 
+def upsampling(model: onnx.ModelProto) -> list[str]:
+    """Return the names of those of `layers` that TensorRT is not to get in int8.
+
+    Its int8 kernels take the scales of a ConvTranspose for those of its input channels (NVIDIA/TensorRT issue 2380, and
+    wrong results in 1694 and 1699). Ours are of its output channels, and the gate does not run a plan.
+    """
+    there = set(layers(model))
+    return [n.name for n in model.graph.node if n.op_type == "ConvTranspose" and n.name in there]
+
+
 def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the graph in fp16, its inputs and outputs unchanged in dtype."""
     from onnxruntime.transformers.float16 import convert_float_to_float16

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import importlib.metadata
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 
 from edgetalk.backends import plan as plans
 from edgetalk.backends.cuda import Device, open_device
+from edgetalk.backends.tensorrt import Lines, check_driver, start
 from edgetalk.errors import BackendError, EdgetalkError, InputError, ModelError
 from edgetalk.files import check_folder, replacing
 from edgetalk.metadata import TENSORRT_LIMIT, Metadata
@@ -44,7 +44,7 @@ def build_plan(
     """Build a plan from a typed ONNX file and return what the finished file says about itself.
 
     metadata goes into the plan; its field `engine` is filled in here. Raises FileNotFoundError; InputError for a batch
-    that the graph does not take; ModelError where the graph cannot be built.
+    that the graph does not take; ModelError where the graph cannot be built, BackendError where CUDA or memory lacks.
     """
     source, out = Path(onnx_path), Path(plan_path)
     graph = source.read_bytes()
@@ -52,13 +52,13 @@ def build_plan(
     rtx = product == "TensorRT-RTX"
     engine: dict[str, Any] = {"name": product, "version": trt.__version__, "compute_capability": capabilities}
     engine |= {"device": gpu.name} if gpu else {}
-    engine |= {"cuda": cuda} if (cuda := toolkit(trt)) else {}
+    engine |= {"cuda": cuda} if (cuda := plans.toolkit(trt)) else {}
     engine |= {"hardware": options.hardware} if options.hardware else {}
     engine |= {"version_compatible": True} if options.version_compatible else {}
 
     subject = f"the graph for {out.name}"  # the caller may have typed it into a file of another name
     journal = Journal(trt, subject, product)
-    builder = trt.Builder(journal.logger)
+    builder = start(trt, "Builder", product, journal, gpu.driver if gpu else None)
     network = parse(trt, builder, journal, graph, source)
     network.name = name = dataclasses.replace(metadata, engine=engine).to_json()
     if len(name) >= TENSORRT_LIMIT:  # the last one is the terminating zero
@@ -111,10 +111,12 @@ def find_target(options: PlanOptions) -> Target:
     """Return what a plan of these options is built by and for, before anything that takes long.
 
     Raises InputError for options that do not go together, FileNotFoundError without the timing cache's folder, and
-    BackendError where neither package is installed, or no GPU is there and no device was named.
+    BackendError where neither package is installed, no GPU is there and no device was named, or the driver is older.
     """
     trt, product = load_package()
     gpu, capabilities = _devices(trt, product, options.compute_capability)
+    if gpu:
+        check_driver(trt, product, gpu.driver)
     _check_options(trt, product, options)
     low, usual, high = _range(options.batch)
     if not 1 <= low <= usual <= high:
@@ -174,17 +176,6 @@ def named(capabilities: Sequence[str]) -> str:
     return ", ".join(f"{c} ({ARCHITECTURES[c]})" if c in ARCHITECTURES else c for c in capabilities)
 
 
-def toolkit(trt: Any) -> str:
-    """Return the major CUDA version that an installed wheel was made for, "" where it is not from a wheel."""
-    for major in range(11, 16):
-        try:
-            importlib.metadata.version(f"{trt.__name__}_cu{major}_libs")
-            return str(major)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return ""
-
-
 def parse(trt: Any, builder: Any, journal: Journal, graph: bytes, source: Path) -> Any:
     """Return the strongly typed network of an ONNX file's bytes; raises ModelError where it cannot be parsed."""
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -195,28 +186,24 @@ def parse(trt: Any, builder: Any, journal: Journal, graph: bytes, source: Path) 
     return network
 
 
-class Journal:
-    """The errors that TensorRT logs while it builds; its own calls return None or False and say nothing."""
+class Journal(Lines):
+    """The errors that TensorRT logs while it builds."""
 
     def __init__(self, trt: Any, name: str, product: str) -> None:
-        lines: list[str] = []
+        super().__init__(trt)
+        self._subject, self._product = name, f"{product} {trt.__version__}"
 
-        class Logger(trt.ILogger):
-            def __init__(self) -> None:
-                trt.ILogger.__init__(self)
-
-            def log(self, severity: Any, message: str) -> None:
-                if int(severity) <= int(trt.ILogger.Severity.ERROR):
-                    lines.append(message)
-
-        self.logger = Logger()
-        self._lines, self._subject, self._product = lines, name, f"{product} {trt.__version__}"
-
-    def error(self, what: str, reasons: Sequence[str] = ()) -> ModelError:
-        """Return the error to raise: the first reason is the cause, what follows are its consequences."""
-        reason = " ".join((reasons or self._lines or ["it gave no reason"])[0].split()).rstrip(".")
+    def error(self, what: str, reasons: Sequence[str] = ()) -> EdgetalkError:
+        """Return the error to raise: of the parser's own reasons the first, what follows are its consequences."""
+        told = f"{self._subject} {what} by {self._product}"
+        if self.memory:
+            return BackendError(
+                f"{told}, there is too little memory ({self.memory}); close other programs, or build it with a "
+                "smaller --workspace, such as 512"
+            )
+        reason = " ".join(reasons[0].split()).rstrip(".") if reasons else str(self)
         advice = "; build it in fp16 for Turing: --precision fp16" if "Turing" in reason else "; export the model again"
-        return ModelError(f"{self._subject} {what} by {self._product} ({reason}){advice}")
+        return ModelError(f"{told} ({reason}){advice}")
 
 
 class Monitor:

@@ -8,7 +8,7 @@ import onnx
 
 from .concat import quantize_early
 from .onnx_file import Feeds, Progress
-from .precision import to_fp16, to_int8
+from .precision import to_fp16, to_int8, upsampling
 from .rewrite import BEFORE, rewritten
 
 
@@ -23,7 +23,7 @@ def typed_graph(
 ) -> onnx.ModelProto:
     """Return the graph in a precision, and in the form that engines of this suffix run fastest.
 
-    Rewrites named in `without` are left out.
+    Rewrites named in `without` are left out. int8 for TensorRT leaves `upsampling` in fp16.
     """
     if suffix == ".xml":
         model = arranged(model, suffix, without)
@@ -33,7 +33,10 @@ def typed_graph(
         return model  # OpenVINO takes 16-bit arithmetic from the metadata
     if precision == "fp16":
         return to_fp16(model)
-    return to_int8(model, samples, keep, rest="fp16", progress=progress) if precision == "int8" else model
+    if precision == "int8":
+        keep = [*keep, *upsampling(model)]
+        return to_int8(model, samples, keep, rest="fp16", progress=progress)
+    return model
 
 
 def arranged(model: onnx.ModelProto, suffix: str, without: Collection[str] = ()) -> onnx.ModelProto:

@@ -12,6 +12,8 @@ import ctypes
 import functools
 import gc
 import math
+import os
+import re
 import sys
 import threading
 import weakref
@@ -87,7 +89,36 @@ def bindings() -> Any:
         from cuda.bindings import driver
     except ImportError as error:
         raise BackendError(f"CUDA needs a Python package ({error}): {INSTALL}") from error
-    return driver
+    return _told(driver)
+
+
+class _Told:
+    """cuda.bindings.driver, where a function that this machine's driver lacks is a BackendError."""
+
+    def __init__(self, driver: Any) -> None:
+        self._driver = driver
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._driver, name)
+        if name.startswith("cu") and not isinstance(found, type):
+            found = functools.partial(_call, found)
+        setattr(self, name, found)  # looked up once
+        return found
+
+
+_told = functools.cache(_Told)
+
+
+def _call(function: Callable[..., Any], *given: Any) -> Any:
+    try:
+        return function(*given)
+    except RuntimeError as error:
+        if not re.search(r"(?i)\bfunction\b.*\bnot found", str(error)):
+            raise
+        raise BackendError(
+            f"cuda-bindings asks for what this NVIDIA driver does not have ({error}); update the driver, "
+            "or: pip install 'cuda-bindings<13'"
+        ) from error
 
 
 def checked(driver: Any, result: tuple[Any, ...]) -> Any:
@@ -99,12 +130,30 @@ def checked(driver: Any, result: tuple[Any, ...]) -> Any:
     return values[0] if values else None
 
 
-class Bindings:
+class Owned:
+    """What CUDA gave to the process that opened it; a process forked from that one cannot use it, nor free it."""
+
+    name: str
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+
+    @property
+    def inherited(self) -> bool:
+        return os.getpid() != self._pid
+
+    def _check(self) -> None:
+        if self.inherited:
+            raise BackendError(f"{self.name} was opened before this process was forked; start it with 'spawn'")
+
+
+class Bindings(Owned):
     """A device through cuda-bindings, a wheel that can be imported where no driver is."""
 
     provider = "cuda-bindings"
 
     def __init__(self, index: int) -> None:
+        super().__init__()
         self._driver = driver = bindings()
         try:
             status, *_ = driver.cuInit(0)
@@ -135,6 +184,7 @@ class Bindings:
 
     @contextlib.contextmanager
     def current(self) -> Iterator[None]:
+        self._check()
         self._call(*self._driver.cuCtxPushCurrent(self._context))
         try:
             yield
@@ -157,6 +207,8 @@ class Bindings:
         return hosted(address, shape, dtype, functools.partial(self._unpin, address))
 
     def _unpin(self, address: int) -> None:
+        if self.inherited:
+            return
         with self.current():
             self._call(*self._driver.cuMemFreeHost(address))
 
@@ -188,12 +240,13 @@ class Bindings:
         self._call(*self._driver.cuEventDestroy(event))
 
 
-class PyCuda:
+class PyCuda(Owned):
     """A device through PyCUDA, which is compiled against the CUDA at hand: the usual choice on a Jetson."""
 
     provider = "pycuda"
 
     def __init__(self, index: int) -> None:
+        super().__init__()
         try:
             import pycuda.driver as driver
         except ImportError as error:  # also: no driver, for its module is linked to libcuda
@@ -231,6 +284,7 @@ class PyCuda:
 
     @contextlib.contextmanager
     def current(self) -> Iterator[None]:
+        self._check()
         with self._told():
             self._context.push()
         try:
@@ -262,6 +316,9 @@ class PyCuda:
         return hosted(memory.ctypes.data, shape, dtype, functools.partial(self._unpin, memory.base))
 
     def _unpin(self, allocation: Any) -> None:
+        if self.inherited:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(allocation))  # which would free itself otherwise
+            return
         with self.current(), self._told():
             allocation.free()
 
@@ -302,6 +359,25 @@ class PyCuda:
         del self._objects[event]
 
 
+_recording = threading.Lock()
+
+
+@contextlib.contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """Keep the garbage collector off: it could free another session's memory, which a recording does not survive.
+
+    One recording at a time: the first that ends turns it on again.
+    """
+    with _recording:
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            yield
+        finally:
+            if collecting:
+                gc.enable()
+
+
 class Graph:
     """Work recorded once on a stream and launched in one call afterwards."""
 
@@ -314,9 +390,7 @@ class Graph:
         self._driver = driver = bindings()
         self._executable: Any = None
         mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
-        collecting = gc.isenabled()
-        gc.disable()  # it could free another session's memory in this thread, which a recording does not survive
-        try:
+        with _nothing_collected():
             self._call(*driver.cuStreamBeginCapture(stream, mode))
             try:
                 work()
@@ -326,9 +400,6 @@ class Graph:
                     driver.cuGraphDestroy(graph)
                 raise
             graph = self._call(*driver.cuStreamEndCapture(stream))
-        finally:
-            if collecting:
-                gc.enable()
         try:
             self._executable = self._call(*driver.cuGraphInstantiate(graph, 0))
         finally:

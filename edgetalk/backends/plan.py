@@ -6,12 +6,15 @@ a cryptic message to a crash once TensorRT has its hands on it.
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import mmap
+import os
 import platform
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edgetalk.errors import ModelError, word
 from edgetalk.metadata import TENSORRT_LIMIT, Metadata
@@ -42,6 +45,8 @@ class Plan:
     text: str
     """The JSON string under the key `edgetalk`."""
     metadata: Metadata
+    gpu: int = 0
+    """Which of this machine's GPUs is to run it."""
 
     @property
     def capabilities(self) -> tuple[str, ...]:
@@ -58,7 +63,10 @@ class Plan:
             options += ["--compute-capability", ",".join(devices)]
         options += ["--hardware", engine["hardware"]] if engine.get("hardware") else []
         options += ["--version-compatible"] if engine.get("version_compatible") else []
-        return " ".join([build(self.path), *(word(str(option)) for option in options)])  # a file may say anything
+        command = " ".join([build(self.path), *(word(str(option)) for option in options)])  # a file may say anything
+        if self.gpu and self.product == "TensorRT":  # which builds on the first GPU that it sees
+            return f"CUDA_VISIBLE_DEVICES={visible(self.gpu)} {command}"
+        return command
 
     def fits_version(self, version: str) -> bool:
         """Return whether the plan's own product can read it in this version, such as "10.3.0"."""
@@ -135,6 +143,30 @@ def install(product: str) -> str:
     if product == "TensorRT" and platform.machine() == "aarch64":  # its wheels are not made for Jetson boards
         return JETPACK
     return f'pip install "edgetalk[{EXTRAS[product]}]"'
+
+
+def install_for(product: str, cuda: str) -> str:
+    """Return the command that installs a product's Python package for a CUDA version, such as "12.4"."""
+    if product == "TensorRT" and platform.machine() == "aarch64":
+        return JETPACK
+    return f"pip install {PACKAGES[product].replace('_', '-')}-cu{numbers(cuda)[0]}"
+
+
+def toolkit(package: Any) -> str:
+    """Return the major CUDA version that an installed wheel was made for, "" where it is not from a wheel."""
+    for major in range(11, 16):
+        try:
+            importlib.metadata.version(f"{package.__name__}_cu{major}_libs")
+            return str(major)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return ""
+
+
+def visible(gpu: int) -> str:
+    """Return what CUDA_VISIBLE_DEVICES calls the GPU of this index."""
+    names = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
+    return word(names[gpu]) if names[0] and gpu < len(names) else str(gpu)
 
 
 def find_metadata(content: bytes | mmap.mmap) -> str:

@@ -10,12 +10,15 @@ A plan holds code for the device: open only plans that you trust, as you would a
 
 from __future__ import annotations
 
-import collections
 import contextlib
+import ctypes
+import dataclasses
 import functools
 import importlib
 import logging
 import math
+import os
+import re
 import threading
 import types
 import weakref
@@ -31,6 +34,8 @@ from . import Arrays, TensorSpec, describe, gate_lines
 from . import plan as plans
 from .cuda import Device, Graph, can_capture, open_device
 
+MEMORY = re.compile(r"(?i)out ?of ?memory|could not be allocated|insufficient memory|not enough (free )?memory")
+"""How TensorRT says that there is too little memory."""
 # By name, for the numpy types that the packages' own tables give differ between their versions.
 DTYPES = {"FLOAT": "f4", "HALF": "f2", "UINT8": "u1", "INT8": "i1", "INT32": "i4", "INT64": "i8", "BOOL": "?"}
 
@@ -40,7 +45,7 @@ def open(path: Path, *, device: str, precision: str | None, threads: int | None,
 
     Its precision is fixed; it takes no CPU threads, and each backend has its own stream in any case.
     """
-    plan = plans.read(path)
+    plan = meant(plans.read(path), device)
     if precision not in (None, plan.metadata.precision):
         raise InputError(
             f"precision: got {precision!r}, but {path.name} was built in {plan.metadata.precision}; "
@@ -63,7 +68,28 @@ def preflight(path: Path) -> list[str]:
         f"device        {device.name} ({device.capability}), {free / 2**30:.1f} of {total / 2**30:.1f} GiB free",
         f"driver        CUDA {device.driver} through {device.provider}",
         f"graph         {graph_state(plan.product)}",
+        *other_card(plan, device),
     ]
+
+
+def other_card(plan: plans.Plan, device: Device) -> list[str]:
+    """Return a line where TensorRT built a plan on another model of GPU, of the same compute capability as this."""
+    engine = plan.metadata.engine
+    built = " ".join(str(engine.get("device", "")).split())
+    if plan.product != "TensorRT" or engine.get("hardware") or built in ("", device.name):
+        return []
+    return [
+        f"other card    it was built on {built}, this is {device.name}: it may be slow or fail; "
+        f"rebuild it here: {plan.rebuild()}"
+    ]
+
+
+def meant(plan: plans.Plan, device: str) -> plans.Plan:
+    """Return the plan as one for the GPU in "cuda:1", for the commands that messages tell."""
+    try:
+        return dataclasses.replace(plan, gpu=device_index(device))
+    except BackendError:  # told where it is opened
+        return plan
 
 
 def graph_state(product: str) -> str:
@@ -91,7 +117,11 @@ def fit(plan: plans.Plan, device: str, provider: str = "auto") -> tuple[types.Mo
     except BackendError as error:
         missing.append(BackendError(f"{plan.path.name} cannot run: {error}; {instead(plan.path)}"))
     version = package.__version__ if package else None
-    plan.check(version, *((gpu.capability, gpu.driver) if gpu else (None, None)))
+    capability, driver = (gpu.capability, gpu.driver) if gpu else (None, None)
+    plan.check(version, capability, None)
+    if package and driver:
+        check_driver(package, plan.product, driver)  # a plan that this package builds would need a newer driver, too
+    plan.check(version, capability, driver)
     if package is None or gpu is None:
         raise missing[-1]  # without a GPU it would not help to install the package
     return package, gpu
@@ -103,6 +133,36 @@ def load_package(product: str, name: str) -> types.ModuleType:
         return importlib.import_module(plans.PACKAGES[product])
     except (ImportError, OSError, RuntimeError) as error:  # OSError: a library that the package links to is missing
         raise BackendError(f"{name} needs {product} ({error}): {plans.install(product)}") from error
+
+
+def check_driver(package: types.ModuleType, product: str, driver: str) -> None:
+    """Raise BackendError where the package is known to be of a newer CUDA than the driver's."""
+    made_for = plans.toolkit(package)
+    if made_for and plans.numbers(driver)[0] < int(made_for):
+        raise no_start(package, product, driver)
+
+
+def no_start(package: types.ModuleType, product: str, driver: str | None, reason: str = "") -> BackendError:
+    """Return the error to raise where CUDA does not start for TensorRT; `reason` is what it logged."""
+    made_for = plans.toolkit(package)
+    what = f"{product} {package.__version__}" + (f" of CUDA {made_for}" if made_for else "")
+    here = f"this driver, which supports up to CUDA {driver}" if driver else "this driver"
+    advice = "update the driver"
+    if driver and (not made_for or plans.numbers(driver)[0] < int(made_for)):
+        advice += f", or install the package of its CUDA: {plans.install_for(product, driver)}"
+    else:
+        advice = f"`nvidia-smi` shows whether the GPU is well; {advice}"
+    return BackendError(f"{what} cannot start CUDA with {here}{reason and f' ({reason})'}; {advice}")
+
+
+def start(package: types.ModuleType, factory: str, product: str, lines: Lines, driver: str | None) -> Any:
+    """Return a new Runtime or Builder of the package; `driver` is the driver's CUDA, None if unknown."""
+    try:
+        return getattr(package, factory)(lines.logger)
+    except TypeError as error:
+        if "nullptr" not in str(error):
+            raise
+        raise no_start(package, product, driver, str(lines)) from error
 
 
 def device_index(device: str) -> int:
@@ -122,10 +182,13 @@ def instead(path: Path) -> str:
 
 
 class Lines:
-    """The last things that TensorRT logged, for its own calls return None or False and say nothing."""
+    """What TensorRT logged as errors since `clear`, for its own calls return None or False and say nothing.
+
+    As text the first, which is mostly the cause, and the last.
+    """
 
     def __init__(self, package: Any) -> None:
-        lines: collections.deque[str] = collections.deque(maxlen=4)
+        lines: dict[str, str] = {}
 
         class Logger(package.ILogger):  # type: ignore[misc]  # a class of a package that mypy does not see
             def __init__(self) -> None:
@@ -133,7 +196,11 @@ class Lines:
 
             def log(self, severity: Any, message: str) -> None:
                 if int(severity) <= int(package.ILogger.Severity.ERROR):
-                    lines.append(" ".join(message.split()))
+                    told = " ".join(message.split()).rstrip(".")
+                    if MEMORY.search(told):
+                        lines.setdefault("memory", told)
+                    lines.setdefault("first", told)
+                    lines["last"] = told
 
         self.logger = Logger()
         self._lines = lines
@@ -141,8 +208,14 @@ class Lines:
     def clear(self) -> None:
         self._lines.clear()
 
+    @property
+    def memory(self) -> str:
+        """The line that tells of too little memory, "" where none does."""
+        return self._lines.get("memory", "")
+
     def __str__(self) -> str:
-        return "; ".join(self._lines) or "it gave no reason"
+        told = dict.fromkeys(self._lines[k] for k in ("first", "last") if k in self._lines)
+        return "; ".join(told) or "it gave no reason"
 
 
 @functools.cache
@@ -159,16 +232,36 @@ class Engine:
         trt: Any = package
         self.lines = logged(package)
         self.lines.clear()
+        self._config = self._cache = None  # before the engine, as they are dropped then
         with device.current():
-            self._runtime = trt.Runtime(self.lines.logger)
+            self._runtime = start(package, "Runtime", plan.product, self.lines, device.driver)
             if plan.metadata.engine.get("version_compatible"):
                 self._runtime.engine_host_code_allowed = True  # such a plan brings its own runtime
             self.engine = self._runtime.deserialize_cuda_engine(plan.path.read_bytes())
+            if hasattr(self.engine, "create_runtime_config"):
+                self._share_kernels(self.engine.create_runtime_config())
+        if self.engine is None and self.lines.memory:
+            raise BackendError(
+                f"{plan.path.name} needs more memory than {device.name} has left ({self.lines.memory}); "
+                "close other programs on this GPU"
+            )
         if self.engine is None:
             raise ModelError(
                 f"{plan.path.name} was refused by {plan.product} {trt.__version__} ({self.lines}); "
                 f"rebuild it here: {plan.rebuild()}"
             )
+
+    def context(self) -> Any:
+        """Return a new execution context, None where TensorRT refuses."""
+        given = () if self._config is None else (self._config,)
+        return self.engine.create_execution_context(*given)
+
+    def _share_kernels(self, config: Any) -> None:
+        """Compile kernels once for all contexts: TensorRT-RTX does that for each, TensorRT has none to compile."""
+        if hasattr(config, "create_runtime_cache"):
+            cache = config.create_runtime_cache()
+            if config.set_runtime_cache(cache):
+                self._config, self._cache = config, cache
 
 
 _engines: weakref.WeakValueDictionary[tuple[Any, ...], Engine] = weakref.WeakValueDictionary()
@@ -205,6 +298,7 @@ class Held:
     """What one backend has of the device; it is given back once, whether the backend is closed or dropped."""
 
     def __init__(self, shared: Engine) -> None:
+        self._pid = os.getpid()
         self.shared: Engine | None = shared
         self.context: Any = None
         self.graph: Graph | None = None
@@ -212,6 +306,9 @@ class Held:
         self.buffers: dict[str, Buffer] = {}
 
     def free(self, device: Device) -> None:
+        if os.getpid() != self._pid:  # forked: all of it is the other process's, and would call CUDA when it is dropped
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))
+            return
         shared, self.shared = [self.shared], None
         with device.current(), contextlib.ExitStack() as calls:  # the last one first, and all of them if one fails
             calls.callback(shared.clear)  # the last backend of a file takes the engine with it
@@ -244,17 +341,15 @@ class TensorRT:
         self._free.atexit = False  # the process gives everything back
         self._name, self._gpu, self._lines = plan.path.name, gpu, shared.lines
         self.metadata = plan.text
-        self.device = (
-            f"{gpu.name} ({gpu.capability}), {plan.product} {package.__version__}, {plan.metadata.precision}, "
-            f"{graph_state(plan.product) if graph else 'CUDA graph off as asked'}"
-        )
+        self._where = f"{gpu.name} ({gpu.capability}), {plan.product} {package.__version__}, {plan.metadata.precision}"
+        self.device = f"{self._where}, {graph_state(plan.product) if graph else 'CUDA graph off as asked'}"
         self._asked = graph
         self._record = graph and can_capture()
         self._warm = False  # whether this shape has run once, as recording it asks for
         self._whole = True  # whether the last run came to its end, so that the device holds what the host does
         try:
             with gpu.current():
-                self._bind(shared.engine, package)
+                self._bind(shared, package)
         except BaseException as error:
             with contextlib.suppress(BackendError):  # its cause is `error`, which is what to tell
                 self.close()
@@ -262,9 +357,10 @@ class TensorRT:
                 raise BackendError(f"{self._name} cannot be opened: {error}") from error
             raise
 
-    def _bind(self, engine: Any, trt: Any) -> None:
+    def _bind(self, shared: Engine, trt: Any) -> None:
+        engine = shared.engine
         self._lines.clear()
-        self._held.context = engine.create_execution_context()
+        self._held.context = shared.context()
         if self._held.context is None:
             raise BackendError(f"it got no execution context ({self._lines}); close other programs on this GPU")
         self._held.stream = self._gpu.stream()
@@ -373,6 +469,7 @@ class TensorRT:
             self._held.graph = Graph(self._held.stream, self._enqueue)
         except BackendError as error:
             self._record = False
+            self.device = f"{self._where}, CUDA graph off, it could not be recorded"
             logging.getLogger("edgetalk").warning("%s runs without a CUDA graph: %s", self._name, error)
             self._enqueue()
         else:

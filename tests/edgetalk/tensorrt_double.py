@@ -160,7 +160,8 @@ def package(inputs, outputs, execute, version="1.7.1.116", note=lambda *call: No
     stream)` is what an inference does. The module's `log` is called by it as TensorRT's logger would be, and
     `deserialised` counts the engines; `fail` names the call that is to fail as TensorRT's calls do, by its value.
     `host_code` says that plans bring their own runtime, which TensorRT refuses unless it was allowed before, and
-    `allowed` whether the last runtime allowed it when it got a plan.
+    `allowed` whether the last runtime allowed it when it got a plan. `logs` is what it logs where it refuses a plan.
+    With `caching` its engines have what TensorRT-RTX's have for it; `caches` is what its contexts were given.
     """
     mode = Enum("TensorIOMode", "INPUT OUTPUT")
     tensors = inputs | outputs
@@ -225,17 +226,35 @@ def package(inputs, outputs, execute, version="1.7.1.116", note=lambda *call: No
         def get_tensor_profile_shape(self, name, profile):
             return tensors[name].low, tensors[name].high, tensors[name].high
 
-        def create_execution_context(self):
+        def create_execution_context(self, *config):
+            module.caches.extend(one.cache for one in config)
             return None if module.fail == "create_execution_context" else Context()
 
         def __del__(self):
             note("del engine")
+
+    class Config:
+        cache = None
+
+        def create_runtime_cache(self):
+            return object()
+
+        def set_runtime_cache(self, cache):
+            self.cache = cache
+            return True
+
+    class CachingEngine(Engine):
+        def create_runtime_config(self):
+            return Config()
 
     class Runtime:
         engine_host_code_allowed = False
 
         def __init__(self, logger):
             module.logger = logger
+            if module.fail == "Runtime":
+                logger.log(1, "CUDA initialization failure with error: 35")
+                raise TypeError("pybind11::init(): factory function returned nullptr")
 
         def deserialize_cuda_engine(self, content):
             module.allowed = self.engine_host_code_allowed
@@ -243,13 +262,15 @@ def package(inputs, outputs, execute, version="1.7.1.116", note=lambda *call: No
                 module.logger.log(1, "IRuntime::deserializeCudaEngine: the plan holds host code, which is not allowed")
                 return None
             if module.fail == "deserialize_cuda_engine":
-                module.logger.log(1, "IRuntime::deserializeCudaEngine: Error Code 6")
+                for line in module.logs:
+                    module.logger.log(1, line)
                 return None
-            return Engine()
+            return CachingEngine() if module.caching else Engine()
 
     module = types.ModuleType("tensorrt_double")
     module.__version__, module.TensorIOMode, module.ILogger, module.Runtime = version, mode, ILogger, Runtime
-    module.deserialised, module.fail = 0, ""
+    module.deserialised, module.fail, module.logs = 0, "", ["IRuntime::deserializeCudaEngine: Error Code 6"]
+    module.caching, module.caches = False, []
     module.host_code = module.allowed = False
     return module
 

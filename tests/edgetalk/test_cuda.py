@@ -11,12 +11,15 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+import types
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 
 from edgetalk.backends import cuda
+from edgetalk.errors import BackendError
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -107,15 +110,85 @@ def test_gpu_tests_of_plans_on_doubles(tmp_path, missing, ends):
     assert not missing or f"{missing} is not installed; plans are built and compared with it" in told.stdout
 
 
-def test_nothing_is_collected_while_a_graph_is_recorded(monkeypatch):
-    """What the collector frees then breaks the recording."""
-    seen = []
+@pytest.fixture
+def recording(monkeypatch):
+    """A driver that records everything."""
     driver = Mock()
     for name in ("cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphInstantiate"):
         getattr(driver, name).return_value = (0, 1)
     monkeypatch.setattr(cuda, "bindings", lambda: driver)
     monkeypatch.setattr(cuda, "checked", lambda driver, result: result[-1])
+
+
+@pytest.mark.usefixtures("recording")
+def test_nothing_is_collected_while_a_graph_is_recorded():
+    """What the collector frees then breaks the recording."""
+    seen = []
     cuda.Graph(7, lambda: seen.append(gc.isenabled()))
     with pytest.raises(ZeroDivisionError):
         cuda.Graph(7, lambda: 1 / 0)
     assert not any(seen) and gc.isenabled()
+
+
+@pytest.mark.usefixtures("recording")
+def test_nothing_is_collected_while_another_thread_ends_its_recording():
+    seen, second_is_there, first_has_ended = [], threading.Event(), threading.Event()
+
+    def first():
+        second_is_there.wait(0.3)  # which has to wait for this one, and is not
+
+    def second():
+        second_is_there.set()
+        first_has_ended.wait(10)
+        seen.append(gc.isenabled())
+
+    others = threading.Thread(target=cuda.Graph, args=(2, second))
+    begun = threading.Event()
+    ours = threading.Thread(target=lambda: (cuda.Graph(1, lambda: (begun.set(), first())), first_has_ended.set()))
+    ours.start()
+    assert begun.wait(10)
+    others.start()
+    for thread in (ours, others):
+        thread.join()
+    assert seen == [False] and gc.isenabled()
+
+
+@pytest.mark.parametrize("text", ['Function "cuGraphLaunch" not found', "function cuGraphLaunch is not found"])
+def test_a_driver_older_than_cuda_bindings_is_one_line(monkeypatch, text):
+    """On a module that is made up, in the wheel's own words."""
+
+    def absent(*_):
+        raise RuntimeError(text)
+
+    def broken(*_):
+        raise RuntimeError("another error")
+
+    made_up = types.SimpleNamespace(cuGraphLaunch=absent, cuInit=broken, CUresult=int)
+    monkeypatch.setitem(sys.modules, "cuda", types.ModuleType("cuda"))
+    monkeypatch.setitem(sys.modules, "cuda.bindings", types.SimpleNamespace(driver=made_up))
+    monkeypatch.setattr(cuda, "_told", cuda._Told)  # a namespace has no hash
+    driver = cuda.bindings()
+    with pytest.raises(BackendError) as caught:
+        driver.cuGraphLaunch(1, 2)
+    assert str(caught.value) == (
+        f"cuda-bindings asks for what this NVIDIA driver does not have ({text}); update the driver, "
+        "or: pip install 'cuda-bindings<13'"
+    )
+    with pytest.raises(RuntimeError, match="^another error$"):
+        driver.cuInit(0)
+    assert driver.CUresult is int
+
+
+@pytest.mark.parametrize("provider", [cuda.Bindings, cuda.PyCuda])
+def test_a_device_is_of_the_process_that_opened_it(monkeypatch, provider):
+    """On a driver that is made up, whose calls fail the test."""
+    device = object.__new__(provider)
+    cuda.Owned.__init__(device)
+    device.name, device._driver, device._context, device._objects = "a card", Mock(), Mock(), {}
+    monkeypatch.setattr(cuda.os, "getpid", lambda: device._pid + 1)
+    with pytest.raises(BackendError) as caught, device.current():
+        pass
+    assert str(caught.value) == "a card was opened before this process was forked; start it with 'spawn'"
+    allocation = Mock()
+    device._unpin(allocation)
+    assert not device._driver.mock_calls and not device._context.mock_calls and not allocation.mock_calls

@@ -260,6 +260,79 @@ def test_doctor_tells_whether_steps_are_graphs(write, monkeypatch, capsys, produ
     assert told[-1] == "fits          this machine can run it"
 
 
+@pytest.mark.parametrize(
+    ("magic", "engine", "told"),
+    [
+        (b"ftrt", {"device": "NVIDIA T4"}, True),
+        (b"ftrt", {"device": "NVIDIA T4", "hardware": "same"}, False),
+        (b"ftrt", {"device": "recording double"}, False),
+        (b"ftrt", {}, False),
+        (b"vtrt", {"device": "NVIDIA T4"}, False),
+    ],
+)
+def test_doctor_tells_that_a_plan_was_built_on_another_model_of_gpu(write, monkeypatch, capsys, magic, engine, told):
+    """On a device and a package that are doubles."""
+    package = types.ModuleType("double")
+    package.__version__ = "1.7.1.116"
+    monkeypatch.setattr(backend, "load_package", lambda *_: package)
+    monkeypatch.setattr(backend, "open_device", lambda *_: double.Device())
+    metadata = dataclasses.replace(METADATA, engine={"compute_capability": ["8.6"]} | engine)
+    assert main(["doctor", str(write(double.header(magic, metadata=metadata.to_json())))]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("other card")] == told * [
+        "other card    it was built on NVIDIA T4, this is recording double: it may be slow or fail; "
+        f"rebuild it here: {REBUILD} --precision f32"
+    ]
+    assert lines[-1] == "fits          this machine can run it"
+
+
+@pytest.mark.parametrize(
+    ("device", "visible", "begins"),
+    [
+        ("auto", None, ""),
+        ("cuda:0", None, ""),
+        ("cuda:1", None, "CUDA_VISIBLE_DEVICES=1 "),
+        ("cuda:1", "4, 7", "CUDA_VISIBLE_DEVICES=7 "),
+        ("cuda:0", "4,7", ""),
+    ],
+)
+def test_a_rebuild_for_another_gpu_names_it(write, monkeypatch, device, visible, begins):
+    """TensorRT builds on the first GPU that it sees; TensorRT-RTX for those that it is told."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(
+        backend, "load_package", lambda *_: types.SimpleNamespace(__version__="1.7.1.116", __name__="d")
+    )
+    monkeypatch.setattr(backend, "open_device", lambda *_: double.Device())
+    path = write(double.header(b"ftrt", metadata=METADATA.to_json()))
+    with pytest.raises(ModelError, match=f"; rebuild it here: {begins}{REBUILD} --precision f32$"):
+        open_engine(path, device=device)
+    with pytest.raises(InputError, match=f"; build another: {begins}{REBUILD} --precision fp16$"):
+        open_engine(path, device=device, precision="fp16")
+    path = write(double.header(b"vtrt", metadata=METADATA.to_json()))
+    with pytest.raises(ModelError, match=f"; rebuild it here: {REBUILD} "):
+        open_engine(path, device=device)
+
+
+def test_a_package_of_a_newer_cuda_than_the_drivers_is_told_before_it_is_tried(write, monkeypatch):
+    """On a device and a package that are doubles."""
+    package, device = types.ModuleType("tensorrt"), double.Device()
+    package.__version__, device.driver = "11.4.1.2", "12.4"
+    monkeypatch.setattr(backend, "load_package", lambda *_: package)
+    monkeypatch.setattr(backend, "open_device", lambda *_: device)
+    monkeypatch.setattr(plans, "toolkit", lambda _: "13")
+    monkeypatch.setattr(plans.platform, "machine", lambda: "x86_64")
+    metadata = dataclasses.replace(METADATA, engine={"compute_capability": ["8.6"], "cuda": "13"})
+    path = write(double.header(b"ftrt", (11, 4, 1, 2), metadata.to_json()))
+    assert refused(path, BackendError) == (
+        "TensorRT 11.4.1.2 of CUDA 13 cannot start CUDA with this driver, which supports up to CUDA 12.4; "
+        "update the driver, or install the package of its CUDA: pip install tensorrt-cu12"
+    )
+    monkeypatch.setattr(plans.platform, "machine", lambda: "aarch64")
+    assert refused(path, BackendError).endswith(f"of its CUDA: {plans.JETPACK}")
+
+
 @pytest.mark.parametrize(("product", "extra"), [("TensorRT", "tensorrt"), ("TensorRT-RTX", "rtx")])
 def test_a_gpu_without_the_package_of_the_plan(write, monkeypatch, product, extra):
     device = double.Device()

@@ -1,9 +1,11 @@
 """The TensorRT backend around its CUDA calls, against a recording double that says that it is one."""
 
 import collections
+import contextlib
 import dataclasses
 import gc
 import logging
+import os
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from edgetalk.errors import BackendError, InputError, ModelError
 from edgetalk.metadata import Metadata
 
 from . import tensorrt_double as double
+from . import test_tensorrt_gpu as gpu
 
 METADATA = Metadata(family="amnet", precision="fp16", engine={"compute_capability": ["8.6"]})
 START = ["malloc", "pinned"]
@@ -241,6 +244,77 @@ def test_a_refused_plan_is_one_line_with_what_tensorrt_logged(machine):
     )
 
 
+def test_of_what_tensorrt_logged_the_first_and_the_last_line_are_told(machine):
+    machine.package.fail, machine.package.logs = "deserialize_cuda_engine", ["the cause.", *["between"] * 9, "the end."]
+    with pytest.raises(ModelError, match=r"was refused by TensorRT-RTX 1.7.1.116 \(the cause; the end\); rebuild"):
+        machine.open()
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["[allocator.cpp::allocate::74] Error Code 1: Cuda Runtime (out of memory)", "OutOfMemory: 3 GiB",
+     "Requested amount of GPU memory (5 bytes) could not be allocated", "insufficient memory"],
+)  # fmt: skip
+def test_too_little_memory_is_not_told_as_a_bad_file(machine, line):
+    machine.package.fail, machine.package.logs = "deserialize_cuda_engine", ["Error Code 2", line, "Error Code 4"]
+    with pytest.raises(BackendError) as caught:
+        machine.open()
+    assert str(caught.value) == (
+        f"amnet.plan needs more memory than recording double has left ({line}); close other programs on this GPU"
+    )
+
+
+def test_cuda_that_does_not_start_for_tensorrt_is_one_line(machine, monkeypatch):
+    machine.package.fail, machine.device.driver = "Runtime", "12.4"
+    monkeypatch.setattr(plans.platform, "machine", lambda: "x86_64")
+    cannot = "cannot start CUDA with this driver, which supports up to CUDA 12.4"
+    cannot += " (CUDA initialization failure with error: 35)"
+    with pytest.raises(BackendError) as caught:
+        machine.open()
+    assert str(caught.value) == (
+        f"TensorRT-RTX 1.7.1.116 {cannot}; update the driver, or install the package of its CUDA: "
+        "pip install tensorrt-rtx-cu12"
+    )
+    monkeypatch.setattr(plans, "toolkit", lambda _: "12")  # it fits, so that another package would not help
+    with pytest.raises(BackendError) as caught:
+        machine.open()
+    assert str(caught.value) == (
+        f"TensorRT-RTX 1.7.1.116 of CUDA 12 {cannot}; `nvidia-smi` shows whether the GPU is well; update the driver"
+    )
+
+
+def test_another_type_error_of_the_package_is_not_hidden(machine, monkeypatch):
+    monkeypatch.setattr(machine.package, "Runtime", lambda: None)
+    with pytest.raises(TypeError, match="positional argument"):
+        machine.open()
+
+
+def test_sessions_of_tensorrt_rtx_share_the_kernels_compiled_for_their_engine(machine):
+    machine.package.caching = True
+    first, second = machine.open(), machine.open()
+    assert (first.run(feeds(3, 4))["frame"] == 7).all() and (second.run(feeds(3, 5))["frame"] == 8).all()
+    one, other = machine.package.caches
+    assert one is other is not None
+    first.close()
+    second.close()
+    gc.collect()
+    machine.open().close()
+    assert len(machine.package.caches) == 3 and machine.package.caches[2] is not one
+
+
+def test_a_forked_process_frees_nothing_of_its_parent(machine, monkeypatch):
+    engine = machine.open()
+    for _ in range(2):
+        engine.run(feeds(10, 5))
+    machine.device.calls.clear()
+    parent = os.getpid()
+    with monkeypatch.context() as child:
+        child.setattr(backend.os, "getpid", lambda: parent + 1)
+        del engine
+        gc.collect()
+    assert machine.device.calls == []
+
+
 def test_only_a_version_compatible_plan_may_run_code_of_its_own(machine):
     """Such a plan brings its runtime along, which TensorRT refuses where it is not allowed; no other plan gets that."""
     machine.open().close()
@@ -342,6 +416,7 @@ def test_a_failed_run_says_what_tensorrt_logged(machine):
 
 def test_a_device_that_refuses_to_record_runs_without_a_graph(machine, caplog):
     engine = machine.open()
+    before = engine.device
     machine.graph.refuses = True
     with caplog.at_level(logging.WARNING, "edgetalk"):
         for step in (1, 2, 3, 4):
@@ -351,6 +426,41 @@ def test_a_device_that_refuses_to_record_runs_without_a_graph(machine, caplog):
         "was told so"
     ]
     assert machine.device.names().count("capture") == 1 and "launch" not in machine.device.names()
+    assert engine.device.endswith("fp16, CUDA graph off, it could not be recorded") and before.endswith("CUDA graph on")
+
+
+@pytest.mark.parametrize(
+    ("graph", "captures", "refuses", "right"),
+    [
+        (True, True, False, True),
+        (True, True, True, False),
+        (True, False, False, True),
+        (False, True, False, True),
+    ],
+)
+def test_gpu_tests_find_that_no_graph_was_recorded(machine, monkeypatch, graph, captures, refuses, right):
+    monkeypatch.setattr(backend, "can_capture", lambda: captures)
+    machine.graph.refuses = refuses
+    engine = machine.open(graph=graph)
+    for _ in range(3):
+        engine.run(feeds(1, 2))
+    with contextlib.nullcontext() if right else pytest.raises(AssertionError):
+        gpu.check_recorded(engine, graph)
+    if right and graph and captures:
+        engine._held.graph = None
+        with pytest.raises(AssertionError):
+            gpu.check_recorded(engine, graph)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_gpu_tests_do_not_hold_shared_memory_against_a_plan(monkeypatch, shared):
+    """Of the process's own memory they do."""
+    monkeypatch.setattr(gpu, "integrated", lambda: shared)
+    gpu.check_growth(0, 0)
+    with contextlib.nullcontext() if shared else pytest.raises(AssertionError):
+        gpu.check_growth(gpu.OTHERS, 0)
+    with pytest.raises(AssertionError):
+        gpu.check_growth(0, gpu.OTHERS)
 
 
 def test_a_precision_that_the_plan_has_not_is_refused(machine):

@@ -6,6 +6,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from edgetalk.engines import typed
 from edgetalk.engines.balance import balance
 from edgetalk.engines.calibration import load
 from edgetalk.engines.onnx_file import Runner, read, with_outputs
@@ -233,6 +234,16 @@ def test_kept_layers_stay_as_they_were(step, feeds):
     np.testing.assert_array_equal(Runner(nothing)(feeds[0])["frame"], Runner(step)(feeds[0])["frame"])
     with pytest.raises(InputError, match="no layer of the graph begins with 'nonesuch'"):
         to_int8(step, feeds[:1], keep=["nonesuch"])
+
+
+@pytest.mark.parametrize("suffix", [".plan", ".xml"])
+def test_upsampling_layers_of_a_plan_stay_in_fp16(step, feeds, monkeypatch, suffix):
+    """What is left of them in a plan's graph: test_tensorrt.py."""
+    asked = []
+    monkeypatch.setattr(typed, "to_int8", lambda model, samples, keep, **how: asked.extend(keep) or model)
+    typed.typed_graph(step, "int8", suffix, feeds[:1], ["/fuser"])
+    up = [n.name for n in step.graph.node if n.op_type == "ConvTranspose"]
+    assert len(up) == 2 and asked == ["/fuser", *(up if suffix == ".plan" else [])]
 
 
 def test_no_sample_is_an_error(step):

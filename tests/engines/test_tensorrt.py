@@ -19,7 +19,8 @@ from edgetalk.cli import main
 from edgetalk.engines import build as build_all
 from edgetalk.engines import tensorrt as engine
 from edgetalk.engines.options import PlanOptions
-from edgetalk.engines.precision import to_fp16, to_int8
+from edgetalk.engines.precision import to_fp16
+from edgetalk.engines.typed import typed_graph
 from edgetalk.errors import BackendError, InputError, ModelError
 from edgetalk.export import to_onnx
 from edgetalk.metadata import TENSORRT_LIMIT, AudioSpec, Metadata
@@ -58,7 +59,7 @@ def typed(path, precision):
         shapes = {i.name: [d.dim_value or 2 for d in i.type.tensor_type.shape.dim] for i in model.graph.input}
         kinds = {name: np.uint8 if name == "source" else np.float32 for name in shapes}
         noise = {name: (random.normal(size=shape) * 100).astype(kinds[name]) for name, shape in shapes.items()}
-        return to_int8(model, [noise], rest="fp16")
+        return typed_graph(model, "int8", ".plan", [noise], ())
     return model
 
 
@@ -119,8 +120,12 @@ def test_plan_of_every_graph_precision_and_form(exports, tmp_path, profiles, for
     for profile in profiles:
         for name, rest in inputs.items():
             assert profile(name) == [(1, *rest), (BATCH, *rest), (BATCH, *rest)]
-    types = {network.get_layer(i).type.name for i in range(network.num_layers)}
-    assert ("DEQUANTIZE" in types) == (precision == "int8")
+    every = [network.get_layer(i) for i in range(network.num_layers)]
+    assert ("DEQUANTIZE" in {layer.type.name for layer in every}) == (precision == "int8")
+    dequantised = {layer.get_output(0).name for layer in every if layer.type.name == "DEQUANTIZE"}
+    up = [layer for layer in every if layer.type.name == "DECONVOLUTION"]
+    assert len(up) == 2 * (role == "step")
+    assert not dequantised & {layer.get_input(i).name for layer in up for i in range(layer.num_inputs)}
     assert network.get_flag(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
 
     content = (tmp_path / "amnet.plan").read_bytes()
@@ -303,7 +308,7 @@ def test_tensorrt_itself_builds_on_its_own_device_alone(small, monkeypatch):
     monkeypatch.setattr(engine, "load_package", lambda: (trt, "TensorRT"))  # it is not here; its name is enough
     with pytest.raises(BackendError, match="no GPU to build for .*; TensorRT builds on the device that will run the"):
         build(small, compute_capability=None)
-    board = types.SimpleNamespace(name="a board", capability="8.7")
+    board = types.SimpleNamespace(name="a board", capability="8.7", driver="13.0")
     monkeypatch.setattr(engine, "open_device", lambda: board)
     with pytest.raises(InputError, match=r"got 8.6,8.9, but TensorRT builds for this machine's GPU alone, 8.7"):
         build(small, compute_capability=["8.6", "8.9"])
@@ -350,7 +355,7 @@ def tensorrt(monkeypatch):
         (trt.Builder, build_serialized_network),
     ):
         monkeypatch.setattr(owner, double.__name__, double)
-    card = types.SimpleNamespace(name="a double, no card", capability="8.6")
+    card = types.SimpleNamespace(name="a double, no card", capability="8.6", driver="13.0")
     monkeypatch.setattr(engine, "open_device", lambda: card)
     monkeypatch.setattr(engine, "load_package", lambda: (trt, "TensorRT"))
     return told
@@ -441,6 +446,59 @@ def test_turing_has_no_f32_matrix_product(tmp_path):
     build(tmp_path / "fp16.onnx", compute_capability=["7.5"])
 
 
+@pytest.mark.parametrize(
+    ("logged", "error", "told"),
+    [
+        (["the cause.", "between", "the end."], ModelError, r"\(the cause; the end\); export the model again"),
+        (
+            ["tactic skipped", "Requested amount of GPU memory (9 bytes) could not be allocated.", "Error Code 10"],
+            BackendError,
+            r"there is too little memory \(Requested amount of GPU memory \(9 bytes\) could not be allocated\); "
+            "close other programs, or build it with a smaller --workspace, such as 512",
+        ),
+    ],
+)
+def test_a_build_that_tensorrt_gives_up_says_why(small, monkeypatch, logged, error, told):
+    """The builder's own call is a double, its logger the real one."""
+
+    def build_serialized_network(self, network, config):
+        for line in logged:
+            journals[-1].logger.log(trt.ILogger.Severity.ERROR, line)
+
+    journals, real = [], engine.Journal
+    monkeypatch.setattr(engine, "Journal", lambda *given: journals.append(real(*given)) or journals[-1])
+    monkeypatch.setattr(trt.Builder, "build_serialized_network", build_serialized_network)
+    with pytest.raises(error, match=f"^the graph for amnet.plan cannot be built by TensorRT-RTX [0-9.]+,? {told}$"):
+        build(small)
+    assert left(small.parent) == ["amnet.onnx"]
+
+
+def test_cuda_that_does_not_start_for_the_builder_is_one_line(small, tensorrt, monkeypatch):
+    def none(logger):
+        logger.log(trt.ILogger.Severity.ERROR, "CUDA initialization failure with error: 35")
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    monkeypatch.setattr(trt, "Builder", none)
+    with pytest.raises(BackendError) as caught:
+        build(small, compute_capability=None)
+    assert str(caught.value) == (
+        f"TensorRT {trt.__version__} of CUDA 13 cannot start CUDA with this driver, which supports up to CUDA 13.0 "
+        "(CUDA initialization failure with error: 35); `nvidia-smi` shows whether the GPU is well; update the driver"
+    )
+
+
+def test_a_driver_older_than_the_package_is_told_before_any_file_is_read(tmp_path, tensorrt, monkeypatch):
+    card = types.SimpleNamespace(name="a double, no card", capability="8.6", driver="12.4")
+    monkeypatch.setattr(engine, "open_device", lambda: card)
+    monkeypatch.setattr(plans.platform, "machine", lambda: "x86_64")
+    with pytest.raises(BackendError) as caught:
+        build_all("nowhere.onnx", tmp_path / "a.plan", precision="int8", calibration="nowhere.npz")
+    assert str(caught.value) == (
+        f"TensorRT {trt.__version__} of CUDA 13 cannot start CUDA with this driver, which supports up to CUDA 12.4; "
+        "update the driver, or install the package of its CUDA: pip install tensorrt-cu12"
+    )
+
+
 def test_an_operation_that_cannot_be_parsed_is_named(tmp_path):
     path = graph(tmp_path / "amnet.onnx", op="Mystery")
     with pytest.raises(ModelError, match=r"amnet.plan cannot be parsed by TensorRT-RTX 1.* \(odd: .*export the model"):
@@ -472,6 +530,12 @@ def test_a_build_that_fails_leaves_the_plan_that_was_there(small):
     assert (small.parent / "amnet.plan").read_bytes() == before
 
 
+def test_the_package_has_what_the_runtime_shares_kernels_with():
+    """By name, since an engine needs a card."""
+    assert hasattr(trt.ICudaEngine, "create_runtime_config")
+    assert hasattr(trt.IRuntimeConfig, "create_runtime_cache") and hasattr(trt.IRuntimeConfig, "set_runtime_cache")
+
+
 def test_tensorrt_comes_before_tensorrt_rtx(monkeypatch):
     """On a module that is made up."""
     made_up = types.ModuleType("tensorrt")
@@ -499,6 +563,14 @@ def test_command_builds_both_plans_for_other_devices(exports, tmp_path):
     step, source = (plans.read(tmp_path / name) for name in ("a.plan", "a-source.plan"))
     assert step.capabilities == source.capabilities == ("8.9", "12.0")
     assert step.metadata.gate["on"] == "ONNX Runtime" and source.metadata.role == "source"
+
+
+def test_an_int8_plan_says_that_its_upsampling_is_in_float(exported, calibration, tmp_path):
+    given = {"precision": "int8", "calibration": calibration, "compute_capability": ["8.6"], "hold": False}
+    metadata = build_all(exported / "amnet.onnx", tmp_path / "amnet.plan", keep="/fuser", **given)
+    up = [n.name for n in onnx.load(exported / "amnet.onnx").graph.node if n.op_type == "ConvTranspose"]
+    upsampling = dict.fromkeys(up, "upsampling, not for TensorRT in int8")
+    assert len(up) == 2 and metadata.gate["kept"] == upsampling | {"/fuser": "asked for"}
 
 
 @pytest.mark.usefixtures("no_gpu")
