@@ -59,7 +59,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--identity",
         type=Path,
         metavar="FILE",
-        help="wavsyncswap: the identity extractor that it was trained with (default: identity.safetensors beside it)",
+        help="wavsyncswap: the identity extractor that it was trained with (default: beside it identity.safetensors, "
+        "else experts/identity-a.safetensors)",
     )
     parser.add_argument(
         "--licence",
