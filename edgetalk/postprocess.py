@@ -84,18 +84,23 @@ def match_colour(crop: Picture, reference: Picture, mask: Array) -> Picture:
     They make mean and standard deviation equal where `mask` (S, S), 0 to 1, tells that both show the same, but never
     by more than MAX_SHIFT of 255 and MAX_GAIN.
     """
+    import cv2
+
     weight = (mask / max(float(mask.sum()), 1e-6)).astype(np.float32).ravel()
 
-    def moments(picture: Picture) -> tuple[Array, Array, Array]:
+    def moments(picture: Picture) -> tuple[Array, Array]:
         values = picture.reshape(-1, 3).astype(np.float32)
         mean = weight @ values
-        return values, mean, np.sqrt(weight @ (values - mean) ** 2)
+        values -= mean
+        values *= values
+        return mean, np.sqrt(weight @ values)
 
-    (values, mean, spread), (_, want, wanted) = moments(crop), moments(reference)
+    (mean, spread), (want, wanted) = moments(crop), moments(reference)
     gain = np.clip(np.maximum(wanted, 1.0) / np.maximum(spread, 1.0), 1 / MAX_GAIN, MAX_GAIN)
     shift = np.clip(want - mean, -MAX_SHIFT, MAX_SHIFT)
-    matched: Array = np.clip(np.rint((values - mean) * gain + (mean + shift)), 0, 255)
-    return np.asarray(matched.reshape(crop.shape), np.uint8)
+    levels = np.arange(256, dtype=np.float32)[:, None]
+    matched = np.clip(np.rint((levels - mean) * gain + (mean + shift)), 0, 255).astype(np.uint8)
+    return np.asarray(cv2.LUT(crop, matched[None]))
 
 
 def change(crop: Picture, mask: Array, original: Picture | None = None) -> tuple[Array, Array]:
@@ -108,9 +113,10 @@ def change(crop: Picture, mask: Array, original: Picture | None = None) -> tuple
     colours, share = crop.astype(np.float32), mask
     if original is not None:
         kept = likeness(crop, original) ** STRICT
-        colours = colours - kept[:, :, None] * original
+        colours -= kept[:, :, None] * original
         share = mask * (1 - kept)
-    return mask[:, :, None] * colours, share
+    colours *= mask[:, :, None]
+    return colours, share
 
 
 def likeness(one: Picture, other: Picture) -> Array:
@@ -121,12 +127,24 @@ def likeness(one: Picture, other: Picture) -> Array:
     """
     import cv2
 
+    def mean(values: Any) -> Any:
+        return cv2.blur(values, (WINDOW, WINDOW))
+
+    def covariance(a: Any, mean_a: Any, b: Any, mean_b: Any) -> Any:
+        product = mean(cv2.multiply(a, b))
+        product -= cv2.multiply(mean_a, mean_b)  # in place, here and below: fresh memory costs more than arithmetic
+        return product
+
     x, y = (cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32) for picture in (one, other))
-    moments = cv2.blur(np.dstack([x, y, x * x, y * y, x * y]), (WINDOW, WINDOW))
-    mean_x, mean_y, xx, yy, xy = (moments[:, :, k] for k in range(5))
-    covariance, variances = xy - mean_x * mean_y, xx - mean_x * mean_x + (yy - mean_y * mean_y)
-    alike: Array = np.clip((2 * covariance + FAINT) / (variances + FAINT), 0.0, 1.0)
-    return alike
+    mean_x, mean_y = mean(x), mean(y)
+    variances = covariance(x, mean_x, x, mean_x)
+    variances += covariance(y, mean_y, y, mean_y)
+    variances += FAINT
+    alike = covariance(x, mean_x, y, mean_y)
+    alike *= 2
+    alike += FAINT
+    alike /= variances
+    return np.asarray(np.clip(alike, 0.0, 1.0, out=alike))
 
 
 def spread(layer: Array, matrix: NDArray[np.float64]) -> Callable[[Part], Array]:
