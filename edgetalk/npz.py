@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Collection
 from typing import Any
 
@@ -14,6 +15,8 @@ from .errors import InputError
 HELD_OUT = 5
 """Every fifth sample for calibration, the first one first, judges the engine and is kept away from calibration."""
 
+_alone = threading.Lock()  # numpy has Python parse the headers of arrays, which 3.11 cannot do safely in two threads
+
 
 def read_npz(
     path: str | os.PathLike[str], message: str, names: Collection[str] | None = None
@@ -24,7 +27,7 @@ def read_npz(
     """
     with open(path, "rb") as file:  # the system's own words where it cannot be opened
         try:
-            with np.load(file, allow_pickle=False) as members:
+            with _alone, np.load(file, allow_pickle=False) as members:
                 return {name: members[name] for name in members.files if names is None or name in names}
         except MemoryError:
             raise
