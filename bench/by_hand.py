@@ -26,14 +26,13 @@ from numpy.typing import NDArray
 from edgetalk.train import program
 
 from .machine import processor
-from .page import add_options, put, write_json
+from .page import CALIBRATION, add_options, put, write_json
 from .turns import each_turn
 from .worker import Worker
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results" / "peers.json"
 CHECKPOINT = ROOT / "train" / "checkpoints" / "amnet.safetensors"
-CALIBRATION = ROOT / "train" / "checkpoints" / "calibration.npz"
 MODELS = ROOT / "edgetalk" / "models"
 Values = NDArray[np.float64]
 """Seconds of a frame, turn for turn."""

@@ -22,7 +22,6 @@ import torch
 
 from edgetalk.avatar import load_avatar
 from edgetalk.backends import Backend, open_engine
-from edgetalk.bundled import MODELS
 from edgetalk.engines import build
 from edgetalk.files import replacing
 from edgetalk.metadata import Metadata
@@ -33,10 +32,9 @@ from edgetalk.train.networks.landmarks import load as load_judge
 from edgetalk.train.scores.report import JUDGE
 
 from .machine import processor
-from .page import PAGE, put
+from .page import PAGE, add_model, put
 from .turns import in_turns, milliseconds, ratio
 
-CALIBRATION = Path(__file__).parents[1] / "train" / "checkpoints" / "calibration.npz"
 VARIANTS: dict[str, dict[str, Any]] = {
     "f32": {"precision": "f32"},
     "bf16": {"precision": "bf16"},
@@ -172,14 +170,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
     parser = program.parser("bench.curve", __doc__)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="of edgetalk data announcers")
-    parser.add_argument("--models", type=Path, default=MODELS, help="folder with amnet.onnx")
-    parser.add_argument(
-        "--calibration",
-        type=Path,
-        default=CALIBRATION,
-        metavar="FILE.npz",
-        help="samples for int8 (default: the bundled)",
-    )
+    add_model(parser)
     parser.add_argument("--limit", type=int, default=240, help="held-out frames (default: 240)")
     parser.add_argument("--turns", type=int, default=30, help="turns of all engines")
     parser.add_argument("--print", action="store_true", help="write nothing")

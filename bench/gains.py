@@ -26,7 +26,6 @@ import numpy as np
 import onnx
 
 from edgetalk.backends import cores, open_engine
-from edgetalk.bundled import MODELS
 from edgetalk.engines import gate
 from edgetalk.engines.calibration import load, split
 from edgetalk.engines.concat import quantize_early
@@ -39,13 +38,12 @@ from edgetalk.train import program
 
 from .duel import FEWEST, ratio_interval
 from .machine import Others, processor
-from .page import add_options, publish
+from .page import add_model, add_options, publish
 from .turns import each_turn
 from .worker import Worker
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results" / "gains.json"
-CALIBRATION = ROOT / "train" / "checkpoints" / "calibration.npz"
 REWRITES = {
     "sub_pixel": "transposed convolution to few channels as convolution and shuffle",
     "phase_grid": "last convolution on cells of 2×2 pixels, before the shuffle",
@@ -181,14 +179,7 @@ def markdown(result: dict[str, Any]) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = program.parser("bench.gains", __doc__)
-    parser.add_argument("--models", type=Path, default=MODELS, help="folder with amnet.onnx")
-    parser.add_argument(
-        "--calibration",
-        type=Path,
-        default=CALIBRATION,
-        metavar="FILE.npz",
-        help="samples for int8 (default: the bundled)",
-    )
+    add_model(parser)
     parser.add_argument("--threads", type=int, default=cores(), help="default: every core")
     parser.add_argument("--turns", type=int, default=TURNS, help="turns of all engines")
     add_options(parser, RESULTS)

@@ -1,4 +1,6 @@
-"""Keeps what was measured as JSON, and puts it into a page of docs/, between the two marks of its bench."""
+"""Keeps what was measured as JSON, and puts it into a page of docs/, between the two marks of its bench; and the
+options that benches share.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from edgetalk.bundled import MODELS
 from edgetalk.files import replacing
 
-PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "performance.md"
+CALIBRATION = ROOT / "train" / "checkpoints" / "calibration.npz"
 
 
 def write_json(path: Path, result: dict[str, Any]) -> None:
@@ -19,6 +24,18 @@ def write_json(path: Path, result: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part:
         part.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add the options that tell which AMNet is built, and on what samples int8 is."""
+    parser.add_argument("--models", type=Path, default=MODELS, help="folder with amnet.onnx")
+    parser.add_argument(
+        "--calibration",
+        type=Path,
+        default=CALIBRATION,
+        metavar="FILE.npz",
+        help="samples for int8 (default: the bundled)",
+    )
 
 
 def add_options(parser: argparse.ArgumentParser, out: Path) -> None:

@@ -1,5 +1,6 @@
 """What tests share: Ctrl-C, and checkpoints of WavSyncSwap with seeded random weights and statistics."""
 
+import argparse
 import os
 import signal
 from types import SimpleNamespace
@@ -104,6 +105,31 @@ def write(folder, preset="default", size=96, width=WIDTH, seed=5):
 def heed_ctrl_c():
     """Let tests raise it where the suite is a background job, which would ignore it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def check_options(monkeypatch):
+    """Stops programs where they would read their options; called, checks these and returns how many there were."""
+    parsers = []
+
+    def stop(self, *args):
+        parsers.append(self)
+        raise SystemExit(0)
+
+    def check():
+        checked = 0
+        for parser in parsers:
+            for action in parser._actions:
+                if isinstance(action, argparse._SubParsersAction):
+                    parsers.extend(action.choices.values())
+                    continue
+                assert action.help, (parser.prog, action.dest)
+                assert ("-o" in action.option_strings) == ("--output" in action.option_strings), parser.prog
+                checked += 1
+        return checked
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop)
+    return check
 
 
 @pytest.fixture(scope="session")

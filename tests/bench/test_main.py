@@ -1,6 +1,5 @@
 """`python -m bench` without its benches: what is run, what is told, and what a bench's figures become."""
 
-import argparse
 import contextlib
 import importlib
 import json
@@ -130,20 +129,7 @@ def test_peers_are_compared_within_their_turns(root, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     "name", "by_hand curve dubs gains gpu likeness lite live roofline tables throughput __main__".split()
 )
-def test_every_option_has_words_and_o_is_output(root, name, monkeypatch):
-    parsers = []
-
-    def stop(self, *args):
-        parsers.append(self)
-        raise SystemExit(0)
-
-    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", stop)
+def test_every_option_has_words_and_o_is_output(root, name, check_options):
     with pytest.raises(SystemExit):
         importlib.import_module(f"bench.{name}").main()
-    for parser in parsers:
-        for action in parser._actions:
-            if isinstance(action, argparse._SubParsersAction):
-                parsers += action.choices.values()
-                continue
-            assert action.help, (parser.prog, action.dest)
-            assert ("-o" in action.option_strings) == ("--output" in action.option_strings), parser.prog
+    assert check_options()

@@ -8,7 +8,6 @@ the same frames are drawn under that face. Compared is what lies under the crop'
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -132,10 +131,10 @@ def table(engine: Path, pairs: int, every: int) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser: argparse.ArgumentParser = program.parser("edgetalk.train.reports.pasting", __doc__)
-    parser.add_argument("--engine", default="wavsyncswap", help="the network, a name or a file (default: the bundled)")
-    parser.add_argument("--pairs", type=int, default=8, help="pairs of people (default: 8)")
-    parser.add_argument("--every", type=int, default=9, help="one in so many frames (default: 9)")
+    parser = program.parser("edgetalk.train.reports.pasting", __doc__)
+    parser.add_argument("--engine", default="wavsyncswap", help="the network, a name or a file")
+    parser.add_argument("--pairs", type=int, default=8, help="pairs of people")
+    parser.add_argument("--every", type=int, default=9, help="one in so many frames")
     args = parser.parse_args(arguments)
     check_bounds(args, {"pairs": (1, 1000), "every": (1, 100)})
     print(table(find_engine(args.engine), args.pairs, args.every))

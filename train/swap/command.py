@@ -50,8 +50,7 @@ def _speech(args: argparse.Namespace) -> None:
     write_speech(args.out, args.sentences, args.held_out)
 
 
-def _configure_draw(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(make=_draw)
+def _add_set(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",
@@ -61,6 +60,11 @@ def _configure_draw(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder of the set; the same command goes on",
     )
+
+
+def _configure_draw(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(make=_draw)
+    _add_set(parser)
     parser.add_argument("--speech", type=Path, required=True, help="file that `speech` wrote")
     parser.add_argument("--seconds", type=float, default=120, help="time at most")
     parser.add_argument("--people", type=int, default=1000, help="persons of whom stills are drawn")
@@ -106,15 +110,7 @@ def _configure_filmed(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(make=_filmed)
     parser.add_argument("films", type=Path, nargs="+", metavar="FILM_OR_FOLDER",
                         help="a film is a person, and so is a folder of films within a folder")  # fmt: skip
-    parser.add_argument(
-        "-o",
-        "--output",
-        dest="out",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="folder of the set; the same command goes on",
-    )
+    _add_set(parser)
     add_terms(parser)
     parser.add_argument("--seed", type=int, default=0, help="another seed, other people in the test")
     parser.add_argument("--clips", type=int, help="of a person at most, evenly spread (default: all)")
