@@ -61,7 +61,7 @@ class Crowd:
     p99_ms: float
     max_ms: float
     rss_mb: float
-    """MB of memory with all sessions open."""
+    """MB of memory with all sessions open; no less than with one, though the system may take pages back meanwhile."""
     rss_of_one_mb: float
     """MB of memory with the first session open, after its first step."""
 
@@ -170,7 +170,7 @@ def measure(count: int, seconds: float, open_session: Callable[[], Session], fps
         missed, delayed = (int((taken > times * 1e3 / float(rate)).sum()) for times in (1, 2))
         return Crowd(
             count, first.streams, float(rate), seconds, len(taken), missed, delayed, slow, cpu * 1e3,
-            p50, p95, p99, most, memory("VmRSS") / 1e6, alone,
+            p50, p95, p99, most, max(alone, memory("VmRSS") / 1e6), alone,
         )  # fmt: skip
 
 
