@@ -7,6 +7,7 @@
    The wav is 16-bit mono at 16 kHz; FFmpeg makes one of anything: ffmpeg -i sound -ac 1 -ar 16000 speech.wav.
    examples/python/talk.py writes the same bytes. */
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,14 +58,16 @@ int main(int count, char **words)
         return fail("usage: talk ENGINE SPEECH.wav [SEED [THREADS]] > FRAMES");
     et_session *session;
     et_options options = {.struct_size = sizeof options};
-    options.seed = count > 3 ? atoll(words[3]) : 0;
-    options.threads = count > 4 ? atoi(words[4]) : 0;
+    char more;
+    if ((count > 3 && sscanf(words[3], "%" SCNd64 "%c", &options.seed, &more) != 1) ||
+        (count > 4 && sscanf(words[4], "%" SCNd32 "%c", &options.threads, &more) != 1))
+        return fail("expected whole numbers as SEED and THREADS");
     FILE *wav = fopen(words[2], "rb");
     if (!wav)
         return perror(words[2]), 1;
     long left = open_wav(wav);
     if (left < 0)
-        return fail("expected a wav file, 16-bit mono at 16 kHz");
+        return fail("expected a wav file, 16-bit mono at 16 kHz; make one: ffmpeg -i SOUND -ac 1 -ar 16000 speech.wav");
     if (et_open(words[1], NULL, &options, &session) != ET_OK)
         return fail(et_last_error());
 

@@ -58,6 +58,7 @@ async def converse(url, pcm, heard, seen):
 
 
 def main():
+    wanted = "expected a wav file, 16-bit mono at 16 kHz; make one: ffmpeg -i SOUND -ac 1 -ar 16000 speech.wav"
     if len(sys.argv) != 4:
         print("usage: client.py URL SPEECH.wav HEARD.wav > PICTURES.mjpeg", file=sys.stderr)
         return 1
@@ -65,14 +66,14 @@ def main():
     try:
         with wave.open(speech, "rb") as wav:
             if (wav.getnchannels(), wav.getsampwidth(), wav.getframerate()) != (1, SAMPLE, RATE):
-                raise wave.Error("expected a wav file, 16-bit mono at 16 kHz")
+                raise wave.Error(wanted)
             pcm = wav.readframes(wav.getnframes())
         with wave.open(sound, "wb") as heard:
             heard.setparams((1, SAMPLE, RATE, 0, "NONE", ""))
             why = asyncio.run(converse(url, pcm, heard, sys.stdout.buffer))
         sys.stdout.buffer.flush()
     except (OSError, EOFError, wave.Error, aiohttp.ClientError) as error:
-        why = str(error) or "expected a wav file, 16-bit mono at 16 kHz"
+        why = str(error) or wanted
     except KeyboardInterrupt:  # the socket is closed, and what has come is kept
         return 130
     if why:

@@ -30,7 +30,10 @@ def main() -> int:
     except soundfile.SoundFileError:
         pcm, rate = None, 0
     if rate != 16000 or pcm.ndim != 1:
-        print("talk: expected a wav file, mono at 16 kHz", file=sys.stderr)
+        print(
+            "talk: expected a wav file, mono at 16 kHz; make one: ffmpeg -i SOUND -ac 1 -ar 16000 speech.wav",
+            file=sys.stderr,
+        )
         return 1
     try:
         seed = int(sys.argv[3]) if len(sys.argv) > 3 else 0

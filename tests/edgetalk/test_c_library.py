@@ -716,10 +716,13 @@ def test_examples_and_the_command_line_make_the_same_video(built, zoo, tmp_path,
         (tmp_path / name).write_text("no sound, a text")
         for command in commands.values():
             done = subprocess.run([*command, engine, tmp_path / name], capture_output=True, text=True, env=environment)
-            assert done.returncode == 1 and re.fullmatch(r"talk: expected a wav file, .*mono at 16 kHz\n", done.stderr)
+            assert done.returncode == 1 and re.fullmatch(r"talk: expected a wav file, .*mono .*\n", done.stderr)
     for command in commands.values():
         done = subprocess.run([*command, engine, "no.wav"], capture_output=True, text=True, env=environment)
         assert done.returncode == 1 and re.fullmatch(r"(talk: )?no.wav: No such file or directory\n", done.stderr)
+    for numbers in (["x"], ["3", "1.5"], ["3x", "1"]):
+        told = subprocess.run([*commands["c"], engine, wav, *numbers], capture_output=True, text=True, env=environment)
+        assert (told.returncode, told.stderr) == (1, "talk: expected whole numbers as SEED and THREADS\n")
     assert len((ROOT / "examples/c/talk.c").read_text().splitlines()) < 100
 
 
