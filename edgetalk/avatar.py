@@ -30,7 +30,7 @@ from .metadata import Metadata
 from .model import open_model, weights_of
 from .picture import PictureLike, read_picture
 from .preprocess import check_text, square_crop, whole_box
-from .use import ALLOWED, terms
+from .use import ALLOWED, terms, warn_of_photos
 
 FORMAT = 1
 PICTURE = {"source"}
@@ -284,6 +284,7 @@ def make_avatar(
     source, metadata = open_source(engine, PICTURE, device, threads)
     with closing(source):
         licence, use = terms(licence, use, (f"{Path(engine).stem}-source", metadata))
+        warn_of_photos(metadata.faces, metadata.persons, Path(engine).stem)
         crop = square_crop(original, source.inputs["source"].shape[1])
         features = halved(source.run({"source": crop[None]}), f"{Path(engine).stem}-source")
     return Avatar(

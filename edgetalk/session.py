@@ -31,7 +31,7 @@ from .motion import MOTIONS, Motion, motion_of
 from .picture import PictureLike, read_picture
 from .preprocess import PI, check_array, check_pcm, check_range, square_crop, whole_box
 from .progress import OnFrame
-from .use import check_stated, check_use
+from .use import check_stated, check_use, warn_of_photos
 from .windows import WindowStream, sound_windows
 
 if TYPE_CHECKING:
@@ -141,6 +141,7 @@ class Session:
                 make_avatar(self._path, source, device=self._device, threads=self._threads), use
             )
         picture = read_picture(source)
+        warn_of_photos(self.metadata.faces, self.metadata.persons, self._path.name)
         return Avatar(square_crop(picture, whole.shape[1]), {}, whole_box(picture), self.metadata.family, "")
 
     def _load_avatar(self, avatar: AvatarLike | None, use: str) -> Avatar:

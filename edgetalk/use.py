@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
@@ -48,6 +49,16 @@ def warn_of_drawn(faces: str, name: str, video: str | os.PathLike[str]) -> None:
         warnings.warn(
             f"{name} has learnt from drawn faces alone: if this film shows filmed people, their faces become drawn "
             "patches; take a network that has seen some",
+            stacklevel=3,
+        )
+
+
+def warn_of_photos(faces: str, persons: Collection[str], name: str) -> None:
+    """Warn, where a picture is prepared, that the network `name` knows drawn faces alone; of persons it has its own."""
+    if faces == "drawn" and not persons:
+        warnings.warn(
+            f"{name} has learnt from drawn faces alone: if this picture is a photo, it comes out destroyed; "
+            "take a drawing, or a network that has seen photos",
             stacklevel=3,
         )
 

@@ -22,7 +22,7 @@ from edgetalk.files import check_kept, together
 from edgetalk.metadata import Metadata, check_stem
 from edgetalk.picture import read_picture
 from edgetalk.preprocess import square_crop, whole_box
-from edgetalk.use import ALLOWED
+from edgetalk.use import ALLOWED, warn_of_photos
 
 from .dynamic_conv import FORMS
 from .graph import Export, Graph
@@ -89,6 +89,8 @@ def to_onnx(
             "name; give another one"
         )
     name, picture = _picture(export, avatar, source)
+    if source is not None:
+        warn_of_photos(export.metadata.faces, export.metadata.persons, checkpoint.name)
     consent = export.consent if source is None else ""
     licence, use = _terms(export.terms, checkpoint.name, licence, use)
     metadata = dataclasses.replace(export.metadata, licence=licence, use=use)

@@ -3,14 +3,16 @@
 import hashlib
 import json
 import shutil
+import warnings
 
+import cv2
 import numpy as np
 import onnx
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from edgetalk import avatar
+from edgetalk import Session, avatar, make_avatar
 from edgetalk.cli import main
 from edgetalk.engines.onnx_file import read as engine_read
 from edgetalk.errors import InputError, ModelError
@@ -106,6 +108,26 @@ def test_metadata_says_what_the_graph_cannot(checkpoint, exported):
 def test_a_network_of_more_people_than_it_keeps_takes_any_face(tmp_path):
     to_onnx(write_checkpoint(tmp_path / "any.safetensors", "amnet", people=500), tmp_path / "any.onnx")
     assert metadata_of(tmp_path / "any.onnx").persons == ()
+
+
+def test_who_gives_a_picture_to_a_network_of_any_drawn_face_hears_of_it(checkpoint, tmp_path):
+    """One that knows its persons says so of every other face, in a session."""
+    picture = np.zeros((64, 64, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "face.png"), picture)
+    people, any_onnx = write_checkpoint(tmp_path / "any.safetensors", "amnet", people=500), tmp_path / "any.onnx"
+    told = "has learnt from drawn faces alone: if this picture is a photo"
+    with pytest.warns(UserWarning, match=f"^any.safetensors {told}"):
+        to_onnx(people, any_onnx, source=tmp_path / "face.png")
+    with pytest.warns(UserWarning, match=f"^any {told}"):
+        make_avatar(any_onnx, picture)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Session(any_onnx).close()  # the avatar beside it was prepared before
+        to_onnx(checkpoint, tmp_path / "amnet.onnx", source=tmp_path / "face.png")
+        make_avatar(tmp_path / "amnet.onnx", picture)
+    to_onnx(people, tmp_path / "whole.onnx", whole=True)
+    with pytest.warns(UserWarning, match=f"^whole.onnx {told}"):
+        Session(tmp_path / "whole.onnx", source=picture).close()
 
 
 def test_casts_come_first_and_last(exported):
