@@ -1,5 +1,6 @@
 """Films walked for training: which picture a frame shows, and that the sound stays with it."""
 
+import warnings
 from contextlib import closing
 from fractions import Fraction
 
@@ -47,12 +48,26 @@ def test_a_frame_shows_what_the_film_shows_at_its_middle(tmp_path, fps):
             assert np.array_equal(frame.face.points, face(index).points)
 
 
+def lay(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+
+
 def test_what_is_hidden_is_no_film(tmp_path):
-    for name in ("ada.MP4", "._ada.mp4", "dan lane/1.mov", "dan lane/._1.mov", ".Trashes/old.mov", "notes.txt"):
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.touch()
+    lay(tmp_path, "ada.MP4", "._ada.mp4", "ada.track.npz", "dan lane/1.mov", "dan lane/._1.mov", ".Trashes/old.mov")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        people([tmp_path])
     assert people([tmp_path]) == [("ada", (tmp_path / "ada.MP4",)), ("dan lane", (tmp_path / "dan lane" / "1.mov",))]
+
+
+def test_what_is_no_film_by_its_name_is_told(tmp_path):
+    lay(tmp_path, "ada.mp4", "dan/1.MTS", "dan/notes.txt", "eli/1.rm", "finn.mp5")
+    (tmp_path / "zoe").mkdir()
+    told = "dan/notes.txt, .*eli, .*finn.mp5 and 1 more: passed over, no film by its name; those end in .3gp, "
+    with pytest.warns(UserWarning, match=told):
+        assert [person.name for person in people([tmp_path])] == ["ada", "dan"]
 
 
 def test_a_cut_is_another_scene(tmp_path):

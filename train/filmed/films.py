@@ -6,6 +6,7 @@ announcers'. Crops and labels are made of them elsewhere (dataset.py is AMNet's 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -23,7 +24,7 @@ from edgetalk.targets import Faces
 from edgetalk.train.announcers.speech import levelled
 
 FPS = Fraction(25)
-SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm")
+SUFFIXES = tuple(".3gp .avi .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .webm .wmv".split())
 """Of what is taken for a film in a folder; a file that is named may have any."""
 
 
@@ -37,9 +38,9 @@ class Person(NamedTuple):
 def people(paths: Sequence[Path]) -> list[Person]:
     """Return who is filmed, by name: each film is somebody, each sub-folder with films in it is one person.
 
-    Raises FileNotFoundError, and InputError where a folder has no film or two persons would have one name.
+    Warns of what lies among them and is no film by its name. Raises FileNotFoundError, and InputError where a folder has no film or two persons would have one name.
     """
-    found = []
+    found, other = [], []
     for path in paths:
         if not path.is_dir():
             path.stat()  # the system's own words where it is not there
@@ -53,6 +54,14 @@ def people(paths: Sequence[Path]) -> list[Person]:
                 "person"
             )
         found += inside
+        other += _others(path)
+    if other:
+        more = f" and {len(other) - 3} more" if len(other) > 3 else ""
+        warnings.warn(
+            f"{', '.join(map(str, other[:3]))}{more}: passed over, no film by its name; those end in "
+            f"{', '.join(SUFFIXES)}",
+            stacklevel=2,
+        )
     names = [person.name for person in found]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise InputError(
@@ -64,6 +73,21 @@ def people(paths: Sequence[Path]) -> list[Person]:
 
 def _films(folder: Path) -> tuple[Path, ...]:
     return tuple(path for path in _seen(folder) if path.is_file() and path.suffix.lower() in SUFFIXES)
+
+
+def _others(folder: Path) -> list[Path]:
+    """Return what is in a folder and its sub-folders besides films and their tracks: a film may be among it."""
+    found = []
+    for path in _seen(folder):
+        if path.is_dir():
+            found += [one for one in _seen(path) if not _is_known(one)] if _films(path) else [path]
+        elif not _is_known(path):
+            found.append(path)
+    return found
+
+
+def _is_known(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES or path.name.endswith(".track.npz")
 
 
 def _seen(folder: Path) -> list[Path]:
