@@ -156,25 +156,21 @@ def _typed(exported: Exported, asked: Options, progress: Progress | None) -> tup
     step, source, avatar = exported.step, exported.source, exported.avatar
     runner = Runner(step)
     learn, held = _samples(runner, source, asked.calibration, avatar)
-    remarks: dict[str, Any] = {"samples": "held out" if asked.calibration else "made up"}
-    if learn and learn[0] is held[0] and (asked.precision == "int8" or asked.fold_statistics is not None):
-        remarks["samples"] = "calibrated on"
-    remarks |= {} if asked.hold else NOT_HELD
+    lone = bool(learn) and learn[0] is held[0]
+    folded = ""
     graphs = {"step": step} | ({"source": source} if source is not None and _of_film(source) else {})
     if asked.fold_statistics is not None:
         learn, held = (_with_face(samples, load_avatar(avatar), avatar.name) for samples in (learn, held))
-        graphs["step"], remarks["folded_statistics"] = _folded(step, learn, avatar.name)
+        graphs["step"], folded = _folded(step, learn, avatar.name)
     judge = Judge(runner, held, exported.metadata.family)
     kept, reasons = _in_float(asked, graphs, learn, judge, progress)
-    if asked.precision == "int8" and asked.out.suffix == ".plan":
-        reasons = dict.fromkeys((name for graph in graphs.values() for name in upsampling(graph)), UPSAMPLING) | reasons
-    remarks |= {"kept": reasons} if asked.keep or reasons else {}
     typed = {
         role: typed_graph(graph, asked.precision, asked.out.suffix, learn, kept[role], progress=progress)
         for role, graph in graphs.items()
     }
     if asked.hold and (asked.precision == "fp16" or (asked.precision == "int8" and asked.out.suffix == ".plan")):
         _check_range(typed.values(), held, f"{asked.out.name} in {asked.precision}")
+    remarks = _remarks(asked, lone, folded, reasons)
 
     def judged(run: Run, on: str) -> dict[str, Any]:
         figures = judge(run) | {"on": on, **remarks}
@@ -183,6 +179,15 @@ def _typed(exported: Exported, asked: Options, progress: Progress | None) -> tup
         return figures
 
     return typed, judged
+
+
+def _remarks(asked: Options, lone: bool, folded: str, kept: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the gate of a step says beside its figures; `lone` is whether the sample that judges also taught."""
+    taught = lone and (asked.precision == "int8" or asked.fold_statistics is not None)
+    remarks: dict[str, Any] = {"samples": "calibrated on" if taught else "held out" if asked.calibration else "made up"}
+    remarks |= {} if asked.hold else NOT_HELD
+    remarks |= {"folded_statistics": folded} if folded else {}
+    return remarks | ({"kept": kept} if asked.keep or kept else {})
 
 
 def _write_all(
@@ -234,14 +239,18 @@ def _in_float(
     asked: Options, graphs: Mapping[str, onnx.ModelProto], learn: list[Feeds], judge: Judge, progress: Progress | None
 ) -> tuple[dict[str, list[str]], dict[str, str]]:
     """Return the layers of each graph that int8 leaves in float, and of each why; those chosen have to suffice."""
-    if not asked.chooses:
-        return {role: _named(asked.keep, role, graphs) for role in graphs}, dict.fromkeys(asked.keep, "asked for")
     suffix = asked.out.suffix
+    plan = asked.precision == "int8" and suffix == ".plan"
+    never = {name: UPSAMPLING for graph in graphs.values() if plan for name in upsampling(graph)}
+    if not asked.chooses:
+        reasons = dict.fromkeys(asked.keep, "asked for")
+        return {role: _named(asked.keep, role, graphs) for role in graphs}, reasons | never
     choice = choose(
         {role: arranged(graph, suffix) for role, graph in graphs.items()},
         learn,
         judge,
         asked.allowed,
+        never=never,
         unsigned=suffix == ".xml",
         progress=progress,
     )
@@ -253,7 +262,7 @@ def _in_float(
             f"{asked.out.name} in int8 has {figure} {choice.trail[-1][figure]} against f32 with half of its layers in "
             f"float; build it in a higher precision: --precision {'bf16' if suffix == '.xml' else 'fp16'}"
         )
-    return {role: choice.names(role) for role in graphs}, choice.reasons()
+    return {role: choice.names(role) for role in graphs}, choice.reasons() | never
 
 
 def _named(keep: Sequence[str], role: str, graphs: Mapping[str, onnx.ModelProto]) -> list[str]:

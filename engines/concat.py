@@ -17,15 +17,16 @@ from .graph import Graph, attributes
 def quantize_early(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the graph with Q/DQ, and factors per channel, moved from behind each Concat of channels in front of it."""
     graph = Graph(model)
-    widths = _channels(model)
+    channels = _channels(model)
     for node in [n for n in graph.nodes if n.op_type == "Concat" and attributes(n)["axis"] == 1]:
-        chain = _chain(graph, node.output[0])
-        if chain is None or not all(widths.get(name) for name in node.input):
+        widths = [channels.get(name, 0) for name in node.input]
+        chain = _chain(graph, node.output[0], sum(widths))
+        if chain is None or not all(widths):
             continue
         *balance, quantize, dequantize = chain
         made, joined, at = [], [], 0
-        for i, name in enumerate(node.input):
-            width, stem = widths[name], f"{node.output[0]}/{i}"
+        for i, (name, width) in enumerate(zip(node.input, widths, strict=True)):
+            stem = f"{node.output[0]}/{i}"
             if balance:
                 factors = next(graph.constants[x] for x in balance[0].input if x in graph.constants)
                 part = graph.constant(f"{stem}/factors", factors[:, at : at + width])
@@ -44,8 +45,8 @@ def quantize_early(model: onnx.ModelProto) -> onnx.ModelProto:
     return graph.finish()
 
 
-def _chain(graph: Graph, name: str) -> list[onnx.NodeProto] | None:
-    """Return [Mul by factors of channels,] QuantizeLinear, DequantizeLinear that alone read `name`, None for others."""
+def _chain(graph: Graph, name: str, channels: int) -> list[onnx.NodeProto] | None:
+    """Return [Mul by a factor for each channel,] QuantizeLinear, DequantizeLinear that alone read `name`, else None."""
     chain: list[onnx.NodeProto] = []
     for kinds in (("Mul", "QuantizeLinear"), ("QuantizeLinear", "DequantizeLinear"), ("DequantizeLinear",)):
         node = graph.only_reader(name)
@@ -53,7 +54,7 @@ def _chain(graph: Graph, name: str) -> list[onnx.NodeProto] | None:
             return None
         if node.op_type == "Mul":
             factors = [graph.constants[x] for x in node.input if x in graph.constants]
-            if not factors or factors[0].shape[0] != 1 or factors[0].shape[2:] != (1, 1):
+            if not factors or factors[0].shape != (1, channels, 1, 1):
                 return None
         chain.append(node)
         name = node.output[0]

@@ -19,8 +19,8 @@ class Graph:
         self.nodes: list[onnx.NodeProto] = list(self.model.graph.node)
         self.constants = {w.name: numpy_helper.to_array(w) for w in self.model.graph.initializer}
         for node in self.nodes:
-            if node.op_type == "Constant":
-                self.constants[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
+            if node.op_type == "Constant" and (value := _value(node)) is not None:
+                self.constants[node.output[0]] = value
         graph = self.model.graph
         self._taken = {value.name for value in (*graph.input, *graph.output, *graph.initializer)}
         self._taken |= {name for node in self.nodes for name in (*node.input, *node.output)}
@@ -63,6 +63,15 @@ class Graph:
         self.model.graph.node.extend(self.nodes)
         onnx.checker.check_model(self.model, full_check=True)
         return self.model
+
+
+def _value(constant: onnx.NodeProto) -> np.ndarray | None:
+    """Return what a Constant holds, None where that is text or sparse: no rewrite asks for it."""
+    ((name, value),) = attributes(constant).items()
+    if name == "value":
+        return numpy_helper.to_array(value)
+    kinds = {"value_int": np.int64, "value_ints": np.int64, "value_float": np.float32, "value_floats": np.float32}
+    return np.array(value, kinds[name]) if name in kinds else None
 
 
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:

@@ -9,7 +9,7 @@ engine is built. Left out: other bits than 8, and a search over sets of layers, 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,6 +104,7 @@ def choose(
     samples: Sequence[Feeds],
     judge: Callable[[Run], Figures],
     margin: float = MARGIN,
+    never: Collection[str] = (),
     unsigned: bool = False,
     progress: Progress | None = None,
 ) -> Choice:
@@ -113,11 +114,13 @@ def choose(
         quantised too, whose outputs the step then takes.
     samples: feeds to calibrate with, as for `to_int8`; so is `unsigned`.
     judge: gives the gate's figures of what runs a sample.
+    never: layers that stay in float in any case, and are neither tried nor counted.
     """
-    models = {role: balance(graph, samples, layers(graph)) for role, graph in graphs.items()}
+    names = {role: [name for name in layers(graph) if name not in never] for role, graph in graphs.items()}
+    models = {role: balance(graph, samples, names[role]) for role, graph in graphs.items()}
     scale = {role: scales(model, samples, unsigned) for role, model in models.items()}
-    whole = {role: rounded(model, samples, layers(model), scale[role], progress) for role, model in models.items()}
-    everything = [Layer(role, name) for role, graph in graphs.items() for name in layers(graph)]
+    whole = {role: rounded(model, samples, names[role], scale[role], progress) for role, model in models.items()}
+    everything = [Layer(role, name) for role in graphs for name in names[role]]
 
     def figures(quantised: Sequence[Layer]) -> Figures:
         run = {

@@ -3,8 +3,8 @@
 int8 is written as symmetric signed Q/DQ, the one form that OpenVINO, TensorRT and ONNX Runtime all take: int8
 weights with a scale per output channel, one scale per activation, every zero point zero, biases left in float.
 Weights are rounded in rounding.py. What is never negative may be quantised without a sign, which gains a bit; TensorRT
-does not take that. Only Conv and ConvTranspose with constant weights are quantised; a predicted convolution stays in
-float.
+does not take that. Only Conv and ConvTranspose of pictures with constant weights are quantised; a predicted
+convolution stays in float.
 Names, inputs, outputs and metadata of the graph stay as they were.
 """
 
@@ -47,7 +47,7 @@ class Scale(NamedTuple):
 
 def layers(model: onnx.ModelProto) -> list[str]:
     """Return the names of the layers that `to_int8` quantises, in graph order."""
-    weights = {w.name for w in model.graph.initializer}
+    weights = {w.name for w in model.graph.initializer if len(w.dims) == 4}  # of pictures, not of sequences
     return [n.name for n in model.graph.node if n.op_type in ("Conv", "ConvTranspose") and n.input[1] in weights]
 
 

@@ -4,7 +4,7 @@ GPTQ (Frantar et al., GPTQ: accurate post-training quantization for generative p
 Algorithm 1): weights are rounded one input after the other, and what the output is wrong by is given to the inputs that
 are still to be rounded, by how alike they are on the samples. At 8 bits that leaves a twentieth to a half of the
 squared error of plain rounding, and costs an engine nothing. Left out, and rounded plainly: transposed and grouped
-convolutions, and layers of more than LARGEST inputs.
+convolutions, those that an auto_pad pads, and layers of more than LARGEST inputs.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ def rounded(
     `dtype` what the scales of the weights will be written in.
     """
     weights = {w.name: w for w in model.graph.initializer}
-    wanted = [n for n in model.graph.node if n.name in names and n.op_type == "Conv" and _of(n, "group", 1) == 1]
+    convolutions = [n for n in model.graph.node if n.name in names and n.op_type == "Conv"]
+    wanted = [n for n in convolutions if _of(n, "group", 1) == 1 and _of(n, "auto_pad", b"NOTSET") == b"NOTSET"]
     inputs = {n.name: int(np.prod(weights[n.input[1]].dims[1:])) for n in wanted}
     nodes = [n for n in wanted if inputs[n.name] <= LARGEST]
     found: dict[str, np.ndarray] = {}

@@ -43,8 +43,9 @@ def build_plan(
 ) -> plans.Plan:
     """Build a plan from a typed ONNX file and return what the finished file says about itself.
 
-    metadata goes into the plan; its field `engine` is filled in here. Raises FileNotFoundError; InputError for a batch
-    that the graph does not take; ModelError where the graph cannot be built, BackendError where CUDA or memory lacks.
+    metadata goes into the plan; its field `engine` is filled in here, and layers in float that are too many to be named
+    are counted. Raises FileNotFoundError; InputError for a batch that the graph does not take; ModelError where the
+    graph cannot be built, BackendError where CUDA or memory lacks.
     """
     source, out = Path(onnx_path), Path(plan_path)
     graph = source.read_bytes()
@@ -60,7 +61,11 @@ def build_plan(
     journal = Journal(trt, subject, product)
     builder = start(trt, "Builder", product, journal, gpu.driver if gpu else None)
     network = parse(trt, builder, journal, graph, source)
-    network.name = name = dataclasses.replace(metadata, engine=engine).to_json()
+    metadata = dataclasses.replace(metadata, engine=engine)
+    if len(metadata.to_json()) >= TENSORRT_LIMIT and (kept := metadata.gate.get("kept")):
+        counted = {f"{len(kept)} layers": "too many to be named in a plan"}
+        metadata = dataclasses.replace(metadata, gate=metadata.gate | {"kept": counted})
+    network.name = name = metadata.to_json()
     if len(name) >= TENSORRT_LIMIT:  # the last one is the terminating zero
         raise ModelError(
             f"{subject} has metadata of {len(name)} bytes, a plan keeps {TENSORRT_LIMIT - 1}; "
@@ -73,6 +78,8 @@ def build_plan(
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace << 20)
     if hasattr(trt.BuilderFlag, "TF32"):
         config.clear_flag(trt.BuilderFlag.TF32)  # on by itself, it rounds what an f32 graph multiplies to 10 bits
+    if rtx and hasattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION"):
+        config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)  # without it steps may not be recorded as CUDA graphs
     if rtx:
         config.num_compute_capabilities = len(capabilities)
         for index, capability in enumerate(capabilities):

@@ -112,7 +112,7 @@ def prepare(checkpoint: Path, *, whole: bool, size: int | None, batch: int) -> E
     if size not in (None, side):
         raise InputError(f"size: got {size}, this extractor has {side} alone")
     if model is not None and batch != 1:
-        raise InputError(f"batch: got {batch}, an ONNX file is exported for 1")
+        raise InputError("batch: an ONNX file is exported for a batch of 1; leave --batch out")
     metadata = Metadata(family="arcface", variant=variant, units=UNITS, checkpoint=sha256(checkpoint))
     graph = Graph("identity", module, {"portrait": example(side, batch)}, ["identity"], model)
     return Export(metadata, [graph], {}, published.LICENCES["arcface"])

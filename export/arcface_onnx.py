@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from edgetalk.errors import ModelError
 
-from .onnx_file import from_pixels
+from .onnx_file import from_pixels, run
 
 HALF = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 OURS = re.compile(r"^(portrait$|identity$|edgetalk/|own/)")
@@ -57,6 +57,7 @@ def load_onnx(path: Path) -> tuple[onnx.ModelProto, Reference, int]:
         made = reference.vector(example(size))
         framed = _framed(model, name, size, scale, shift)
         onnx.checker.check_model(framed, full_check=True)
+        run(framed.SerializeToString(), {"portrait": example(size).numpy()})
     except Exception as error:  # ONNX Runtime's have no base of their own
         raise _unusable(path, model, error) from None
     if made.ndim < 2 or made.shape[:2] != (1, made.size) or made.dtype != np.float32:
@@ -161,6 +162,7 @@ def _give_way(graph: onnx.GraphProto) -> None:
         for value in (*part.initializer, *part.input, *part.output, *part.value_info):
             value.name = OURS.sub(r"own/\g<0>", value.name)
         for node in part.node:
+            node.name = OURS.sub(r"own/\g<0>", node.name)
             node.input[:] = [OURS.sub(r"own/\g<0>", name) for name in node.input]
             node.output[:] = [OURS.sub(r"own/\g<0>", name) for name in node.output]
 
@@ -206,7 +208,7 @@ def _framed(model: onnx.ModelProto, name: str, size: int, scale: float, shift: f
     divide = helper.make_node("Div", ["edgetalk/vector", "edgetalk/length"], ["identity"])
     nodes = [*before, *graph.node, flat, length, divide]
     for i, node in enumerate(nodes):
-        node.name = node.name or f"{node.op_type}_{i}"  # by which int8 knows its layers
+        node.name = node.name or f"edgetalk/{node.op_type}_{i}"  # by which int8 knows its layers
     del graph.node[:]
     graph.node.extend(nodes)
     graph.initializer.extend(

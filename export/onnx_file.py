@@ -87,7 +87,8 @@ def halve_weights(model: onnx.ModelProto) -> None:
         if np.array_equal(half.astype(np.float32), values):
             name = tensor.name
             tensor.CopyFrom(onnx.numpy_helper.from_array(half, f"{name}.half"))
-            casts.append(onnx.helper.make_node("Cast", [f"{name}.half"], [name], name, to=onnx.TensorProto.FLOAT))
+            cast = onnx.helper.make_node("Cast", [f"{name}.half"], [name], f"{name}/Widen", to=onnx.TensorProto.FLOAT)
+            casts.append(cast)
     nodes = [*casts, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(nodes)

@@ -5,6 +5,7 @@ import csv
 import numpy as np
 import pytest
 import torch
+from onnx import numpy_helper
 from torch import nn
 
 from edgetalk.cli import main
@@ -45,7 +46,7 @@ class Tiny(nn.Module):
     def forward(self, x):
         for layer in self.layers[:-1]:
             x = torch.relu(layer(x))
-        return self.layers[-1](x).clamp(0, 255).round().byte().permute(0, 2, 3, 1)
+        return self.layers[-1](x).clamp(0, 255).round().permute(0, 2, 3, 1).byte()
 
 
 def names(*numbers):
@@ -59,6 +60,17 @@ def pictures(count=6):
 
 def graph_of(planted, count=4):
     return trace(Tiny(planted, count), {"x": torch.from_numpy(pictures(1))}, ["frame"])
+
+
+def turned(model, *which):
+    """The same graph, with the convolutions `which` written as transposed ones, which no plan has in int8."""
+    weights = {w.name: w for w in model.graph.initializer}
+    for node in model.graph.node:
+        if node.name in which:
+            node.op_type, weight = "ConvTranspose", weights[node.input[1]]
+            values = numpy_helper.to_array(weight)[:, :, ::-1, ::-1].transpose(1, 0, 2, 3)
+            weight.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values), weight.name))
+    return model
 
 
 def chosen(graphs, margin=0.002, samples=None, **how):
@@ -112,6 +124,28 @@ def test_half_of_all_layers_is_the_most():
     assert not five.passed and len(five.alone) == 5 and len(five.kept) == 2
 
 
+def test_layers_that_stay_in_float_anyway_are_neither_tried_nor_counted():
+    """Three of four are ruined by 8 bits; the half that may be kept of the other two is one."""
+    model, never = turned(graph_of([1, 2, 3]), *names(1, 2)), names(1, 2)
+    assert not chosen({"step": model}).passed
+    choice = chosen({"step": model}, never=never)
+    assert choice.passed and choice.kept == [Layer("step", *names(3))]
+    assert {layer.name for layer in choice.alone} == set(names(0, 3))
+
+
+def test_a_plan_chooses_among_the_layers_that_it_has_in_int8(tmp_path):
+    pytest.importorskip("tensorrt_rtx")
+    model = turned(graph_of([1, 2, 3]), *names(1, 2))
+    set_metadata(model, Metadata(family="amnet"))
+    (tmp_path / "tiny.onnx").write_bytes(model.SerializeToString())
+    np.savez(tmp_path / "samples.npz", x=pictures(10))
+    given = {"precision": "int8", "calibration": tmp_path / "samples.npz", "compute_capability": ["8.6"]}
+    built = build(tmp_path / "tiny.onnx", tmp_path / "tiny.plan", keep="auto", **given)
+    kept = built.gate["kept"]
+    assert kept.pop(*names(3)).startswith("ssim 0.")
+    assert kept == dict.fromkeys(names(1, 2), "upsampling, not for TensorRT in int8")
+
+
 def test_an_error_has_to_stay_below_its_ceiling(monkeypatch):
     model, (bad,), quantised, real = graph_of([]), names(1), [], keep.quantize
 
@@ -143,8 +177,8 @@ class Seen(Exception):
 def test_layers_are_chosen_of_the_graph_and_by_the_margin_asked_for(
     suffix, margin, allowed, exported, calibration, tmp_path, monkeypatch
 ):
-    def spy(graphs, samples, judge, margin, unsigned=False, progress=None):
-        raise Seen({role: graph.SerializeToString() for role, graph in graphs.items()}, margin, unsigned)
+    def spy(graphs, samples, judge, margin, never=(), unsigned=False, progress=None):
+        raise Seen({role: graph.SerializeToString() for role, graph in graphs.items()}, margin, len(never), unsigned)
 
     if suffix == ".plan":
         pytest.importorskip("tensorrt_rtx")
@@ -164,7 +198,7 @@ def test_layers_are_chosen_of_the_graph_and_by_the_margin_asked_for(
     shaped, plain = (arranged(model, x).SerializeToString() for x in (".xml", ".plan"))
     assert shaped != plain
     wanted = shaped if suffix == ".xml" else plain
-    assert seen.value.args == ({"step": wanted}, allowed, suffix == ".xml")
+    assert seen.value.args == ({"step": wanted}, allowed, 0 if suffix == ".xml" else 2, suffix == ".xml")
 
 
 @pytest.mark.parametrize("planted", ["source", "step"])

@@ -264,6 +264,17 @@ def test_a_predicted_convolution_stays_in_float():
     assert layers(helper.make_model(graph)) == []
 
 
+def test_a_convolution_of_sequences_stays_in_float():
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 2, 9]) for name in "xy"]
+    weight = numpy_helper.from_array(np.random.default_rng(0).normal(size=(2, 2, 3)).astype(np.float32), "w")
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], "sequence", pads=[1, 1])]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], [weight])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    given = {"x": np.random.default_rng(1).normal(size=(1, 2, 9)).astype(np.float32)}
+    assert layers(model) == []
+    np.testing.assert_array_equal(Runner(to_int8(model, [given]))(given)["y"], Runner(model)(given)["y"])
+
+
 def test_fp16_runs_in_onnxruntime(step, feeds):
     half = to_fp16(step)
     session = ort.InferenceSession(half.SerializeToString(), providers=["CPUExecutionProvider"])

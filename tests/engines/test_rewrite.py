@@ -1,10 +1,13 @@
 """Rewritten graphs compute what the graphs did, in torch's words too, and leave alone what they do not know."""
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import helper, numpy_helper
 from torch import nn
 
+from edgetalk.engines.graph import Graph
 from edgetalk.engines.onnx_file import Runner, read
 from edgetalk.engines.phases import WIDE, phase_grid, sub_pixel
 from edgetalk.engines.rewrite import centre, channels_last, early_cast, late_bias, merge_predictors
@@ -30,6 +33,24 @@ def assert_equal(model, example, wanted):
 
 def upsampling(inputs, outputs, bias=False):
     return nn.ConvTranspose2d(inputs, outputs, 3, 2, padding=1, output_padding=1, bias=bias)
+
+
+def test_a_constant_is_read_in_each_of_its_forms():
+    """As ONNX Runtime reads them."""
+    forms = {"value_int": 3, "value_ints": [2, -1], "value_float": 0.5, "value_floats": [0.1, 2.0]}
+    forms |= {"value": numpy_helper.from_array(np.array([[1.5]], np.float16))}
+    nodes = [helper.make_node("Constant", [], [name], **{name: value}) for name, value in forms.items()]
+    outputs = [onnx.ValueInfoProto(name=name) for name in forms]
+    text = helper.make_node("Constant", [], ["text"], value_string="max")
+    model = helper.make_model(
+        helper.make_graph([*nodes, text], "g", [], outputs), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    )
+    read = Graph(model).constants
+    wanted = Runner(model)({})
+    assert read.keys() == wanted.keys()
+    for name, values in wanted.items():
+        assert read[name].dtype == values.dtype
+        np.testing.assert_array_equal(read[name], values)
 
 
 @pytest.mark.parametrize("bias", [False, True])

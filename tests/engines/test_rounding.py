@@ -154,6 +154,12 @@ def test_a_quantised_graph_is_nearer_to_the_float_one():
     assert error(whole) < 0.5 * error({})
 
 
+@pytest.mark.parametrize("pad", ["SAME_UPPER", "SAME_LOWER"])
+def test_a_convolution_that_pads_by_itself_is_rounded_plainly(pad):
+    model, samples = graph(auto_pad=pad), pictures(1)
+    assert rounded(model, samples, ["plain"], scales(model, samples)) == {}
+
+
 def test_a_scale_leaves_of_an_activation_what_lies_on_its_steps_within_its_range():
     values = np.array([-9.0, -0.26, -0.24, 0.0, 0.76, 200.0], np.float32)
     assert Scale(0.5, np.int8).applied(values).tolist() == [-9.0, -0.5, 0.0, 0.0, 1.0, 63.5]

@@ -261,6 +261,19 @@ def test_f32_is_not_rounded_to_tf32(small, monkeypatch):
     assert flags == [False, True]  # it is on by itself
 
 
+def test_rtx_takes_no_memory_while_a_step_is_recorded(small, monkeypatch):
+    """NVIDIA's notes to 1.2 ask for it where a stream is captured; TensorRT itself has no such flag."""
+    flags, real = [], trt.Builder.build_serialized_network
+
+    def build_serialized_network(self, network, config):
+        flags.append(config.get_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION))
+        return real(self, network, config)
+
+    monkeypatch.setattr(trt.Builder, "build_serialized_network", build_serialized_network)
+    build(small)
+    assert flags == [True]
+
+
 def test_a_dynamic_batch_needs_and_gets_a_profile(tmp_path, profiles):
     path = graph(tmp_path / "amnet.onnx", batch="batch")
     for batch, wanted in ((1, (1, 1, 1)), (8, (1, 8, 8)), ((2, 4, 16), (2, 4, 16))):
@@ -522,6 +535,13 @@ def test_metadata_of_the_longest_length_fits_and_one_more_is_refused(small):
         build(small, metadata=dataclasses.replace(METADATA, licence="x" * (room + 1)))
 
 
+def test_layers_in_float_that_are_too_many_to_be_named_are_counted(small):
+    few, many = ({f"/layers.{i}/Conv": "ssim 0.97 to 0.98" for i in range(count)} for count in (50, 100))
+    for kept, told in ((few, few), (many, {"100 layers": "too many to be named in a plan"})):
+        plan = build(small, metadata=dataclasses.replace(METADATA, gate={"ssim": 0.99, "kept": kept}))
+        assert plan.metadata.gate == {"ssim": 0.99, "kept": told}
+
+
 def test_a_build_that_fails_leaves_the_plan_that_was_there(small):
     before = build(small).path.read_bytes()
     graph(small, op="Mystery")
@@ -567,8 +587,8 @@ def test_command_builds_both_plans_for_other_devices(exports, tmp_path):
 
 def test_an_int8_plan_says_that_its_upsampling_is_in_float(exported, calibration, tmp_path):
     given = {"precision": "int8", "calibration": calibration, "compute_capability": ["8.6"], "hold": False}
-    metadata = build_all(exported / "amnet.onnx", tmp_path / "amnet.plan", keep="/fuser", **given)
     up = [n.name for n in onnx.load(exported / "amnet.onnx").graph.node if n.op_type == "ConvTranspose"]
+    metadata = build_all(exported / "amnet.onnx", tmp_path / "amnet.plan", keep=["/fuser", up[0]], **given)
     upsampling = dict.fromkeys(up, "upsampling, not for TensorRT in int8")
     assert len(up) == 2 and metadata.gate["kept"] == upsampling | {"/fuser": "asked for"}
 

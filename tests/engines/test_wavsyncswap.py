@@ -16,7 +16,7 @@ from edgetalk.cli import main
 from edgetalk.engines import build, builder, gate, judge
 from edgetalk.engines.concat import quantize_early
 from edgetalk.engines.onnx_file import Runner
-from edgetalk.engines.precision import to_int8
+from edgetalk.engines.precision import quantize, scales, to_int8
 from edgetalk.errors import InputError, ModelError
 from edgetalk.export import to_onnx
 from edgetalk.metadata import Metadata
@@ -183,6 +183,33 @@ def test_quantising_before_a_concat_changes_nothing(exported):
     assert before.isdisjoint({"DequantizeLinear"})
     assert np.array_equal(literally(early, made), literally(late, made))
     assert {n.op_type for n in quantize_early(step).graph.node} == {n.op_type for n in step.graph.node}
+
+
+@pytest.mark.parametrize(
+    ("shape", "moved"), [((1, 8, 1, 1), True), ((1, 1, 1, 1), False), ((), False), ((8, 1, 1), False)]
+)
+def test_only_a_factor_for_each_channel_moves_before_a_concat(shape, moved):
+    random = np.random.default_rng(3)
+    make, value = onnx.helper.make_node, onnx.helper.make_tensor_value_info
+    constants = {"factors": random.uniform(0.5, 2, shape), "w": random.normal(size=(4, 8, 3, 3))}
+    nodes = [
+        make("Concat", ["a", "b"], ["c"], "join", axis=1),
+        make("Mul", ["c", "factors"], ["d"], "mul"),
+        make("Conv", ["d", "w"], ["frame"], "conv"),
+    ]
+    given = {name: random.normal(size=(1, size, 8, 8)).astype(np.float32) for name, size in (("a", 3), ("b", 5))}
+    graph = onnx.helper.make_graph(
+        nodes,
+        "g",
+        [value(name, 1, array.shape) for name, array in given.items()],
+        [value("frame", 1, [1, 4, 6, 6])],
+        [onnx.numpy_helper.from_array(np.asarray(array, np.float32), name) for name, array in constants.items()],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    late = quantize(model, scales(model, [given]), ["conv"])
+    early = quantize_early(late)
+    assert ([n.op_type for n in early.graph.node] != [n.op_type for n in late.graph.node]) == moved
+    assert np.array_equal(literally(early, given), literally(late, given))
 
 
 def test_layers_of_either_graph_can_be_kept(exported, int8, tmp_path, monkeypatch, capsys):

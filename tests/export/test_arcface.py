@@ -211,6 +211,9 @@ def test_bad_onnx_is_one_line(tmp_path):
         to_onnx(tmp_path / "none.onnx", tmp_path / "out.onnx", family="arcface", licence=TERMS)
     with pytest.raises(InputError, match="size: got 112, this extractor has 80 alone"):
         to_onnx(tmp_path / "good.onnx", tmp_path / "out.onnx", family="arcface", licence=TERMS, size=112)
+    for batch in (0, 4):
+        with pytest.raises(InputError, match="^batch: an ONNX file is exported for a batch of 1; leave --batch out$"):
+            to_onnx(tmp_path / "good.onnx", tmp_path / "out.onnx", family="arcface", licence=TERMS, batch=batch)
     assert not (tmp_path / "out.onnx").exists()
 
 
@@ -251,10 +254,32 @@ def shapes_noted(model):
     model.graph.value_info.append(helper.make_tensor_value_info("x2", TensorProto.FLOAT, [4, 8, 7, 7]))
 
 
-@pytest.mark.parametrize("change", [our_names, crossed_names, rank_four, shapes_noted])
+def name_nodes(model, *names):
+    for node, name in zip(model.graph.node, names, strict=True):
+        node.name = name
+
+
+def nodes_as_torch_counts_them(model):
+    """Up to 1.12; the frame has a Cast and a Transpose, too."""
+    name_nodes(model, "Cast_0", "Transpose_1", "Add_3")
+
+
+def nodes_as_the_frame_s(model):
+    name_nodes(model, "edgetalk/Cast_0", "own/edgetalk/Cast_0", "")
+
+
+def nodes_as_weights(model):
+    name_nodes(model, "kernel", "input.1", "matrix")
+
+
+NODES = [nodes_as_torch_counts_them, nodes_as_the_frame_s, nodes_as_weights]
+
+
+@pytest.mark.parametrize("change", [our_names, crossed_names, rank_four, shapes_noted, *NODES])
 @pytest.mark.parametrize("opset", [11, 18])
 def test_onnx_a_little_foreign_is_read(change, opset, portrait, tmp_path):
-    write_onnx(tmp_path / "plain.onnx", random_weights(), opset=opset)
+    weights = [weight.astype(np.float16) for weight in random_weights()]  # which export stores as such, behind a Cast
+    write_onnx(tmp_path / "plain.onnx", weights, opset=opset)
     model = onnx.load(tmp_path / "plain.onnx")
     change(model)
     onnx.save(model, tmp_path / "foreign.onnx")
@@ -326,6 +351,11 @@ def unknown_operator(model):
     model.graph.node[1].op_type = "Fold"
 
 
+def old_opset(model):
+    """Of before operators broadcast: its own nodes run, the frame's do not."""
+    model.opset_import[0].version = 6
+
+
 def future_opset(model):
     model.opset_import[0].version = 99
 
@@ -366,6 +396,7 @@ def not_a_number(model):
         (a_map, r"makes 683 float32 \[1, 8, 7, 7\], expected one float32 vector \(1, 512\); give an ArcFace"),
         (other_domain, r"\(opset 11, com.acme 1\) does not run in ONNX Runtime .*com.acme:Fold.*; copy it again"),
         (unknown_operator, r"\(opset 11\) does not run in ONNX Runtime .*Fold.*; copy it again"),
+        (old_opset, r"\(opset 6\) does not run in ONNX Runtime .*Div.*; copy it again"),
         (future_opset, r"\(opset 99\) does not run in ONNX Runtime .*; copy it again"),
         (future_format, r"\(opset 11\) does not run in ONNX Runtime .* ir_version 99 .*; copy it again"),
         (wrong_shape, r"\(opset 11\) does not run in ONNX Runtime .*Reshape node.*; copy it again"),
