@@ -163,12 +163,16 @@ class Metadata:
         fields = {k: v for k, v in fields.items() if k in known}
         try:
             if "audio" in fields:
+                # A key that is unknown here names a front end that this edgetalk could not follow.
                 fields["audio"] = audio = AudioSpec(**_typed(AudioSpec, fields["audio"]))
                 audio.check()
             metadata = cls(**_typed(cls, fields))
             frame_rate(metadata.fps)
-            if not all(isinstance(person, str) for person in metadata.persons):
-                raise TypeError("persons")
+            if not all(isinstance(one, str) for one in (*metadata.persons, *metadata.units.values())):
+                raise TypeError("persons or units")
+            limits = metadata.limits.get("pose", [0, 0, 0])
+            if [type(one) in (int, float) and one >= 0 for one in limits] != [True] * 3:
+                raise TypeError("limits")
             return replace(metadata, persons=tuple(metadata.persons))
         except (TypeError, ValueError):
             raise ModelError(f"{where} has edgetalk metadata that is damaged; export it again") from None

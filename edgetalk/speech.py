@@ -41,11 +41,14 @@ async def say_cancellably(text: str) -> NDArray[np.float32]:
     """Return what `say` returns, in an event loop; the end of a task that is cancelled is the program's as well."""
     with _asked(text) as (command, spoken):
         program = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        hearing = asyncio.create_task(program.communicate())
         try:
-            _, stderr = await asyncio.wait_for(program.communicate(), LIMIT)
-        except asyncio.TimeoutError:  # before Python 3.11 no TimeoutError
-            raise _slow(command) from None
+            # Not wait_for: before Python 3.12 it loses a cancellation that comes as the program ends.
+            if not (await asyncio.wait([hearing], timeout=LIMIT))[0]:
+                raise _slow(command)
+            _, stderr = hearing.result()
         finally:
+            hearing.cancel()
             if program.returncode is None:
                 program.kill()
                 await program.wait()

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from edgetalk.errors import InputError, ModelError
 from edgetalk.metadata import Metadata
+from edgetalk.preprocess import whole
 
 STEPS = {".xml": "openvino", ".onnx": "openvino", ".plan": "tensorrt"}
 SUFFIXES = {**STEPS, ".tflite": "openvino"}  # of the two networks that find faces, which are nobody's to name
@@ -91,18 +92,20 @@ def open_engine(
     if not isinstance(device, str):
         raise InputError(f'device: got {device!r}, expected "auto" or the name of one')
     if threads is not None:
-        check_count("threads", threads)
-    check_count("streams", streams)
+        threads = check_count("threads", threads)
+    streams = check_count("streams", streams)
     backend: Backend = _module(path).open(
         Path(path), device=device, precision=precision, threads=threads, streams=streams
     )
     return backend
 
 
-def check_count(name: str, count: object) -> None:
-    """Raise InputError where `count`, the argument called `name`, is no whole number from 1 on."""
-    if not (isinstance(count, int) and count >= 1):
+def check_count(name: str, count: object) -> int:
+    """Return `count`, the argument called `name`; raises InputError where it is no whole number from 1 on."""
+    number = whole(count)
+    if number is None or number < 1:
         raise InputError(f"{name}: got {count!r}, expected a whole number, at least 1")
+    return number
 
 
 def check_batch(backend: Backend, name: str) -> None:
@@ -124,7 +127,7 @@ def beside(engine: Path, *stems: str) -> Path | None:
 
 def shared_device(device: str, engine: Path, other: Path) -> str:
     """Return the device of `other`, which works for `engine` on `device`: that one where one backend runs both."""
-    return device if SUFFIXES.get(engine.suffix) == SUFFIXES.get(other.suffix) else "auto"
+    return device if SUFFIXES.get(engine.suffix.lower()) == SUFFIXES.get(other.suffix.lower()) else "auto"
 
 
 def preflight(path: str | os.PathLike[str]) -> list[str]:
@@ -171,7 +174,7 @@ def gate_lines(metadata: Metadata) -> list[str]:
 def _module(path: str | os.PathLike[str]) -> Any:
     """The backend module for the suffix of an existing file."""
     file = Path(path)
-    name = SUFFIXES.get(file.suffix)
+    name = SUFFIXES.get(file.suffix.lower())
     if file.is_dir():
         raise ModelError(f"{file} is a folder; name the engine in it")
     if name is None:

@@ -77,9 +77,6 @@ class Device(Protocol):
     def wait(self, event: int) -> None:
         """Block until everything before the event is done; raises BackendError where something failed."""
 
-    def elapsed(self, start: int, stop: int) -> float:
-        """Return the milliseconds between two recorded events."""
-
     def free_event(self, event: int) -> None: ...
 
 
@@ -233,9 +230,6 @@ class Bindings(Owned):
     def wait(self, event: int) -> None:
         self._call(*self._driver.cuEventSynchronize(event))
 
-    def elapsed(self, start: int, stop: int) -> float:
-        return float(self._call(*self._driver.cuEventElapsedTime(start, stop)))
-
     def free_event(self, event: int) -> None:
         self._call(*self._driver.cuEventDestroy(event))
 
@@ -350,10 +344,6 @@ class PyCuda(Owned):
     def wait(self, event: int) -> None:
         with self._told():
             self._objects[event].synchronize()
-
-    def elapsed(self, start: int, stop: int) -> float:
-        with self._told():
-            return float(self._objects[stop].time_since(self._objects[start]))
 
     def free_event(self, event: int) -> None:
         del self._objects[event]

@@ -2,9 +2,9 @@
 
 The precision is always set, never left to the plugin, whose silent default on CPUs with bf16 is bf16. Input and
 output arrays are bound to the request once: feeding copies into them, results are views of them. With the
-environment variable EDGETALK_CACHE set to a folder, compiled networks are kept there and open faster; where that
-folder is of no use, as one that another user has filled, a warning says so. Backends of the same file that ask for the
-same share the compiled network; each has its own request and arrays. Batch is 1.
+environment variable EDGETALK_CACHE set to a folder, compiled networks are kept in `openvino` there and open faster;
+where that is of no use, as one that another user has filled, a warning says so. Backends of the same file that ask for
+the same share the compiled network; each has its own request and arrays. Batch is 1.
 """
 
 from __future__ import annotations
@@ -68,18 +68,17 @@ class Network:
         if precision is None:
             precision = Metadata.from_json(self.metadata, path.name).precision if self.metadata else "f32"
         target, chosen = _device(core, device)
-        arithmetic, lacks = arithmetic_of(core, target, precision)
-        self.device = (
-            f"{target} ({core.get_property(target, 'FULL_DEVICE_NAME')}), OpenVINO {_version(ov)}, "
-            f"{_in_words(precision, arithmetic, lacks)}{chosen}"
-        )
-        config: dict[str, Any] = {"INFERENCE_PRECISION_HINT": arithmetic}
-        config |= {"PERFORMANCE_HINT": "LATENCY"} if streams == 1 else {"NUM_STREAMS": streams}
+        config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"} if streams == 1 else {"NUM_STREAMS": streams}
         if threads is not None:
             config["INFERENCE_NUM_THREADS"] = threads
         cache = _folder(os.environ.get("EDGETALK_CACHE", ""))
         try:
-            _fix_batch(model)
+            config["INFERENCE_PRECISION_HINT"], lacks = arithmetic_of(core, target, precision)
+            self.device = (
+                f"{target} ({core.get_property(target, 'FULL_DEVICE_NAME')}), OpenVINO {_version(ov)}, "
+                f"{_in_words(precision, config['INFERENCE_PRECISION_HINT'], lacks)}{chosen}"
+            )
+            _fix_batch(model, path.name)
             self.compiled = _compile(core, model, target, config, cache)
         except RuntimeError as error:
             raise BackendError(f"{path.name} does not run on {target}: {_reason(error)}") from error
@@ -250,9 +249,9 @@ def _version(ov: Any) -> str:
 def _read(core: Any, path: Path) -> Any:
     # Looked at first by us: for a file that its ONNX and IR readers refuse, OpenVINO asks all its other readers,
     # and these write to stderr.
-    if path.suffix == ".onnx":
+    if path.suffix.lower() == ".onnx":
         _check_onnx(path)
-    elif path.suffix == ".tflite":
+    elif path.suffix.lower() == ".tflite":
         _check_tflite(path)
     else:
         _check_ir(path)
@@ -263,7 +262,7 @@ def _read(core: Any, path: Path) -> Any:
 
 
 def _cure(path: Path) -> str:
-    return f"copy it and {path.stem}.bin again" if path.suffix == ".xml" else "copy it again"
+    return f"copy it and {path.stem}.bin again" if path.suffix.lower() == ".xml" else "copy it again"
 
 
 def _check_ir(path: Path) -> None:
@@ -351,7 +350,7 @@ def _in_words(precision: str, arithmetic: str, lacks: str) -> str:
     return f"{'int8, the rest in ' if precision == 'int8' else ''}{arithmetic}{lacks}"
 
 
-def _fix_batch(model: Any) -> None:
+def _fix_batch(model: Any, name: str) -> None:
     shapes = {port: port.get_partial_shape() for port in model.inputs}
     if any(shape.is_dynamic for shape in shapes.values()):
         for shape in shapes.values():
@@ -360,7 +359,7 @@ def _fix_batch(model: Any) -> None:
     for port in [*model.inputs, *model.outputs]:
         if port.get_partial_shape().is_dynamic:
             raise ModelError(
-                f"{port.get_any_name()} has shape {port.get_partial_shape()}: only the batch may be dynamic; "
+                f"{port.get_any_name()} of {name} has shape {port.get_partial_shape()}: only the batch may be dynamic; "
                 "export the model again"
             )
 
@@ -376,7 +375,7 @@ def _specs(ports: Any) -> dict[str, TensorSpec]:
 
 
 def _folder(cache: str) -> str:
-    """Return the folder that EDGETALK_CACHE names, which is made where it is missing; "" where none is of use."""
+    """Return `openvino` in the folder that EDGETALK_CACHE names, both made where missing; "" where it is of no use."""
     if not cache:
         return ""
     try:
@@ -384,10 +383,15 @@ def _folder(cache: str) -> str:
     except OSError as error:
         message = f"EDGETALK_CACHE: got {cache}, which cannot be made a folder ({error.strerror})"
         raise BackendError(f"{message}; name one that can be written, or unset it") from error
-    if not os.access(cache, os.X_OK):  # OpenVINO would end the process
-        _warn_of(cache, os.strerror(errno.EACCES))
+    folder = os.path.join(cache, "openvino")
+    try:
+        os.makedirs(folder, exist_ok=True)
+        if not os.access(folder, os.X_OK):  # OpenVINO would end the process
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        _warn_of(folder, str(error.strerror))
         return ""
-    return cache
+    return folder
 
 
 def _compile(core: Any, model: Any, target: str, config: dict[str, Any], cache: str) -> Any:

@@ -184,11 +184,12 @@ def instead(path: Path) -> str:
 class Lines:
     """What TensorRT logged as errors since `clear`, for its own calls return None or False and say nothing.
 
-    As text the first, which is mostly the cause, and the last.
+    As text the first, which is mostly the cause, and the last. Each thread has its own, as TensorRT logs in the thread
+    that calls it.
     """
 
     def __init__(self, package: Any) -> None:
-        lines: dict[str, str] = {}
+        self._local = local = threading.local()
 
         class Logger(package.ILogger):  # type: ignore[misc]  # a class of a package that mypy does not see
             def __init__(self) -> None:
@@ -196,31 +197,31 @@ class Lines:
 
             def log(self, severity: Any, message: str) -> None:
                 if int(severity) <= int(package.ILogger.Severity.ERROR):
-                    told = " ".join(message.split()).rstrip(".")
+                    lines, told = vars(local), " ".join(message.split()).rstrip(".")
                     if MEMORY.search(told):
                         lines.setdefault("memory", told)
                     lines.setdefault("first", told)
                     lines["last"] = told
 
         self.logger = Logger()
-        self._lines = lines
 
     def clear(self) -> None:
-        self._lines.clear()
+        vars(self._local).clear()
 
     @property
     def memory(self) -> str:
         """The line that tells of too little memory, "" where none does."""
-        return self._lines.get("memory", "")
+        return str(vars(self._local).get("memory", ""))
 
     def __str__(self) -> str:
-        told = dict.fromkeys(self._lines[k] for k in ("first", "last") if k in self._lines)
+        lines = vars(self._local)
+        told = dict.fromkeys(lines[k] for k in ("first", "last") if k in lines)
         return "; ".join(told) or "it gave no reason"
 
 
 @functools.cache
 def logged(package: types.ModuleType) -> Lines:
-    """One logger per process: TensorRT keeps the first that it is given."""
+    """One logger per process: TensorRT tells the first that it was given, TensorRT-RTX 1.7 the last."""
     return Lines(package)
 
 
@@ -366,7 +367,7 @@ class TensorRT:
         self._held.stream = self._gpu.stream()
         self._held.done = self._gpu.event()
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-        specs = {n: TensorSpec(_dtype(engine, n), tuple(engine.get_tensor_shape(n))) for n in names}
+        specs = {n: TensorSpec(_dtype(engine, n, self._name), tuple(engine.get_tensor_shape(n))) for n in names}
         fed = {n for n in names if engine.get_tensor_mode(n) == trt.TensorIOMode.INPUT}
         self.inputs = {n: spec for n, spec in specs.items() if n in fed}
         self.outputs = {n: spec for n, spec in specs.items() if n not in fed}
@@ -466,6 +467,9 @@ class TensorRT:
 
     def _capture(self) -> None:
         try:
+            # TensorRT has no such method.
+            if not getattr(self._held.context, "is_stream_capturable", lambda _: True)(self._held.stream):
+                raise BackendError("TensorRT-RTX says that it cannot be recorded")
             self._held.graph = Graph(self._held.stream, self._enqueue)
         except BackendError as error:
             self._record = False
@@ -490,8 +494,8 @@ class TensorRT:
         self._free()
 
 
-def _dtype(engine: Any, name: str) -> np.dtype[Any]:
+def _dtype(engine: Any, name: str, file: str) -> np.dtype[Any]:
     kind = engine.get_tensor_dtype(name).name
     if kind not in DTYPES:
-        raise ModelError(f"{name} is {kind}, expected one of {', '.join(DTYPES)}; export the model again")
+        raise ModelError(f"{name} of {file} is {kind}, expected one of {', '.join(DTYPES)}; export the model again")
     return np.dtype(DTYPES[kind])

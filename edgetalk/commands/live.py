@@ -72,6 +72,7 @@ def run(args: argparse.Namespace) -> None:
     for name in args.name:
         if not re.fullmatch(r"[^][/?#@:\s]+", name):
             raise InputError(f"name: got {name!r}, expected a host name alone, as kiosk.example")
+        check_ascii("name", name)
     origins = [origin_of(url) for url in args.origin]
     rate = frame_rate(args.fps) if args.fps is not None else None
     from edgetalk.page import HERE, Page
@@ -122,8 +123,17 @@ def too_slow(live: Live, variant: str) -> str:
     )
 
 
+def check_ascii(argument: str, told: str) -> None:
+    """Raise InputError where a host is not named as browsers name it to a server."""
+    if not told.isascii():
+        raise InputError(
+            f"{argument}: got {told}, expected ASCII, as browsers send it: xn--bcher-kva.example for bücher.example"
+        )
+
+
 def origin_of(url: str) -> str:
     """Return the start of a site's address as browsers tell it; InputError where it is none."""
+    check_ascii("origin", url)
     if url == "null":
         return url
     site = SITE.fullmatch(url.lower().rstrip("/"))

@@ -102,13 +102,6 @@ Json layout(std::string_view file, std::map<std::string, Tensor> &tensors) {
     return header;
 }
 
-// As Python writes it: (3,) or (2, 4).
-std::string shape_text(const std::vector<int64_t> &shape) {
-    std::string text;
-    for (const int64_t size : shape) text += (text.empty() ? "" : ", ") + std::to_string(size);
-    return "(" + text + (shape.size() == 1 ? ",)" : ")");
-}
-
 // Whether the text is "WIDTHxHEIGHT FPS", the rate a fraction.
 bool is_film(std::string_view text) {
     const auto digits = [&text] {
@@ -154,6 +147,13 @@ std::string misfit(const std::map<std::string, Tensor> &tensors, bool film) {
 }
 
 }  // namespace
+
+std::string shape_text(const std::vector<int64_t> &shape, size_t from) {
+    std::string text;
+    for (size_t axis = from; axis < shape.size(); ++axis)
+        text += (axis > from ? ", " : "") + std::to_string(shape[axis]);
+    return "(" + text + (shape.size() == from + 1 ? ",)" : ")");
+}
 
 int64_t Tensor::values() const {
     int64_t count = 1;

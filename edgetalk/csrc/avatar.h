@@ -12,6 +12,8 @@
 
 namespace et {
 
+std::string shape_text(const std::vector<int64_t> &shape, size_t from = 0);  // as Python writes it: (3,) or (2, 4)
+
 struct Tensor {
     enum Type { u8, f16, f32, other };
 

@@ -72,7 +72,7 @@ typedef struct et_options {
     size_t struct_size;   /* sizeof(et_options), so that programs built with an older header go on working */
     const char *device;   /* "CPU", "GPU.1" as OpenVINO names them, for plans "cuda:1"; default "auto": CPU or cuda:0 */
     int32_t threads;      /* CPU threads; default: the engine's choice */
-    const char *motion;   /* "idle": natural life, or "still"; default "idle" */
+    const char *motion;   /* "idle": natural life, or "still" where there is a pose; default "idle" */
     int64_t seed;         /* of idle: the same seed moves the same way */
     int32_t fps_num;      /* frames per second as a fraction, 25/1 or 30000/1001, from 1 to 240; */
     int32_t fps_den;      /* default 0/0: the rate that the network was trained at */
@@ -105,8 +105,8 @@ ET_API const char *et_version(void);
 ET_API const char *et_last_error(void);
 
 /* Open the engine in the file `engine` with the face in the file `avatar`; NULL: STEM.avatar beside the engine.
-   `options` may be NULL. The avatar's file must stay as it is until et_close. Compiled networks are kept in the
-   folder $EDGETALK_CACHE where that is set, and open faster; where it is of no use, as one that another user has
+   `options` may be NULL. The avatar's file must stay as it is until et_close. Where $EDGETALK_CACHE names a folder,
+   compiled networks are kept in `openvino` there and open faster; where it is of no use, as one that another user has
    filled, et_info.device says why. On failure *session is NULL. */
 ET_API et_status et_open(const char *engine, const char *avatar, const et_options *options, et_session **session);
 

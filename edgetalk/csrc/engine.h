@@ -41,4 +41,10 @@ class Engine {
     std::string device;  // where it runs, at what precision, why there
 };
 
+// Names of devices are ASCII, whatever the locale.
+inline std::string upper(std::string text) {
+    for (char &c : text) c = c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
+    return text;
+}
+
 }  // namespace et

@@ -1,8 +1,10 @@
 #include "file.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -59,7 +61,11 @@ std::string name_of(const std::string &path) {
     return slash == std::string::npos ? path : path.substr(slash + 1);
 }
 
-std::string suffix_of(const std::string &path) { return path.substr(dot(path)); }
+std::string suffix_of(const std::string &path) {
+    std::string suffix = path.substr(dot(path));
+    for (char &c : suffix) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+    return suffix;
+}
 
 std::string with_suffix(const std::string &path, const std::string &suffix) {
     return path.substr(0, dot(path)) + suffix;
@@ -79,6 +85,13 @@ bool privileged() {
 #else
     return geteuid() != getuid() || getegid() != getgid();
 #endif
+}
+
+std::string own_folder() {
+    Dl_info self;
+    if (privileged() || !dladdr(reinterpret_cast<const void *>(&et_version), &self) || !self.dli_fname) return "";
+    const std::string file = self.dli_fname;
+    return file.substr(0, std::max<size_t>(file.rfind('/'), 1));
 }
 
 const char *variable(const char *name) { return privileged() ? nullptr : std::getenv(name); }

@@ -1,5 +1,6 @@
 #include "metadata.h"
 
+#include <algorithm>
 #include <charconv>
 #include <numeric>
 
@@ -166,13 +167,14 @@ Metadata Metadata::parse(const std::string &text, const std::string &where) {
     };
     std::string fps = "25";
     take("family", metadata.family);
+    take("role", metadata.role);
     take("fps", fps);
     take("precision", metadata.precision);
     take("source", metadata.source);
     take("licence", metadata.licence);
     take("use", metadata.use);
     std::string unused;
-    for (const char *key : {"variant", "role", "checkpoint", "onnx", "identity", "faces"}) take(key, unused);
+    for (const char *key : {"variant", "checkpoint", "onnx", "identity", "faces"}) take(key, unused);
     for (const char *key : {"units", "limits", "gate", "engine"})
         if (const Json *value = json.find(key); value && value->kind != Json::object) damaged(where);
     if (const Json *persons = json.find("persons")) {
@@ -186,7 +188,13 @@ Metadata Metadata::parse(const std::string &text, const std::string &where) {
     if (metadata.family.empty() || !rate) damaged(where);
     metadata.fps = *rate;
     if (const Json *audio = json.find("audio")) metadata.audio = audio_spec(*audio, where);
+    if (const Json *limits = json.find("limits"); const Json *pose = limits ? limits->find("pose") : nullptr) {
+        const auto is_limit = [](const Json &one) { return one.real().value_or(-1) >= 0; };
+        if (pose->items.size() != 3 || !std::all_of(pose->items.begin(), pose->items.end(), is_limit)) damaged(where);
+    }
     if (const Json *units = json.find("units")) {
+        for (const auto &[key, unit] : units->members)
+            if (unit.kind != Json::string) damaged(where);
         const Json *pose = units->find("pose"), *blink = units->find("blink");
         metadata.pose_in_radians = !pose || pose->text.find("rad") != std::string::npos;
         metadata.blink_is_share = !blink || blink->text.find("0 open") != std::string::npos;

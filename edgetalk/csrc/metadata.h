@@ -24,7 +24,7 @@ struct AudioSpec {
 struct Metadata {
     std::string text;  // the JSON itself
     Rate fps;
-    std::string family, precision = "f32", source, licence, use = "any";
+    std::string family, role = "step", precision = "f32", source, licence, use = "any";
     std::vector<std::string> persons;  // that the network knows; empty where it takes any face
     std::optional<AudioSpec> audio;
     bool pose_in_radians = true, blink_is_share = true;  // published checkpoints may want other units

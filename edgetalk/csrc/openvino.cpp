@@ -128,10 +128,7 @@ std::vector<std::string> candidates(const std::string &asked) {
         add(rest.substr(0, colon));
         rest = colon == std::string::npos ? "" : rest.substr(colon + 1);
     }
-    Dl_info self;
-    if (!privileged() && dladdr(reinterpret_cast<const void *>(&et_version), &self) && self.dli_fname) {
-        const std::string file = self.dli_fname;  // in a wheel: site-packages/edgetalk/lib/libedgetalk.so
-        const std::string folder = file.substr(0, std::max<size_t>(file.rfind('/'), 1));
+    if (const std::string folder = own_folder(); !folder.empty()) {
         add(folder);
         add(folder + "/../../openvino/libs");
     }
@@ -287,8 +284,7 @@ std::string choose_device(const Library &ov, const Core *core, const std::string
         why = "; chosen because engines for OpenVINO are built for the CPU and checked on it";
         return "CPU";
     }
-    std::string name = asked;
-    for (char &c : name) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+    std::string name = upper(asked);
     if (name == "CPU") return name;
     Names there = {nullptr, 0};
     std::string list;
@@ -392,7 +388,7 @@ OpenVino::OpenVino(const std::string &path, const Metadata &metadata, const Opti
 
     const std::string threads = std::to_string(options.threads);
     const char *named = variable("EDGETALK_CACHE");
-    std::string cache = named ? named : "", unused;
+    std::string cache = named && *named ? std::string(named) + "/openvino" : "", unused;
     std::vector<const char *> config = {"PERFORMANCE_HINT", "LATENCY", "INFERENCE_PRECISION_HINT", hint.c_str()};
     if (options.threads) config.insert(config.end(), {"INFERENCE_NUM_THREADS", threads.c_str()});
     if (!cache.empty() && access(cache.c_str(), X_OK) && errno == EACCES) {  // OpenVINO would end the process

@@ -94,13 +94,6 @@ void need(const void *pointer, const char *name) {
     if (!pointer) fail_input(std::string(name) + ": got NULL, expected a pointer to it; see edgetalk.h");
 }
 
-std::string shape_text(const std::vector<int64_t> &shape, size_t from = 0) {
-    std::string text = "(";
-    for (size_t axis = from; axis < shape.size(); ++axis)
-        text += (axis > from ? ", " : "") + std::to_string(shape[axis]);
-    return text + ")";
-}
-
 std::string number_text(double value) {
     char text[32];  // to_chars, for printf would heed the locale's decimal point
     const auto end = std::to_chars(text, text + sizeof text, value, std::chars_format::general, 6).ptr;
@@ -174,9 +167,14 @@ Rate rate_of(const et_options &options, Rate trained) {
                       : ", expected a rate from 1/1 to 240/1; write it as 25/1 or as 30000/1001"));
 }
 
-// What `edgetalk avatar` prepares for an engine: where no pose moves the head somebody else has to.
-std::string shown(const Engine &engine) {
-    return engine.inputs.count("pose") ? "PICTURE" : "--video FILM --portrait PICTURE";
+// The command that prepares an avatar for an engine: AMNet's poses move a picture, others need a film.
+std::string avatar_command(const std::string &engine, const Metadata &metadata) {
+    return "edgetalk avatar " + word(engine) +
+           (metadata.family == "amnet" ? " PICTURE" : " --video FILM --portrait PICTURE");
+}
+
+[[noreturn]] void fail_no_step(const std::string &name) {
+    fail_model(name + " is no step that makes frame from mel; open the engine whose name has no -source or -identity");
 }
 
 // Said of a face that the network has not learnt, in the words of edgetalk/session.py; "" where nothing is.
@@ -277,9 +275,12 @@ void et_session::bind_frame() {
     const auto frame = engine->outputs.find("frame");
     mel_in = input("mel", 0);
     if (!mel_in || frame == engine->outputs.end())
-        fail_model(name + " is no step that makes frame from mel; open the engine whose name has no -source");
+        fail_no_step(name);
     pose_in = input("pose", 3);
     blink_in = input("blink", 2);
+    if (!pose_in && !moves)
+        fail_input("options.motion: got \"still\", and " + name +
+                   " takes no pose, its head moves as in the avatar's film; leave it out");
     frame_out = &frame->second;
     const auto &shape = frame_out->shape;
     if (frame_out->type != Port::u8 || shape.size() != 4 || shape[0] != 1 || shape[3] != 3)
@@ -301,11 +302,11 @@ void et_session::bind_avatar(const std::string &label) {
                    "export it without --whole");
     if (avatar.family != metadata.family)
         fail_model(label + " is of " + avatar.family + " and " + name + " is " + metadata.family +
-                   "; prepare one for it: edgetalk avatar " + word(name));
+                   "; prepare one for it: " + avatar_command(name, metadata));
     if (!whole && avatar.weights != metadata.source)
         fail_model(label + " was prepared with other weights than those of " + name +
-                   "; take the avatar of this model, or prepare it again: edgetalk avatar " + word(name) + " " +
-                   shown(*engine) + " -o " + word(label));
+                   "; take the avatar of this model, or prepare it again: " + avatar_command(name, metadata) + " -o " +
+                   word(label));
     avatar.source.shape.insert(avatar.source.shape.begin(), 1);
     avatar.features.emplace("source", avatar.source);
     for (auto &[key, port] : engine->inputs) {
@@ -420,14 +421,10 @@ et_status et_open(const char *engine, const char *avatar, const et_options *opti
         need(engine, "engine");
         const std::string path = engine, beside = with_suffix(path, ".avatar");
         if (!avatar && is_file(path) && !is_file(beside)) {
-            std::string what = "PICTURE";
-            try {
-                what = shown(*open_engine(path, read_metadata(path), known(options)));
-            } catch (const Error &) {  // that is told when there is an avatar
-            }
-            fail_model(name_of(path) + " has no " + name_of(beside) +
-                       " beside it; pass avatar, or prepare one: edgetalk avatar " + word(name_of(path)) + " " + what +
-                       " -o " + word(name_of(beside)));
+            const Metadata metadata = read_metadata(path);
+            if (metadata.role == "source" || metadata.role == "identity") fail_no_step(name_of(path));
+            fail_model(name_of(path) + " has no " + name_of(beside) + " beside it; pass avatar, or prepare one: " +
+                       avatar_command(name_of(path), metadata) + " -o " + word(name_of(beside)));
         }
         *session = std::make_unique<et_session>(path, avatar ? avatar : beside, known(options)).release();
         return ET_OK;

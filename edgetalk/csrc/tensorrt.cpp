@@ -6,6 +6,7 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <thread>
 #include <vector>
 
 #include <NvInferRuntime.h>
@@ -30,8 +31,8 @@ constexpr char wheel[] = "tensorrt_libs";
 #endif
 const std::string headers = product + " " + std::to_string(NV_TENSORRT_MAJOR) + "." + std::to_string(NV_TENSORRT_MINOR);
 
-// The last things that TensorRT logged, for its own calls return null or false and say nothing. One for the process:
-// TensorRT keeps the first logger that it is given.
+// The last things that TensorRT logged in each thread that called it, for its own calls return null or false and say
+// nothing. One for the process: TensorRT tells the first that it was given, TensorRT-RTX 1.7 the last.
 class Lines : public nvinfer1::ILogger {
   public:
     void log(Severity severity, const char *message) noexcept override {
@@ -41,27 +42,28 @@ class Lines : public nvinfer1::ILogger {
             for (const char *c = message; *c; ++c)
                 if (*c > ' ' || (!line.empty() && line.back() != ' ')) line += *c > ' ' ? *c : ' ';
             const std::lock_guard<std::mutex> lock(mutex_);
-            lines_.push_back(line);
-            if (lines_.size() > 4) lines_.pop_front();
+            auto &mine = lines_[std::this_thread::get_id()];
+            mine.push_back(line);
+            if (mine.size() > 4) mine.pop_front();
         } catch (...) {  // out of memory: the line is lost
         }
     }
 
     void clear() {
         const std::lock_guard<std::mutex> lock(mutex_);
-        lines_.clear();
+        lines_.erase(std::this_thread::get_id());
     }
 
     std::string text() {
         const std::lock_guard<std::mutex> lock(mutex_);
         std::string all;
-        for (const std::string &line : lines_) all += (all.empty() ? "" : "; ") + line;
+        for (const std::string &line : lines_[std::this_thread::get_id()]) all += (all.empty() ? "" : "; ") + line;
         return all.empty() ? "it gave no reason" : all;
     }
 
   private:
     std::mutex mutex_;
-    std::deque<std::string> lines_;
+    std::map<std::thread::id, std::deque<std::string>> lines_;
 };
 
 Lines &lines() {
@@ -80,11 +82,8 @@ std::vector<std::string> candidates(const std::string &asked) {
     const std::string word = !asked.empty() ? asked : named ? named : "";
     if (!word.empty()) return {is_file(word) ? word : word + "/" + soname};
     std::vector<std::string> found = {soname};  // the dynamic linker's places, LD_LIBRARY_PATH among them
-    Dl_info self;
-    if (!privileged() && dladdr(reinterpret_cast<const void *>(&et_version), &self) && self.dli_fname) {
-        const std::string file = self.dli_fname;  // in a wheel: site-packages/edgetalk/lib/libedgetalk.so
-        found.push_back(file.substr(0, std::max<size_t>(file.rfind('/'), 1)) + "/../../" + wheel + "/" + soname);
-    }
+    if (const std::string folder = own_folder(); !folder.empty())
+        found.push_back(folder + "/../../" + wheel + "/" + soname);
     return found;
 }
 
@@ -119,10 +118,9 @@ Library load(const std::string &name, const std::string &asked) {
 }
 
 int device_index(const std::string &asked) {
-    std::string word = asked;
-    for (char &c : word) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-    if (word == "auto" || word == "cuda" || word == "cuda:") return 0;
-    const std::string digits = word.substr(0, 5) == "cuda:" ? word.substr(5) : "";
+    const std::string word = upper(asked);
+    if (word == "AUTO" || word == "CUDA" || word == "CUDA:") return 0;
+    const std::string digits = word.substr(0, 5) == "CUDA:" ? word.substr(5) : "";
     if (digits.empty() || digits.size() > 4 || digits.find_first_not_of("0123456789") != digits.npos)
         fail_backend("device \"" + asked +
                      "\" cannot run a plan, NVIDIA GPUs can; use \"auto\", \"cuda\" or \"cuda:0\"");

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from edgetalk import speech
 from edgetalk.bundled import SENTENCE
+from edgetalk.clock import SAMPLE_RATE
 from edgetalk.errors import EdgetalkError
 from edgetalk.live import Live
 from edgetalk.session import Session
@@ -174,13 +175,13 @@ def _is_address(host: str | None) -> bool:
         return False
 
 
-async def _file(path: Path, frames: str, request: web.Request) -> web.FileResponse:
+async def _file(path: Path, ancestors: str, request: web.Request) -> web.FileResponse:
     # A page of another site may not show ours as a part of itself either, and lure clicks to it.
     return web.FileResponse(
         path,
         headers={
             "Cache-Control": "no-cache",
-            "Content-Security-Policy": f"{CONTENT}; frame-ancestors {frames}",
+            "Content-Security-Policy": f"{CONTENT}; frame-ancestors {ancestors}",
             "X-Content-Type-Options": "nosniff",
         },
     )
@@ -203,15 +204,19 @@ class _Talk:
 
     def _begin(self) -> None:
         self._wanted: asyncio.Queue[str | bytes] = asyncio.Queue()
+        self._queued = 0  # samples in it
         self._task = asyncio.create_task(self._work(self._wanted))
 
     def say(self, what: str | bytes) -> None:
         """Say text, or sound as it comes from a page, after all that came before."""
         if isinstance(what, str) and len(what) > TEXT:
             self._refuse(f"text: got {len(what)} characters, expected at most {TEXT}; send it in parts")
-        elif self._live.left > LONGEST or self._wanted.qsize() > MESSAGES:
+        elif isinstance(what, bytes) and len(what) % 2:
+            self._refuse(f"sound: got {len(what)} bytes, expected 16-bit samples, whole ones in each message")
+        elif self._live.left + self._queued / SAMPLE_RATE > LONGEST or self._wanted.qsize() > MESSAGES:
             self._refuse(f"{LONGEST // 60} minutes are waiting to be said; wait, or hush the face")
         else:
+            self._queued += _samples(what)
             self._wanted.put_nowait(what)
 
     def _refuse(self, why: str) -> None:
@@ -231,17 +236,22 @@ class _Talk:
         try:
             while True:
                 what = await wanted.get()
+                self._queued -= _samples(what)
                 try:
                     if isinstance(what, str):
                         self._live.say(await speech.say_cancellably(what))
                     else:
-                        self._live.say(np.frombuffer(what[: len(what) // 2 * 2], "<i2").astype(np.float32) / FULL)
+                        self._live.say(np.frombuffer(what, "<i2").astype(np.float32) / FULL)
                 except EdgetalkError as error:
                     await _tell(self._socket, error=str(error))
         except Exception as error:  # that nobody expects: the page shall not go on without a voice
             told = {"message": "edgetalk live: a page's wish failed", "exception": error}
             asyncio.get_running_loop().call_exception_handler(told)
             await self._socket.close(code=WSCloseCode.INTERNAL_ERROR)
+
+
+def _samples(what: str | bytes) -> int:
+    return len(what) // 2 if isinstance(what, bytes) else 0
 
 
 def _show(live: Live, socket: web.WebSocketResponse, loop: asyncio.AbstractEventLoop, gone: threading.Event) -> None:

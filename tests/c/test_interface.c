@@ -90,12 +90,14 @@ int main(void)
     char avatar[8 + sizeof header + 19] = {(char)((sizeof header - 1) & 255), (char)((sizeof header - 1) >> 8)};
     memcpy(avatar + 8, header, sizeof header - 1);
     write_file("tiny.xml", model, 20);
-    REFUSES(et_open("tiny.xml", NULL, NULL, &session), ET_ERROR_MODEL, "has no tiny.avatar beside it");
-    write_file("tiny.avatar", avatar, 100);
     REFUSES(et_open("tiny.xml", NULL, NULL, &session), ET_ERROR_MODEL, "tiny.xml is truncated at 20 bytes");
     write_file("tiny.xml", model, sizeof model - 1);
     REFUSES(et_open("tiny.xml", NULL, NULL, &session), ET_ERROR_MODEL, "has no tiny.bin beside it");
     write_file("tiny.bin", "", 0);
+    REFUSES(et_open("tiny.xml", NULL, NULL, &session), ET_ERROR_MODEL,
+            "has no tiny.avatar beside it; pass avatar, or prepare one: "
+            "edgetalk avatar tiny.xml PICTURE -o tiny.avatar");
+    write_file("tiny.avatar", avatar, 100);
     REFUSES(et_open("tiny.xml", NULL, NULL, &session), ET_ERROR_MODEL, "tiny.avatar is truncated");
     write_file("tiny.avatar", avatar, 8 + sizeof header - 1 + 19);
     options = (et_options){.struct_size = sizeof options};

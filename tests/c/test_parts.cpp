@@ -70,7 +70,7 @@ static void files() {
     alarm(0);
     unlink("pipe.xml");
     CHECK(with_suffix("a.b/c", ".bin") == "a.b/c.bin" && with_suffix("./.xml", ".bin") == "./.xml.bin");
-    CHECK(suffix_of("a.b/c.d.xml") == ".xml" && suffix_of("a.b/c").empty() && name_of("a/b.xml") == "b.xml");
+    CHECK(suffix_of("a.b/c.d.XML") == ".xml" && suffix_of("a.b/c").empty() && name_of("a/b.xml") == "b.xml");
     CHECK(word("a-b_2.onnx") == "a-b_2.onnx" && word("my a.onnx") == "'my a.onnx'" && word("").size() == 2);
     CHECK(word("it's $(x)") == "'it'\"'\"'s $(x)'");  // as Python's shlex.quote
     CHECK(has(refusal([] { ir_metadata("junk", "my a.xml"); }), "edgetalk build MODEL.onnx -o 'my a.xml'"));
@@ -256,6 +256,7 @@ static void metadata() {
     CHECK(with("-23.4", "-23.40000000000001").empty() && with("-23.4", "1e-30").empty());
     CHECK(with("\"n_fft\":800", "\"kind\":\"mfcc\",\"n_mfcc\":1").empty());
     CHECK(with("\"precision\"", "\"persons\":[\"ada\"],\"precision\"").empty());
+    CHECK(with("\"precision\"", R"("limits":{"pose":[0.1,0.2,0]},"precision")").empty());
     CHECK(floor_of_product(-23.4, 10) == -234 && floor_of_product(-23.400000000000002, 10) == -235);
     CHECK(floor_of_product(-23.4, 3) == -71 && floor_of_product(23.4, 3) == 70 && floor_of_product(1000, 7) == 7000);
     CHECK(floor_of_product(0, 9) == 0 && floor_of_product(1e-300, 9) == 0 && floor_of_product(-5e-324, 9) == -1);
@@ -283,13 +284,16 @@ static void metadata() {
                                                                                      {"-23.4", "1e99"},
                                                                                      {"-23.4", "-99999"},
                                                                                      {"-23.4", "null"},
+                                                                                     {"\"deg\"", "5"},
                                                                                      {"{\"format\"", "[{\"format\""},
                                                                                      {"}}", "}"}})
         CHECK(has(with(from, to), "damaged"));
     for (const char *front_end : {R"("kind":"foo")", R"("kind":3)", R"("kind":"mfcc")", R"("kind":"mfcc","n_mfcc":0)"})
         CHECK(has(with("\"n_fft\":800", front_end), "damaged"));
     for (const char *field :
-         {R"("persons":"a",)", R"("persons":[3],)", R"("role":1,)", R"("limits":[],)", R"("gate":"",)"})
+         {R"("persons":"a",)", R"("persons":[3],)", R"("role":1,)", R"("limits":[],)", R"("gate":"",)",
+          R"("limits":{"pose":"abc"},)", R"("limits":{"pose":[0.1,0.2]},)",
+          R"("limits":{"pose":[0.1,0.2,"0.3"]},)", R"("limits":{"pose":[0.1,0.2,-0.3]},)"})
         CHECK(has(with("\"precision\"", (field + std::string("\"precision\"")).c_str()), "damaged"));
     CHECK(frame_rate("29.97")->num == 2997 && frame_rate("29.97")->den == 100 && frame_rate("25.0")->num == 25);
     CHECK(!frame_rate("1.5e-9223372036854775808") && !frame_rate("1.5e9223372036854775807"));  // the exponent's ends

@@ -195,6 +195,24 @@ static void runs_beside_another() {
     calls();
 }
 
+static void fails_beside_another() {
+    int wrong = 0;
+    setenv("DOUBLE_FAILS", "enqueueV3", 1);
+    const auto speak = [&wrong] {
+        Session session;
+        for (int k = 0; k < 2000; ++k)
+            if (session.step(1, 0, 0) != -1 ||
+                std::strcmp(et_last_error(), "amnet.plan failed while it ran: enqueueV3: Error Code 7"))
+                ++wrong;
+    };
+    std::vector<std::thread> threads;
+    for (int k = 0; k < 3; ++k) threads.emplace_back(speak);
+    for (std::thread &thread : threads) thread.join();
+    unsetenv("DOUBLE_FAILS");
+    CHECK(wrong == 0 && left() == 0);
+    calls();
+}
+
 static void refuses_files() {
     const auto file = [](const std::string &bytes, const std::string &part) {
         write("amnet.plan", bytes);
@@ -407,6 +425,7 @@ int main(int count, char **words) {
     std::remove("amnet.xml"), std::remove("amnet.onnx");
     runs();
     runs_beside_another();
+    fails_beside_another();
     refuses_files();
     refuses_machines();
     leaves_nothing_where_a_call_fails();

@@ -162,6 +162,7 @@ def package(inputs, outputs, execute, version="1.7.1.116", note=lambda *call: No
     `host_code` says that plans bring their own runtime, which TensorRT refuses unless it was allowed before, and
     `allowed` whether the last runtime allowed it when it got a plan. `logs` is what it logs where it refuses a plan.
     With `caching` its engines have what TensorRT-RTX's have for it; `caches` is what its contexts were given.
+    `capturable` is what its contexts say of recording them.
     """
     mode = Enum("TensorIOMode", "INPUT OUTPUT")
     tensors = inputs | outputs
@@ -201,6 +202,9 @@ def package(inputs, outputs, execute, version="1.7.1.116", note=lambda *call: No
             shapes = {name: self.get_tensor_shape(name) for name in tensors}
             execute(dict(self._addresses), shapes, stream)
             return True
+
+        def is_stream_capturable(self, stream):
+            return module.capturable
 
         def __del__(self):
             note("del context")
@@ -270,7 +274,7 @@ def package(inputs, outputs, execute, version="1.7.1.116", note=lambda *call: No
     module = types.ModuleType("tensorrt_double")
     module.__version__, module.TensorIOMode, module.ILogger, module.Runtime = version, mode, ILogger, Runtime
     module.deserialised, module.fail, module.logs = 0, "", ["IRuntime::deserializeCudaEngine: Error Code 6"]
-    module.caching, module.caches = False, []
+    module.caching, module.caches, module.capturable = False, [], True
     module.host_code = module.allowed = False
     return module
 

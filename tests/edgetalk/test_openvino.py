@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -143,7 +144,8 @@ def test_compiled_networks_are_kept_where_the_environment_says(zoo, feeds, tmp_p
         backend = open_engine(zoo.root / "f32/amnet.xml")
         np.testing.assert_array_equal(backend.run(feeds)["frame"], want)
         assert backend.metadata
-    assert list(tmp_path.glob("*.blob"))
+    assert [path.name for path in tmp_path.iterdir()] == ["openvino"]  # face models may lie beside it
+    assert list(tmp_path.glob("openvino/*.blob"))
     assert backend._request.get_compiled_model().get_property("LOADED_FROM_CACHE")
 
 
@@ -248,6 +250,11 @@ def test_damaged_files_are_refused_in_one_line(zoo, tmp_path, capfd, what, look)
     assert capfd.readouterr().err == ""
 
 
+def test_a_suffix_may_be_in_capitals(zoo, tmp_path):
+    shutil.copy(zoo.root / "onnx/amnet.onnx", tmp_path / "AMNET.ONNX")
+    assert "mel" in open_engine(tmp_path / "AMNET.ONNX").inputs
+
+
 def test_other_paths_are_refused(zoo, tmp_path):
     with pytest.raises(
         ModelError, match="amnet.trt is no engine that edgetalk knows by its suffix; expected one of .xml"
@@ -266,6 +273,15 @@ def test_a_named_device_that_is_missing_is_an_error(zoo):
     missing = next(name for name in ("GPU", "NPU", "FPGA") if name not in openvino.Core().available_devices)
     with pytest.raises(BackendError, match=f'device "{missing}" is missing: OpenVINO sees .*CPU'):
         open_engine(zoo.root / "f32/amnet.xml", device=missing)
+
+
+def test_a_device_that_tells_nothing_of_itself_is_one_line(zoo, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("Exception from src/core.cpp:1:\nthe driver is gone.")
+
+    monkeypatch.setattr("edgetalk.backends.openvino.arithmetic_of", fail)
+    with pytest.raises(BackendError, match="^amnet.xml does not run on CPU: the driver is gone$"):
+        open_engine(zoo.root / "f32/amnet.xml", threads=1)
 
 
 def test_without_the_package_the_pip_line_is_told(zoo, monkeypatch):
@@ -394,10 +410,10 @@ def test_a_cache_that_cannot_be_is_told_by_the_name_of_its_variable(zoo, tmp_pat
         open_engine(zoo.root / "f32/amnet.xml")
     monkeypatch.setenv("EDGETALK_CACHE", str(tmp_path / "a/b"))
     open_engine(zoo.root / "f32/amnet.xml").close()
-    assert list((tmp_path / "a/b").iterdir())
+    assert list((tmp_path / "a/b/openvino").iterdir())
 
 
-@pytest.mark.parametrize("of", ["blob", "folder"])
+@pytest.mark.parametrize("of", ["blob", "folder", "models"])
 def test_a_cache_of_somebody_else_is_done_without(zoo, tmp_path, without_rights, of):
     """Whose files another user may neither read nor remove: OpenVINO itself fails, or ends the process."""
     code = (
@@ -408,26 +424,30 @@ def test_a_cache_of_somebody_else_is_done_without(zoo, tmp_path, without_rights,
         "    backend = open_engine(sys.argv[1])\n"
         "print(len(backend.outputs), *(str(warning.message) for warning in came), sep='\\n')\n"
     )
-    cache = tmp_path / "cache"
+    cache = tmp_path / "openvino"
 
     def opened() -> list[str]:
         command = [sys.executable, "-c", code, str(zoo.root / "f32/amnet.xml")]
-        environment = os.environ | {"EDGETALK_CACHE": str(cache)}
+        environment = os.environ | {"EDGETALK_CACHE": str(tmp_path)}
         told = subprocess.run(command, env=environment, preexec_fn=without_rights, capture_output=True, text=True)
         assert (told.returncode, told.stderr) == (0, "")
         return told.stdout.splitlines()
 
     assert opened() == ["2"]
     (blob,) = cache.glob("*.blob")
-    blob.chmod(0)
-    cache.chmod(0o555 if of == "blob" else 0)
+    if of == "models":
+        shutil.rmtree(cache)
+        tmp_path.chmod(0o555)
+    else:
+        blob.chmod(0)
+        cache.chmod(0o555 if of == "blob" else 0)
     try:
         number, told = opened()
     finally:
-        cache.chmod(0o755)
+        (tmp_path if of == "models" else cache).chmod(0o755)
     assert number == "2" and told.startswith(f"EDGETALK_CACHE: {cache} could not be used (")
     assert told.endswith("Permission denied); name a folder of your own, or unset it")
-    assert blob.exists()
+    assert blob.exists() or of == "models"
 
 
 def test_shapes_that_stay_open_are_refused(zoo, tmp_path):
@@ -436,7 +456,7 @@ def test_shapes_that_stay_open_are_refused(zoo, tmp_path):
     model = onnx.load(zoo.root / "onnx/amnet.onnx")
     model.graph.input[1].type.tensor_type.shape.dim[1].dim_param = "T"
     onnx.save(model, tmp_path / "amnet.onnx")
-    with pytest.raises(ModelError, match="mel has shape .*only the batch may be dynamic"):
+    with pytest.raises(ModelError, match="mel of amnet.onnx has shape .*only the batch may be dynamic"):
         open_engine(tmp_path / "amnet.onnx")
 
 

@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgetalk import BackendError, InputError, Session, cli
+from edgetalk import BackendError, InputError, Session, cli, speech
 from edgetalk.commands.live import names_of, origin_of, too_slow
 
 aiohttp = pytest.importorskip("aiohttp", reason="needs aiohttp: the live extra")
@@ -181,6 +181,25 @@ def test_hushing_ends_the_program_that_speaks(engine, programs):
     assert asyncio.run(talk()) == 200
 
 
+def test_a_hush_that_comes_as_the_program_ends_is_heeded(programs, monkeypatch):
+    """In the same turn of the loop."""
+    (programs / "flite").write_text("#!/bin/sh\n")
+    communicate = asyncio.subprocess.Process.communicate
+
+    async def speak():
+        async def ended(program):
+            told = await communicate(program)
+            asyncio.get_running_loop().call_soon(speaking.cancel)
+            return told
+
+        monkeypatch.setattr("asyncio.subprocess.Process.communicate", ended)
+        speaking = asyncio.create_task(speech.say_cancellably("words"))
+        await asyncio.wait([speaking])
+        return speaking.cancelled()
+
+    assert asyncio.run(speak())
+
+
 def test_a_page_that_goes_ends_the_program_that_speaks(engine, programs):
     async def talk():
         async with serving(engine) as client:
@@ -233,6 +252,17 @@ def test_a_text_that_is_too_long_is_refused(engine, programs):
 
     assert asyncio.run(talk()) == f"text: got {TEXT + 1} characters, expected at most {TEXT}; send it in parts"
     assert f'maxlength="{TEXT}"' in FILES["/"].read_text()
+
+
+def test_half_a_sample_is_refused(engine):
+    """What follows it would be noise."""
+
+    async def talk():
+        async with serving(engine) as client, client.ws_connect("/face") as socket:
+            await socket.send_bytes(bytes(3))
+            return await asyncio.wait_for(error_of(socket), 20)
+
+    assert asyncio.run(talk()) == "sound: got 3 bytes, expected 16-bit samples, whole ones in each message"
 
 
 def test_text_is_spoken_and_what_cannot_be_is_told(engine, monkeypatch):
@@ -526,6 +556,8 @@ NOWHERE = ["--host", "192.0.2.1"]  # where no server can listen: what is not ref
         ),
         (["--name", "a.example", "--name", "kiosk.example:8000", *NOWHERE], "name: got 'kiosk.example:8000', expected"),
         (["--name", "", *NOWHERE], "name: got '', expected"),
+        (["--name", "bücher.example", *NOWHERE], "name: got bücher.example, expected ASCII, as browsers send it: xn--"),
+        (["--origin", "https://bücher.example", *NOWHERE], "origin: got https://bücher.example, expected ASCII, as"),
         (["--source", "nobody.png", "--port", "0"], "nobody.png"),
         (["--motion", "film.mp4", "--face-models", "nowhere", "--port", "0"], "film.mp4"),
         (
@@ -780,6 +812,25 @@ def test_more_than_ten_minutes_that_wait_are_refused(engine, monkeypatch):
 
     told, after = asyncio.run(talk())
     assert "are waiting to be said; wait, or hush the face" in told["error"]
+    assert sum((sound == 3001 / 32768).sum() for sound, _ in after) == 3200
+
+
+def test_what_waits_behind_words_counts_to_the_ten_minutes(engine, programs, monkeypatch):
+    monkeypatch.setattr("edgetalk.page.LONGEST", 15)
+
+    async def talk():
+        async with serving(engine) as client, client.ws_connect("/face") as socket:
+            await socket.send_str("words")
+            await until(lambda: begun(programs) == 1)
+            for value in (9000, 9001, 9002):
+                await socket.send_bytes(np.full(160000, value, "<i2").tobytes())
+            told = await asyncio.wait_for(error_of(socket), 20)
+            await socket.send_str("")
+            await socket.send_bytes(np.full(3200, 3001, "<i2").tobytes())
+            return told, await receive(socket, 25)
+
+    told, after = asyncio.run(talk())
+    assert "are waiting to be said; wait, or hush the face" in told
     assert sum((sound == 3001 / 32768).sum() for sound, _ in after) == 3200
 
 

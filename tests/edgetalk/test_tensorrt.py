@@ -6,6 +6,7 @@ import dataclasses
 import gc
 import logging
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -221,6 +222,12 @@ def test_batches_within_the_profile(monkeypatch, tmp_path):
     assert not machine.device.memory_at
 
 
+def test_a_tensor_of_another_type_is_told_with_its_file(machine, monkeypatch):
+    monkeypatch.delitem(backend.DTYPES, "UINT8")
+    with pytest.raises(ModelError, match="^frame of amnet.plan is UINT8, expected one of FLOAT, "):
+        machine.open()
+
+
 @pytest.mark.parametrize(
     "fed",
     [{"sound": np.zeros((1, 1))}, {"step": np.zeros((1, 1), complex)}, {"step": np.zeros((2, 2), "f4")},
@@ -248,6 +255,19 @@ def test_of_what_tensorrt_logged_the_first_and_the_last_line_are_told(machine):
     machine.package.fail, machine.package.logs = "deserialize_cuda_engine", ["the cause.", *["between"] * 9, "the end."]
     with pytest.raises(ModelError, match=r"was refused by TensorRT-RTX 1.7.1.116 \(the cause; the end\); rebuild"):
         machine.open()
+
+
+def test_what_was_logged_is_told_to_the_thread_that_called(machine):
+    lines = backend.Lines(machine.package)
+    lines.logger.log(1, "ours")
+
+    def other() -> str:
+        lines.clear()
+        lines.logger.log(1, "theirs")
+        return str(lines)
+
+    with ThreadPoolExecutor(1) as pool:
+        assert (pool.submit(other).result(), str(lines)) == ("theirs", "ours")
 
 
 @pytest.mark.parametrize(
@@ -427,6 +447,19 @@ def test_a_device_that_refuses_to_record_runs_without_a_graph(machine, caplog):
     ]
     assert machine.device.names().count("capture") == 1 and "launch" not in machine.device.names()
     assert engine.device.endswith("fp16, CUDA graph off, it could not be recorded") and before.endswith("CUDA graph on")
+
+
+def test_a_context_that_says_it_cannot_be_recorded_runs_without_a_graph(machine, caplog):
+    machine.package.capturable = False
+    engine = machine.open()
+    with caplog.at_level(logging.WARNING, "edgetalk"):
+        for step in (1, 2, 3, 4):
+            assert (engine.run(feeds(10, step))["frame"] == 10 + step).all()
+    assert [record.getMessage() for record in caplog.records] == [
+        "amnet.plan runs without a CUDA graph: TensorRT-RTX says that it cannot be recorded"
+    ]
+    assert not {"capture", "launch"} & set(machine.device.names())
+    assert engine.device.endswith("fp16, CUDA graph off, it could not be recorded")
 
 
 @pytest.mark.parametrize(
