@@ -26,7 +26,7 @@ from .clock import SAMPLE_RATE
 from .errors import InputError, counted
 from .files import plain
 from .preprocess import MAX_PEAK, check_pcm
-from .reader import JUMP, TS_DISCONT, Reader, picture_streams
+from .reader import JUMP, SLACK, TS_DISCONT, Reader, picture_streams
 
 if TYPE_CHECKING:
     import av
@@ -39,7 +39,6 @@ CANCELLED = 0.01  # of the energy that channels independent of each other leave 
 HEAD = 1 << 12  # bytes in which a header says that it does not know the length
 BLOCK = 1 << 18  # samples that are mixed down at once
 _LONG = ("mov", "matroska", "flac", "caf", "wav")  # FFmpeg's formats whose header knows the length
-SLACK = 0.15  # seconds by which compressed sound may miss its promised duration (priming, rounding)
 START = 0.01  # seconds by which sound may begin beside a film's first picture and be taken to begin with it
 LONGEST, BACK = 3600, 1  # seconds of a hole, and of a step back; more is a clock that was set
 HOLE = 0.1  # seconds; less is missing where clocks are rounded or run apart, more where packets were lost
@@ -345,13 +344,11 @@ def _first_picture(path: Path, container: Any, own: Fraction) -> Fraction:
     """
     if not any(stream.codec_context for stream in picture_streams(container)):
         return own
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it is the sound that is read
-        try:
-            begins = Reader(path).begins
-            return own if begins is None else begins
-        except InputError:  # nor are its pictures' errors those of the sound
-            return own
+    try:
+        begins = Reader(path).begins
+        return own if begins is None else begins
+    except InputError:  # its pictures' errors are not those of the sound
+        return own
 
 
 def _floats(frames: Iterable[av.AudioFrame]) -> Iterator[av.AudioFrame]:

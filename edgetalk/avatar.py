@@ -46,7 +46,7 @@ APART = 8
 """Frames between a frame of a film and its reference, where the film allows; as in training."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Film:
     """What an avatar keeps of its film: enough to prepare the frames again, and to paste them back."""
 
@@ -85,7 +85,7 @@ def references(shown: Sequence[int], frames: Sequence[int]) -> list[int]:
     return [later if abs(at - shown[0]) < apart else 0 for at in frames]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Avatar:
     """A prepared source."""
 

@@ -21,7 +21,9 @@ def find_engine(engine: str | os.PathLike[str]) -> Path:
     _check_name("engine", engine, "the path of an engine, or a bundled model's name, as amnet")
     path = Path(engine)
     if path.suffix or os.path.dirname(engine):
-        bundled = path.suffix in FALLBACKS and any((MODELS / f"{path.stem}{kind}").is_file() for kind in FALLBACKS)
+        bundled = path.suffix.lower() in FALLBACKS and any(
+            (MODELS / f"{path.stem}{kind}").is_file() for kind in FALLBACKS
+        )
         if bundled and not path.exists():
             message = f"No such engine; the bundled model is called by its bare name, {path.stem}"
             raise FileNotFoundError(errno.ENOENT, message, str(path))
@@ -33,7 +35,7 @@ def find_engine(engine: str | os.PathLike[str]) -> Path:
     if path.exists():
         return path
     there = sorted({file.stem for file in MODELS.glob("*") if file.suffix in FALLBACKS})
-    names = ", ".join(stem for stem in there if not stem.endswith("-source")) or "none"
+    names = ", ".join(stem for stem in there if not stem.endswith(("-source", "-identity"))) or "none"
     raise FileNotFoundError(
         f"no bundled model is called {path.name}; bundled here: {names}; or pass the path of an engine"
     )
@@ -44,7 +46,7 @@ def find_avatar(avatar: str | os.PathLike[str]) -> Path:
     _check_name("avatar", avatar, "the path of an .avatar file, or a bundled face's name, as ada")
     path = Path(avatar)
     if path.suffix or os.path.dirname(avatar):
-        if path.suffix == ".avatar" and _is_face(path.stem) and not path.exists():
+        if path.suffix.lower() == ".avatar" and _is_face(path.stem) and not path.exists():
             message = f"No such avatar; the bundled face is called by its bare name, {path.stem}"
             raise FileNotFoundError(errno.ENOENT, message, str(path))
         return path

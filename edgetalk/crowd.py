@@ -11,6 +11,7 @@ processor time, and hardly any system tells so. Frames missed in such a second a
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import random
@@ -153,24 +154,21 @@ def slow_seconds(frames: list[Timed], late: float) -> tuple[int, float]:
 
 def measure(count: int, seconds: float, open_session: Callable[[], Session], fps: Fraction | None = None) -> Crowd:
     """Hold `count` sessions, the twins of what `open_session` opens, for `seconds`."""
-    with open_session() as first:
+    with contextlib.ExitStack() as opened:
+        first = opened.enter_context(open_session())
         rate = fps or first.fps
         crowd([first], WARM_UP, rate)  # what is made at the first step is there
         alone = memory("VmRSS") / 1e6
-        sessions = [first, *(first.twin() for _ in range(count - 1))]
-        try:
-            crowd(sessions, WARM_UP, rate)
-            frames = crowd(sessions, seconds, rate)
-        finally:
-            for session in sessions[1:]:
-                session.close()
+        sessions = [first, *(opened.enter_context(first.twin()) for _ in range(count - 1))]
+        crowd(sessions, WARM_UP, rate)
+        frames = crowd(sessions, seconds, rate)
         taken = np.array([frame.taken for frame in frames]) * 1e3
         slow, cpu = slow_seconds(frames, 1 / float(rate))
-        p50, p95, p99, most = (float(v) for v in np.percentile(taken, (50, 95, 99, 100)))
+        p50, p95, p99, latest = (float(v) for v in np.percentile(taken, (50, 95, 99, 100)))
         missed, delayed = (int((taken > times * 1e3 / float(rate)).sum()) for times in (1, 2))
         return Crowd(
             count, first.streams, float(rate), seconds, len(taken), missed, delayed, slow, cpu * 1e3,
-            p50, p95, p99, most, max(alone, memory("VmRSS") / 1e6), alone,
+            p50, p95, p99, latest, max(alone, memory("VmRSS") / 1e6), alone,
         )  # fmt: skip
 
 

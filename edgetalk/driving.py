@@ -94,7 +94,7 @@ def drive(
     path = Path(film)
     if not path.exists():
         raise FileNotFoundError(errno.ENOENT, "No such film to drive the head", str(path))
-    track = path if path.suffix == ".npz" else track_beside(path)
+    track = path if path.suffix.lower() == ".npz" else track_beside(path)
     if track is not None:
         tracked = read_track(track)
         return Driven(tracked.faces, tracked.fps, fps, limits, track.name)

@@ -1,7 +1,7 @@
 """A film, a sound and perhaps a portrait in; the film in which that face says that sound out.
 
 One thread decodes and tracks, twice as many threads as the engines have streams crop, repaint and paste, one thread
-encodes; frames without a face pass untouched. The original sound is replaced, and the file says that a machine made
+encodes; frames without a face are not repainted. The original sound is replaced, and the file says that a machine made
 it. Which networks do it, and in which order, is what the caller passes: Wav2Lip then SimSwap is the cascade.
 """
 
@@ -167,7 +167,7 @@ def _refuse_face(portrait: Any, identity: Any, names: str) -> None:
 
 def _is_avatar(portrait: Any) -> bool:
     return isinstance(portrait, Avatar) or (
-        isinstance(portrait, str | os.PathLike) and Path(portrait).suffix == ".avatar"
+        isinstance(portrait, str | os.PathLike) and Path(portrait).suffix.lower() == ".avatar"
     )
 
 

@@ -54,14 +54,17 @@ def check_kept(path: str | os.PathLike[str], *inputs: object) -> None:
 def check_place(path: str | os.PathLike[str], *inputs: object) -> None:
     """Say at once, and not after the work, that no file can be written to `path`, or that it would replace an input.
 
-    Inputs that are no paths are passed over. Raises FileNotFoundError, NotADirectoryError, IsADirectoryError or
-    InputError.
+    Inputs that are no paths are passed over. Raises FileNotFoundError, NotADirectoryError, IsADirectoryError,
+    InputError, and as `claim`.
     """
     target = Path(path)
     check_folder(target.parent)
     if target.is_dir():
         raise IsADirectoryError(errno.EISDIR, "Is a folder, a file was to take its name", str(target))
     check_kept(path, *inputs)
+    part, held = claim(path)
+    with contextlib.closing(held):
+        part.unlink()  # before it is let go: then it may be another's
 
 
 @contextlib.contextmanager

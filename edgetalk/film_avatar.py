@@ -26,9 +26,9 @@ from .bundled import find_engine
 from .errors import InputError, ModelError, counted
 from .metadata import Metadata
 from .picture import PictureLike
-from .planes import to_rgb
+from .planes import crop
 from .portrait import aligned, extract, extractor
-from .preprocess import align, crop_matrix, square_crop
+from .preprocess import crop_matrix, square_crop
 from .progress import OnFrame
 from .reader import Reader
 from .targets import Faces
@@ -66,6 +66,7 @@ def make_film_avatar(
     use: str | None = None,
     device: str = "auto",
     threads: int | None = None,
+    tracking: OnFrame | None = None,
     progress: OnFrame | None = None,
 ) -> Avatar:
     """Prepare a film, with the face of a portrait, for the network whose step is `engine`.
@@ -77,7 +78,8 @@ def make_film_avatar(
     `identity` is the extractor's engine (default: what stands beside the step), `face_models` a folder with the two
     networks that find faces in film and portrait (default: those in the user's cache). `device` and `threads` are as
     of `open_engine`, the device that of the step; licence, consent, name and use are as of `Avatar`, use None is what
-    source engine and extractor allow. `progress(done, total)` is called after every frame.
+    source engine and extractor allow. `tracking(done, total)` is called after every frame that was read and tracked,
+    then `progress(done, total)` after every frame that was prepared.
 
     Raises FileNotFoundError, ModelError where an engine is missing or is none that prepares films, InputError where
     film, track or portrait cannot be used or show no face, or `use` is none of a face or more than the engines allow,
@@ -100,7 +102,7 @@ def make_film_avatar(
         if film.length:
             total = min(total, max(1, int(film.length / film.fps * metadata.rate)))
         with closing(Faces(film, track, face, face_models)) as faces:
-            crops = _longest(_crops(film, faces, metadata, size, total), film.path.name)
+            crops = _longest(_crops(film, faces, metadata, size, total, tracking), film.path.name)
         made = Film(
             target=np.stack([c.picture for c in crops]),
             matrices=np.stack([c.matrix for c in crops]).astype(np.float32),
@@ -164,7 +166,9 @@ def recompute(avatar: Avatar, engine: Path, *, device: str = "auto", threads: in
     )
 
 
-def _crops(film: Reader, faces: Faces, metadata: Metadata, size: int, total: int) -> Iterator[Crop | None]:
+def _crops(
+    film: Reader, faces: Faces, metadata: Metadata, size: int, total: int, tracking: OnFrame | None
+) -> Iterator[Crop | None]:
     """Yield the face, or None, for frames at the network's rate: each shows the picture at the middle of its time."""
     shown, pictures = 0, film.planes()
     for index, planes in enumerate(pictures):
@@ -173,14 +177,15 @@ def _crops(film: Reader, faces: Faces, metadata: Metadata, size: int, total: int
         while shown < total and int((shown + Fraction(1, 2)) * film.fps / metadata.rate) == index:
             wanted.append(shown)
             shown += 1
-        if face is None:
-            yield from (None for _ in wanted)
-        elif wanted:
+        found = None
+        if wanted and face is not None:
             matrix = crop_matrix(metadata.family, face.points, size)
-            width, height = film.size
-            picture = align(to_rgb(planes)[:height, :width], matrix, size)
-            crop = Crop(picture, matrix, index, face.box, faces.scene(index))
-            yield from (crop for _ in wanted)
+            picture = crop(planes, matrix, size)
+            if picture is not None:  # else it lies outside
+                found = Crop(picture, matrix, index, face.box, faces.scene(index))
+        yield from (found for _ in wanted)
+        if wanted and tracking is not None:
+            tracking(shown, total)
         if shown == total:
             break
     faces.check_end(pictures)
@@ -191,12 +196,12 @@ def _longest(crops: Iterator[Crop | None], name: str) -> list[Crop]:
     best: list[Crop] = []
     run: list[Crop] = []
     count = 0
-    for crop in crops:
+    for found in crops:
         count += 1
-        if crop is None or (run and run[-1].scene != crop.scene):
+        if found is None or (run and run[-1].scene != found.scene):
             run = []
-        if crop is not None:
-            run.append(crop)
+        if found is not None:
+            run.append(found)
             best = max(best, run, key=len)
     if not best:
         raise InputError(

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .arrays import Array
+from .arrays import Array, Picture
+from .backends import check_count
 from .clock import SAMPLE_RATE, first_sample
-from .errors import InputError
 from .motion import Motion
 from .preprocess import check_pcm
 from .windows import WindowStream
 
 if TYPE_CHECKING:
-    from .session import Frame, Session
+    from .session import Session
 
 
 PATIENCE = 2  # frame times that less sound than a frame lasts waits for more, where it begins or has run dry
@@ -76,8 +76,10 @@ class Live:
     def say(self, pcm: ArrayLike) -> None:
         """Say a sound, or more of it, after all that was said before: 16 kHz mono float32, (N,), of any length.
 
-        It is heard after the frames that the network looks ahead, 2 or 3 of them at 25 per second. Raises InputError.
+        It is heard after the frames that the network looks ahead, 2 or 3 of them at 25 per second; all that waits is
+        kept, `left` tells how much. Raises InputError, or BackendError where the session is closed.
         """
+        self._session.check_open()
         sound = check_pcm(pcm).copy()
         if not len(sound):  # nothing to keep until something comes
             return
@@ -86,7 +88,11 @@ class Live:
             self._waiting += len(sound)
 
     def hush(self) -> None:
-        """Forget what was said and is not heard yet; the next frame's sound fades out, and silence follows."""
+        """Forget what was said and is not heard yet; the next frame's sound fades out, and silence follows.
+
+        Raises BackendError where the session is closed.
+        """
+        self._session.check_open()
         with self._lock:
             if not self._ahead:  # at a slow rate the network looks less than a frame ahead
                 self._hear(*self._take())
@@ -94,22 +100,21 @@ class Live:
             self._waiting = self._waited = self._owed = 0
             self._flowing, self._hushed = False, True
 
-    def step(self, frames: int = 1) -> tuple[Frame, Array]:
+    def step(self, frames: int = 1) -> tuple[Picture, Array]:
         """Return the picture that comes next, uint8 (H, W, 3) RGB, and the sound that is heard meanwhile, float32 (N,).
 
         With several `frames`: the last picture, and the sound of all. Raises what `Session.step` raises.
         """
-        if frames < 1:
-            raise InputError(f"frames: got {frames}, expected 1 or more")
+        count = check_count("frames", frames)
         sounds = []
         with self._lock:
-            for _ in range(frames):
+            for _ in range(count):
                 window, sound = self._next()
                 sounds.append(sound)
         frame = self._session.frame(self._at - 1, window, self._move, self.fps)
         return frame, np.concatenate(sounds)
 
-    def __iter__(self) -> Iterator[tuple[Frame, Array]]:
+    def __iter__(self) -> Iterator[tuple[Picture, Array]]:
         """Yield what `step` returns, each when it is due; pictures that would come too late are left out, sound never.
 
         After a stop of more than a second, such as one in the caller, nothing is left out: it goes on from there.

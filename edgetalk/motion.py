@@ -8,7 +8,6 @@ same numbers.
 from __future__ import annotations
 
 import math
-import operator
 import os
 import reprlib
 import textwrap
@@ -20,6 +19,7 @@ import numpy as np
 
 from .arrays import Array
 from .errors import InputError
+from .preprocess import whole
 from .progress import OnFrame
 
 YAW = math.radians(6.0)  # the head never turns farther than this
@@ -97,10 +97,10 @@ class Idle:
     """
 
     def __init__(self, seed: int = 0, fps: Fraction = Fraction(25)) -> None:
-        try:
-            self.seed = operator.index(seed)  # numpy's integers would overflow where ours do not
-        except TypeError:
-            raise InputError(f"seed: got {seed!r}, expected a whole number") from None
+        number = whole(seed)
+        if number is None:
+            raise InputError(f"seed: got {seed!r}, expected a whole number")
+        self.seed = number  # numpy's integers would overflow where ours do not
         self.fps = fps
 
     def pose_blink(self, i: int) -> tuple[Array, Array]:

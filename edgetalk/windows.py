@@ -50,18 +50,18 @@ class WindowStream:
         return other
 
     def push(self, pcm: Array) -> Iterator[Array]:
-        """Take (N,) float32 PCM, N >= 0, and yield the windows that it completes, (T, F) float32 each."""
+        """Take (N,) float32 PCM, N >= 0, and return the windows that it completes, (T, F) float32 each."""
         self._heard += len(pcm)
         self._kept = np.concatenate([self._kept, self._mels.push(pcm)])
-        yield from self._windows(clock.frame_at(self._heard, self._fps))
+        return self._windows(clock.frame_at(self._heard, self._fps))
 
     def flush(self) -> Iterator[Array]:
-        """Yield the windows of the frames that are left; silence follows the sound."""
+        """Return the windows of the frames that are left; silence follows the sound."""
         total = clock.frame_count(self._heard, self._fps)
         self._kept = np.concatenate([self._kept, self._mels.flush()])
         missing = self._start(max(0, total - 1)) + self._spec.window - self._first - len(self._kept)
         self._kept = np.concatenate([self._kept, np.repeat(mel.silence(self._spec)[None], max(0, missing), 0)])
-        yield from self._windows(total)
+        return self._windows(total)
 
     def _windows(self, end: int) -> Iterator[Array]:
         while self.next < end:

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import __version__
-from .arrays import Picture, Planes
+from .arrays import Array, Picture, Planes
 from .clock import SAMPLE_RATE, first_sample
 from .errors import BackendError, InputError
 from .files import check_place, claim, named, plain
@@ -27,8 +26,6 @@ from .planes import BT709, LIMITED, even
 
 if TYPE_CHECKING:
     import av
-
-Sound = NDArray[np.float32]
 
 TOOL = f"edgetalk {__version__}"
 # IPTC's term for media that a trained model made; what readers of provenance look for.
@@ -113,7 +110,7 @@ class Writer:
         path: str | os.PathLike[str],
         size: tuple[int, int],
         fps: Fraction,
-        audio: Sound | None = None,
+        audio: Array | None = None,
         crf: int | None = None,
         *,
         pixel_aspect: Fraction = Fraction(1),

@@ -73,16 +73,17 @@ def run(args: argparse.Namespace) -> None:
     if (args.picture is None) == (args.video is None):
         raise InputError("picture: got none or both of PICTURE and --video, expected one of them")
     source = args.picture or args.video
+    source.stat()  # the system's own words where there is none
     if source.is_dir():
         raise IsADirectoryError(errno.EISDIR, "Is a directory", str(source))
     output = args.output or source.parent / f"{source.stem}.avatar"
     # Said before the work; and the suffix keeps the picture from being written over.
-    if output.suffix != ".avatar":
+    if output.suffix.lower() != ".avatar":
         raise InputError(f"{output}: got suffix {output.suffix!r}, expected .avatar; rename the output")
-    if args.show is not None and args.show.suffix not in WRITTEN:
+    if args.show is not None and args.show.suffix.lower() not in WRITTEN:
         raise InputError(f"show: got {args.show.name}, expected a name that ends in {' or '.join(WRITTEN)}")
     for file in filter(None, (output, args.show)):
-        check_place(file, args.picture, args.video, args.portrait)
+        check_place(file, args.picture, args.video, args.portrait, args.face)
     options = {key: getattr(args, key) for key in ("licence", "consent", "name", "use", "device", "threads")}
     if args.video is None:
         surplus = [key for key in FILM if getattr(args, key) is not None]
@@ -122,7 +123,7 @@ def _of_film(args: argparse.Namespace, options: dict[str, Any]) -> Avatar:
     from edgetalk.film_avatar import SECONDS, make_film_avatar
     from edgetalk.progress import Progress
 
-    with Progress("avatar") as progress:
+    with Progress("track") as tracking, Progress("avatar") as progress:
         return make_film_avatar(
             args.engine,
             args.video,
@@ -132,6 +133,7 @@ def _of_film(args: argparse.Namespace, options: dict[str, Any]) -> Avatar:
             seconds=SECONDS if args.seconds is None else args.seconds,
             identity=args.identity,
             face_models=args.face_models,
+            tracking=tracking,
             progress=progress,
             **options,
         )

@@ -10,8 +10,9 @@ import importlib.metadata
 import platform
 import sys
 from pathlib import Path
+from typing import Any
 
-from edgetalk.errors import ModelError
+from edgetalk.errors import ModelError, told
 
 PROC = Path("/proc")  # Linux alone has it
 FLAGS = {  # as Linux names them on x86 and Arm -> what they mean to a network
@@ -46,9 +47,9 @@ def run(args: argparse.Namespace) -> None:
 
     if args.file is None:
         lines = machine()
-    elif args.file.endswith(".avatar") or is_face(args.file):
+    elif args.file.lower().endswith(".avatar") or is_face(args.file):
         lines = avatar(Path(args.file))
-    elif (suffix := Path(args.file).suffix) and suffix not in SUFFIXES and not Path(args.file).is_dir():
+    elif (suffix := Path(args.file).suffix.lower()) and suffix not in SUFFIXES and not Path(args.file).is_dir():
         known = ", ".join((*STEPS, ".avatar"))
         raise ModelError(f"{args.file} is no engine that edgetalk knows by its suffix, nor an avatar; expected {known}")
     else:
@@ -68,7 +69,8 @@ def machine() -> list[str]:
         f"cpu           {cores()} cores; {', '.join(able) or 'features unknown'}"
         + ("; no vnni, so int8 gains less: amnet-lite suits it better than amnet" if slow else ""),
     ]
-    if memory := _meminfo():
+    memory = _meminfo()
+    if {"MemAvailable", "MemTotal"} <= memory.keys():
         free, whole = (memory[name] / 2**30 for name in ("MemAvailable", "MemTotal"))
         lines.append(f"memory        {free:.1f} of {whole:.1f} GiB free")
     for package, what in PACKAGES.items():
@@ -87,7 +89,7 @@ def engine(name: str) -> list[str]:
     path = find_engine(name)
     lines = preflight(path)
     memory = _meminfo()
-    room = f"; {memory['MemAvailable'] / 1e6:.0f} MB of memory are free" if memory else ""
+    room = f"; {memory['MemAvailable'] / 1e6:.0f} MB of memory are free" if "MemAvailable" in memory else ""
     return [
         f"file          {path}, {_size(path) / 1e6:.1f} MB{room}",
         *lines,
@@ -115,7 +117,7 @@ def avatar(path: Path) -> list[str]:
 
 def _size(path: Path) -> int:
     weights = path.with_suffix(".bin")
-    return path.stat().st_size + (weights.stat().st_size if path.suffix == ".xml" else 0)
+    return path.stat().st_size + (weights.stat().st_size if path.suffix.lower() == ".xml" else 0)
 
 
 def features() -> list[str]:
@@ -133,12 +135,19 @@ def features() -> list[str]:
 
 
 def _meminfo() -> dict[str, int]:
-    """Bytes of memory by the names of /proc/meminfo; none on systems without it."""
+    """Bytes of memory by the names of /proc/meminfo; some or all are missing on some systems."""
     try:
         entries = [line.split() for line in (PROC / "meminfo").read_text().splitlines()]
     except OSError:
         return {}
     return {entry[0].rstrip(":"): int(entry[1]) * 1024 for entry in entries}
+
+
+def _full_name(core: Any, device: str) -> str:
+    try:
+        return str(core.get_property(device, "FULL_DEVICE_NAME"))
+    except RuntimeError as error:  # as where its driver is broken
+        return f"cannot be used: {told(error)}"
 
 
 def _devices() -> list[str]:
@@ -151,6 +160,6 @@ def _devices() -> list[str]:
     except ImportError:
         pass
     else:
-        found += [f"{name} {core.get_property(name, 'FULL_DEVICE_NAME')} (OpenVINO)" for name in core.available_devices]
+        found += [f"{name} {_full_name(core, name)} (OpenVINO)" for name in core.available_devices]
     nodes = sorted(Path("/dev").glob("nvidia[0-9]*")) + sorted(Path("/dev").glob("nvhost-gpu"))
     return found + [f"{node} (NVIDIA)" for node in nodes]

@@ -2,7 +2,7 @@
 
 Several engines follow each other, so that `dub wav2lip.xml simswap.xml` first moves the lips and then
 swaps the face. The face's place comes from --track, from VIDEO-stem.track.npz beside the video, or from the tracker
-(edgetalk fetch face). Frames without a face stay as they are. The original sound is replaced.
+(edgetalk fetch face). Frames without a face are not repainted. The original sound is replaced.
 """
 
 from __future__ import annotations

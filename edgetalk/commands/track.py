@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
 
     output = args.output or track_of(args.film)
     # Said before the work; and the suffix keeps a film from being written over.
-    if output.suffix != ".npz":
+    if output.suffix.lower() != ".npz":
         raise InputError(f"{output}: got suffix {output.suffix!r}, expected .npz; rename the output")
     film = Reader(args.film)
     check_place(output)

@@ -16,7 +16,7 @@ from edgetalk.arrays import Array, Picture
 from edgetalk.clock import frame_rate
 from edgetalk.errors import InputError
 from edgetalk.picture import read_picture
-from edgetalk.preprocess import align, similarity
+from edgetalk.preprocess import align, similarity, whole
 
 from .cuts import Scenes
 from .facemesh import box_around, five_points, jaw
@@ -76,14 +76,17 @@ class Tracker:
         face: str | int | os.PathLike[str] = LARGEST,
     ) -> None:
         rate = frame_rate(fps)
-        if isinstance(face, int) and face < 0:
+        self._wanted = whole(face)  # None where it is no number
+        if self._wanted is not None and self._wanted < 0:
             raise InputError(f"face: got {face}, expected 0 for the leftmost face, or more")
-        if isinstance(face, str) and face != LARGEST and not os.path.splitext(face)[1] and not os.path.exists(face):
-            raise InputError(f"face: got {face}, expected largest, a number from the left, or a picture")
-        self._wanted = face
+        if self._wanted is None and not isinstance(face, os.PathLike):
+            if not isinstance(face, str) or not (face == LARGEST or os.path.splitext(face)[1] or os.path.exists(face)):
+                raise InputError(f"face: got {face!r}, expected largest, a number from the left, or a picture")
         self._look = Look(face_models)
         try:
-            self._portrait = None if isinstance(face, int) or face == LARGEST else self._read_portrait(face)
+            self._portrait: Array | None = None
+            if isinstance(face, str | os.PathLike) and face != LARGEST:
+                self._portrait = self._read_portrait(face)
         except BaseException:
             self._look.close()
             raise
@@ -137,7 +140,7 @@ class Tracker:
         seen = self._look.all(frame, closely=self._away % self._pause == 0)
         if not seen:
             return None
-        found = seen[self._wanted : self._wanted + 1] if isinstance(self._wanted, int) else seen
+        found = seen[self._wanted : self._wanted + 1] if self._wanted is not None else seen
         if self._last is not None and self._away < self._memory:
             last, before = self._last
             near = min(seen, key=lambda sight: _distance(last, sight))

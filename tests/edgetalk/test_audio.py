@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import tracemalloc
+import warnings
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ import soxr
 
 from edgetalk import audio
 from edgetalk.errors import InputError
-from edgetalk.reader import TS_DISCONT
+from edgetalk.reader import TS_DISCONT, Reader
 
 
 def tone(rate, seconds=1.0, hz=440.0):
@@ -123,6 +124,19 @@ def test_of_several_sound_tracks_the_first_is_heard_that_can_be_decoded(tmp_path
         audio.read(path)
     with pytest.raises(AssertionError, match="not open"):
         opened[0].seek(0)
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs the ffmpeg program to write such films")
+def test_the_sound_of_a_film_is_read_without_a_word_of_its_pictures(tmp_path, monkeypatch):
+    """And without a touch to the filters of warnings, which are those of all threads."""
+    made = ["-f", "lavfi", "-i", "testsrc=duration=1:size=64x48:rate=25", "-f", "lavfi", "-i", "sine=duration=1"]
+    codecs = ["-c:v", "libx264", "-color_trc", "smpte2084", "-c:a", "aac"]
+    subprocess.run(["ffmpeg", "-v", "error", *made, *codecs, str(tmp_path / "film.mp4")], check=True)
+    seen = []
+    monkeypatch.setattr(audio, "Reader", lambda path: seen.append(warnings.filters[:]) or Reader(path))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(audio.read(tmp_path / "film.mp4")) == 16000 and seen == [warnings.filters]
 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs the ffmpeg program to write such films")

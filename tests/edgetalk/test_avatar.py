@@ -44,6 +44,7 @@ def test_what_is_saved_is_loaded(avatar, tmp_path):
     np.testing.assert_array_equal(loaded.boxes, avatar.boxes)
     np.testing.assert_array_equal(loaded.features["appearance"], avatar.features["appearance"])
     assert [file.name for file in tmp_path.iterdir()] == ["ada.avatar"]
+    assert loaded in [avatars.load_avatar(tmp_path / "ada.avatar"), loaded] and {loaded}  # arrays are not compared
 
 
 def test_a_bare_name_means_a_bundled_face(avatar, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """Live faces at once: what counts as missed, that time is real, and what `edgetalk bench --sessions` prints."""
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -46,6 +47,29 @@ def test_frames_that_come_too_late_are_missed(engine, monkeypatch):
     held = crowd.measure(1, 1.0, functools.partial(Session, engine, threads=1), Fraction(4))
     assert (held.frames, held.missed, held.missed_delayed, held.fps) == (4, 0, 0, 4)
     assert 0 < held.rss_of_one_mb <= held.rss_mb
+
+
+def test_sessions_are_closed_where_one_more_cannot_be_opened(monkeypatch):
+    opened = []
+
+    class Session(contextlib.AbstractContextManager):
+        fps = Fraction(25)
+
+        def __init__(self):
+            if len(opened) == 2:
+                raise RuntimeError("no memory is left")
+            opened.append(self)
+
+        def twin(self):
+            return Session()
+
+        def __exit__(self, *error):
+            opened.remove(self)
+
+    monkeypatch.setattr(crowd, "crowd", lambda *all: [])
+    with pytest.raises(RuntimeError, match="no memory is left"):
+        crowd.measure(3, 1.0, Session)
+    assert not opened
 
 
 def test_misses_of_a_slow_machine_are_told_apart():

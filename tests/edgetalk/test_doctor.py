@@ -67,6 +67,26 @@ def test_systems_that_tell_less_are_told_of_less(zoo, tmp_path, monkeypatch):
     ]
     assert doctor.engine(str(zoo.root / "f32/amnet.xml"))[1:] == engine[1:]
     assert timing.memory("VmRSS") == 0
+    (tmp_path / "meminfo").write_text("MemTotal: 10 kB\nMemFree: 5 kB\n")  # as sandboxes have them
+    (tmp_path / "status").write_text("Name:\tpython\nVmRSS:\t100 kB\n")
+    assert not any("free" in line for line in (*doctor.machine(), *doctor.engine(str(zoo.root / "f32/amnet.xml"))))
+    assert (timing.memory("VmRSS"), timing.memory("VmHWM")) == (102400, 0)
+
+
+def test_a_device_whose_driver_is_broken_is_told_with_its_reason(monkeypatch):
+    class Core:
+        available_devices = ("CPU", "NPU")
+
+        def get_property(self, device, name):
+            if device == "NPU":
+                raise RuntimeError("Exception from plugin.cpp:\nZE_RESULT_ERROR_UNINITIALIZED")
+            return "a processor"
+
+    monkeypatch.setattr("edgetalk.backends.openvino.shared_core", Core)
+    assert doctor._devices()[:2] == [
+        "CPU a processor (OpenVINO)",
+        "NPU cannot be used: Exception from plugin.cpp: ZE_RESULT_ERROR_UNINITIALIZED (OpenVINO)",
+    ]
 
 
 @pytest.mark.parametrize("name", ["f32/amnet.xml", "int8/amnet.xml", "onnx/amnet.onnx", "onnx/amnet-source.onnx"])
@@ -80,7 +100,7 @@ def test_an_engine_that_fits(zoo, edgetalk_cli, name):
 def test_an_avatar_tells_whom_it_shows_and_on_what_terms(tmp_path, capsys):
     boxes = np.zeros((1, 4), np.float32)
     picture = avatar.Avatar(np.zeros((8, 8, 3), np.uint8), {}, boxes, "amnet", "0123456789abcdef")
-    avatar.save_avatar(picture, tmp_path / "nobody.avatar")
+    avatar.save_avatar(picture, tmp_path / "NOBODY.AVATAR")
     shapes = [((5, 8, 8, 3), np.uint8), ((5, 2, 3), np.float32), ((5,), np.float32), ((1, 4), np.float32)]
     film = replace(
         picture,
@@ -92,7 +112,7 @@ def test_an_avatar_tells_whom_it_shows_and_on_what_terms(tmp_path, capsys):
         consent="ada, on paper",
     )
     avatar.save_avatar(film, tmp_path / "ada.avatar")
-    assert cli.main(["doctor", str(tmp_path / "nobody.avatar")]) == 0
+    assert cli.main(["doctor", str(tmp_path / "NOBODY.AVATAR")]) == 0
     told = capsys.readouterr().out
     assert "nobody named, a picture, 8×8" in told and "any use, licence not stated" in told
     assert "amnet with source weights 0123456789ab\n" in told and "consent       not stated" in told

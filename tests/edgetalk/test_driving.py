@@ -85,9 +85,10 @@ def test_a_pose_beyond_what_was_trained_is_clipped():
 
 @pytest.mark.parametrize("faces", [[], [None] * 9])
 def test_a_film_without_a_face_is_refused(tmp_path, faces):
-    write_track(tmp_path / "a.track.npz", faces, Fraction(25))
-    with pytest.raises(InputError, match=rf"a\.track\.npz shows no face in {len(faces)} frames"):
-        drive(tmp_path / "a.track.npz", Fraction(25))
+    for name in ("a.track.npz", "A.NPZ"):
+        write_track(tmp_path / name, faces, Fraction(25))
+        with pytest.raises(InputError, match=f"{name} shows no face in {len(faces)} frames"):
+            drive(tmp_path / name, Fraction(25))
 
 
 def test_files_that_are_not_there_are_told(tmp_path):

@@ -810,26 +810,26 @@ def test_the_terms_of_an_avatar_are_kept(tmp_path, target):
     }.items():
         made = Avatar(still[0], {}, boxes, "simswap", **{"weights": "", **terms}, film=prepared)
         save_avatar(made, tmp_path / f"{name}.avatar")
-    save_avatar(Avatar(still[0], {}, boxes, "simswap", ""), tmp_path / "picture.avatar")
+    save_avatar(Avatar(still[0], {}, boxes, "simswap", ""), tmp_path / "PICTURE.AVATAR")
 
     def dub(name, **options):
-        edgetalk.dub(engine, target, speech(0.2), tmp_path / "a.mp4", tmp_path / f"{name}.avatar", **options)
+        edgetalk.dub(engine, target, speech(0.2), tmp_path / "a.mp4", tmp_path / name, **options)
 
-    dub("free", use="commercial")
+    dub("free.avatar", use="commercial")
     painted = next(iter(Reader(tmp_path / "a.mp4")))[84:92, 76:84].reshape(-1, 3).mean(0)
     assert np.abs(painted - 255 * vector[0]).max() < 4
-    dub("limited")
+    dub("limited.avatar")
     with pytest.raises(ModelError, match=r"limited.avatar is for non-commercial use \(licence: for family\)"):
-        dub("limited", use="commercial")
+        dub("limited.avatar", use="commercial")
     with pytest.raises(
         ModelError, match="strange.avatar was prepared for another network, .*; give a picture of the person instead"
     ):
-        dub("strange")
-    with pytest.raises(InputError, match="picture.avatar holds one picture and no identity"):
-        dub("picture")
+        dub("strange.avatar")
+    with pytest.raises(InputError, match="PICTURE.AVATAR holds one picture and no identity"):
+        dub("PICTURE.AVATAR")
     for identity in (vector, tmp_path / "none.onnx"):
         with pytest.raises(InputError, match="identity: got one beside an avatar, which has its own; leave it away"):
-            dub("limited", identity=identity, use="commercial")
+            dub("limited.avatar", identity=identity, use="commercial")
 
 
 def test_every_bad_input_is_one_line(engines, target, tmp_path, capsys):

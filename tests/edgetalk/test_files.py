@@ -41,6 +41,27 @@ def test_where_no_file_can_be_is_told_before_the_work(tmp_path):
             check_place(path)
     with pytest.raises(InputError, match="a.txt is read and would be written over"):
         check_place(file, None, str(file))
+    with pytest.raises(OSError, match=os.strerror(errno.ENAMETOOLONG)):  # only trying tells
+        check_place(tmp_path / ("z" * 252))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "folder"] and not list(folder.iterdir())
+
+
+def test_a_folder_that_may_not_be_written_is_told_before_the_work(tmp_path, without_rights):
+    code = "import sys\nfrom edgetalk.files import check_place\ncheck_place(sys.argv[1])\n"
+    command = [sys.executable, "-c", code, tmp_path / "a.txt"]
+    tmp_path.chmod(0o555)
+    told = subprocess.run(command, capture_output=True, text=True, preexec_fn=without_rights)
+    tmp_path.chmod(0o755)
+    assert told.stderr.endswith(f"PermissionError: [Errno 13] Permission denied: '{tmp_path / 'a.txt'}'\n")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks files")
+def test_a_file_that_is_being_written_is_left_to_its_writer(tmp_path):
+    with replacing(tmp_path / "a.txt") as part:
+        part.write_text("theirs")
+        with pytest.raises(BlockingIOError, match="Another process is writing it.*a.txt'"):
+            check_place(tmp_path / "a.txt")
+    assert (tmp_path / "a.txt").read_text() == "theirs"
 
 
 def test_what_fails_leaves_the_old_file_and_nothing_else(tmp_path):

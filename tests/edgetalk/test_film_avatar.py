@@ -14,6 +14,7 @@ import edgetalk.film_avatar
 import edgetalk.portrait
 from edgetalk import Session, bundled
 from edgetalk import avatar as avatars
+from edgetalk import planes as codec
 from edgetalk.backends import open_engine
 from edgetalk.cli import main
 from edgetalk.errors import BackendError, InputError, ModelError
@@ -24,7 +25,7 @@ from edgetalk.halves import widen
 from edgetalk.mel import log_mel, windows
 from edgetalk.metadata import AudioSpec, Metadata
 from edgetalk.picture import read_picture
-from edgetalk.postprocess import feather, paste
+from edgetalk.postprocess import change, feather
 from edgetalk.preprocess import TEMPLATES, align, crop_matrix
 from edgetalk.reader import Reader
 from edgetalk.writer import Writer
@@ -112,12 +113,11 @@ def test_every_frame_is_cropped_as_its_track_says_and_put_through_the_source_eng
     vector = identity.run({"portrait": wanted[None]})["identity"].copy()
     assert np.array_equal(film.identity, vector)
     crops = []
-    for i, frame in enumerate(Reader(given / "target.mp4")):
+    for i, frame in enumerate(Reader(given / "target.mp4").planes()):
         matrix = crop_matrix("wavsyncswap", points(i), 96)
         np.testing.assert_allclose(film.matrices[i], matrix, rtol=1e-6)
-        crops.append(align(frame, matrix, 96))
-    # The film is read as planes, which costs the colours a rounding.
-    assert len(film.target) == FRAMES and np.abs(film.target.astype(int) - np.stack(crops)).mean() < 1.5
+        crops.append(codec.crop(frame, matrix, 96))
+    assert len(film.target) == FRAMES and np.array_equal(film.target, crops), "as dubbing has it"
     assert film.at.tolist() == list(range(FRAMES))
     for i, other in ((0, 8), (7, 8), (8, 0), (11, 0)):  # eight frames away: as in training
         assert np.array_equal(film.reference[i], film.target[other])
@@ -160,6 +160,26 @@ def test_the_longest_stretch_with_a_face_is_kept(given, tmp_path):
     assert made.film.at.tolist() == [5, 6, 7, 8, 9]
     made = make_film_avatar(given / "wavsyncswap.onnx", tmp_path / "film.mp4", given / "portrait.png", seconds=0.2)
     assert made.film.at.tolist() == [1, 2]
+
+
+def test_a_face_beside_the_picture_is_none(given, tmp_path):
+    path = write_film(tmp_path / "film.mp4")
+    faces = [face(i) for i in range(FRAMES)]
+    faces[4:] = [dataclasses.replace(each, points=each.points + 900) for each in faces[4:]]
+    write_track(tmp_path / "film.track.npz", faces, Fraction(25), (WIDTH, HEIGHT))
+    assert make_film_avatar(given / "wavsyncswap.onnx", path, given / "portrait.png").frames == 4
+
+
+def test_what_is_tracked_is_told_before_what_is_prepared(given, tmp_path):
+    path, told = write_film(tmp_path / "film.mp4", fps=Fraction(30)), []
+    make_film_avatar(
+        given / "wavsyncswap.onnx",
+        path,
+        given / "portrait.png",
+        tracking=lambda *done: told.append(("track", *done)),
+        progress=lambda *done: told.append(("avatar", *done)),
+    )
+    assert told == [(what, i + 1, 10) for what in ("track", "avatar") for i in range(10)]
 
 
 def test_a_stretch_ends_at_a_cut(given, tmp_path):
@@ -222,7 +242,7 @@ def test_talk_and_stream_hear_the_windows_of_the_sound(given, avatar):
 
 def test_what_a_step_shows_goes_back_where_it_came_from(given, avatar):
     """The crop of the frame that was shown, pasted by its matrix, is the film's picture again; another's is not."""
-    frames = list(Reader(given / "target.mp4"))
+    frames = list(Reader(given / "target.mp4").planes())
     with Session(given / "wavsyncswap.onnx", avatar=avatar) as session:
         for mel in mels(FRAMES + 2):
             session.step(mel)
@@ -230,10 +250,12 @@ def test_what_a_step_shows_goes_back_where_it_came_from(given, avatar):
     assert k == FRAMES - 3
 
     def pasted(i):
-        matrix = avatar.film.matrices[i].astype(np.float64)
-        return paste(frames[int(avatar.film.at[k])], avatar.film.target[i], matrix, feather(96))
+        planes, matrix = frames[int(avatar.film.at[k])].copy(), avatar.film.matrices[i].astype(np.float64)
+        codec.blend(planes, *change(avatar.film.target[i], feather(96)), matrix)
+        return codec.to_rgb(planes)
 
-    inside = [np.abs(pasted(i).astype(int) - frames[k])[30:90, 40:120].mean() for i in (k, k - 4)]
+    shown = codec.to_rgb(frames[k])
+    inside = [np.abs(pasted(i).astype(int) - shown)[30:90, 40:120].mean() for i in (k, k - 4)]
     assert inside[0] < 2 < 4 < inside[1]
 
 
@@ -308,7 +330,7 @@ def test_a_film_keeps_the_terms_of_what_prepared_it(copied, avatar, capsys, role
 
 
 def test_avatars_of_other_families_are_refused(given, avatar, zoo):
-    with pytest.raises(ModelError, match="^amnet.avatar is of amnet and wavsyncswap.xml is wavsyncswap; prepare one"):
+    with pytest.raises(ModelError, match="amnet.avatar is of .*edgetalk avatar .* --video FILM --portrait PICTURE$"):
         Session(given / "wavsyncswap.xml", avatar=zoo.root / "onnx/amnet.avatar")
     with pytest.raises(ModelError, match="^the avatar is of wavsyncswap and amnet.onnx is amnet; prepare one for it"):
         Session(zoo.root / "onnx/amnet.onnx", avatar=avatar)
@@ -400,9 +422,10 @@ def test_bad_films_are_one_line(copied, monkeypatch, capsys, spoil, extra, messa
     [
         ([], "expected one of them"),
         (["--video", "target.mp4"], "portrait: got none"),
-        (["face.png", "--seconds", "3"], "seconds: is of films"),
-        (["face.png", "--face-models", "."], "face-models: nothing is looked for in a square; add --crop"),
-        (["face.png", "--face", "largest"], "face: nothing is looked for in a square; add --crop"),
+        (["portrait.png", "--seconds", "3"], "seconds: is of films"),
+        (["none/face.png"], "none/face.png: No such file or directory"),  # and no folder to make
+        (["portrait.png", "--face-models", "."], "face-models: nothing is looked for in a square; add --crop"),
+        (["portrait.png", "--face", "largest"], "face: nothing is looked for in a square; add --crop"),
     ],
 )
 def test_what_is_missing_is_told(given, monkeypatch, capsys, arguments, message):

@@ -80,13 +80,16 @@ def test_the_command_cuts_shows_and_refuses(zoo, tmp_path, capsys):
     seen = cv2.imread(str(tmp_path / "seen.png"))[..., ::-1]
     expected = cv2.resize(framed(picture), seen.shape[:2], interpolation=cv2.INTER_AREA)
     np.testing.assert_array_equal(seen, expected)
-    before = picture.read_bytes()
+    assert main([*command[:-1], str(tmp_path / "B.AVATAR"), "--show", str(tmp_path / "SEEN.JPEG")]) == 0
+    assert np.abs(cv2.imread(str(tmp_path / "SEEN.JPEG"))[..., ::-1].astype(int) - seen).mean() < 5
+    before, other = picture.read_bytes(), photo(tmp_path / "c.png", 0.4, 300, (430, 360))
     for arguments, words in (
         ([*command, "--show", str(picture)], "a.png is read and would be written over"),
+        ([*command, "--face", str(other), "--show", str(other)], "c.png is read and would be written over"),
         ([*command, "--show", str(tmp_path / "seen.bmp")], "show: got seen.bmp, expected a name that ends in"),
         ([*command, "--show", str(tmp_path / "none" / "seen.png")], "No such folder"),
         ([*command[:3], "--face", "1"], "face: nothing is looked for in a square; add --crop"),
-        (["avatar", engine, "--crop", "--video", "a.mp4", "--portrait", "a.png"], "crop: is of photos"),
+        (["avatar", engine, "--crop", "--video", str(picture), "--portrait", "a.png"], "crop: is of photos"),
     ):
         capsys.readouterr()
         assert main(arguments) == 1

@@ -241,8 +241,9 @@ def test_several_frames_at_once_keep_the_last_picture_and_all_sound(session):
     last, whole = other.step(9)
     np.testing.assert_array_equal(last, frames[-1])
     np.testing.assert_array_equal(whole, sound)
-    with pytest.raises(InputError, match="frames: got 0, expected 1 or more"):
-        one.step(0)
+    for wrong in (0, 2.5, True):
+        with pytest.raises(InputError, match=f"frames: got {wrong}, expected a whole number, at least 1"):
+            one.step(wrong)
 
 
 class Clock:
@@ -318,7 +319,8 @@ def test_what_is_no_sound_is_refused_and_changes_nothing(session):
 def test_a_closed_session_lives_no_more(session):
     live = session.live()
     session.close()
-    with pytest.raises(BackendError, match="closed"):
-        live.step()
+    for call in (live.step, lambda: live.say(noise(640)), live.hush):
+        with pytest.raises(BackendError, match="closed"):
+            call()
     with pytest.raises(BackendError, match="closed"):
         session.live()

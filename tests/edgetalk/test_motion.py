@@ -160,5 +160,6 @@ def test_names():
 def test_seeds_are_whole_numbers_of_any_kind():
     (pose, blink), (same, lids) = (motion.Idle(seed).pose_blink(77) for seed in (5, np.int64(5)))
     assert np.array_equal(pose, same) and np.array_equal(blink, lids)
-    with pytest.raises(InputError, match="seed: got 1.5, expected a whole number"):
-        motion.Idle(1.5)
+    for wrong in (1.5, True):
+        with pytest.raises(InputError, match=f"seed: got {wrong}, expected a whole number"):
+            motion.Idle(wrong)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edgetalk import InputError
-from edgetalk.picture import read_picture
+from edgetalk.picture import read_picture, write_picture
 
 
 def test_pictures_are_read_as_rgb(tmp_path):
@@ -92,3 +92,16 @@ def test_arrays_that_are_no_picture_are_refused():
     for other in (np.zeros((64, 64, 3), np.uint8).tolist(), io.BytesIO(), b"face.png"):
         with pytest.raises(InputError, match=f"picture: got {type(other).__name__}, expected a file, or numpy's uint8"):
             read_picture(other)
+    with pytest.raises(InputError, match=r"picture: got \(0, 5, 3\), which is empty, expected rows and columns"):
+        read_picture(np.zeros((0, 5, 3), np.uint8))
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "A.JPG", "a.jpeg", "A.PNG"])
+def test_pictures_are_written_by_their_suffix(tmp_path, name):
+    picture = np.random.default_rng(0).integers(0, 256, (16, 16, 3)).astype(np.uint8)
+    write_picture(tmp_path / name, picture)
+    bgr = picture[..., ::-1]
+    _, coded = (
+        cv2.imencode(".png", bgr) if name == "A.PNG" else cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 92])
+    )
+    assert (tmp_path / name).read_bytes() == coded.tobytes()

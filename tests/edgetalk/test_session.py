@@ -134,6 +134,29 @@ def test_talk_equals_steps_on_windows_of_the_whole_sound(engine, fps):
         assert np.abs(np.stack(got).astype(int) - np.stack(want)).max() <= 1
         other = list(session.talk(pcm, seed=6, fps=fps))
         assert not np.array_equal(other, got)
+        later = session.talk(pcm, seed=5, fps=fps)
+        pcm[:] = 0  # whoever reads a microphone uses the array again
+        assert np.array_equal(list(later), got)
+
+
+def test_numbers_of_numpy_and_rates_as_they_are_written(engine):
+    window, (pose, blink) = np.zeros((32, 80), np.float32), Idle(3, Fraction(30000, 1001)).pose_blink(7)
+    with Session(engine, threads=np.int64(1), streams=np.int64(2)) as session:
+        move = session.motion("idle", np.int64(3), "30000/1001")
+        assert all(map(np.array_equal, move.pose_blink(7), (pose, blink)))
+        assert np.array_equal(session.frame(7, window, move, "30000/1001"), session.step(window, pose, blink))
+        with pytest.raises(InputError, match="fps: got 0"):
+            session.motion("idle", 0, 0)
+
+
+@pytest.mark.parametrize("name", ["f32", "onnx"])
+def test_suffixes_may_be_in_capitals(zoo, tmp_path, controls, name):
+    engine = zoo.set(name, tmp_path)
+    with Session(engine) as session:
+        want = session.step(*controls)
+    shouted = engine.rename(engine.with_suffix(engine.suffix.upper()))
+    with Session(shouted) as session:
+        assert np.array_equal(session.step(*controls), want)
 
 
 def test_stream_equals_talk_for_chunks_of_any_size(engine):
@@ -332,6 +355,7 @@ def test_a_bare_name_means_a_bundled_model(zoo, tmp_path, monkeypatch):
         assert session.metadata.precision == "int8"
     with pytest.raises(ModelError, match="amnet is a folder; name the engine in it"):
         Session("./amnet")
+    (tmp_path / "amnet-identity.xml").touch()  # which nobody opens by name
     with pytest.raises(FileNotFoundError, match="no bundled model is called anna; bundled here: amnet;"):
         Session("anna")
     with pytest.raises(FileNotFoundError, match="No such engine; the bundled model is called by its bare name, amnet"):
@@ -526,6 +550,16 @@ def test_without_a_source_engine_there_are_no_new_faces(zoo, engine):
         Session(engine, source=zoo.face(64))
 
 
+@pytest.mark.parametrize("moved", [None, np.zeros(3), (np.zeros(3),), (0, 0, 0)])
+def test_a_motion_that_gives_no_pose_and_blink_is_refused(engine, moved):
+    class Motion:
+        def pose_blink(self, i):
+            return moved
+
+    with Session(engine) as session, pytest.raises(InputError, match=r"^motion: pose_blink\(0\) gave .*, expected two"):
+        next(session.talk(np.zeros(4000, np.float32), motion=Motion()))
+
+
 def test_an_avatar_of_other_weights_is_prepared_again_or_refused(zoo, engine, controls):
     with Session(engine) as session:
         want = session.step(*controls)
@@ -543,6 +577,14 @@ def test_an_avatar_of_other_weights_is_prepared_again_or_refused(zoo, engine, co
         ModelError, match="prepared with other weights than those of amnet.xml, and there is no amnet-source.xml"
     ):
         Session(engine)
+
+
+def test_an_avatar_too_small_for_another_model_is_told_as_an_avatar(zoo, engine):
+    own = avatars.load_avatar(engine.with_suffix(".avatar"))
+    small = dataclasses.replace(own, weights="0" * 64, source=own.source[:8, :8])
+    told = r"^the avatar was prepared with other weights .* cannot be prepared again: picture: got 8x8, expected"
+    with pytest.raises(ModelError, match=told):
+        Session(engine, avatar=small)
 
 
 def test_a_bundled_face_is_prepared_for_every_bundled_model(zoo, tmp_path, monkeypatch, controls):

@@ -41,7 +41,7 @@ def test_the_track_lies_beside_the_film_and_is_what_dubbing_takes(film, face_mod
 
 
 def test_another_face_is_followed_and_shown(film, face_models, elsewhere, tmp_path):
-    out, seen = tmp_path / "other.npz", tmp_path / "seen.mp4"
+    out, seen = tmp_path / "other.NPZ", tmp_path / "seen.mp4"
     asked = ["--face", "1", "--face-models", str(face_models), "--show", str(seen), "-o", str(out)]
     assert main(["track", str(film), *asked]) == 0
     face = read_track(out).faces[2]

@@ -62,6 +62,15 @@ def test_silence_before_any_sound_gives_no_frame():
     assert [*stream.push(np.zeros(0, np.float32)), *stream.flush()] == []
 
 
+def test_sound_is_heard_whose_windows_nobody_looks_at():
+    spec, fps, pcm = AudioSpec(), Fraction(25), np.random.default_rng(0).normal(0, 0.1, 8000).astype(np.float32)
+    stream = WindowStream(spec, fps)
+    for chunk in np.split(pcm, 4):
+        stream.push(chunk)
+    whole = windows(log_mel(pcm, spec), frame_count(len(pcm), fps), spec, fps)
+    np.testing.assert_allclose(np.stack(list(stream.flush())), whole, atol=1e-6)
+
+
 def test_a_fork_goes_on_with_a_sound_of_its_own():
     """What either hears later is not heard by the other."""
     spec, fps = AudioSpec(), Fraction(25)

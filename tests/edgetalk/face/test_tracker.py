@@ -349,7 +349,7 @@ def test_what_cannot_be_followed_is_refused_in_one_sentence(face_models, tmp_pat
         Tracker(FPS, face_models=face_models, face=-1)
     with pytest.raises(FileNotFoundError):
         Tracker(FPS, face_models=face_models, face="nobody.png")
-    with pytest.raises(InputError, match="face: got left, expected largest, a number from the left, or a picture"):
+    with pytest.raises(InputError, match="face: got 'left', expected largest, a number from the left, or a picture"):
         Tracker(FPS, face_models=face_models, face="left")
     import cv2
 
@@ -358,6 +358,11 @@ def test_what_cannot_be_followed_is_refused_in_one_sentence(face_models, tmp_pat
         Tracker(FPS, face_models=face_models, face=tmp_path / "wall.png")
     with pytest.raises(InputError, match="fps: got 0"):
         Tracker(0, face_models=face_models)
+    for wrong in ("0", True, 1.0, None):
+        with pytest.raises(InputError, match=f"face: got {wrong!r}, expected largest, a number from the left"):
+            Tracker(FPS, face_models=face_models, face=wrong)
+    with Tracker(FPS, face_models=face_models, face=np.int64(1)) as tracker:
+        assert tracker.update(frame((100, 100, 60))) is None
     with Tracker(FPS, face_models=face_models) as tracker, pytest.raises(InputError, match="picture: got float32"):
         tracker.update(np.zeros((64, 64, 3), np.float32))
 
