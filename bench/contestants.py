@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -91,28 +92,39 @@ def drive(feeds: str) -> tuple[np.ndarray, Iterator[tuple[np.ndarray, ...]]]:
     return held["source"], itertools.cycle(list(zip(held["mel"], held["pose"], held["blink"], strict=True)))
 
 
-def eager(checkpoint: str, feeds: str, threads: int, compiled: bool = False) -> tuple[Work, Told]:
-    """The whole network in PyTorch, or what torch.compile makes of it: picture and controls in, frame out."""
+def in_torch(checkpoint: str | Path, picture: np.ndarray, threads: int, compiled: bool = False) -> Callable[..., Any]:
+    """Return what makes a frame of mel, pose and blink in PyTorch, or with what torch.compile makes of the network.
+
+    As the checkpoint's user would run it, whole: the picture, uint8 (S, S, 3), goes in with each frame's controls.
+    """
     import torch
 
+    from edgetalk.train.networks.amnet import as_bytes
     from edgetalk.train.networks.checkpoint import load_checkpoint
 
     torch.set_num_threads(threads)
     network = load_checkpoint(checkpoint).network.eval()
-    picture, controls = drive(feeds)
-    source = torch.from_numpy(picture)[None].permute(0, 3, 1, 2).float() / 127.5 - 1
+    source = torch.tensor(picture)[None].permute(0, 3, 1, 2).float() / 127.5 - 1
 
     def forward(*inputs: torch.Tensor) -> torch.Tensor:
-        image, _ = network(source, *inputs)
-        return ((image.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1)
+        return as_bytes(network(source, *inputs)[0]).permute(0, 2, 3, 1)
 
     call = torch.compile(forward) if compiled else forward
 
-    def work() -> np.ndarray:
+    def step(*controls: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            return call(*(torch.from_numpy(value)[None] for value in next(controls)))[0].numpy()
+            return call(*(torch.from_numpy(value)[None] for value in controls))[0].numpy()
 
-    return work, {"version": torch.__version__.partition("+")[0]}
+    return step
+
+
+def eager(checkpoint: str, feeds: str, threads: int, compiled: bool = False) -> tuple[Work, Told]:
+    """The whole network in PyTorch; see in_torch."""
+    import torch
+
+    picture, controls = drive(feeds)
+    step = in_torch(checkpoint, picture, threads, compiled)
+    return lambda: step(*next(controls)), {"version": torch.__version__.partition("+")[0]}
 
 
 def onnxruntime(model: str, feeds: str, threads: int) -> tuple[Work, Told]:

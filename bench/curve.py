@@ -23,11 +23,12 @@ import torch
 from edgetalk.avatar import load_avatar
 from edgetalk.backends import Backend, open_engine
 from edgetalk.engines import build
+from edgetalk.errors import InputError
 from edgetalk.files import replacing
 from edgetalk.metadata import Metadata
 from edgetalk.train import program
 from edgetalk.train.amnet.data import Footage
-from edgetalk.train.amnet.scores import Extras, frame_values, mean_of, spread, summary
+from edgetalk.train.amnet.scores import CORRELATED, Extras, frame_values, mean_of, spread, summary
 from edgetalk.train.networks.landmarks import load as load_judge
 from edgetalk.train.scores.report import JUDGE
 
@@ -76,10 +77,24 @@ def engines(models: Path, calibration: Path, folder: Path) -> dict[str, tuple[Pa
     return built
 
 
-def quality(engine: Backend, footage: Footage, appearances: dict[int, np.ndarray], limit: int) -> dict[str, float]:
-    """Return the means, over the persons that have an appearance, of what `edgetalk score` tells."""
+def held_out(footage: Footage, limit: int) -> torch.Tensor:
+    """Return about `limit` of the held-out frames, (…) int64; InputError where a person has too few for its lips' r."""
+    test = footage.held_out()
+    rows = spread(test, footage.person[test], limit)
+    _, counts = footage.person[rows].unique(return_counts=True)
+    if counts.min() < CORRELATED:
+        raise InputError(
+            f"--limit: got {limit}, which leaves a person of {footage.name} {counts.min()} held-out frames, expected "
+            f"at least {CORRELATED} of each of the {len(counts)}; give a larger --limit, or a set of more frames"
+        )
+    return rows
+
+
+def quality(
+    engine: Backend, footage: Footage, appearances: dict[int, np.ndarray], rows: torch.Tensor
+) -> dict[str, float]:
+    """Return the means, over the persons that have an appearance, of what `edgetalk score` tells of the frames."""
     judge = load_judge(JUDGE)[0]
-    rows = spread(footage.test, footage.person[footage.test], limit)
     rows = rows[torch.isin(footage.person[rows], torch.tensor(list(appearances)))]
     with torch.inference_mode():
         values = frame_values(Puppets(engine, footage, appearances), judge, rows, Extras())
@@ -90,14 +105,14 @@ def quality(engine: Backend, footage: Footage, appearances: dict[int, np.ndarray
 def measure(models: Path, calibration: Path, data: Path, limit: int, turns: int) -> list[dict[str, Any]]:
     """Return one row per variant."""
     footage = Footage.load(data, size=len(load_avatar(models / "amnet.avatar").source), device="cpu")
+    judged = held_out(footage, limit)
     with tempfile.TemporaryDirectory() as place:
         built = engines(models, calibration, Path(place))
         opened = {name: open_engine(path) for name, (path, _) in built.items()}
         source = open_engine(models / "amnet-source.onnx")
-        pictures = [((footage.pictures(row[None])[0].permute(1, 2, 0) + 1) * 127.5).round() for row in footage.neutral]
         everyone = {
-            number: source.run({"source": p.byte().numpy()[None]})["appearance"].astype(np.float16).astype(np.float32)
-            for number, p in enumerate(pictures)
+            number: source.run({"source": p[None]})["appearance"].astype(np.float16).astype(np.float32)
+            for number, p in enumerate(footage.frames[footage.neutral].numpy())
         }
         face = load_avatar(models / "amnet.avatar")
         only = {footage.persons.index(face.name): face.features["appearance"][:1].astype(np.float32)}
@@ -116,8 +131,8 @@ def measure(models: Path, calibration: Path, data: Path, limit: int, turns: int)
                     "ms": milliseconds(taken[name]),
                     "speed": ratio(taken["f32"], taken[name]),
                     "gate": metadata.gate,
-                    "truth": quality(opened[name], footage, faces, limit),
-                    "reference": quality(opened["f32"], footage, faces, limit) if alone else None,
+                    "truth": quality(opened[name], footage, faces, judged),
+                    "reference": quality(opened["f32"], footage, faces, judged) if alone else None,
                 }
             )
         for engine in (*opened.values(), source):
@@ -171,7 +186,7 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
     parser = program.parser("bench.curve", __doc__)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="of edgetalk data announcers")
     add_model(parser)
-    parser.add_argument("--limit", type=int, default=240, help="held-out frames (default: 240)")
+    parser.add_argument("--limit", type=int, default=240, help="held-out frames, 20 or more a person (default: 240)")
     parser.add_argument("--turns", type=int, default=30, help="turns of all engines")
     parser.add_argument("--print", action="store_true", help="write nothing")
     parser.add_argument("--write", type=Path, default=PAGE, metavar="PAGE", help="page with the two marks")
@@ -187,4 +202,4 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    main()
+    program.run(main)

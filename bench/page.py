@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgetalk.bundled import MODELS
+from edgetalk.errors import InputError
 from edgetalk.files import replacing
 
 ROOT = Path(__file__).parents[1]
@@ -75,10 +76,10 @@ def put(text: str, bench: str, page: Path = PAGE) -> None:
 
 
 def around(bench: str, page: Path = PAGE) -> tuple[str, str]:
-    """Return a page up to the first mark of a bench and from its second on; raises ValueError where one is missing."""
+    """Return a page up to the first mark of a bench and from its second on; raises InputError where one is missing."""
     begin, end = f"<!-- {bench} begins -->", f"<!-- {bench} ends -->"
     before, found, rest = page.read_text().partition(begin)
     _, closed, after = rest.partition(end)
     if not found or not closed:
-        raise ValueError(f"{page} has no {begin} … {end} to write between")
+        raise InputError(f"{page} has no {begin} … {end} to write between; add both, or name another page")
     return before + found, closed + after

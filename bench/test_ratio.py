@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from bench.contestants import in_torch
 from bench.fixtures import Aim, Control, Feeds, Judge, Open, Ratios, Rounds
 from bench.turns import in_turns, ratio
 from edgetalk import Session
@@ -38,20 +39,7 @@ def eager(request: pytest.FixtureRequest, avatar: Avatar, threads: int) -> Step:
     checkpoint = request.config.option.checkpoint
     if not checkpoint.is_file():
         pytest.skip(f"there is no {checkpoint}")
-    import torch
-
-    from edgetalk.train.networks.checkpoint import load_checkpoint
-
-    network = load_checkpoint(checkpoint).network.eval()
-    torch.set_num_threads(threads)
-    source = torch.from_numpy(avatar.source.copy())[None].permute(0, 3, 1, 2).float() / 127.5 - 1
-
-    def step(mel: Array, pose: Array, blink: Array) -> Picture:
-        with torch.inference_mode():
-            image, _ = network(source, *(torch.from_numpy(value)[None] for value in (mel, pose, blink)))
-            return ((image.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()[0]
-
-    return step
+    return in_torch(checkpoint, avatar.source, threads)
 
 
 @pytest.fixture(scope="module")

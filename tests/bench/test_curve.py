@@ -1,8 +1,12 @@
 """The curve's own part: engines in turns, frames in the order of the persons, table and plot."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+
+from edgetalk.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -54,3 +58,13 @@ def test_losses_are_told_against_f32_of_the_same_faces(curve, tmp_path):
     first = (tmp_path / "curve.svg").read_bytes()
     curve.plot(rows, tmp_path / "curve.svg")
     assert (tmp_path / "curve.svg").read_bytes() == first and first.startswith(b"<?xml")
+
+
+def test_frames_too_few_for_a_correlation_of_lips_are_refused(curve):
+    person = torch.arange(6).repeat_interleave(50)
+    footage = SimpleNamespace(name="six", person=person, held_out=lambda: torch.arange(300))
+    told = "^--limit: got 90, which leaves a person of six 15 held-out frames, expected at least 20 of each of the 6; "
+    with pytest.raises(InputError, match=told):
+        curve.held_out(footage, 90)
+    assert person[curve.held_out(footage, 120)].bincount().tolist() == [20] * 6
+    assert curve.held_out(footage, 1000).tolist() == [*range(300)]

@@ -3,6 +3,9 @@
 import contextlib
 import importlib
 import json
+import runpy
+import sys
+import warnings
 from types import SimpleNamespace
 
 import pytest
@@ -126,10 +129,40 @@ def test_peers_are_compared_within_their_turns(root, monkeypatch, tmp_path):
     assert rows["eager"]["times_openvino"][1] == 0.38
 
 
-@pytest.mark.parametrize(
-    "name", "by_hand curve dubs gains gpu likeness lite live roofline tables throughput __main__".split()
-)
+PROGRAMS = "by_hand curve dubs gains gpu likeness lite live roofline tables throughput __main__".split()
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
 def test_every_option_has_words_and_o_is_output(root, name, check_options):
     with pytest.raises(SystemExit):
         importlib.import_module(f"bench.{name}").main()
     assert check_options()
+
+
+def run_as_program(name):
+    """As python -m runs it, but in this process, which has imported PyTorch already."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a module that was imported before
+        runpy.run_module(f"bench.{name}", run_name="__main__", alter_sys=True)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_bench_ends_as_other_programs_do(root, name, monkeypatch):
+    ran = []
+    monkeypatch.setattr("edgetalk.train.program.run", ran.append)
+    run_as_program(name)
+    assert [main.__name__ for main in ran] == ["main"]
+
+
+def test_what_is_missing_or_has_no_marks_is_one_line(root, monkeypatch, tmp_path, capsys):
+    page = tmp_path / "page.md"
+    page.touch()
+    for name, words, told in (
+        ("by_hand", ["--page", "-o", "none.json"], "none.json: No such file or directory"),
+        ("gpu", ["--page", str(page)], f"{page} has no <!-- bench.gpu begins --> … <!-- bench.gpu ends -->"),
+    ):
+        monkeypatch.setattr(sys, "argv", [name, *words])
+        with pytest.raises(SystemExit) as ended:
+            run_as_program(name)
+        [line] = capsys.readouterr().err.splitlines()
+        assert ended.value.code == 1 and line.startswith(f"python -m bench.{name}: {told}")

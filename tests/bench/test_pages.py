@@ -7,6 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from edgetalk.errors import InputError
 from edgetalk.writer import Writer
 
 
@@ -25,7 +26,7 @@ def test_a_bench_writes_between_its_marks_alone(page):
     assert text == "# Speed\n\n<!-- bench.a begins -->\n\nnew\n\n<!-- bench.a ends -->\n\nafter\n"
     put("new", "bench.a", page)
     assert page.read_text() == text
-    with pytest.raises(ValueError, match="has no <!-- bench.b begins -->"):
+    with pytest.raises(InputError, match="has no <!-- bench.b begins --> .* add both, or name another page"):
         put("new", "bench.b", page)
     assert page.read_text() == text and not list(page.parent.glob("*.part"))
 

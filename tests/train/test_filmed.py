@@ -12,12 +12,15 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 from scipy.ndimage import map_coordinates
 
 import edgetalk.targets
 from edgetalk.cli import main
 from edgetalk.errors import InputError
 from edgetalk.face import Face, write_track
+from edgetalk.mel import log_mel, windows
+from edgetalk.metadata import AudioSpec
 from edgetalk.reader import Reader
 from edgetalk.train.amnet import dataset
 from edgetalk.train.amnet.data import Footage
@@ -30,6 +33,7 @@ from edgetalk.train.announcers.plan import Plan, write_speech
 from edgetalk.train.announcers.visemes import SHAPES
 from edgetalk.train.filmed import dataset as filmed
 from edgetalk.train.filmed import mesh
+from edgetalk.train.filmed.films import sound
 from edgetalk.train.networks.checkpoint import load_checkpoint
 from edgetalk.train.networks.landmarks import inner_opening
 from edgetalk.train.terms import Terms, joined
@@ -249,6 +253,39 @@ def test_sound_is_that_of_the_frames(made):
         assert abs(np.sqrt(np.mean(heard**2)) - 0.08) < 0.01
 
 
+def test_all_that_the_film_lets_hear_around_a_frame_is_heard(films, made):
+    """Also at the ends of a take, where the person speaks on."""
+    spec = AudioSpec()
+    footage = Footage.load(made[0], size=32, versions=1, device="cpu")
+    data = load(made[0])
+    for number, (clip, (_, film, first)) in enumerate(zip(data.clips, SHOWN, strict=True)):
+        pcm = sound(Reader(films[0] / ("ada.mp4", "dan/a.mp4", "dan/b.mp4")[film]))
+        assert len(pcm) == 640 * (220, 150, 80)[film]
+        quiet = np.zeros(20 * 640, np.float32)  # before the film and behind it
+        whole = np.concatenate([quiet, np.round(pcm * 32767) / np.float32(32767), quiet])
+        mel = log_mel(whole[640 * first : 640 * (first + clip.frames + 40)], spec)
+        wanted = windows(mel, clip.frames, spec, Fraction(25), 20)
+        heard = footage.windows(torch.from_numpy(np.flatnonzero(data.clip == number)))
+        assert np.abs(heard.numpy() - wanted).max() < 0.01
+
+
+def test_pictures_that_must_be_enlarged_are_told(made):
+    with pytest.warns(UserWarning, match=f"has pictures of {SIZE} pixels, enlarged to 128, .*; give --size {SIZE}"):
+        footage = Footage.load(made[0], size=128, versions=1, device="cpu")
+    assert footage.frames.shape[1:] == (128, 128, 3)
+
+
+def test_sets_from_before_they_held_the_sound_around_are_read(made, tmp_path):
+    for path in made[0].iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    with np.load(made[0] / "speech.npz") as file:
+        np.savez(tmp_path / "speech.npz", **{name: file[name] for name in file.files if name != "around"})
+    old, new = (Footage.load(folder, size=32, versions=1, device="cpu") for folder in (tmp_path, made[0]))
+    assert old.digest == new.digest
+    index = torch.arange(60, 100)  # far from the ends
+    torch.testing.assert_close(old.windows(index), new.windows(index))
+
+
 def test_an_interrupted_command_goes_on_also_with_other_films(films, made, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(filmed, "_describe", lambda *_: 1 / 0)
@@ -264,20 +301,38 @@ def test_an_interrupted_command_goes_on_also_with_other_films(films, made, tmp_p
 
 
 def test_pictures_of_what_was_begun_are_not_taken_for_those_of_other_films(tmp_path):
-    note, left = tmp_path / "asked.json", [tmp_path / "frames.npy", tmp_path / "speech.npz", tmp_path / "clips/a.mp4"]
+    note, left = tmp_path / "asked.json", [tmp_path / n for n in ("frames.npy", "speech.npz", "clips/00000.mp4")]
+    filmed._begin(tmp_path, note, {"films": "ada"})
     (tmp_path / "clips").mkdir()
-    for asked, stays in (({"films": "ada"}, False), ({"films": "ada"}, True), ({"films": "dan"}, False)):
+    (tmp_path / "clips" / "ada.mp4").write_bytes(b"a film that somebody has put there")
+    for asked, stays in (({"films": "ada"}, True), ({"films": "dan"}, False)):
         for path in left:
-            path.parent.mkdir(exist_ok=True)
             path.write_bytes(b"of ada")
         filmed._begin(tmp_path, note, asked)
-        assert [path.exists() for path in left] == [stays] * 3
+        assert [path.exists() for path in left] == [stays] * 3 and (tmp_path / "clips" / "ada.mp4").exists()
+
+
+@pytest.mark.parametrize("name", ["clips/00000.mp4", "clips/ada.mp4", "frames.npy"])
+def test_files_that_no_set_has_begun_are_never_touched(films, tmp_path, name):
+    """As where somebody's own films lie in a folder `clips` and the set is asked for beside it."""
+    own = tmp_path / name
+    own.parent.mkdir(exist_ok=True)
+    own.write_bytes((films[0] / "ada.mp4").read_bytes())
+    message = f"{re.escape(str(tmp_path))}: has {name.split('/')[0]}, which was not begun here; choose another folder$"
+    for codec in ("h264", "raw"):
+        with pytest.raises(InputError, match=message):
+            make((own if own.suffix == ".mp4" else films[0] / "ada.mp4", films[1]), tmp_path, codec)
+        with pytest.raises(InputError, match=message):
+            announcers.write(tmp_path, "announcers-6", 12, 0, 32, codec, workers=1)
+    assert own.read_bytes() == (films[0] / "ada.mp4").read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == [name.split("/")[0]]
 
 
 def test_a_set_that_is_there_stays_and_another_is_refused(films, made, tmp_path):
     before = (made[0] / "labels.npz").stat().st_mtime_ns
+    (made[0] / "filmed.parts").mkdir()  # of a command that was killed when all but this was done
     make((films[0], []), made[0])
-    assert (made[0] / "labels.npz").stat().st_mtime_ns == before
+    assert (made[0] / "labels.npz").stat().st_mtime_ns == before and not (made[0] / "filmed.parts").exists()
     for options in ({"face": "0"}, {"codec": "h264"}):
         with pytest.raises(InputError, match="choose another folder"):
             make((films[0], []), made[0], **options)

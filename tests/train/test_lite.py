@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -385,8 +386,14 @@ def test_the_search_trains_each_finalist_once(footage, tmp_path, capsys):
     teacher = write(tmp_path / "teacher.safetensors", AMNet("amnet-lite", architecture=TINY))
     settings = lite.Proxy(images=2, batch=1, size=64, judged=2, teacher=str(teacher))
     wanted = lite.search(footage, tmp_path / "out", Costs.load(), 3.5, 2, settings)
+    files = sorted((tmp_path / "out").iterdir())
+    (tmp_path / "before").mkdir()
+    for file in files:
+        os.link(file, tmp_path / "before" / file.name)
     assert len(wanted) == 2 and all(row["ms"] <= 3.5 and row["loss"] > 0 for row in wanted.values())
     assert lite.search(footage, tmp_path / "out", Costs.load(), 3.5, 2, settings) == wanted  # seconds too
+    assert files == sorted((tmp_path / "out").iterdir()) and len(files) == 5
+    assert not any(file.samefile(tmp_path / "before" / file.name) for file in files)  # replaced, when each was whole
     table = (tmp_path / "out" / "search.md").read_text()
     for name in wanted:
         assert name in table

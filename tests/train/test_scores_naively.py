@@ -168,7 +168,8 @@ def frames(footage):
     rng, other = np.random.default_rng(0), {}
     for who in (0, 1, 2):
         own = [row for row in rows if footage.person[row] == who]
-        other |= dict(zip(own, rng.permutation(own).tolist(), strict=True))
+        order = rng.permutation(own).tolist()
+        other |= dict(zip(order, [order[-1], *order[:-1]], strict=True)) if order else {}
     found = []
     for row in rows:
         who, voice = int(footage.person[row]), int(footage.voice[row])

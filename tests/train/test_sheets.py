@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from edgetalk.errors import InputError
 from edgetalk.metadata import AudioSpec
@@ -184,9 +185,13 @@ def test_every_set_that_a_command_of_the_page_names_is_told_there():
     assert "announcers-6" in named and named <= set(results.DATA) <= set(plan.SETS)
     parser = argparse.ArgumentParser()
     data.configure(parser)
+    trained = (ROOT / "docs/training.md").read_text()
     for name in named:
         (command,) = re.findall(rf"`edgetalk data (announcers -o {name} .*)`", page)
-        assert (parser.parse_args(command.split()).set or "announcers-6") == name
+        args = parser.parse_args(command.split())
+        assert (args.set or "announcers-6") == name
+        for command in re.findall(rf"^edgetalk data (announcers -o {name} .*)", trained, re.MULTILINE):
+            assert parser.parse_args(command.split()) == args, "what is scored is drawn as what is trained on"
 
 
 def test_table_2_has_the_distances_of_all_frames_together():
@@ -260,6 +265,25 @@ def test_differences_within_the_deviation_are_called_none(tmp_path):
     (tmp_path / "ablations.json").write_text(json.dumps({"command": "the command", "rows": rows}))
     page = results.document(tmp_path, "results")
     assert "0.8000 ± – (+0.0000, one seed)" in page and "follow the sound yet" not in page
+
+
+def test_a_difference_is_told_where_a_t_test_tells_it_and_no_deviation_hides_it():
+    rng, calls = np.random.default_rng(0), {}
+    for n, m, shift in [(1, 2, 9), (2, 2, 3), (3, 2, 3), (5, 5, 2), (12, 12, 1)] * 60:
+        values, reference = rng.normal(shift * rng.random(), 1, n), rng.normal(0, 1, m)
+        apart = stats.ttest_ind(values, reference).pvalue < 0.05
+        spreads = [np.std(sample, ddof=1) for sample in (values, reference) if len(sample) > 1]
+        hidden = abs(values.mean() - reference.mean()) <= max(spreads)
+        told = "none" not in results.compared(values, reference, 4)
+        assert told == (apart and not hidden)
+        calls[n, m, told, apart] = True
+    assert len(calls) == 11, "both verdicts of each, and of twelve seeds a difference within the deviation"
+
+
+def test_noise_of_two_seeds_is_no_difference():
+    rng = np.random.default_rng(1)
+    told = ["none" not in results.compared(*rng.normal(size=(2, 2)), 4) for _ in range(1500)]
+    assert 0.03 < np.mean(told) < 0.07
 
 
 @pytest.mark.parametrize("found", [{}, {"announcers-6.json": "{}"}, {"decoupling.json": "nothing"}])

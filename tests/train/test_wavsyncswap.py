@@ -609,6 +609,8 @@ def test_the_whole_command_names_the_logs_of_what_failed(swaps, tmp_path, monkey
     parser = argparse.ArgumentParser()
     whole_command.configure(parser)
     args = parser.parse_args(["--speech", str(swaps / "speech.npz"), "-o", str(tmp_path), "--minutes", "1"])
+    (tmp_path / "config.json").write_text("of a run before")
+    os.link(tmp_path / "config.json", tmp_path / "before")
     if failing:
         with pytest.raises(BackendError, match=f"{', '.join(failing)} failed.*{failing[-1]}.log"):
             whole_command.run(args)
@@ -616,6 +618,8 @@ def test_the_whole_command_names_the_logs_of_what_failed(swaps, tmp_path, monkey
     else:
         whole_command.run(args)
     assert ("score" in started) == ("generator" not in failing)
+    assert (tmp_path / "before").read_text() == "of a run before", "replaced when it is whole, not written into"
+    assert swap_schedule.read_schedule(tmp_path / "config.json") == swap_schedule.PRESETS[args.preset]
     names = [name for name in started if " " not in name]
     first = [word for word in started if word.startswith("end")][0]
     assert {f"end of {name}" for name in names} <= set(started)

@@ -7,6 +7,7 @@ of the files is in dataset.py.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -54,7 +55,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def _resized(frames: np.ndarray, size: int) -> np.ndarray:
-    """Frames (N, R, R, 3) at another size; area averaging where it divides, else OpenCV's."""
+    """Frames (N, R, R, 3) at another size: averaged by area, or enlarged bilinearly."""
     import cv2
 
     if frames.shape[1] == size:
@@ -79,7 +80,7 @@ class Footage:
     pose: Tensor  # (N, 3) float32
     blink: Tensor  # (N, 2) float32
     mel: Tensor  # (versions, M, F) float16: all clips one after the other, silence in row 0
-    first: Tensor  # (N,) int64: row of the clip's first mel frame
+    first: Tensor  # (N,) int64: row of the first mel frame of the clip's sound, which may begin before its pictures
     count: Tensor  # (N,) int64: mel frames of the clip
     start: Tensor  # (N,) int64: where the frame's window starts, relative to the clip's first mel frame
     train: Tensor  # (…) int64 on the CPU: training frames
@@ -128,18 +129,26 @@ class Footage:
 
         Without `pictures` frames are of size 0: there is nothing to see, only what φ is trained on.
         """
-        from .dataset import FPS, load
+        from .dataset import FPS, SAMPLES, load
 
         spec = spec or AudioSpec()
         where = pick_device(device)
         data = load(Path(folder), pictures)
-        jobs = [(clip.pcm, spec, versions, seed * 100_003 + i) for i, clip in enumerate(data.clips)]
+        if pictures and data.size < size:
+            warnings.warn(
+                f"{folder}: has pictures of {data.size} pixels, enlarged to {size}, which makes them no finer; give "
+                f"--size {data.size}, or make the set with --size {size}",
+                stacklevel=2,
+            )
+        sounds = [np.concatenate([clip.before, clip.pcm, clip.after]) for clip in data.clips]
+        jobs = [(pcm, spec, versions, seed * 100_003 + i) for i, pcm in enumerate(sounds)]
         with ThreadPoolExecutor() as pool:  # numpy lets other threads run; processes would ask for a guarded main
             tracks = list(pool.map(lambda job: mel_versions(*job), jobs))
         counts = np.array([track.shape[1] for track in tracks])
         firsts = 1 + np.cumsum(counts) - counts
         quiet = np.broadcast_to(silence(spec).astype(np.float16), (versions, 1, spec.features))
-        starts = window_starts(int(data.frame.max()) + 1, spec, Fraction(FPS))
+        shown = data.frame + np.array([len(clip.before) // SAMPLES for clip in data.clips])[data.clip]  # in the sound
+        starts = window_starts(int(shown.max()) + 1, spec, Fraction(FPS))
         as_tensor = lambda array, kind: torch.from_numpy(np.ascontiguousarray(array)).to(where, kind)  # noqa: E731
         return cls(
             name=data.name,
@@ -154,7 +163,7 @@ class Footage:
             mel=as_tensor(np.concatenate([quiet, *tracks], 1), torch.float16),
             first=as_tensor(firsts[data.clip], torch.int64),
             count=as_tensor(counts[data.clip], torch.int64),
-            start=as_tensor(starts[data.frame], torch.int64),
+            start=as_tensor(starts[shown], torch.int64),
             train=torch.from_numpy(np.flatnonzero(data.train)),
             test=torch.from_numpy(np.flatnonzero(~data.train)),
             voice=as_tensor(data.voice.astype(np.int64), torch.int64),

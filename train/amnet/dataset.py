@@ -5,6 +5,7 @@ A set is a folder. speech.npz, C clips, all whole frames of 640 samples:
     pcm             int16 (samples,), 16 kHz, all clips one after another; levelled to an RMS of 0.08
     samples_bounds  int64 (C + 1,) where clips begin in pcm; frames begin at bounds / 640
     person uint16, split uint8 (0 training, 1 test), voice uint8, (C,) each
+    around          int16 (C, 2, AROUND * 640) what is heard before and after a clip; of films alone
 labels.npz, N frames:
     landmarks uint16 (N, 106, 2): fraction = value / 32768 − 0.5 (order: announcers/landmarks.py), pose float32 (N, 3)
     radians, blink float32 (N, 2) subject's left and right, person uint16 (N,), clip int32 (N,), frame int32 (N,) number
@@ -37,6 +38,8 @@ FORMAT = 1
 FPS = 25
 SAMPLES = SAMPLE_RATE // FPS
 """Of sound for each frame."""
+AROUND = 10
+"""Frames of sound that are kept on each side of a film's clip: no window reaches farther."""
 TRAIN, TEST = 0, 1
 CODECS = ("h264", "raw")
 UNDRAWN = "none"
@@ -55,6 +58,9 @@ class Clip(NamedTuple):
     person: int
     split: int
     voice: int
+    before: np.ndarray
+    """float32 (M,): what is heard before it; empty where it begins in silence."""
+    after: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -131,8 +137,11 @@ class Script:
 
     def clip(self, i: int) -> Clip:
         first, last = (int(n) for n in self.start[i : i + 2])
-        pcm = self.tables["pcm"][first * SAMPLES : last * SAMPLES].astype(np.float32) / np.float32(32767)
-        return Clip(first, last - first, pcm, *(int(self.tables[name][i]) for name in ("person", "split", "voice")))
+        around = self.tables["around"][i] if "around" in self.tables else np.zeros((2, 0), np.int16)
+        heard = (self.tables["pcm"][first * SAMPLES : last * SAMPLES], *around)
+        pcm, before, after = (sound.astype(np.float32) / np.float32(32767) for sound in heard)
+        numbers = (int(self.tables[name][i]) for name in ("person", "split", "voice"))
+        return Clip(first, last - first, pcm, *numbers, before, after)
 
     def of_frames(self) -> dict[str, np.ndarray]:
         """Return what labels.npz says of every frame by its clip: person, split, voice, clip, frame, (N,) each."""
@@ -170,6 +179,13 @@ def packed(landmarks: np.ndarray) -> np.ndarray:
 
 def _unpacked(landmarks: np.ndarray) -> np.ndarray:
     return landmarks.astype(np.float32) / np.float32(32768) - np.float32(0.5)
+
+
+def check_begun_nowhere(folder: Path, names: Collection[str] = ("clips", "frames.npy")) -> None:
+    """Raise InputError where a folder in which no set was begun has what one would write over or delete."""
+    for name in names:
+        if (folder / name).exists():
+            raise InputError(f"{folder}: has {name}, which was not begun here; choose another folder")
 
 
 def encode(path: Path, pictures: Iterable[np.ndarray], size: int) -> None:

@@ -23,10 +23,11 @@ from edgetalk.errors import InputError
 from edgetalk.picture import write_picture
 from edgetalk.train import loop, torchrun
 from edgetalk.train.lite.student import Teacher, inherit, take_fuser
-from edgetalk.train.networks.amnet import VARIANTS, AMNet, Architecture
+from edgetalk.train.networks.amnet import VARIANTS, AMNet, Architecture, as_bytes
 from edgetalk.train.networks.blocks import scaled
 from edgetalk.train.networks.checkpoint import Checkpoint, load_checkpoint, read_architecture, save_checkpoint
 from edgetalk.train.networks.patchgan import PatchGAN
+from edgetalk.train.networks.tensors import digest
 from edgetalk.train.options import add_fields, check_bounds
 from edgetalk.train.precision import autocast
 from edgetalk.train.rates import linear, risen, set_rate
@@ -186,12 +187,16 @@ class AMNetRecipe:
         self.share, self.runs = config.batch // processes, math.ceil(RUNS[0] / processes)
         self._steps: int | None = None  # of a schedule by the clock, as far as its last step could tell
         device = footage.device
-        before = [load_checkpoint(path).training.get("terms", {}) for path in (config.start, config.teacher) if path]
+        given = {name: load_checkpoint(path) for name in ("start", "teacher") if (path := getattr(config, name))}
+        weights = {f"{name}_weights": digest(checkpoint.network) for name, checkpoint in given.items()}
+        self.config, self.defaults = self.config | weights, self.defaults | weights  # before, only names were noted
         self.heard = footage
         if config.heard:
             settings = dict(versions=config.versions, device=str(device), seed=config.seed, spec=footage.spec)
             self.heard = Footage.load(config.heard, pictures=False, **settings)
-        self.terms = joined([footage.terms, self.heard.terms, *before])
+        self.terms = joined(
+            [footage.terms, self.heard.terms, *(checkpoint.training.get("terms", {}) for checkpoint in given.values())]
+        )
         self.digest = footage.digest + (f" and {self.heard.digest}" if config.heard else "")
         self.network = AMNet(config.variant, (footage.spec.window, footage.spec.features), architecture)
         taught = config.teacher and config.teaching > 0
@@ -356,8 +361,7 @@ class AMNetRecipe:
         with self.autocast():
             made = network(batch.source, batch.mel, batch.pose, batch.blink)[0]
         rows = [torch.cat(list(t.float()), 2) for t in (batch.source, batch.true, made)]
-        picture = ((torch.cat(rows, 1).clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
-        write_picture(path, picture)
+        write_picture(path, as_bytes(torch.cat(rows, 1)).permute(1, 2, 0).cpu().numpy())
         means = (float(torch.cat(values).mean()) for values in (similar, away))
         return dict(zip(("held-out SSIM", "held-out landmarks px"), means, strict=True))
 
@@ -368,7 +372,8 @@ class AMNetRecipe:
 
     def save_checkpoint(self, path: Path, **record: Any) -> None:
         """Write the averaged weights in half precision, the persons' neutral pictures and what was trained."""
-        limits = {"pose": [round(angle, 3) for angle in self.footage.pose.abs().amax(0).tolist()]}
+        turned = self.footage.pose[self.footage.train.to(self.footage.device)]
+        limits = {"pose": [round(angle, 3) for angle in turned.abs().amax(0).tolist()]}
         terms = {"terms": self.terms} if self.terms else {}
         tensors = {name: tensor.half() for name, tensor in self.average.tensors().items()}
         pictures, trained = self.footage.neutral_pictures(), self.footage.trained

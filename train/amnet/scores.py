@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from edgetalk.train.amnet.data import Footage
-from edgetalk.train.networks.amnet import AMNet
+from edgetalk.train.networks.amnet import AMNet, as_bytes
 from edgetalk.train.networks.landmarks import LandmarkNet, inner_opening, resized
 from edgetalk.train.precision import autocast
 from edgetalk.train.scores import measures
@@ -40,11 +40,6 @@ class Extras:
     detector: Callable[[np.ndarray], bool] | None = None
     missing: dict[str, str] = field(default_factory=dict)
     """Why a measure is None, by its name in the report."""
-
-
-def as_bytes(pictures: Tensor) -> Tensor:
-    """Pictures in [-1, 1] as they leave the network for the screen, uint8."""
-    return ((pictures.float() + 1) * 127.5).round().clamp(0, 255).byte()
 
 
 class Puppets:
@@ -76,7 +71,7 @@ class Puppets:
 
 
 def spread(rows: Tensor, person: Tensor, limit: int | None) -> Tensor:
-    """At most `limit` of the `rows`, evenly spread over each person's."""
+    """About `limit` of the `rows`, evenly spread over each person's; two of everybody at least."""
     if limit is None or limit >= len(rows):
         return rows
     kept = []
@@ -88,11 +83,11 @@ def spread(rows: Tensor, person: Tensor, limit: int | None) -> Tensor:
 
 
 def shuffled(person: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """For each row another row of the same person, at random."""
+    """For each row another row of the same person, at random; itself where there is no other."""
     other = np.arange(len(person))
     for name in np.unique(person):
-        own = np.flatnonzero(person == name)
-        other[own] = rng.permutation(own)
+        order = rng.permutation(np.flatnonzero(person == name))
+        other[order] = np.roll(order, 1)
     return other
 
 
@@ -207,17 +202,20 @@ def mean_of(groups: list[dict[str, float]]) -> dict[str, float]:
     """Mean of each figure over groups, of those where it is a number; frames are summed."""
     names = list(dict.fromkeys(name for group in groups for name in group if name != "frames"))
     columns = {name: [group[name] for group in groups if name in group] for name in names}
-    means = {
-        name: float(np.nanmean(column)) if np.isfinite(column).any() else float("nan")
-        for name, column in columns.items()
-    }
+    means = {name: _known_mean(column) for name, column in columns.items()}
     return means | {"frames": sum(group["frames"] for group in groups)}
+
+
+def _known_mean(values: list[float]) -> float:
+    """Mean of those that are a number; nan where none is."""
+    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 
 
 def movement(judge: LandmarkNet, pictures: Tensor, points: list[int]) -> dict[str, float]:
     """How much consecutive pictures (N, 3, S, S) differ where nothing should move.
 
-    Mean change of a pixel (of 255) and mean way of the landmarks `points` between two frames, in pixels of 256.
+    Mean change of a pixel (of 255) and mean way of the landmarks `points` between two frames, in pixels of 256; nan
+    where there is one picture.
     """
     found = judge(pictures.float() / 127.5 - 1).landmarks[:, points]
     return {
@@ -229,7 +227,7 @@ def movement(judge: LandmarkNet, pictures: Tensor, points: list[int]) -> dict[st
 def jitter(puppets: Puppets, judge: LandmarkNet, seconds: float = 2.0) -> dict[str, dict[str, float]]:
     """Movement of a still head: while the room is silent (noise at −60 dBFS), and while it speaks a held-out clip.
 
-    While it speaks only brows, nose and eyes count. `silent_opening_px` is the lips' mean opening in the silence.
+    While it speaks only brows, nose and eyes count. `opening_px` is the lips' mean opening in the silence.
     """
     from fractions import Fraction
 
@@ -253,7 +251,7 @@ def jitter(puppets: Puppets, judge: LandmarkNet, seconds: float = 2.0) -> dict[s
         clip = footage.longest_clip(own)[:count]
         speaking = puppets.draw(who[: len(clip)], footage.windows(clip), *(s[: len(clip)] for s in still))
         found["speaking"].append(movement(judge, speaking, upper))
-    return {name: {key: float(np.mean([f[key] for f in parts])) for key in parts[0]} for name, parts in found.items()}
+    return {name: {key: _known_mean([f[key] for f in parts]) for key in parts[0]} for name, parts in found.items()}
 
 
 @torch.inference_mode()

@@ -60,7 +60,7 @@ def render_of_network(network: AMNet) -> Render:
     """The callable of a network, on the network's device, in float32."""
     import torch
 
-    from .scores import as_bytes
+    from edgetalk.train.networks.amnet import as_bytes
 
     where = next(network.parameters()).device
     appearances: dict[bytes, torch.Tensor] = {}  # by source: it is prepared once

@@ -34,6 +34,7 @@ from edgetalk.train.amnet.dataset import (
     FPS,
     UNDRAWN,
     Script,
+    check_begun_nowhere,
     encode,
     mapped_frames,
     packed,
@@ -86,6 +87,8 @@ def write(
     makes the labels alone, about ten times as fast. The codec's default is the set's.
     """
     script = folder / "speech.npz"
+    if not script.exists():  # which comes first of all, so that what is there is somebody else's
+        check_begun_nowhere(folder)
     plan = as_plan(read_plan(script)) if script.exists() else Plan("announcers-6", 0, 0)
     name = plan.name if name is None else name
     if name not in SETS:

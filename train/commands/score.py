@@ -68,7 +68,7 @@ def _configure_amnet(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help="compare at this size, the pictures enlarged to it (default: the checkpoint's)",
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="score N frames, evenly spread, instead of all")
+    parser.add_argument("--limit", type=int, metavar="N", help="score about N frames, evenly spread, instead of all")
     parser.add_argument("--lpips", type=Path, metavar="FILE", help="AlexNet's weights, for LPIPS")
     parser.add_argument("--fid", type=Path, metavar="FILE", help="Inception's weights, for FID")
     parser.add_argument("--no-detection", action="store_true", help="leave out dlib's detector (13 ms per frame)")

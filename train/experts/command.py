@@ -1,11 +1,11 @@
 """The experts that WavSyncSwap is trained against and judged by: identity (ArcFace), lip-sync (SyncNet), landmarks.
 
 `python -m edgetalk.train.experts identity|sync|landmarks --data DIR --speech FILE --seconds 60 --seed 0 -o FILE`. Each
-is scored on held-out people and sentences at its end, the sync expert on a held-out voice, too, and the score stays in
-its file; `good_enough` says whether a generator may be trained against it. Two seeds give two independent experts: one
-to train against, one to judge. The run, its losses and pictures lie in FILE with suffix .run (loop.py): a training that
-was stopped goes on with the same command, one that is over with more of --seconds. How they are trained is in
-identity.py, sync.py and landmarks.py.
+is scored on held-out people and sentences at its end, the sync expert on a held-out voice (of films on the tests), too,
+and the score stays in its file; `good_enough` says whether a generator may be trained against it. Two seeds give two
+independent experts: one to train against, one to judge. The run, its losses and pictures lie in FILE with suffix .run
+(loop.py): a training that was stopped goes on with the same command, one that is over with more of --seconds. How they
+are trained is in identity.py, sync.py and landmarks.py.
 """
 
 from __future__ import annotations
@@ -100,7 +100,8 @@ def held_out_scores(args: argparse.Namespace, network, device: str) -> dict[str,
     valid = Swaps(args.data, args.speech, device, "valid", stills=False)
     wait_for(valid, lambda d: d.clips > 0, args.patience)
     scores = score_sync(network, valid)  # what FLOORS are about: an expert without would be refused for ever
-    return scores | {f"unheard_voice_{name}": value for name, value in score_sync(network, test).items()}
+    other = "test" if test.filmed else "unheard_voice"  # of films `valid` are strangers, and half of `test` are not
+    return scores | {f"{other}_{name}": value for name, value in score_sync(network, test).items()}
 
 
 def train_landmarks(args: argparse.Namespace, data: Swaps, stretch: Stretch) -> None:

@@ -23,9 +23,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from edgetalk.errors import InputError
 from edgetalk.picture import write_picture
 from edgetalk.train import loop, program, torchrun
 from edgetalk.train.amnet.data import pick_device
+from edgetalk.train.networks.amnet import as_bytes
 from edgetalk.train.networks.landmarks import (
     INNER_LIP,
     SIDE,
@@ -358,7 +360,7 @@ class LandmarkRecipe:
         measured = self.judge()(faces.images).landmarks
         tiles = []
         for image, true, found in zip(faces.images, faces.landmarks, measured, strict=True):
-            tile = ((image.permute(1, 2, 0) + 1) * 127.5).round().byte().cpu().numpy().repeat(2, 0).repeat(2, 1)
+            tile = as_bytes(image.permute(1, 2, 0)).cpu().numpy().repeat(2, 0).repeat(2, 1)
             for points, colour in ((true, (60, 220, 90)), (found, (240, 60, 60))):
                 at = (points.float().cpu().numpy() * len(tile)).astype(int).clip(0, len(tile) - 2)
                 for dy, dx in ((0, 0), (0, 1), (1, 0), (1, 1)):
@@ -382,8 +384,12 @@ def train(
 
     `persons` names the held-out pictures' persons; `terms` are those of films, as in terms.py, `digest` is that of the
     data, as in recipe.py. Where `minutes` end before, the record is empty, and the same call goes on. The run lies
-    beside `out` (run_beside).
+    beside `out` (run_beside). Raises InputError where nothing is held out.
     """
+    if not len(held_out.images):  # its error would be no number, which only the end would tell
+        raise InputError(
+            "data set: got no held-out frames, expected some to measure the judge on; make a set of more frames"
+        )
     recipe = LandmarkRecipe(faces, stretch, seed, terms, digest)
     run = run_beside(out)
     if loop.train(recipe, run, minutes=minutes, save_every=SAVE_EVERY) < recipe.steps:

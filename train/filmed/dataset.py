@@ -27,11 +27,13 @@ from edgetalk.preprocess import align
 from edgetalk.reader import Reader
 from edgetalk.targets import Faces
 from edgetalk.train.amnet.dataset import (
+    AROUND,
     CODECS,
     FORMAT,
     FPS,
     SAMPLES,
     Script,
+    check_begun_nowhere,
     encode,
     load,
     new_frames,
@@ -45,6 +47,8 @@ from .films import Person
 from .takes import SHORTEST, Take, Track, divided, takes
 
 NAME = "filmed"
+PARTS = "filmed.parts"
+"""Folder of what was asked for and of what was seen in the films, until the set is whole."""
 BEYOND = 0.02
 """Share of a crop beyond the edge of the film that is worth a word."""
 SHOWN, ROWS, SIDE = 8, 12, 192
@@ -101,6 +105,7 @@ def write(
     }
     if not _there(folder, asked):
         _make(persons, folder, asked, settings, face_models, say)
+    shutil.rmtree(folder / PARTS, ignore_errors=True)  # also what a kill behind labels.npz has left
     if not (folder / "sheet.jpg").exists():
         write_picture(folder / "sheet.jpg", sheet(folder))
 
@@ -108,8 +113,7 @@ def write(
 def _make(
     persons: list[Person], folder: Path, asked: dict[str, Any], settings: Settings, face_models: Path | None, say: Say
 ) -> None:
-    parts = folder / "filmed.parts"
-    parts.mkdir(parents=True, exist_ok=True)
+    parts = folder / PARTS
     _begin(folder, parts / "asked.json", asked)
     heard = [_heard(p.films) for p in persons]
     if bad := [str(error) for own in heard for error in own if isinstance(error, InputError)]:  # before hours of work
@@ -121,7 +125,6 @@ def _make(
     wanted = [_divided(person, own, settings.size, say) for person, own in zip(persons, jobs, strict=True)]
     _cut(folder, jobs, wanted, settings)
     _describe(folder, jobs, wanted, persons, asked)
-    shutil.rmtree(parts)
 
 
 def _there(folder: Path, asked: dict[str, Any]) -> bool:
@@ -139,11 +142,17 @@ def _there(folder: Path, asked: dict[str, Any]) -> bool:
 
 
 def _begin(folder: Path, note: Path, asked: dict[str, Any]) -> None:
-    """Note what is asked for; clips of something else that was begun here vanish, what was seen in the films stays."""
+    """Note what is asked for; clips of something else that was begun here vanish, what was seen in the films stays.
+
+    InputError where the folder has a set's files and no note, for nobody knows whose they are.
+    """
+    if not note.exists():
+        check_begun_nowhere(folder, ("clips", "frames.npy", "speech.npz"))
     if not note.exists() or json.loads(note.read_text()) != asked:
-        shutil.rmtree(folder / "clips", ignore_errors=True)
-        for name in ("frames.npy", "speech.npz"):  # or raw pictures of somebody else would be taken for the clips'
-            (folder / name).unlink(missing_ok=True)
+        clips = (folder / "clips").glob("[0-9]" * 5 + ".mp4")
+        for path in (*clips, folder / "frames.npy", folder / "speech.npz"):  # or they would be taken for the new ones
+            path.unlink(missing_ok=True)
+        note.parent.mkdir(parents=True, exist_ok=True)
         with replacing(note) as part:
             part.write_text(json.dumps(asked))
 
@@ -280,7 +289,8 @@ def _describe(
     """Write speech.npz and then labels.npz."""
     rows = [(i, jobs[i][take.film], take) for i, own in enumerate(wanted) for take in own]
     names = [person.name for person in persons]
-    pcm = [job.pcm[take.first * SAMPLES : take.last * SAMPLES] for _, job, take in rows]
+    pcm = [_pcm16(job.pcm[take.first * SAMPLES : take.last * SAMPLES]) for _, job, take in rows]
+    around = [_around(job.pcm, take) for _, job, take in rows]
     number = np.array([i for i, _, _ in rows])
     plan = {
         "format": FORMAT,
@@ -296,7 +306,8 @@ def _describe(
         np.savez_compressed(
             file,
             plan=json.dumps(plan),
-            pcm=np.concatenate([(one * 32767).round().astype(np.int16) for one in pcm]),
+            pcm=np.concatenate(pcm),
+            around=np.stack(around),
             samples_bounds=np.cumsum([0, *map(len, pcm)]),
             person=number.astype(np.uint16),
             split=np.array([take.split for *_, take in rows], np.uint8),
@@ -315,6 +326,17 @@ def _describe(
             size=asked["settings"]["size"],
             codec=asked["settings"]["codec"],
         )
+
+
+def _pcm16(pcm: np.ndarray) -> np.ndarray:
+    return (pcm * 32767).round().astype(np.int16)
+
+
+def _around(pcm: np.ndarray, take: Take) -> np.ndarray:
+    """Return what the film lets hear before and after a take, int16 (2, AROUND * SAMPLES)."""
+    side, first, last = (frames * SAMPLES for frames in (AROUND, take.first, take.last))
+    before, after = pcm[max(0, first - side) : first], pcm[last : last + side]
+    return _pcm16(np.stack([np.pad(before, (side - len(before), 0)), np.pad(after, (0, side - len(after)))]))
 
 
 def sheet(folder: Path) -> np.ndarray:

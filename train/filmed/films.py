@@ -38,7 +38,8 @@ class Person(NamedTuple):
 def people(paths: Sequence[Path]) -> list[Person]:
     """Return who is filmed, by name: each film is somebody, each sub-folder with films in it is one person.
 
-    Warns of what lies among them and is no film by its name. Raises FileNotFoundError, and InputError where a folder has no film or two persons would have one name.
+    Warns of what lies among them and is no film by its name. Raises FileNotFoundError, and InputError where a folder
+    has no film or two persons would have one name.
     """
     found, other = [], []
     for path in paths:

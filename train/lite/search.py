@@ -202,7 +202,8 @@ def search(
     for architecture in tried:
         name = name_of(architecture)
         path = out / f"{name}.json"
-        path.write_text(json.dumps(architecture.plain()) + "\n")
+        with replacing(path) as part:
+            part.write_text(json.dumps(architecture.plain()) + "\n")
         if name not in rows:
             rows[name] = try_out(path, some, settings)
         rows[name]["ms"] = round(costs.predict(architecture), 2)
@@ -233,7 +234,8 @@ def report(out: Path) -> None:
         "|---|---:|---:|---:|---:|",
         *[f"| {n} | {r['ms']:.2f} | {r['loss']:.4f} | {r['ssim']:.3f} | {r['seconds']:.0f} |" for n, r in rows],
     ]
-    (out / "search.md").write_text("\n".join(lines) + "\n")
+    with replacing(out / "search.md") as part:
+        part.write_text("\n".join(lines) + "\n")
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     for i, (name, row) in enumerate(rows):
         axes.plot(row["ms"], row["loss"], "o")
@@ -241,7 +243,8 @@ def report(out: Path) -> None:
         axes.annotate(name, (row["ms"], row["loss"]), fontsize=6, xytext=below, textcoords="offset points")
     axes.axvline(found["budget"], color="grey", linewidth=1)
     axes.set(xlabel="predicted ms per step", ylabel="held-out loss after the same short training")
-    figure.savefig(out / "search.svg", metadata={"Date": None})
+    with replacing(out / "search.svg") as part:
+        figure.savefig(part, format="svg", metadata={"Date": None})
     plt.close(figure)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from edgetalk.errors import InputError
 from edgetalk.train.amnet.data import Footage
-from edgetalk.train.networks.amnet import AMNet, Convolution, Reenactor, Residual, Upsampling
+from edgetalk.train.networks.amnet import AMNet, Convolution, Reenactor, Residual, Upsampling, as_bytes
 from edgetalk.train.networks.checkpoint import Checkpoint, load_checkpoint
 
 NEW = -1
@@ -75,7 +75,7 @@ class Teacher:
         size = footage.frames.shape[1]
         if made.shape[-1] != size:
             made = F.interpolate(made, (size, size), mode="bilinear", antialias=True)
-        return ((made + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1)
+        return as_bytes(made).permute(0, 2, 3, 1)
 
 
 def take_fuser(network: AMNet, checkpoint: str | Path) -> None:

@@ -36,6 +36,11 @@ def in_float32(layer: Callable[..., Tensor], *given: Tensor) -> Tensor:
         return layer(*(x.float() for x in given))
 
 
+def as_bytes(pictures: Tensor) -> Tensor:
+    """Return pictures in [-1, 1] of any shape as they leave the network for the screen, uint8."""
+    return ((pictures.float() + 1) * 127.5).round().clamp(0, 255).byte()
+
+
 class Convolution(nn.Sequential):
     """Convolution, instance norm without affine, ReLU unless it ends a residual branch."""
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from edgetalk.errors import ModelError
 from edgetalk.files import replacing
@@ -20,6 +21,14 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], header: Mapping[str
 
     with replacing(path) as part:  # save_file would put a file of its own there, which nobody else may read
         part.write_bytes(save(dict(tensors), dict(header)))
+
+
+def digest(network: nn.Module) -> str:
+    """Return a short sha256 of a network's weights."""
+    whole = hashlib.sha256()
+    for tensor in network.state_dict().values():
+        whole.update(tensor.detach().cpu().numpy().tobytes())
+    return whole.hexdigest()[:16]
 
 
 def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -57,11 +57,10 @@ def main(arguments: list[str] | None = None) -> None:
     animation = cv2.Animation()
     animation.frames = [cv2.cvtColor(np.hstack(row), cv2.COLOR_RGB2BGR) for row in zip(*columns, strict=True)]
     animation.durations = np.full(FRAMES, int(1000 / FPS))
+    _, encoded = cv2.imencodeanimation(".webp", animation, [cv2.IMWRITE_WEBP_QUALITY, QUALITY])
     with replacing(args.output) as part:
-        named = part.with_suffix(".webp")  # OpenCV goes by it
-        cv2.imwriteanimation(str(named), animation, [cv2.IMWRITE_WEBP_QUALITY, QUALITY])
-        named.replace(part)
+        part.write_bytes(encoded)
 
 
 if __name__ == "__main__":
-    main()
+    program.run(main)

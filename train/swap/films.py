@@ -10,6 +10,7 @@ split.py.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict
@@ -36,6 +37,8 @@ from .data import FPS, FRAMES, LOOKS, POSES, RECORD, SIZE, SPEC, SYNC_SPEC, read
 from .split import LEFT_OUT, divided, kept_apart, pairs
 
 SPLITS = ("train", "valid", "test")
+BEGUN = "films.begun"
+"""File in a set whose clips are being cut: what a killed command has left there is known by it."""
 NOBODY = -1
 """In a clip's meta, where only test clips have a source and another sentence."""
 BLOCK = 1 << 19  # samples that are heard at once
@@ -196,7 +199,7 @@ def write(
         if record["asked"] == asked:
             return record
         raise InputError(f"{folder}: holds a set of other films, terms, --seed or --clips; take another folder")
-    if any(folder.glob("*-clip-*.npz")):
+    if not (folder / BEGUN).exists() and any(folder.glob("*-clip-*.npz")):
         raise InputError(f"{folder}: has clips and no {RECORD}, expected a folder without any; take another one")
     if len(persons) < 3:
         divided([0] * len(persons), seed)  # raises, before the work
@@ -205,6 +208,7 @@ def write(
     if most is not None:
         starts = [_spread(one, most) for one in starts]
     wanted = _planned(starts, seed)
+    _begin(folder)
     with together(folder) as parts:
         jobs = [
             (person, [_track(folder, person, film) for film in person.films], clips, parts)
@@ -217,7 +221,19 @@ def write(
         record["people"][person.name] = {"number": clips[0].meta[0], **counts}
     with replacing(folder / RECORD) as part:
         part.write_text(json.dumps(record, indent=1) + "\n")
+    (folder / BEGUN).unlink()
     return record
+
+
+def _begin(folder: Path) -> None:
+    """Note that clips are ours from now on; those of a command that was killed while they got their names vanish."""
+    if (folder / BEGUN).exists():
+        names = (f"{split}-{kind}-*.npz" for split in SPLITS for kind in ("clip", "still"))
+        for path in (path for name in names for path in folder.glob(name)):
+            path.unlink()
+        for parts in folder.glob(".edgetalk-*.part"):
+            shutil.rmtree(parts)
+    (folder / BEGUN).touch()
 
 
 def told(record: dict[str, Any]) -> str:

@@ -26,6 +26,7 @@ from edgetalk.train.experts.recipe import pictures
 from edgetalk.train.experts.sync import louder
 from edgetalk.train.networks import store, syncnet
 from edgetalk.train.networks.blocks import scaled
+from edgetalk.train.networks.tensors import digest
 from edgetalk.train.networks.wavsyncswap import Discriminator, WavSyncSwap
 from edgetalk.train.options import add_fields, check_bounds
 from edgetalk.train.precision import autocast
@@ -136,6 +137,7 @@ class SwapRecipe:
             ) from None
         self.extractor = extractor.to(device, memory_format=torch.channels_last).requires_grad_(False)
         self.terms = joined([self.terms, record.get("terms", {})])
+        self.config["identity_weights"] = self.defaults["identity_weights"] = digest(extractor)  # older runs have none
         self.looked = time.monotonic()
         self.vectors = torch.empty(0)
         self._look()
@@ -234,7 +236,7 @@ class SwapRecipe:
         clip = torch.cat([torch.randint(data.clips, (c.singles,), generator=rng), clips.repeat_interleave(five)])
         frame = torch.cat([torch.randint(FRAMES, (c.singles,), generator=rng),
                            (starts[:, None] + torch.arange(five)).flatten()])  # fmt: skip
-        away = torch.randint(c.far, FRAMES - c.far + 1, (c.singles + len(clips),), generator=rng)
+        away = torch.randint(c.far, FRAMES - max(c.far, 1) + 1, (c.singles + len(clips),), generator=rng)
         away = torch.cat([away[: c.singles], away[c.singles :].repeat_interleave(five)])
         person = torch.arange(c.singles + len(clips)) % 2 == 0
         if c.alternate or not c.swaps:

@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edgetalk.errors import BackendError
+from edgetalk.files import replacing
 from edgetalk.train import program
 from edgetalk.train.networks import store
 from edgetalk.train.options import add_fields, check_bounds
@@ -223,7 +224,8 @@ def run(args: argparse.Namespace) -> None:
     with Parts(out) as parts:
         drawing = None if filmed else _start_drawing(parts, args, data, budget)
         later = _start_experts(parts, args, experts, common, budget)
-        settings.write_text(json.dumps(asdict(config)))
+        with replacing(settings) as written:
+            written.write_text(json.dumps(asdict(config)))
         generator = parts.start("generator", HERE + "swap.wavsyncswap", "--settings", settings, *common, "--experts",
                                 experts, "-o", out, "--until", budget.until(), made=checkpoint)  # fmt: skip
         for part in (generator, *later, drawing):
