@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from edgetalk.errors import InputError
 from edgetalk.use import ALLOWED
 
 
@@ -30,6 +31,12 @@ def add_terms(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--licence", default="", help="licence of the films, which the weights will be under, too")
     parser.add_argument("--use", choices=ALLOWED, default="any", help="what weights of these films may be used for")
+
+
+def check_consent(terms: Terms) -> None:
+    """Raise InputError where nobody is named who agreed."""
+    if not terms.consent.strip():
+        raise InputError(f"consent: got {terms.consent!r}, expected who agreed to it, and when; change --consent")
 
 
 def joined(terms: Iterable[Mapping[str, str]]) -> dict[str, str]:

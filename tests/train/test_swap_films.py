@@ -282,7 +282,7 @@ def test_the_same_command_leaves_a_set_and_another_one_is_refused(filmed, tmp_pa
     for other in (["--seed", "1"], ["--clips", "2"], ["--use", "any"]):
         with pytest.raises(InputError, match="holds a set of other films, terms, --seed or --clips; take another"):
             swap_command.main(["filmed", films, "-o", str(made), *TERMS, *other])
-    with pytest.raises(InputError, match="got consent '  ' and None clips, expected who agreed to it"):
+    with pytest.raises(InputError, match="consent: got '  ', expected who agreed to it, and when; change --consent"):
         swap_command.main(["filmed", films, "-o", str(tmp_path / "set"), "--consent", "  "])
     for option, told in (("--seed", "-1, expected 0 or more"), ("--workers", "0, expected 1 or more")):
         name, got = option.strip("-"), told.split(",")[0]

@@ -22,7 +22,9 @@ import functools
 import os
 from collections.abc import Collection
 from dataclasses import replace
+from math import inf
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -41,6 +43,7 @@ from edgetalk.train.amnet.dataset import (
     read_arrays,
     read_plan,
 )
+from edgetalk.train.options import check_bounds
 
 from . import motion
 from .announcer import Announcer, Light
@@ -98,14 +101,11 @@ def write(
     plan = Plan(name, plan.frames if frames is None else frames, plan.seed if seed is None else seed)
     if codec is None:
         codec = SETS[name].codec
-    if codec not in (*CODECS, UNDRAWN) or plan.frames < 1 or size < 16 or plan.seed < 0:
-        raise InputError(
-            f"data set: got codec {codec!r}, {plan.frames} frames, size {size}, seed {plan.seed}; expected codec raw, "
-            "h264 or none, at least one frame, size 16 or more, a seed of 0 or more"
-        )
+    if codec not in (*CODECS, UNDRAWN):
+        raise InputError(f"codec: got {codec!r}, expected one of {', '.join((*CODECS, UNDRAWN))}; change --codec")
     workers = cores() if workers is None else workers
-    if workers < 1:
-        raise InputError(f"workers: got {workers}, expected 1 or more; change --workers")
+    given = SimpleNamespace(frames=plan.frames, size=size, seed=plan.seed, workers=workers)
+    check_bounds(given, {"frames": (1, inf), "size": (16, inf), "seed": (0, inf), "workers": (1, inf)})
     folder.mkdir(parents=True, exist_ok=True)
     write_speech(folder, plan, workers)
     if not speech_only:

@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, fields
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,7 +41,8 @@ from edgetalk.train.amnet.dataset import (
     packed,
     read_plan,
 )
-from edgetalk.train.terms import Terms
+from edgetalk.train.options import check_bounds
+from edgetalk.train.terms import Terms, check_consent
 
 from . import films, mesh
 from .films import Person
@@ -90,11 +92,10 @@ def write(
     Where the folder holds that very set nothing is done. Raises FileNotFoundError, BackendError where the networks were
     not fetched, and InputError where the films cannot be used or the folder holds something else.
     """
-    if settings.codec not in CODECS or settings.size < 16 or not terms.consent.strip():
-        raise InputError(
-            f"data set: got codec {settings.codec!r}, size {settings.size}, consent {terms.consent!r}; expected codec "
-            "raw or h264, size 16 or more, and who agreed to it"
-        )
+    check_consent(terms)
+    check_bounds(settings, {"size": (16, inf)})
+    if settings.codec not in CODECS:
+        raise InputError(f"codec: got {settings.codec!r}, expected one of {', '.join(CODECS)}; change --codec")
     persons = films.people(paths)
     if len(persons) > 255:
         raise InputError(f"films: got {len(persons)} persons, expected 255 at most; make several sets")

@@ -14,7 +14,9 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict
+from math import inf
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,8 +32,9 @@ from edgetalk.reader import Reader
 from edgetalk.targets import Faces
 from edgetalk.train.filmed import films
 from edgetalk.train.filmed.films import Person
+from edgetalk.train.options import check_bounds
 from edgetalk.train.pools import pool
-from edgetalk.train.terms import Terms
+from edgetalk.train.terms import Terms, check_consent
 
 from .data import FPS, FRAMES, LOOKS, POSES, RECORD, SIZE, SPEC, SYNC_SPEC, read_record
 from .split import LEFT_OUT, divided, kept_apart, pairs
@@ -187,11 +190,8 @@ def write(
     BackendError where the networks were not fetched, and InputError where the films cannot be divided or some of them
     not be used.
     """
-    if not terms.consent.strip() or (most is not None and most < 1):
-        raise InputError(
-            f"filmed: got consent {terms.consent!r} and {most} clips, expected who agreed to it, and 1 clip or more of "
-            "a person"
-        )
+    check_consent(terms)
+    check_bounds(SimpleNamespace(clips=most), {"clips": (1, inf)})
     persons = films.people(paths)
     known = {p.name: [[film.name, film.stat().st_size] for film in p.films] for p in persons}
     asked = {"seed": seed, "clips": most, "films": known, "terms": asdict(terms)}
