@@ -78,6 +78,7 @@ def test_same_seed_same_bytes(checkpoint, tmp_path):
         (["--samples", "2"], "at least 5"),
         (["--seed", "-1"], "seed: got -1, expected 0 or more; change --seed"),
         (["--checkpoint", "nowhere"], "no checkpoint at nowhere"),
+        (["-o", "c.txt"], "out: got c.txt, expected a name that ends in .npz"),
     ],
 )
 def test_what_is_refused_is_one_line(checkpoint, options, message, tmp_path, capfd):

@@ -108,6 +108,8 @@ def _calibration(args: argparse.Namespace) -> None:
     from edgetalk.train.networks import store
     from edgetalk.train.swap import calibration as swap_calibration
 
+    if args.out.suffix.lower() != ".npz":
+        raise InputError(f"out: got {args.out.name}, expected a name that ends in .npz")
     if store.family(args.checkpoint) == "wavsyncswap":
         swap_calibration.write(args.checkpoint, args.out, args.samples, args.seed, args.identity)
     elif args.identity is not None:
