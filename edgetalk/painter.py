@@ -168,12 +168,16 @@ class Painter:
     ) -> None:
         """Put the repainted crop in its place, its colours matched where both show the same.
 
-        Beside the `jaw`, as of Face, the picture stays as it is where the network has not seen it.
+        Where the network has not seen it, the picture stays as it is beside the `jaw`, as of Face, and at the jaw gets
+        the colours alone of a face that is somebody else's: the network would draw that one's jaw.
         """
         matched, mask = match_colour(painted, cut, 1 - self.mask), self.mask
-        if jaw is not None and self.family in HALF_BLIND:
-            mask = mask * within_jaw(jaw @ matrix[:, :2].T + matrix[:, 2], self.size)
-        blend(planes, *change(matched, mask, cut), matrix)
+        if jaw is None or self.family not in HALF_BLIND:
+            blend(planes, *change(matched, mask, cut), matrix)
+            return
+        jaw = jaw @ matrix[:, :2].T + matrix[:, 2]
+        mask = mask * within_jaw(jaw, self.size)
+        blend(planes, *change(matched, mask, cut, jaw if "identity" in self.takes else None), matrix)
 
     def __call__(self, planes: Planes, face: Face, mel: Array | None = None, reference: Picture | None = None) -> None:
         """Repaint a face in a picture in the codec's form (planes.py), in place."""

@@ -27,6 +27,9 @@ WIDER = 0.03  # of a jaw's width, by which a new face may be wider
 SOFT = 1 / 64  # of a crop's side, by which it fades
 NECK = 6  # point of a jaw, from either ear, under which the neck begins
 STRICT = 4  # power of likeness by which the frame's detail stays: nearest to swaps drawn at the film's size
+EDGE = 0.09  # of a crop's side: how far from the jaw inwards the film's own edge of the face stays, half at 2/3 of it
+NEAR = 0.06  # of a crop's side, over which it is looked for how colours change
+LITTLE = 0.05  # of what a pixel of the same structure tells of colours, where structure differs
 
 
 def feather(size: int, border: float = 0.15, top: float | None = None) -> Array:
@@ -62,20 +65,30 @@ def within_jaw(jaw: NDArray[Any], size: int) -> Array:
     `jaw` is the edge of the face in pixels of the crop, (17, 2) as Face.jaw; under the chin lies the neck. The film
     knows better what lies beside a face than a network from which it was hidden.
     """
-    import cv2
-
     middle = (jaw[0] + jaw[-1]) * (0.5, 0.0)
     edge = (jaw - middle) * (1 + WIDER, 1) + middle
     left, right = edge[: NECK + 1], edge[-NECK - 1 :]
     far = 2 * size  # over the ears and under the neck it goes on to the crop's ends
     ends = [(left[-1, 0], far), (right[0, 0], far)], [(right[-1, 0], -far), (left[0, 0], -far)]
-    polygon = np.clip(np.concatenate([left, ends[0], right, ends[1]]), -far, far)  # whatever a track file says
+    beside = 1 - _filled(np.concatenate([left, ends[0], right, ends[1]]), size, SOFT)
+    inside: Array = 1 - _lower(size, 2 * SOFT) * beside
+    return inside
+
+
+def _filled(polygon: NDArray[Any], size: int, soft: float) -> Array:
+    """Return a mask, float32 (size, size): 1 in the polygon (N, 2), blurred by the share `soft` of the size."""
+    import cv2
+
+    polygon = np.clip(polygon, -2 * size, 2 * size)  # whatever a track file says
     mask = np.zeros((size, size), np.uint8)
     cv2.fillPoly(mask, [np.rint(polygon * 16).astype(np.int32)], 255, shift=4)
-    beside = 1 - cv2.GaussianBlur(mask.astype(np.float32) / 255, (0, 0), SOFT * size)
-    lower = np.clip(((np.arange(size) + 0.5) / size - 0.5) / (2 * SOFT) + 0.5, 0, 1)
-    inside: Array = 1 - lower.astype(np.float32)[:, None] * beside
-    return inside
+    return np.asarray(cv2.GaussianBlur(mask.astype(np.float32) / 255, (0, 0), soft * size))
+
+
+def _lower(size: int, soft: float) -> Array:
+    """Return a mask, float32 (size, 1): 0 in the upper half, 1 in the lower but for a fade of `soft` of the size."""
+    at = (np.arange(size) + 0.5) / size
+    return np.clip((at - 0.5) / soft, 0, 1).astype(np.float32)[:, None]
 
 
 def match_colour(crop: Picture, reference: Picture, mask: Array) -> Picture:
@@ -103,20 +116,45 @@ def match_colour(crop: Picture, reference: Picture, mask: Array) -> Picture:
     return np.asarray(cv2.LUT(crop, matched[None]))
 
 
-def change(crop: Picture, mask: Array, original: Picture | None = None) -> tuple[Array, Array]:
+def change(
+    crop: Picture, mask: Array, original: Picture | None = None, jaw: NDArray[Any] | None = None
+) -> tuple[Array, Array]:
     """Return what a crop adds to the frame, RGB float32 (S, S, 3), and what it takes of the frame's own, (S, S).
 
     frame * (1 - share) + colours is the frame under the crop, seen through `mask`. A crop is smaller than the face in
     most films, and softer; where `original`, the crop as `align` gave it, has the same structure, in whatever colours,
-    only the difference is added and the frame's own detail stays.
+    only the difference is added and the frame's own detail stays. With a `jaw`, (17, 2) pixels of the crop, the frame's
+    edge of the face stays, too, in the colours that the face inside it gets: a network that was not shown it draws
+    another, with something of its own between face and film.
     """
     colours, share = crop.astype(np.float32), mask
     if original is not None:
         kept = likeness(crop, original) ** STRICT
+        if jaw is not None:
+            edge = _edge(jaw, len(crop))
+            known = (1 - edge) * np.maximum(kept, LITTLE) * mask
+            edge *= _lower(len(crop), NEAR)
+            colours += edge[:, :, None] * (_spread_out(colours - original, known) + original - colours)
+            kept = np.maximum(kept, edge)
         colours -= kept[:, :, None] * original
         share = mask * (1 - kept)
     colours *= mask[:, :, None]
     return colours, share
+
+
+def _edge(jaw: NDArray[Any], size: int) -> Array:
+    """Return how near to the edge of a face pixels are, float32 (size, size): 1 at the jaw and outside, 0 within."""
+    up = np.array([(jaw[-1, 0], -2 * size), (jaw[0, 0], -2 * size)])
+    return np.asarray(np.clip(2 - 2 * _filled(np.concatenate([jaw, up]), size, EDGE), 0, 1))
+
+
+def _spread_out(values: Array, known: Array) -> Array:
+    """Return the mean of values (S, S, 3) around each pixel, by how well each is `known`, (S, S): a normalised blur."""
+    import cv2
+
+    sigma = NEAR * len(values)
+    total = cv2.GaussianBlur(values * known[:, :, None], (0, 0), sigma)
+    return np.asarray(total / np.maximum(cv2.GaussianBlur(known, (0, 0), sigma), 1e-4)[:, :, None])
 
 
 def likeness(one: Picture, other: Picture) -> Array:

@@ -363,6 +363,29 @@ def test_a_crop_of_other_structure_replaces_the_frame():
     assert not share[:, 19:].any() and not colours[:, 19:].any()
 
 
+def test_at_a_jaw_the_frame_stays_and_gets_the_colours_of_the_face_within():
+    """A face of another skin and with a narrower jaw: what was painted between the two jaws is not seen."""
+    size, skin = 96, np.array((20, -10, 15))
+    original = np.random.default_rng(4).integers(70, 180, (size, size, 3)).astype(np.uint8)
+    angle = np.linspace(np.pi, 0, 17)
+    jaw = np.stack([48 + 38 * np.cos(angle), 46 + 40 * np.sin(angle)], 1)
+    y, x = np.mgrid[:size, :size]
+    inside = 1 - np.hypot((x - 48) / 38, (y - 46) / 40)  # of half the face's width; 0 at the jaw
+    crop = np.where(inside[..., None] > 0.12, original + skin, (0, 255, 0)).astype(np.uint8)
+    ones = np.ones((size, size), np.float32)
+
+    def pasted(*jaws):
+        colours, share = change(crop, ones, original, *jaws)
+        return original * (1 - share[..., None]) + colours
+
+    lower, within = y > 56, inside > 0.7
+    error, without = (np.abs(pasted(*jaws) - original - skin).max(2) for jaws in ((jaw,), ()))
+    at, near = lower & (np.abs(inside) < 0.02), lower & (inside > 0) & (inside < 0.06)
+    assert error[at].max() < 20 and error[near].max() < 0.4 * without[near].min() and without[at].min() > 60
+    np.testing.assert_allclose(pasted(jaw)[within], pasted()[within], atol=0.5)
+    np.testing.assert_allclose(pasted(jaw)[:48], pasted()[:48], atol=1e-3)  # the upper half was seen
+
+
 def test_an_oval_is_a_superellipse_that_fades_inwards():
     size, border = 400, 0.1
     mask = oval(size, border)
@@ -403,8 +426,10 @@ def test_within_a_jaw_is_what_lies_between_its_sides_and_the_neck(size):
 
 def test_a_jaw_may_lie_anywhere():
     jaw = np.stack([np.linspace(-1e30, 1e30, 17), np.linspace(0, 1e25, 17)], 1)
+    picture = np.full((64, 64, 3), 90, np.uint8)
     for shape, least in ((jaw, 1.0), (jaw + 1e31, 0.0), (np.zeros((17, 2)), 0.0)):
         mask = within_jaw(shape, 64)
+        assert all(np.isfinite(values).all() for values in change(picture, mask, picture, shape))
         assert np.isfinite(mask).all() and mask[:30].min() == 1 and mask[40:].min() >= least
 
 

@@ -49,7 +49,8 @@ def test_rows_differ_in_what_they_say(engine, monkeypatch):
     kept, repainted = (np.abs(rows[row] - film)[y, x].max() for row in ("dubbed", "jaw"))
     assert kept <= 4 and repainted > 20
     assert (rows["crop"] != rows["jaw"]).any()
-    assert np.abs(rows["faultless"] - truth).mean() < 0.3 * np.abs(rows["dubbed"] - truth).mean()
+    wrong = {row: np.abs(picture - truth)[:96].mean() for row, picture in rows.items()}  # below, the jaw is the film's
+    assert wrong["faultless"] < 0.3 * wrong["dubbed"]
 
 
 def test_the_command_prints_a_row_for_each(engine, monkeypatch, capsys):
