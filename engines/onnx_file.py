@@ -84,6 +84,7 @@ class Runner:
     def __init__(self, model: onnx.ModelProto) -> None:
         options = ort.SessionOptions()
         options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # threads that wait take no core
         self._session = ort.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
         self.inputs = {
             x.name: Spec(

@@ -108,6 +108,7 @@ def run(data: bytes, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the outputs of a graph in ONNX Runtime, by name; feeds that it does not take are ignored."""
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # threads that wait take no core
     session = ort.InferenceSession(data, options, ["CPUExecutionProvider"])
     wanted = {x.name for x in session.get_inputs()}
     names = [x.name for x in session.get_outputs()]

@@ -764,7 +764,7 @@ def test_is_found_by_cmake_and_pkg_config(built, shared, tmp_path):
     prefix = tmp_path / "prefix"
     if shared == "OFF":
         built = tmp_path / "static"
-        cmake("-S", ROOT, "-B", built, "-DBUILD_SHARED_LIBS=OFF", "-DCMAKE_BUILD_TYPE=None")  # compiles soonest
+        cmake("-S", ROOT, "-B", built, "-DBUILD_SHARED_LIBS=OFF", "-DCMAKE_BUILD_TYPE=Debug")
         cmake("--build", built, "--target", "edgetalk")
     cmake("--install", built, "--prefix", prefix)
     (tmp_path / "consumer.c").write_text(

@@ -82,7 +82,9 @@ def given(swaps, tmp_path_factory):
     write_film(folder / "target.mp4")
     cv2.imwrite(str(folder / "portrait.png"), picture(7, seed=9)[..., ::-1])
     write_track(folder / "portrait.track.npz", [face(7)], Fraction(25))
-    return folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGETALK_CACHE", str(tmp_path_factory.mktemp("cache")))  # a network and its copies compile once
+        yield folder
 
 
 @pytest.fixture(scope="module")

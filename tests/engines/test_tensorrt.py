@@ -24,7 +24,7 @@ from edgetalk.engines.typed import typed_graph
 from edgetalk.errors import BackendError, InputError, ModelError
 from edgetalk.export import to_onnx
 from edgetalk.metadata import TENSORRT_LIMIT, AudioSpec, Metadata
-from edgetalk.train.networks.amnet import AMNet
+from edgetalk.train.networks.amnet import VARIANTS, AMNet
 from edgetalk.train.networks.checkpoint import save_checkpoint
 
 trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install 'edgetalk[rtx]'")
@@ -37,13 +37,14 @@ SIZE, BATCH = 64, 4
 
 @pytest.fixture(scope="module")
 def exports(tmp_path_factory):
-    """Folder of AMNet with the paper's 3 x 3 predicted convolution, in both its forms, at 64 x 64."""
+    """Folder of a narrow AMNet with the paper's 3 x 3 predicted convolution, in both its forms, at 64 x 64."""
     folder = tmp_path_factory.mktemp("exports")
     torch.manual_seed(3)
     torch.set_num_threads(1)
-    checkpoint = folder / "amnet.safetensors"
-    save_checkpoint(checkpoint, AMNet("amnet-k3").state_dict(), variant="amnet-k3", size=SIZE,
-                    audio=dataclasses.asdict(AudioSpec()), persons=[], training={})  # fmt: skip
+    checkpoint, architecture = folder / "amnet.safetensors", VARIANTS["amnet-k3"].scaled(0.25)
+    save_checkpoint(checkpoint, AMNet(architecture=architecture).state_dict(), variant="amnet-k3", size=SIZE,
+                    architecture=architecture.plain(), audio=dataclasses.asdict(AudioSpec()), persons=[],
+                    training={})  # fmt: skip
     for form in ("conv", "shift"):
         to_onnx(checkpoint, folder / f"{form}.onnx", dynamic_conv=form)
     return folder
@@ -108,7 +109,7 @@ def test_plan_of_every_graph_precision_and_form(exports, tmp_path, profiles, for
         + [network.get_output(i) for i in range(network.num_outputs)]
     }
     appearance = tensors["appearance"]
-    assert appearance[0] == "FLOAT" and sorted(appearance[1]) == [first, SIZE // 4, SIZE // 4, 152]
+    assert appearance[0] == "FLOAT" and sorted(appearance[1]) == [first, SIZE // 4, SIZE // 4, 40]
     expected = {"source": ("UINT8", (first, SIZE, SIZE, 3)), "appearance": appearance}
     if role == "step":
         expected = {"appearance": appearance, "mel": ("FLOAT", (first, 32, 80)), "pose": ("FLOAT", (first, 3)),

@@ -8,11 +8,19 @@ from edgetalk.metadata import AudioSpec
 from edgetalk.train.amnet.data import Footage
 from edgetalk.train.announcers import CAST, Announcer, Controls
 from edgetalk.train.announcers.visemes import SHAPES
+from edgetalk.train.networks import landmarks
 
 
 def parameters(module: torch.nn.Module) -> int:
     """How many values training would change."""
     return sum(p.numel() for p in module.parameters())
+
+
+@pytest.fixture
+def small_judge(monkeypatch):
+    """Landmark judges made here see half the side through half the channels; the bundled one is not to be read then."""
+    monkeypatch.setattr(landmarks, "SIDE", 64)
+    monkeypatch.setattr(landmarks, "WIDTHS", (16, 32, 64, 192))
 
 
 @pytest.fixture(scope="session")

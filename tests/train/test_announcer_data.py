@@ -20,7 +20,7 @@ from edgetalk.train.announcers.parallel import spread
 from edgetalk.train.announcers.plan import SETS, VOICE_NAMES, Plan, write_speech
 from edgetalk.train.networks.landmarks import inner_opening
 
-FRAMES, SIZE = 150, 16
+FRAMES, SIZE = 48, 16
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def digest(path):
 
 def test_files_are_whole_and_nothing_is_left_over(folder):
     assert sorted(path.name for path in folder.iterdir()) == ["frames.npy", "labels.npz", "speech.npz"]
-    assert describe(folder).startswith("announcers-6: 126 training frames, 24 test frames")
+    assert describe(folder).startswith("announcers-6: 40 training frames, 8 test frames")
 
 
 def test_labels_belong_to_the_frames(folder):
@@ -45,7 +45,7 @@ def test_labels_belong_to_the_frames(folder):
     assert isinstance(data.frames, np.memmap) and data.size == SIZE and data.name == "announcers-6"
     assert data.landmarks.shape == (FRAMES, 106, 2) and data.landmarks.dtype == np.float32
     assert data.pose.shape == (FRAMES, 3) and data.blink.shape == (FRAMES, 2) and data.viseme.shape == (FRAMES, 7)
-    for i in (0, 50, 100, FRAMES - 1):
+    for i in (0, 16, 32, FRAMES - 1):
         announcer = Announcer(CAST[data.persons[data.person[i]]], SIZE)
         controls = Controls(data.viseme[i].astype(float), data.pose[i].astype(float), data.blink[i].astype(float))
         assert np.abs(announcer.landmarks(controls) - data.landmarks[i]).max() < 5e-5
@@ -186,10 +186,12 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(folder, tmp_path):
 
 
 def test_h264_keeps_the_pictures(folder, tmp_path):
-    (tmp_path / "speech.npz").write_bytes((folder / "speech.npz").read_bytes())
-    dataset.write(tmp_path, size=SIZE, workers=1)
-    small, raw = load(tmp_path), load(folder)
-    assert sum(path.stat().st_size for path in (tmp_path / "clips").iterdir()) < raw.frames.nbytes / 3
+    for codec in ("raw", "h264"):
+        (tmp_path / codec).mkdir()
+        (tmp_path / codec / "speech.npz").write_bytes((folder / "speech.npz").read_bytes())
+        dataset.write(tmp_path / codec, size=2 * SIZE, codec=codec, workers=1)
+    raw, small = load(tmp_path / "raw"), load(tmp_path / "h264")
+    assert sum(path.stat().st_size for path in (tmp_path / "h264" / "clips").iterdir()) < raw.frames.nbytes / 3
     error = np.mean((small.frames.astype(float) - raw.frames) ** 2)
     assert 10 * np.log10(255**2 / error) > 32
     assert np.array_equal(small.landmarks, raw.landmarks)
@@ -273,10 +275,11 @@ def test_another_plan_or_size_is_refused(folder, tmp_path):
         dataset.write(folder, "announcers-6", FRAMES, 3, 2 * SIZE, "raw")
     with pytest.raises(InputError, match="expected one of announcers-6, any, wild, calm"):
         dataset.write(folder, "announcers-7")
-    with pytest.raises(InputError, match="seed -1; expected .* a seed of 0 or more"):
-        dataset.write(tmp_path / "new", "announcers-6", FRAMES, -1, SIZE, "raw")
     with pytest.raises(InputError, match="^workers: got 0, expected 1 or more; change --workers$"):
         dataset.write(tmp_path / "new", "announcers-6", FRAMES, 3, SIZE, "raw", workers=0)
+    for name, least in (("frames", 1), ("seed", 0), ("size", 16)):
+        with pytest.raises(InputError, match=f"^{name}: got {least - 1}, expected {least} or more; change --{name}$"):
+            dataset.write(tmp_path / "new", **{name: least - 1})
     assert not (tmp_path / "new").exists()
 
 

@@ -590,6 +590,7 @@ def two(drawn, tmp_path_factory):
     return folder
 
 
+@pytest.mark.usefixtures("small_judge")
 def test_scores_stand_between_ceiling_and_floor(drawn, two, tmp_path, capsys, monkeypatch):
     torch.set_num_threads(1)
     monkeypatch.setattr(swap_data, "FRAMES", SHORT)

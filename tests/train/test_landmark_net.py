@@ -53,7 +53,7 @@ def few_at_once(monkeypatch):
 @pytest.fixture(scope="module")
 def faces():
     torch.set_num_threads(1)
-    return drawn(96, 0), drawn(48, 1)
+    return drawn(96, 0), drawn(24, 1)
 
 
 def test_labels_move_with_the_picture():
@@ -95,17 +95,19 @@ def test_compression_is_that_of_a_quantised_cosine_transform():
     assert np.allclose(out, expected, atol=1e-5)
 
 
+@pytest.mark.usefixtures("small_judge")
 def test_the_judge_learns_to_measure(faces):
     train, held_out = faces
-    training = landmarks.LandmarkRecipe(train, Stretch(steps=60))
-    for step in range(60):
+    training = landmarks.LandmarkRecipe(train, Stretch(steps=75), seed=1)
+    for step in range(75):
         training.step(step)
     error = landmarks.own_error(training.judge(), held_out, np.full(len(held_out.images), "ada"))
-    mean_shape = landmarks.landmark_error(train.landmarks.mean(0).expand(48, -1, -1), held_out.landmarks).mean()
+    mean_shape = landmarks.landmark_error(train.landmarks.mean(0).expand(24, -1, -1), held_out.landmarks).mean()
     assert error["landmarks_px"] < 0.75 * float(mean_shape)
-    assert error["frames"] == 48
+    assert error["frames"] == 24
 
 
+@pytest.mark.usefixtures("small_judge")
 def test_the_file_keeps_the_judge_and_its_error(faces, tmp_path):
     path = tmp_path / "judge.safetensors"
     train, held_out = faces
@@ -122,9 +124,10 @@ def test_the_file_keeps_the_judge_and_its_error(faces, tmp_path):
         measured, features = network.measure(landmarks.clean(held_out.images))
     distance = landmarks.landmark_error(measured.landmarks, held_out.landmarks).mean()
     assert float(distance) == pytest.approx(record["error_on_true_frames"]["landmarks_px"], abs=1e-3)
-    assert features.shape == (48, 192)
+    assert features.shape == (24, 192)
 
 
+@pytest.mark.usefixtures("small_judge")
 def test_a_stopped_training_goes_on_as_if_it_had_not_been(faces, tmp_path):
     def recipe():
         return landmarks.LandmarkRecipe(faces[0], Stretch(steps=4), seed=3)
@@ -148,6 +151,7 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(faces, tmp_path):
     assert int(again.stretch.spent[1]) == 4
 
 
+@pytest.mark.usefixtures("small_judge")
 def test_a_training_goes_on_with_more_pictures_than_it_began_with(faces, tmp_path):
     begun = landmarks.LandmarkRecipe(faces[0].rows(torch.arange(32)), Stretch(steps=2), seed=3)
     loop.train(begun, tmp_path, show=lambda _: None)
@@ -155,6 +159,7 @@ def test_a_training_goes_on_with_more_pictures_than_it_began_with(faces, tmp_pat
     assert loop.train(longer, tmp_path, show=lambda _: None) == 3
 
 
+@pytest.mark.usefixtures("small_judge")
 def test_the_command_trains_on_one_part_of_every_set_and_measures_on_the_other(tmp_path, monkeypatch, capsys):
     torch.set_num_threads(1)
     terms = {"consent": "dan", "licence": "", "use": "any"}
@@ -206,6 +211,13 @@ def test_the_command_refuses_what_would_train_no_judge(tmp_path, options, told):
     with pytest.raises(InputError, match=f"^{told}$"):
         landmarks.main(["--data", str(tmp_path / "none"), "-o", str(tmp_path / "judge.safetensors"), *options.split()])
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"of before"]
+
+
+def test_a_set_without_held_out_frames_is_refused_before_the_training(faces, tmp_path):
+    none = faces[1].rows(torch.arange(0))
+    with pytest.raises(InputError, match="^data set: got no held-out frames, expected some to measure the judge on; "):
+        landmarks.train(faces[0], none, np.empty(0, str), Stretch(steps=1), tmp_path / "judge.safetensors")
+    assert not list(tmp_path.iterdir())
 
 
 def test_every_picture_is_seen_once_per_round():
