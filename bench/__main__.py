@@ -21,9 +21,8 @@ from edgetalk.backends import cores
 from edgetalk.train import program
 
 from .aims import report
-from .page import PAGE
+from .page import PAGE, ROOT
 
-ROOT = Path(__file__).parents[1]
 TESTS = ("test_ratio.py", "test_end_to_end.py", "test_budget.py", "test_wavsyncswap.py::test_ratios")
 Got = dict[str, float]
 

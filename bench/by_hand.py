@@ -26,11 +26,10 @@ from numpy.typing import NDArray
 from edgetalk.train import program
 
 from .machine import processor
-from .page import CALIBRATION, add_options, put, write_json
+from .page import CALIBRATION, ROOT, add_options, put, write_json
 from .turns import each_turn
 from .worker import Worker
 
-ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results" / "peers.json"
 CHECKPOINT = ROOT / "train" / "checkpoints" / "amnet.safetensors"
 MODELS = ROOT / "edgetalk" / "models"

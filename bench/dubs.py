@@ -51,9 +51,8 @@ from edgetalk.windows import sound_windows
 from edgetalk.writer import Writer
 
 from .machine import Others, processor
-from .page import add_options, put, write_json
+from .page import ROOT, add_options, put, write_json
 
-ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results" / "dubs.json"
 PIPELINES = {"Wav2Lip 96 → SimSwap 224": ("wav2lip", "simswap"), "WavSyncSwap 96": ("wavsyncswap",)}
 COLUMNS = {"eager": "PyTorch eager", "int8": "our engines, int8", "avatar": "from an avatar, int8"}

@@ -38,11 +38,10 @@ from edgetalk.train import program
 
 from .duel import FEWEST, ratio_interval
 from .machine import Others, processor
-from .page import add_model, add_options, publish
+from .page import ROOT, add_model, add_options, publish
 from .turns import each_turn
 from .worker import Worker
 
-ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results" / "gains.json"
 REWRITES = {
     "sub_pixel": "transposed convolution to few channels as convolution and shuffle",

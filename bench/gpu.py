@@ -17,9 +17,8 @@ from pathlib import Path
 
 from edgetalk.train import program
 
-from .page import PAGE, around, put
+from .page import PAGE, ROOT, around, put
 
-ROOT = Path(__file__).parents[1]
 SUITE = "tests/edgetalk/test_tensorrt_gpu.py"
 PACKAGES = ("tensorrt", "tensorrt_rtx", "pycuda", "cuda-bindings")
 

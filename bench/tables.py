@@ -34,11 +34,10 @@ from edgetalk.files import replacing
 from edgetalk.train import program
 
 from .machine import IDLE, Others, processor
-from .page import PAGE, put, write_json
+from .page import PAGE, ROOT, put, write_json
 from .systems import Inputs, System, all_systems, outputs
 from .turns import in_turns
 
-ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results" / "tables"
 WARM_UP = 3
 FPS = 25

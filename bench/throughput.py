@@ -32,10 +32,9 @@ from edgetalk.train import program
 
 from .duel import FEWEST, ratio_interval
 from .machine import Others, processor
-from .page import CALIBRATION, add_options, publish
+from .page import CALIBRATION, ROOT, add_options, publish
 from .turns import each_turn
 
-ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results" / "throughput.json"
 CHECKPOINT = ROOT / "train" / "checkpoints" / "amnet.safetensors"
 FRAMES = 24  # of a turn; a multiple of every batch

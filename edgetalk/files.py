@@ -14,6 +14,9 @@ from typing import IO
 
 from .errors import InputError, word
 
+PARTS = ".edgetalk-*.part"
+"""Folders that `together` fills; a kill leaves them behind."""
+
 
 def sha256(path: str | os.PathLike[str]) -> str:
     """Return the sha256 of a file's bytes, as hexadecimal digits."""
@@ -154,7 +157,8 @@ def together(folder: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(folder)
     check_folder(target)
     try:
-        parts = Path(tempfile.mkdtemp(prefix=".edgetalk-", suffix=".part", dir=target))
+        prefix, suffix = PARTS.split("*")
+        parts = Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=target))
     except OSError as error:
         error.filename = str(target)
         raise

@@ -28,7 +28,7 @@ SOFT = 1 / 64  # of a crop's side, by which it fades
 NECK = 6  # point of a jaw, from either ear, under which the neck begins
 STRICT = 4  # power of likeness by which the frame's detail stays: nearest to swaps drawn at the film's size
 EDGE = 0.09  # of a crop's side: how far from the jaw inwards the film's own edge of the face stays, half at 2/3 of it
-NEAR = 0.06  # of a crop's side, over which it is looked for how colours change
+NEAR = 0.06  # of a crop's side, over which it is looked for how colours change, and over which that begins downwards
 COARSE = 4  # times smaller than the crop is what these two are computed on: they are smooth
 LITTLE = 0.05  # of what a pixel of the same structure tells of colours, where structure differs
 

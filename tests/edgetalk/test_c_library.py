@@ -726,7 +726,10 @@ def test_examples_and_the_command_line_make_the_same_video(built, zoo, tmp_path,
         (tmp_path / name).write_text("no sound, a text")
         for command in commands.values():
             done = subprocess.run([*command, engine, tmp_path / name], capture_output=True, text=True, env=environment)
-            assert done.returncode == 1 and re.fullmatch(r"talk: expected a wav file, .*mono .*\n", done.stderr)
+            told = (
+                r"talk: expected a wav file, .*mono at 16 kHz; make one: ffmpeg -i SOUND -ac 1 -ar 16000 speech\.wav\n"
+            )
+            assert done.returncode == 1 and re.fullmatch(told, done.stderr)
     for command in commands.values():
         done = subprocess.run([*command, engine, "no.wav"], capture_output=True, text=True, env=environment)
         assert done.returncode == 1 and re.fullmatch(r"(talk: )?no.wav: No such file or directory\n", done.stderr)

@@ -25,7 +25,7 @@ from edgetalk.clock import frame_count
 from edgetalk.errors import BackendError, InputError, counted
 from edgetalk.face import Face, track_beside, write_track
 from edgetalk.face.tracker import JUMP
-from edgetalk.files import replacing, together
+from edgetalk.files import PARTS, replacing, together
 from edgetalk.mel import MelStream, windows
 from edgetalk.preprocess import MIN_SIDE, align, crop_matrix
 from edgetalk.reader import Reader
@@ -231,7 +231,7 @@ def _begin(folder: Path) -> None:
         names = (f"{split}-{kind}-*.npz" for split in SPLITS for kind in ("clip", "still"))
         for path in (path for name in names for path in folder.glob(name)):
             path.unlink()
-        for parts in folder.glob(".edgetalk-*.part"):
+        for parts in folder.glob(PARTS):
             shutil.rmtree(parts)
     (folder / BEGUN).touch()
 
