@@ -40,9 +40,9 @@ from edgetalk.files import sha256
 from edgetalk.metadata import Metadata
 from edgetalk.motion import Still
 from edgetalk.overlap import Job, overlap
-from edgetalk.painter import MASKS, Painter
+from edgetalk.painter import Painter
+from edgetalk.pasting import Pasting
 from edgetalk.planes import blend
-from edgetalk.postprocess import change, match_colour
 from edgetalk.reader import Reader
 from edgetalk.render import side_by_side
 from edgetalk.session import Session
@@ -161,8 +161,9 @@ def speak(session: Session, film: Path, pcm: Any, out: Path) -> float:
     The stations are those of `dub`, but that the network's steps need no crops, so that pasting has its own.
     """
     shot, spec = session.avatar.film, session.audio
-    assert shot is not None
-    reader, mask = Reader(film), MASKS[session.metadata.family](session.size[0])
+    assert shot is not None and shot.jaws is not None
+    jaws = shot.jaws
+    reader, place = Reader(film), Pasting(session.metadata.family, session.size[0], swaps=True)
     given = zip(sound_windows(pcm, spec, reader.fps), reader.planes(), strict=False)  # until film or sound ends
 
     def step(one: Session, numbered: tuple[int, tuple[Any, Any]]) -> tuple[Any, Any, int]:
@@ -171,8 +172,8 @@ def speak(session: Session, film: Path, pcm: Any, out: Path) -> float:
 
     def paste(made: tuple[Any, Any, int]) -> Any:
         planes, painted, shown = made
-        matched = match_colour(painted, shot.target[shown], 1 - mask)
-        blend(planes, *change(matched, mask, shot.target[shown]), shot.matrices[shown].astype(float))
+        matrix = shot.matrices[shown].astype(float)
+        blend(planes, *place.layers(painted, shot.target[shown], matrix, jaws[shown]), matrix)
         return planes
 
     began = time.perf_counter()
@@ -210,7 +211,9 @@ def clips(
                 return ours(streams=1)  # PyTorch's threads work on one frame
 
         made[name, "eager"], made[name, "int8"] = in_torch, ours
-    avatar = make_film_avatar(folder / "wavsyncswap.xml", film, folder / "portrait.png", seconds=seconds)
+    avatar = make_film_avatar(
+        folder / "wavsyncswap.xml", film, folder / "portrait.png", seconds=seconds, pictures=False
+    )
     session = Session(folder / "wavsyncswap.xml", avatar=avatar, threads=threads, streams=side_by_side(threads))
 
     made["WavSyncSwap 96", "avatar"] = lambda: speak(session, film, pcm, out)

@@ -39,6 +39,8 @@ FRAMES = {"target", "reference", "identity"}
 """Inputs of a source engine that prepares a film, frame by frame."""
 FILM = {"target": 4, "matrices": 3, "at": 1, "identity": 2}
 """Arrays of a Film, by the same names in the file, and how many axes each has."""
+MORE = {"jaws": 3, "pictures": 2}
+"""Those that it may lack."""
 DTYPES = {"U8": np.uint8, "F16": np.float16, "F32": np.float32}
 PICTURES = (b"\x89PNG", b"\xff\xd8\xff")
 """How files of pictures begin that may be taken for an avatar."""
@@ -62,6 +64,15 @@ class Film:
     """Of the film's pictures: width, height in pixels."""
     fps: Fraction
     """Pictures per second of the film; the avatar's frames follow each other at the network's own rate."""
+    jaws: NDArray[np.float32] | None = None
+    """The edge of the face in each, float32 (N, 17, 2) pixels of the film, as Face.jaw; NaN where nobody told."""
+    pictures: NDArray[np.uint8] | None = None
+    """The pictures themselves, JPEGs that zeros fill up, uint8 (N, B), at most backdrop.LONGEST pixels long; None
+    where the avatar has its crops alone."""
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what it holds of FILM and MORE, by name."""
+        return {key: value for key in FILM | MORE if (value := getattr(self, key)) is not None}
 
     @property
     def reference(self) -> NDArray[np.uint8]:
@@ -139,12 +150,17 @@ def save_avatar(avatar: Avatar, path: str | os.PathLike[str]) -> None:
     if avatar.use != "any":
         header["use"] = avatar.use
     if avatar.film is not None:
-        tensors |= {key: getattr(avatar.film, key) for key in FILM}
+        tensors |= avatar.film.arrays()
         header["film"] = "{}x{} {}".format(*avatar.film.size, avatar.film.fps)
     names = {np.dtype(dtype): name for name, dtype in DTYPES.items()}
     for key, values in tensors.items():
         if values.dtype not in names:
             raise InputError(f"{key}: got {values.dtype}, an avatar holds {', '.join(map(str, names))}")
+    if misfit := _misfit(avatar.source, avatar.boxes, avatar.features, avatar.film):
+        raise InputError(f"this is no avatar: {misfit}; take what make_avatar and load_avatar return")
+    for key, values in avatar.features.items():
+        if not all(np.isfinite(frame).all() for frame in np.atleast_1d(values)):
+            raise InputError(f"{key}: got NaN or infinite numbers; look at what computed it")
     layout: dict[str, Any] = {"__metadata__": header}
     end = 0
     order = sorted(tensors, key=lambda key: (-tensors[key].itemsize, key))  # as safetensors aligns them
@@ -179,16 +195,16 @@ def load_avatar(path: str | os.PathLike[str]) -> Avatar:
     again = f"prepare it again: edgetalk avatar ENGINE PICTURE -o {_kept(path)}"
     layout, start = _read_layout(path, again)
     header = layout.pop("__metadata__", {})
-    if header.get("format", "").isdecimal() and int(header["format"]) > FORMAT:
+    if re.fullmatch("[0-9]+", made := header.get("format", "")) and (len(made) > 9 or int(made) > FORMAT):
         raise ModelError(
-            f"{path.name} is an avatar of format {header['format']}, this edgetalk reads up to {FORMAT}; "
+            f"{path.name} is an avatar of format {made[:9]}, this edgetalk reads up to {FORMAT}; "
             "upgrade it: pip install -U edgetalk"
         )
     tensors = _map_tensors(path, layout, start, again)
     try:
         fields = {key: header[key] for key in ("family", "weights", "licence", "consent", "name")}
         source, boxes = tensors.pop("source"), tensors.pop("boxes")
-        film = _read_film(header["film"], {key: tensors.pop(key) for key in FILM}) if "film" in header else None
+        film = _read_film(header["film"], tensors) if "film" in header else None
     except KeyError as error:
         raise ModelError(f"{path.name} is no avatar: it lacks {error}; {again}") from None
     if misfit := _misfit(source, boxes, tensors, film):
@@ -243,7 +259,7 @@ def _misfit(source: NDArray[Any], boxes: NDArray[Any], features: dict[str, NDArr
     if source.dtype != np.uint8 or source.ndim != 3 or source.shape != (len(source), len(source), 3):
         return f"its picture is {source.dtype} {source.shape}"
     axes = [("boxes", boxes, 2), *((key, values, max(1, values.ndim)) for key, values in features.items())]
-    axes += [(key, getattr(film, key), count) for key, count in FILM.items()] if film else []
+    axes += [(key, values, (FILM | MORE)[key]) for key, values in film.arrays().items()] if film else []
     for key, values, count in axes:
         if values.ndim != count:
             return f"its {key} has shape {values.shape}"
@@ -253,8 +269,10 @@ def _misfit(source: NDArray[Any], boxes: NDArray[Any], features: dict[str, NDArr
     return f"it has {min(lengths)} and {max(lengths)} frames" if len(lengths) > 1 else ""
 
 
-def _read_film(text: str, arrays: dict[str, NDArray[Any]]) -> Film:
-    found = re.fullmatch(r"(\d+)x(\d+) ([1-9]\d*(?:/[1-9]\d*)?)", text)
+def _read_film(text: str, tensors: dict[str, NDArray[Any]]) -> Film:
+    """Return the film of a file, whose arrays are taken out of `tensors`; KeyError tells what is missing."""
+    arrays = {key: tensors.pop(key) for key in FILM} | {key: tensors.pop(key) for key in MORE if key in tensors}
+    found = re.fullmatch(r"([0-9]{1,9})x([0-9]{1,9}) ([1-9][0-9]{0,9}(?:/[1-9][0-9]{0,9})?)", text)
     if found is None:
         raise KeyError("film")
     return Film(**arrays, size=(int(found[1]), int(found[2])), fps=Fraction(found[3]))
@@ -285,7 +303,7 @@ def make_avatar(
     with closing(source):
         licence, use = terms(licence, use, (f"{Path(engine).stem}-source", metadata))
         warn_of_photos(metadata.faces, metadata.persons, Path(engine).stem)
-        crop = square_crop(original, source.inputs["source"].shape[1])
+        crop = square_crop(original, source.inputs["source"].shape[1]).copy()  # not the caller's own array
         features = halved(source.run({"source": crop[None]}), f"{Path(engine).stem}-source")
     return Avatar(
         source=crop,

@@ -1,8 +1,8 @@
 """Avatars of films: somebody who turns and blinks by himself, prepared for a network that repaints his face.
 
 Each frame of the film is tracked, cropped and put through the source engine once, with the identity of the portrait
-whose face it is given; what is left for every frame of sound is the network's step. The film's pictures are not kept:
-the avatar has its crops, and where each goes back to. Dubbing a film without an avatar is in dubbing.py.
+whose face it is given; what is left for every frame of sound is the network's step, and to put what it paints into the
+picture (backdrop.py), where the avatar keeps the film's pictures. Dubbing a film without an avatar is in dubbing.py.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 
 from .arrays import Picture
 from .avatar import FRAMES, Avatar, Film, check_words, halved, make_avatar, open_source
+from .backdrop import code, pile
 from .backends import Backend, shared_device
 from .bundled import find_engine
 from .errors import InputError, ModelError, counted
+from .face.track import JAW
 from .metadata import Metadata
 from .picture import PictureLike
 from .planes import crop
@@ -48,6 +50,9 @@ class Crop(NamedTuple):
     box: NDArray[np.float32]
     scene: int
     """Number of the scene that the picture is of."""
+    jaw: NDArray[np.float32] | None
+    coded: NDArray[np.uint8] | None
+    """The whole picture, where it is kept."""
 
 
 def make_film_avatar(
@@ -58,6 +63,7 @@ def make_film_avatar(
     track: str | os.PathLike[str] | None = None,
     face: int | str | os.PathLike[str] = "largest",
     seconds: float = SECONDS,
+    pictures: bool = True,
     identity: str | os.PathLike[str] | None = None,
     face_models: str | os.PathLike[str] | None = None,
     licence: str = "",
@@ -75,6 +81,7 @@ def make_film_avatar(
     `seconds` are used: of these, the longest stretch in which the face is seen, without a cut. `portrait` is a picture
     of the person whose face is painted, `track` a track file (default: VIDEO-stem.track.npz beside the film, else
     the face is tracked), `face` which face: "largest", an index from the left, or a portrait of the person to follow.
+    With `pictures` the avatar keeps the film's, and speaks in them; without, a session gives the network's crops.
     `identity` is the extractor's engine (default: what stands beside the step), `face_models` a folder with the two
     networks that find faces in film and portrait (default: those in the user's cache). `device` and `threads` are as
     of `open_engine`, the device that of the step; licence, consent, name and use are as of `Avatar`, use None is what
@@ -102,7 +109,7 @@ def make_film_avatar(
         if film.length:
             total = min(total, max(1, int(film.length / film.fps * metadata.rate)))
         with closing(Faces(film, track, face, face_models)) as faces:
-            crops = _longest(_crops(film, faces, metadata, size, total, tracking), film.path.name)
+            crops = _longest(_crops(film, faces, metadata, size, total, pictures, tracking), film.path.name)
         made = Film(
             target=np.stack([c.picture for c in crops]),
             matrices=np.stack([c.matrix for c in crops]).astype(np.float32),
@@ -110,6 +117,8 @@ def make_film_avatar(
             identity=seen.identity,
             size=film.size,
             fps=film.fps,
+            jaws=np.stack([np.full(JAW, np.nan) if c.jaw is None else c.jaw for c in crops]).astype(np.float32),
+            pictures=pile([c.coded for c in crops if c.coded is not None]) if pictures else None,
         )
         features = _features(source, f"{path.stem}-source", made, progress)
     warn_of_drawn(metadata.faces, path.stem, video)
@@ -167,11 +176,11 @@ def recompute(avatar: Avatar, engine: Path, *, device: str = "auto", threads: in
 
 
 def _crops(
-    film: Reader, faces: Faces, metadata: Metadata, size: int, total: int, tracking: OnFrame | None
+    film: Reader, faces: Faces, metadata: Metadata, size: int, total: int, pictures: bool, tracking: OnFrame | None
 ) -> Iterator[Crop | None]:
     """Yield the face, or None, for frames at the network's rate: each shows the picture at the middle of its time."""
-    shown, pictures = 0, film.planes()
-    for index, planes in enumerate(pictures):
+    shown, read = 0, film.planes()
+    for index, planes in enumerate(read):
         face = faces.of(index, planes)
         wanted = []
         while shown < total and int((shown + Fraction(1, 2)) * film.fps / metadata.rate) == index:
@@ -182,13 +191,14 @@ def _crops(
             matrix = crop_matrix(metadata.family, face.points, size)
             picture = crop(planes, matrix, size)
             if picture is not None:  # else it lies outside
-                found = Crop(picture, matrix, index, face.box, faces.scene(index))
+                coded = code(planes, film.size) if pictures else None
+                found = Crop(picture, matrix, index, face.box, faces.scene(index), face.jaw, coded)
         yield from (found for _ in wanted)
         if wanted and tracking is not None:
             tracking(shown, total)
         if shown == total:
             break
-    faces.check_end(pictures)
+    faces.check_end(read)
 
 
 def _longest(crops: Iterator[Crop | None], name: str) -> list[Crop]:

@@ -8,8 +8,6 @@ makes, the step takes by the same name. Decoding, tracking and encoding are in d
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +21,10 @@ from .errors import InputError, ModelError
 from .face import Face
 from .metadata import AudioSpec, Metadata
 from .model import not_of_one_export, open_model, weights_of
+from .pasting import MASKS, Pasting
 from .planes import blend, crop
-from .postprocess import change, feather, match_colour, oval, within_jaw
 from .preprocess import check_array, crop_matrix
 
-MASKS: dict[str, Callable[[int], Array]] = {
-    "wav2lip": partial(feather, border=0.07, top=0.57),  # what is above the nose stays the frame's
-    "simswap": partial(oval, border=0.08),
-    "wavsyncswap": partial(oval, border=0.08),
-}
-"""Where a family's crops are pasted, by their size; those named here can dub."""
-HALF_BLIND = ("wav2lip", "wavsyncswap")
-"""Families from which the lower half of the target is hidden, what lies beside the face there too."""
 GIVEN = ("target", "reference", "identity", "mel")
 """Inputs that a painter feeds; others come from its source graph."""
 
@@ -110,7 +100,8 @@ class Painter:
         self.size: int = self._step.outputs["frame"].shape[1]
         """Side of the crop in pixels."""
         self.template = "simswap-512" if self.family == "simswap" and self.size >= 512 else self.family
-        self.mask: Array = MASKS[self.family](self.size)
+        self.pasting = Pasting(self.family, self.size, "identity" in inputs)
+        """How its crops go back."""
         self.audio: AudioSpec | None = self.metadata.hears(self.name) if "mel" in inputs else None
         """How it hears; None where it does not."""
         self._shapes = {name: spec.shape for name, spec in inputs.items()}
@@ -168,16 +159,9 @@ class Painter:
     ) -> None:
         """Put the repainted crop in its place, its colours matched where both show the same.
 
-        Where the network has not seen it, the picture stays as it is beside the `jaw`, as of Face, and at the jaw gets
-        the colours alone of a face that is somebody else's: the network would draw that one's jaw.
+        `jaw` is as of Face. See Pasting.
         """
-        matched, mask = match_colour(painted, cut, 1 - self.mask), self.mask
-        if jaw is None or self.family not in HALF_BLIND:
-            blend(planes, *change(matched, mask, cut), matrix)
-            return
-        jaw = jaw @ matrix[:, :2].T + matrix[:, 2]
-        mask = mask * within_jaw(jaw, self.size)
-        blend(planes, *change(matched, mask, cut, jaw if "identity" in self.takes else None), matrix)
+        blend(planes, *self.pasting.layers(painted, cut, matrix, jaw), matrix)
 
     def __call__(self, planes: Planes, face: Face, mel: Array | None = None, reference: Picture | None = None) -> None:
         """Repaint a face in a picture in the codec's form (planes.py), in place."""

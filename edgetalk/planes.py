@@ -7,21 +7,19 @@ the two planes of colour, each H / 2 * W / 2 bytes. A matrix is 2x3, from the pi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .arrays import Picture, Planes
-from .postprocess import MARGIN, Part, place, spread, within
+from .postprocess import MARGIN, bands, place, spread, within
 from .preprocess import reduction, warp
 
 Matrix = NDArray[np.float64]
 
 BT709, LIMITED, FULL = 1, 1, 2  # FFmpeg's numbers; players assume the first two of our files
 
-BAND = 64  # rows
 ENOUGH = 8  # rows for a mean
 
 # ITU-R BT.709, item 3: R'G'B' of 0 … 255 to Y'CbCr in limited range, and back.
@@ -108,7 +106,8 @@ def blend(planes: Planes, colours: NDArray[np.float32], share: NDArray[np.float3
     """Blend a crop into planes, in place, where `matrix` took it from; see postprocess.change."""
     import cv2
 
-    rows, columns = (np.flatnonzero((share > 0).any(axis) | (colours != 0).any((axis, 2))) for axis in (1, 0))
+    shows = (share > 0) | (cv2.transform(np.abs(colours), np.ones((1, 3))) > 0)
+    rows, columns = (np.flatnonzero(shows.any(axis)) for axis in (1, 0))
     if not len(rows):
         return
     # Only the part of the crop that shows, and what a cubic interpolation looks at around it.
@@ -130,10 +129,3 @@ def blend(planes: Planes, colours: NDArray[np.float32], share: NDArray[np.float3
                 region = whole[channel][band]
                 weighted = cv2.multiply(region, kept, dtype=cv2.CV_32F)
                 cv2.add(weighted, added[channel](band), dst=region, dtype=cv2.CV_8U)
-
-
-def bands(part: Part) -> Iterator[Part]:
-    """Yield a part of a picture in bands of few rows, which stay in a core's cache while they are worked on."""
-    rows, columns = part
-    for top in range(rows.start, rows.stop, BAND):
-        yield slice(top, min(top + BAND, rows.stop)), columns

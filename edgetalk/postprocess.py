@@ -7,7 +7,7 @@ border, after its colours were matched with those of the frame where the two sho
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from .preprocess import reduction, warp
 Part = tuple[slice, slice]  # rows and columns of a picture
 
 MAX_GAIN, MAX_SHIFT = 1.5, 48.0  # beyond that the two pictures differ in what they show, not in their light
+BAND = 64  # rows
 MARGIN = 4  # pixels around a crop that its interpolation looks at
 ENLARGED = 3  # times as large as cubic interpolation makes a crop: smooth enough for linear interpolation
 WINDOW = 5  # pixels of a crop, each way, that are compared in their structure
@@ -108,9 +109,7 @@ def match_colour(crop: Picture, reference: Picture, mask: Array) -> Picture:
     def moments(picture: Picture) -> tuple[Array, Array]:
         values = picture.reshape(-1, 3).astype(np.float32)
         mean = weight @ values
-        values -= mean
-        values *= values
-        return mean, np.sqrt(weight @ values)
+        return mean, np.sqrt(np.maximum(weight @ cv2.multiply(values, values) - mean * mean, 0))
 
     (mean, spread), (want, wanted) = moments(crop), moments(reference)
     gain = np.clip(np.maximum(wanted, 1.0) / np.maximum(spread, 1.0), 1 / MAX_GAIN, MAX_GAIN)
@@ -212,16 +211,16 @@ def likeness(one: Picture, other: Picture) -> Array:
 def spread(layer: Array, matrix: NDArray[np.float64]) -> Callable[[Part], Array]:
     """Return a function that shows any part of the picture with `layer` warped back to where `align` cut it out.
 
-    `layer` is float32 (h, w), of a crop that was cut out with `matrix`. The function takes rows and columns of the
-    picture and returns float32 of their size, 0 outside the crop. Enlarging is cubic along rows and columns up to
-    ENLARGED times, and linear for what is left to grow, turn and shift: several times as fast as a cubic warp, and 0.4
-    of 255 from it (root mean square) where a drawn face grows 4.5 times.
+    `layer` is float32 (h, w) or (h, w, 3), of a crop that was cut out with `matrix`. The function takes rows and
+    columns of the picture and returns float32 of their size, 0 outside the crop. Enlarging is cubic along rows and
+    columns up to ENLARGED times, and linear for what is left to grow, turn and shift: several times as fast as a cubic
+    warp, and 0.4 of 255 from it (root mean square) where a drawn face grows 4.5 times.
     """
     import cv2
 
     scale = reduction(matrix)
     times = min(ENLARGED, math.ceil(scale))
-    height, width = layer.shape
+    height, width = layer.shape[:2]
     large = cv2.resize(layer, (width * times, height * times), interpolation=cv2.INTER_CUBIC) if scale > 1 else layer
     # pixel x of the layer is the middle of `times` pixels of the enlarged one
     small = np.array([[1 / times, 0, 0.5 / times - 0.5], [0, 1 / times, 0.5 / times - 0.5], [0, 0, 1]])
@@ -265,13 +264,26 @@ def paste(
     What of the crop lies outside the frame is cut off. planes.py does the same to pictures in a codec's form.
     """
     result = frame.copy()
-    height, width = frame.shape[:2]
-    part = place(matrix, crop.shape[1::-1], (width, height))
-    if part is not None:
-        region = result[part]
-        colours, share = change(crop, mask, original)
-        kept = 1 - spread(share, matrix)(part)
-        for k in range(3):
-            added = spread(colours[:, :, k], matrix)(part)
-            region[:, :, k] = np.clip(np.rint(region[:, :, k] * kept + added), 0, 255)
+    blend(result, *change(crop, mask, original), matrix)
     return result
+
+
+def blend(frame: Picture, colours: Array, share: Array, matrix: NDArray[np.float64]) -> None:
+    """Blend a crop into `frame`, uint8 (H, W, 3), in place, where `matrix` took it from; see `change`."""
+    import cv2
+
+    height, width = frame.shape[:2]
+    part = place(matrix, share.shape[::-1], (width, height))
+    if part is None:
+        return
+    added, taken = spread(colours, matrix), spread(share, matrix)
+    for band in bands(part):
+        weighted = cv2.multiply(frame[band], _each(1 - taken(band)), dtype=cv2.CV_32F)
+        frame[band] = cv2.add(weighted, added(band), dtype=cv2.CV_8U)
+
+
+def bands(part: Part) -> Iterator[Part]:
+    """Yield a part of a picture in bands of few rows, which stay in a core's cache while they are worked on."""
+    rows, columns = part
+    for top in range(rows.start, rows.stop, BAND):
+        yield slice(top, min(top + BAND, rows.stop)), columns

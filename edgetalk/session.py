@@ -38,6 +38,7 @@ from .use import check_stated, check_use, warn_of_photos
 from .windows import WindowStream, sound_windows
 
 if TYPE_CHECKING:
+    from .backdrop import Backdrop
     from .live import Live
 
 
@@ -79,6 +80,8 @@ class Session:
         """How many steps the engine does side by side."""
         self._closed = False
         self._alone = threading.Lock()
+        self._stepping = 0  # the thread that is in a step
+        self._ends = False  # with which that step closes the engine
         self._backend, metadata = open_model(self._path, use=use, device=device, threads=threads, streams=streams)
         self.metadata = metadata
         """What the engine says about itself."""
@@ -97,7 +100,7 @@ class Session:
             )
         _, height, width, _ = backend.outputs["frame"].shape
         self.size: tuple[int, int] = (width, height)
-        """Of a frame, in pixels: width, height."""
+        """Of a frame, in pixels: width, height; with an avatar that keeps a film's pictures, of these."""
         self.fps: Fraction = self.metadata.rate
         """Frames per second that the network was trained at; `talk` and `stream` may use another rate."""
         self.landmarks: NDArray[np.float32] | None = None
@@ -116,6 +119,9 @@ class Session:
         self.avatar = self._prepare(avatar, source, use)
         """The face, with its licence, the consent to its use and the person's name."""
         self._features = self._of_avatar()
+        self._backdrop = self._film(width)
+        if self._backdrop is not None:
+            self.size = self._backdrop.size
         self._frames = max((len(values) for values in self._features.values()), default=1)
         self.shown = 0
         """Index of the avatar's frame in the last picture, as into avatar.film.matrices."""
@@ -143,7 +149,8 @@ class Session:
             )
         picture = read_picture(source)
         warn_of_photos(self.metadata.faces, self.metadata.persons, self._path.name)
-        return Avatar(square_crop(picture, whole.shape[1]), {}, whole_box(picture), self.metadata.family, "")
+        crop = square_crop(picture, whole.shape[1]).copy()  # not the caller's own array
+        return Avatar(crop, {}, whole_box(picture), self.metadata.family, "")
 
     def _load_avatar(self, avatar: AvatarLike | None, use: str) -> Avatar:
         """Return an avatar, one of a file, or, of None, the one beside the engine."""
@@ -231,6 +238,15 @@ class Session:
                 )
         return {key: fixed[key] for key in wanted}
 
+    def _film(self, side: int) -> Backdrop | None:
+        """Return what shows crops of `side` pixels in the avatar's film; None where it keeps no pictures."""
+        film = self.avatar.film
+        if film is None or film.pictures is None:
+            return None
+        from .backdrop import Backdrop
+
+        return Backdrop(film, self.metadata.family, side)
+
     def step(self, mel: ArrayLike, pose: ArrayLike | None = None, blink: ArrayLike | None = None) -> Picture:
         """Return one frame, uint8 (H, W, 3) RGB, in an array of its own.
 
@@ -263,11 +279,15 @@ class Session:
                 "give each thread its own: session.twin()"
             )
         try:
+            self._stepping = threading.get_ident()
             self.check_open()  # it may have been closed meanwhile
             if at is not None:
                 self._at = at
             return self._run(feeds)
         finally:
+            self._stepping = 0
+            if self._ends:
+                self._backend.close()
             self._alone.release()
 
     def _run(self, feeds: Arrays) -> Picture:
@@ -280,9 +300,11 @@ class Session:
         self._at += 1
         if "landmarks" in results:
             self.landmarks = results["landmarks"][0].copy()
+        frame: Picture = results["frame"][0]
+        if self._backdrop is not None:
+            return self._backdrop.show(self.shown, frame)
         # The backend's buffer is the next step's, too: a copy costs microseconds, and list(session.talk(…)) is right.
-        frame: Picture = results["frame"][0].copy()
-        return frame
+        return frame.copy()
 
     def talk(
         self,
@@ -424,7 +446,7 @@ class Session:
         self.check_open()
         other = object.__new__(type(self))
         other.__dict__ |= self.__dict__
-        other._backend, other._alone = self._backend.twin(), threading.Lock()
+        other._backend, other._alone, other._stepping = self._backend.twin(), threading.Lock(), 0
         other.shown, other._at, other._fed, other.landmarks = 0, 0, False, None
         return other
 
@@ -434,6 +456,9 @@ class Session:
     def close(self) -> None:
         """Free the engine, after the step that another thread may be in; may be called twice. Frames stay readable."""
         self._closed = True  # first: no other step begins
+        if self._stepping == threading.get_ident():  # a signal's handler, in the middle of the step that it interrupts
+            self._ends = True
+            return
         with self._alone:
             self._backend.close()
 

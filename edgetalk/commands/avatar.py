@@ -5,7 +5,7 @@ edgetalk avatar amnet.xml photo.jpg --crop                                  a ph
 edgetalk avatar wavsyncswap.xml --video target.mp4 --portrait face.png      a film, and whose face it is given
 
 The source engine beside ENGINE (amnet-source.xml beside amnet.xml) makes the features; the .avatar file holds them
-with the picture or the film's crops, licence, consent and the person's name. The face in a film is where --track says,
+with the picture or the film's, licence, consent and the person's name. The face in a film is where --track says,
 or VIDEO-stem.track.npz beside the video, or the tracker (edgetalk fetch face), which finds that in a photo, too.
 """
 
@@ -24,7 +24,7 @@ from .options import add_device, add_face_models, add_which_face
 if TYPE_CHECKING:
     from edgetalk.avatar import Avatar
 
-FILM = ("portrait", "track", "seconds", "identity")
+FILM = ("portrait", "track", "seconds", "identity", "crops")
 FOUND = ("face", "face_models")
 """Options of where a face is looked for: in films, and in photos."""
 
@@ -48,6 +48,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     film.add_argument("--portrait", type=Path, metavar="PICTURE", help="the person whose face is painted")
     film.add_argument("--track", type=Path, metavar="FILE", help="where the face is (default: beside the video)")
     film.add_argument("--seconds", type=float, help="of the film's beginning (default: 10)")
+    film.add_argument(
+        "--crops",
+        action="store_true",
+        default=None,
+        help="keep the crops of the face alone, not the film's pictures: a smaller file, and that is what then speaks",
+    )
     film.add_argument(
         "--identity", type=Path, metavar="ENGINE", help="the portrait's extractor (default: beside ENGINE)"
     )
@@ -131,6 +137,7 @@ def _of_film(args: argparse.Namespace, options: dict[str, Any]) -> Avatar:
             track=args.track,
             face="largest" if args.face is None else args.face,
             seconds=SECONDS if args.seconds is None else args.seconds,
+            pictures=not args.crops,
             identity=args.identity,
             face_models=args.face_models,
             tracking=tracking,

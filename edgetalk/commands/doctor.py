@@ -105,10 +105,13 @@ def avatar(path: Path) -> list[str]:
     path = find_avatar(path)
     found = load_avatar(path)
     size, film = len(found.source), found.film
-    shown = f"{found.frames} frames of a film of {film.size[0]}×{film.size[1]}" if film else "a picture"
+    shown = f"a picture, {size}×{size}"
+    if film is not None:
+        kept = "the film's pictures" if film.pictures is not None else "crops alone"
+        shown = f"{found.frames} frames of a film of {film.size[0]}×{film.size[1]}, {size}×{size}, {kept}"
     return [
         f"file          {path}, {_size(path) / 1e6:.1f} MB",
-        f"shows         {found.name or 'nobody named'}, {shown}, {size}×{size}",
+        f"shows         {found.name or 'nobody named'}, {shown}",
         f"for           {found.family} with source weights {found.weights[:12]}",
         f"terms         {found.use} use, {found.licence or 'licence not stated'}",
         f"consent       {found.consent or 'not stated'}",

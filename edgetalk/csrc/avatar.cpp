@@ -25,11 +25,13 @@ constexpr struct {
     {"F64", Tensor::other, 8},
 };
 
-// Arrays that an avatar of a film keeps of it, edgetalk/avatar.py FILM, and how many axes each has.
+// Arrays that an avatar of a film keeps of it, edgetalk/avatar.py FILM and MORE, and how many axes each has.
 constexpr struct {
     const char *name;
     size_t axes;
-} film_arrays[] = {{"target", 4}, {"matrices", 3}, {"at", 1}, {"identity", 2}};
+    bool needed;
+} film_arrays[] = {{"target", 4, true},   {"matrices", 3, true}, {"at", 1, true},
+                   {"identity", 2, true}, {"jaws", 3, false},    {"pictures", 2, false}};
 
 float from_half(uint16_t half) {
     const uint32_t sign = static_cast<uint32_t>(half & 0x8000) << 16, rest = half & 0x7FFF;
@@ -135,8 +137,9 @@ std::string misfit(const std::map<std::string, Tensor> &tensors, bool film) {
         source.type != Tensor::u8 || shape.size() != 3 || shape[0] != shape[1] || shape[2] != 3)
         return std::string("its picture is ") + types_in_python[source.type] + " " + shape_text(shape);
     if (film)
-        for (const auto &[name, axes] : film_arrays)
-            if (tensors.at(name).shape.size() != axes) return has_shape(name, tensors.at(name));
+        for (const auto &[name, axes, needed] : film_arrays)
+            if (const auto at = tensors.find(name); at != tensors.end() && at->second.shape.size() != axes)
+                return has_shape(name, at->second);
     int64_t fewest = boxes.shape[0], most = fewest;
     for (const auto &[name, tensor] : tensors) {
         if (name == "source" || name == "identity") continue;  // one of each
@@ -209,8 +212,8 @@ Avatar Avatar::parse(std::string_view file, const std::string &name) {
     for (const char *key : {"source", "boxes"})
         if (!avatar.features.count(key)) no_avatar(std::string("it lacks '") + key + "'");
     if (film) {
-        for (const auto &[key, axes] : film_arrays)
-            if (!avatar.features.count(key)) no_avatar(std::string("it lacks '") + key + "'");
+        for (const auto &[key, axes, needed] : film_arrays)
+            if (needed && !avatar.features.count(key)) no_avatar(std::string("it lacks '") + key + "'");
         if (!is_film(film->text)) no_avatar("it lacks 'film'");
     }
     if (const std::string why = misfit(avatar.features, film); !why.empty()) no_avatar(why);
@@ -218,7 +221,7 @@ Avatar Avatar::parse(std::string_view file, const std::string &name) {
     avatar.features.erase("source");
     avatar.features.erase("boxes");
     if (film)
-        for (const auto &[key, axes] : film_arrays) avatar.features.erase(key);
+        for (const auto &one : film_arrays) avatar.features.erase(one.name);
     return avatar;
 }
 

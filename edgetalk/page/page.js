@@ -108,6 +108,7 @@ function told(data) {
   const { width, height, error } = JSON.parse(data);
   if (width) {
     Object.assign(canvas, { width, height });
+    canvas.style.setProperty("--aspect", width / height);
     problem = ""; // of a connection before this one
   }
   if (error) problem = error;

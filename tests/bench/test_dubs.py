@@ -9,8 +9,8 @@ import pytest
 from edgetalk import benchmark
 from edgetalk.film_avatar import make_film_avatar
 from edgetalk.motion import Still
-from edgetalk.painter import MASKS
-from edgetalk.postprocess import match_colour, paste
+from edgetalk.pasting import Pasting
+from edgetalk.postprocess import blend
 from edgetalk.reader import Reader
 from edgetalk.session import Session
 from edgetalk.windows import sound_windows
@@ -33,17 +33,18 @@ def given(swaps, tmp_path_factory):
 def test_speaking_from_an_avatar_pastes_into_the_film(given, root, tmp_path, streams):
     from bench import dubs
 
-    avatar = make_film_avatar(given / "wavsyncswap.onnx", given / "target.mp4", given / "portrait.png")
-    film, pcm, mask = avatar.film, benchmark.sentence(0.2), MASKS["wavsyncswap"](96)
+    avatar = make_film_avatar(given / "wavsyncswap.onnx", given / "target.mp4", given / "portrait.png", pictures=False)
+    film, pcm, pasting = avatar.film, benchmark.sentence(0.2), Pasting("wavsyncswap", 96, swaps=True)
+    assert np.isfinite(film.jaws).all()
     pictures = list(Reader(given / "target.mp4"))
     with Session(given / "wavsyncswap.onnx", avatar=avatar, threads=2, streams=streams) as session:
         assert dubs.speak(session, given / "target.mp4", pcm, tmp_path / "out.mp4") > 0
         heard = sound_windows(pcm, session.audio, Fraction(25))
         wanted = []
         for i, (mel, picture) in enumerate(zip(heard, pictures, strict=True)):
-            painted, cut = session.frame(i, mel, Still(), Fraction(25)), film.target[i]
-            matched = match_colour(painted, cut, 1 - mask)
-            wanted.append(paste(picture, matched, film.matrices[i].astype(float), mask, cut))
+            painted, matrix = session.frame(i, mel, Still(), Fraction(25)), film.matrices[i].astype(float)
+            wanted.append(picture.copy())
+            blend(wanted[-1], *pasting.layers(painted, film.target[i], matrix, film.jaws[i]), matrix)
     made = list(Reader(tmp_path / "out.mp4"))
     assert len(made) == len(pictures) == len(wanted) == 5
     for got, exact, picture in zip(made, wanted, pictures, strict=True):

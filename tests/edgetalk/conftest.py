@@ -18,6 +18,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgetalk import avatar as avatars
+from edgetalk.errors import InputError
 from edgetalk.face import models as networks
 from edgetalk.metadata import AudioSpec, Metadata
 
@@ -213,6 +214,15 @@ class Zoo:
     def ir(self, model: Path, xml: Path, precision: str = "f32") -> Path:
         to_ir(model, xml, precision)
         return xml
+
+
+def save_unchecked(avatar: avatars.Avatar, path: Path) -> None:
+    """Write an avatar that does not hold together, which save_avatar refuses."""
+    with pytest.raises(InputError, match="^this is no avatar: it"):
+        avatars.save_avatar(avatar, path)
+    with pytest.MonkeyPatch.context() as careless:
+        careless.setattr(avatars, "_misfit", lambda *_: "")
+        avatars.save_avatar(avatar, path)
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgetalk.face import Face, write_track
 from edgetalk.metadata import AudioSpec, Metadata
-from edgetalk.painter import MASKS
+from edgetalk.pasting import MASKS
 from edgetalk.writer import Writer
 
 SIZE = 64  # of a crop

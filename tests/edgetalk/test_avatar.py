@@ -19,6 +19,8 @@ from edgetalk.backends import beside
 from edgetalk.files import sha256
 from edgetalk.film_avatar import make_film_avatar
 
+from .conftest import save_unchecked
+
 
 @pytest.fixture
 def avatar() -> avatars.Avatar:
@@ -99,28 +101,23 @@ def test_the_format_is_plain_safetensors(avatar, tmp_path):
     assert set(safetensors.numpy.load(data)) == {"source", "appearance", "boxes"}
 
 
-def _newer(path):
-    path.write_bytes(safetensors.numpy.save({"source": np.zeros(3, np.uint8)}, {"format": "2"}))
+def _format(text):
+    return lambda path: path.write_bytes(safetensors.numpy.save({"source": np.zeros(3, np.uint8)}, {"format": text}))
 
 
-def _picture(path):
-    loaded = avatars.load_avatar(path)
-    avatars.save_avatar(dataclasses.replace(loaded, source=loaded.source[:, :30]), path)
+def _with(**changes):
+    def damage(path):
+        save_unchecked(dataclasses.replace(avatars.load_avatar(path), **changes), path)
+
+    return damage
 
 
 def _features(shape):
-    def damage(path):
-        loaded = avatars.load_avatar(path)
-        avatars.save_avatar(dataclasses.replace(loaded, features={"appearance": np.zeros(shape, np.float16)}), path)
-
-    return damage
+    return _with(features={"appearance": np.zeros(shape, np.float16)})
 
 
 def _boxes(*shape):
-    def damage(path):
-        avatars.save_avatar(dataclasses.replace(avatars.load_avatar(path), boxes=np.zeros(shape, np.float32)), path)
-
-    return damage
+    return _with(boxes=np.zeros(shape, np.float32))
 
 
 def _other(path):
@@ -141,7 +138,7 @@ def _double(path):
         (lambda path: path.write_bytes(path.read_bytes()[:100]), "truncated or no avatar"),
         (lambda path: path.write_bytes(b""), "truncated or no avatar"),
         (lambda path: path.write_text("a text, not an avatar at all"), "truncated or no avatar"),
-        (_picture, r"is no avatar: its picture is uint8 \(32, 30, 3\)"),
+        (_with(source=np.zeros((32, 30, 3), np.uint8)), r"is no avatar: its picture is uint8 \(32, 30, 3\)"),
         (_features(()), r"is no avatar: its appearance has shape \(\)"),
         (_features((0, 8)), "is no avatar: it has no frames"),
         (_boxes(), r"is no avatar: its boxes have shape \(\)"),
@@ -153,7 +150,8 @@ def _double(path):
             lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(99)),
             "is a picture and no avatar; pass it as source=",
         ),
-        (_newer, "is an avatar of format 2, this edgetalk reads up to 1; upgrade it"),
+        (_format("2"), "is an avatar of format 2, this edgetalk reads up to 1; upgrade it"),
+        (_format("9" * 5000), "is an avatar of format 999999999, this edgetalk reads up to 1; upgrade it"),
     ],
 )
 def test_files_that_are_no_avatar_are_refused(avatar, tmp_path, damage, message):
@@ -190,6 +188,27 @@ def test_a_failed_save_leaves_the_old_file(avatar, tmp_path):
     with pytest.raises(OSError):
         avatars.save_avatar(avatar, tmp_path / "folder.avatar")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["ada.avatar", "folder.avatar"]
+
+
+def test_features_that_would_be_drawn_as_noise_are_not_saved(avatar, tmp_path):
+    for wrong in (np.nan, np.inf):
+        features = {"appearance": avatar.features["appearance"].copy()}
+        features["appearance"][0, 3, 3, 1] = wrong
+        with pytest.raises(InputError, match="^appearance: got NaN or infinite numbers"):
+            avatars.save_avatar(dataclasses.replace(avatar, features=features), tmp_path / "x.avatar")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_avatar_has_a_picture_of_its_own(zoo, tmp_path):
+    whole = zoo.write("step", tmp_path / "whole.onnx", dataclasses.replace(zoo.metadata, source=""), whole=True)
+    picture = zoo.face(32).copy()
+    for made in (
+        avatars.make_avatar(zoo.root / "onnx/amnet.onnx", picture),
+        Session(whole, source=picture).avatar,
+    ):
+        before = made.source.copy()
+        picture[:] = 255 - picture
+        assert np.array_equal(made.source, before)
 
 
 @pytest.mark.parametrize("name", ["onnx", "f32"])

@@ -35,6 +35,7 @@ from edgetalk.windows import WindowStream
 from edgetalk.writer import Writer
 
 from . import tensorrt_double as double
+from .conftest import save_unchecked
 
 ROOT = Path(__file__).resolve().parents[2]
 OPENVINO = Path(openvino.__file__).parent / "libs"
@@ -322,6 +323,21 @@ def test_follows_a_film_of_three_frames(library, zoo, tmp_path):
         assert difference([theirs[0]], [theirs[1]]) > 20
         with pytest.raises(Failure, match="pose: got one, .* takes none"):
             face.step(np.zeros((16, 80), np.float32), np.zeros(3, np.float32))
+    a, c, d = (tmp_path / f"{name}.avatar" for name in "acd")
+    whole = dataclasses.replace(kept, jaws=np.zeros((3, 17, 2), np.float32), pictures=np.zeros((3, 9), np.uint8))
+    avatars.save_avatar(
+        dataclasses.replace(avatars.load_avatar(tmp_path / "a.avatar"), film=whole), tmp_path / "c.avatar"
+    )
+    with library.open(engine, tmp_path / "c.avatar") as face:  # in C it is the crops that speak
+        assert difference(face.talk(pcm), theirs) <= 1
+    for change, message in (
+        ({"pictures": whole.pictures[:2]}, "no avatar: it has 2 and 3 frames"),
+        ({"jaws": whole.jaws[0]}, r"no avatar: its jaws has shape \(17, 2\)"),
+    ):
+        film = dataclasses.replace(whole, **change)
+        save_unchecked(dataclasses.replace(avatars.load_avatar(a), film=film), d)
+        with pytest.raises(Failure, match=message):
+            library.open(engine, d)
     for rate in (50, 15):  # the film keeps its speed
         with edgetalk.Session(engine, threads=1, avatar=tmp_path / "a.avatar") as session:
             theirs = list(session.talk(pcm, fps=rate))
@@ -482,11 +498,11 @@ def replaced(name: str, old: bytes, new: bytes):
     return spoil
 
 
-def other_avatar(**changes):
+def other_avatar(save=avatars.save_avatar, **changes):
     def spoil(folder: Path) -> None:
         (folder / "amnet-source.xml").unlink()  # with which Python would prepare it again
         path = folder / "amnet.avatar"
-        avatars.save_avatar(dataclasses.replace(avatars.load_avatar(path), **changes), path)
+        save(dataclasses.replace(avatars.load_avatar(path), **changes), path)
 
     return spoil
 
@@ -529,8 +545,14 @@ BAD = {
         other_avatar(family="other"),
         "amnet.avatar is of other and amnet.xml is amnet; prepare one for it: edgetalk avatar .*amnet.xml PICTURE$",
     ),
-    "boxes.avatar": (other_avatar(boxes=np.zeros((1, 3), np.float32)), r"no avatar: its boxes have shape \(1, 3\)"),
-    "frames.avatar": (other_avatar(boxes=np.zeros((3, 4), np.float32)), "no avatar: it has 1 and 3 frames"),
+    "boxes.avatar": (
+        other_avatar(save_unchecked, boxes=np.zeros((1, 3), np.float32)),
+        r"no avatar: its boxes have shape \(1, 3\)",
+    ),
+    "frames.avatar": (
+        other_avatar(save_unchecked, boxes=np.zeros((3, 4), np.float32)),
+        "no avatar: it has 1 and 3 frames",
+    ),
     "type.avatar": (replaced("amnet.avatar", b'"F32"', b'"I32"'), "no avatar: its boxes is I32, expected U8, F16, F32"),
     "number.avatar": (
         replaced("amnet.avatar", b'format":"1"', b'format": 1 '),

@@ -118,8 +118,14 @@ def test_an_avatar_tells_whom_it_shows_and_on_what_terms(tmp_path, capsys):
     assert "amnet with source weights 0123456789ab\n" in told and "consent       not stated" in told
     assert cli.main(["doctor", str(tmp_path / "ada.avatar")]) == 0
     told = capsys.readouterr().out
-    assert "ada, 5 frames of a film of 640×360, 8×8" in told and "non-commercial use, CC BY-NC 4.0" in told
+    assert (
+        "ada, 5 frames of a film of 640×360, 8×8, crops alone\n" in told and "non-commercial use, CC BY-NC 4.0" in told
+    )
     assert "consent       ada, on paper" in told
+    kept = replace(film, film=replace(film.film, pictures=np.zeros((5, 2), np.uint8)))
+    avatar.save_avatar(kept, tmp_path / "ada.avatar")
+    assert cli.main(["doctor", str(tmp_path / "ada.avatar")]) == 0
+    assert "of 640×360, 8×8, the film's pictures\n" in capsys.readouterr().out
 
 
 def test_a_bare_name_is_a_bundled_engine_or_else_a_bundled_face(capsys):

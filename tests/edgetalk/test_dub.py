@@ -29,7 +29,8 @@ from edgetalk.cli import main
 from edgetalk.dubbing import Dubbed, _inputs
 from edgetalk.errors import InputError, ModelError
 from edgetalk.face import write_track
-from edgetalk.painter import MASKS, Painter
+from edgetalk.painter import Painter
+from edgetalk.pasting import MASKS
 from edgetalk.planes import OFFSET, TO_RGB, of_rgb, split, to_rgb
 from edgetalk.preprocess import ASPECTS, TEMPLATES, crop_matrix
 from edgetalk.reader import Reader
@@ -125,7 +126,7 @@ def test_outside_the_mask_no_byte_changes(engines, target):
 def test_a_face_pasted_in_bands_is_the_face_pasted_at_once(engines, target, monkeypatch):
     frame, made = next(iter(Reader(target))), []
     for rows in (7, 10**6):
-        monkeypatch.setattr("edgetalk.planes.BAND", rows)
+        monkeypatch.setattr("edgetalk.postprocess.BAND", rows)
         with Painter(engines / "flood.onnx") as painter:
             made.append(repainted(painter, frame, read=lambda planes: planes.astype(int)))
     assert np.abs(made[0] - made[1]).max() <= 1 and (made[0] != of_rgb(frame)).any()

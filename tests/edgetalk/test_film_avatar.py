@@ -30,6 +30,7 @@ from edgetalk.preprocess import TEMPLATES, align, crop_matrix
 from edgetalk.reader import Reader
 from edgetalk.writer import Writer
 
+from .conftest import save_unchecked
 from .face.doubles import frame as squares
 
 WIDTH, HEIGHT, FRAMES = 160, 120, 12
@@ -88,9 +89,16 @@ def given(swaps, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def avatar(given):
+def shown(given):
+    """An avatar with the film's pictures."""
     told = {"licence": "CC0-1.0", "consent": "drawn by us", "name": "nobody"}
     return make_film_avatar(given / "wavsyncswap.onnx", given / "target.mp4", given / "portrait.png", **told)
+
+
+@pytest.fixture(scope="module")
+def avatar(shown):
+    """The same with its crops alone."""
+    return dataclasses.replace(shown, film=dataclasses.replace(shown.film, pictures=None))
 
 
 def mels(count, seed=0):
@@ -140,6 +148,7 @@ def test_a_saved_film_is_loaded_and_its_features_stay_in_the_file(avatar, tmp_pa
     assert loaded.film is not None and (loaded.film.size, loaded.film.fps) == (avatar.film.size, avatar.film.fps)
     for name in avatars.FILM:
         assert np.array_equal(getattr(loaded.film, name), getattr(avatar.film, name))
+    assert loaded.film.pictures is None and np.isnan(loaded.film.jaws).all(), "its track is of before there were jaws"
     for name, values in avatar.features.items():
         assert np.array_equal(loaded.features[name], values)
         base = loaded.features[name]
@@ -482,10 +491,15 @@ def test_command_line(given, tmp_path, capsys):
     assert f"{out}: 12 frames" in capsys.readouterr().out
     loaded = avatars.load_avatar(out)
     assert (loaded.use, loaded.licence, len(loaded.film.target)) == ("non-commercial", "mine", FRAMES)
+    assert main([*command, "--crops", "-o", str(tmp_path / "y.avatar")]) == 0
+    crops = avatars.load_avatar(tmp_path / "y.avatar")
+    assert crops.film.pictures is None and crops.film.jaws.shape == (FRAMES, 17, 2)
+    assert np.array_equal(crops.film.target, loaded.film.target)
     with pytest.raises(ModelError, match="x.avatar is for non-commercial use"):
         Session(given / "wavsyncswap.xml", avatar=out, use="commercial")
-    with Session(given / "wavsyncswap.xml", avatar=out) as session:
-        assert session.step(mels(1)[0]).shape == (96, 96, 3)
+    for kept, shape in ((out, (HEIGHT, WIDTH, 3)), (crops, (96, 96, 3))):
+        with Session(given / "wavsyncswap.xml", avatar=kept) as session:
+            assert session.step(mels(1)[0]).shape == shape
 
 
 @pytest.mark.parametrize(
@@ -497,10 +511,15 @@ def test_command_line(given, tmp_path, capsys):
             lambda film: {"film": dataclasses.replace(film, target=film.target[0])},
             r"its target has shape \(96, 96, 3\)",
         ),
+        (lambda film: {"film": dataclasses.replace(film, jaws=film.jaws[..., 0])}, r"its jaws has shape \(12, 17\)"),
+        (
+            lambda film: {"film": dataclasses.replace(film, pictures=np.zeros((11, 9), np.uint8))},
+            "it has 11 and 12 frames",
+        ),
     ],
 )
 def test_films_that_do_not_hold_together_are_refused(avatar, tmp_path, change, message):
-    avatars.save_avatar(dataclasses.replace(avatar, **change(avatar.film)), tmp_path / "x.avatar")
+    save_unchecked(dataclasses.replace(avatar, **change(avatar.film)), tmp_path / "x.avatar")
     with pytest.raises(ModelError, match=f"x.avatar is no avatar: {message}; prepare it again"):
         avatars.load_avatar(tmp_path / "x.avatar")
 
@@ -513,12 +532,13 @@ def test_widening_halves_is_exact():
     assert np.array_equal(out.view(np.uint32), halves.astype(np.float32).view(np.uint32))
 
 
-def test_a_film_speaks_in_a_video(given, avatar, tmp_path):
+@pytest.mark.parametrize(("pictures", "size"), [(True, (WIDTH, HEIGHT)), (False, (96, 96))])
+def test_a_film_speaks_in_a_video(given, shown, avatar, tmp_path, pictures, size):
     """The commands of AMNet work with a film: edgetalk talk."""
-    avatars.save_avatar(avatar, given / "wavsyncswap.avatar")
+    avatars.save_avatar(shown if pictures else avatar, given / "wavsyncswap.avatar")
     try:
         sound, out = bundled.MODELS / "demo.flac", tmp_path / "out.mp4"
         assert main(["talk", str(given / "wavsyncswap.xml"), "--audio", str(sound), "-o", str(out)]) == 0
-        assert Reader(tmp_path / "out.mp4").size == (96, 96)
+        assert Reader(tmp_path / "out.mp4").size == size
     finally:
         (given / "wavsyncswap.avatar").unlink()

@@ -769,6 +769,11 @@ def test_the_page_in_a_browser(engine, tmp_path):
         await value("audio.resume()")
         await value("document.querySelector('form').text.value = '?'; document.querySelector('form button').click()")
         await comes("statusLine.textContent.startsWith(\"text: got '?', expected words\")")
+        shape = "[canvas.clientWidth / canvas.clientHeight, canvas.clientHeight / innerHeight]"
+        for width, height in (64, 36), (36, 64):  # of a film, whole in the window
+            size = f"{{width: {width}, height: {height}}}"
+            ratio, share = await value(f"told(JSON.stringify({size})); {shape}")
+            assert ratio == pytest.approx(width / height, rel=0.02) and share < 0.66
         await value("socket.close()")
         await comes("apart === 'no connection'")
         await comes("socket.readyState === WebSocket.OPEN && apart === ''")

@@ -491,6 +491,26 @@ def test_closing_waits_for_the_step_of_another_thread(zoo, controls, monkeypatch
     assert order == ["step", "close"]
 
 
+def test_a_signals_handler_may_close_in_the_middle_of_a_step(zoo, controls, monkeypatch):
+    """It runs in the thread of the step, which it would wait for."""
+    session = Session(zoo.root / "f32/amnet.xml")
+    expected = session.step(*controls)
+    run, close, order = session._backend.run, session._backend.close, []
+
+    def interrupted(feeds):
+        session.close()
+        order.append("step")
+        return run(feeds)
+
+    monkeypatch.setattr(session._backend, "run", interrupted)
+    monkeypatch.setattr(session._backend, "close", lambda: order.append("close") or close())
+    assert np.array_equal(session.step(*controls), expected)
+    assert order == ["step", "close"]
+    with pytest.raises(BackendError, match="closed"):
+        session.step(*controls)
+    session.close()
+
+
 def test_a_session_that_is_closed_before_a_step_begins_runs_no_more(zoo, controls, monkeypatch):
     """As by another thread, between the check of what was passed and the step."""
     session = Session(zoo.root / "f32/amnet.xml")

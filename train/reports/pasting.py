@@ -89,7 +89,7 @@ def pasted(painter: Painter, shot: Shot, row: str) -> np.ndarray:
         assert crop is not None
         painted = crop
     if row == "crop":
-        blend(planes, *change(match_colour(painted, shot.cut, 1 - painter.mask), painter.mask), matrix)
+        blend(planes, *change(match_colour(painted, shot.cut, 1 - painter.pasting.mask), painter.pasting.mask), matrix)
     else:
         painter.paste(planes, painted, shot.cut, matrix, None if row == "jaw" else jaw)
     return to_rgb(planes)
@@ -118,7 +118,7 @@ def table(engine: Path, pairs: int, every: int) -> str:
     with Painter(engine) as painter:
         for pair in tqdm(range(pairs), desc="dubbed", unit="pair"):
             for shot in shots(painter, pair, every):
-                under = spread(painter.mask, painter.matrix(shot.face.points))(whole) > 0.3
+                under = spread(painter.pasting.mask, painter.matrix(shot.face.points))(whole) > 0.3
                 truth = to_rgb(of_rgb(shot.truth))
                 for row, figures in found.items():
                     figures.append(measured(pasted(painter, shot, row), truth, under))
