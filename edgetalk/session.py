@@ -7,34 +7,32 @@ faces or threads open several: sessions of one file that ask for the same share 
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 import reprlib
 import threading
-import warnings
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .arrays import Picture
 from .audio import as_pcm
-from .avatar import FRAMES, Avatar, AvatarLike, load_avatar, make_avatar
-from .backends import Arrays, beside
-from .bundled import called, check_picture, find_avatar, find_engine, is_bundled
+from .avatar import AvatarLike
+from .backends import Arrays
+from .bundled import check_picture, find_engine
 from .clock import frame_count, frame_rate
-from .errors import BackendError, InputError, ModelError, word
+from .errors import BackendError, InputError, ModelError
+from .fitting import MOVED, Fitter
 from .metadata import AudioSpec
-from .model import not_of_one_export, open_model
+from .model import open_model
 from .motion import Motion, motion_of
-from .picture import PictureLike, read_picture
-from .preprocess import PI, check_array, check_pcm, check_range, square_crop, whole_box
+from .picture import PictureLike
+from .preprocess import PI, check_array, check_pcm, check_range
 from .progress import OnFrame
-from .use import check_stated, check_use, warn_of_photos
+from .use import check_stated
 from .windows import WindowStream, sound_windows
 
 if TYPE_CHECKING:
@@ -75,7 +73,6 @@ class Session:
             raise InputError("avatar and source were both given, expected one of them: which face shall speak?")
         check_picture(source)
         self._path = find_engine(engine)
-        self._device, self._threads = device, threads
         self.streams = streams
         """How many steps the engine does side by side."""
         self._closed = False
@@ -86,12 +83,14 @@ class Session:
         self.metadata = metadata
         """What the engine says about itself."""
         try:
-            self._open(avatar, source, use)
+            self._open(avatar, source, use, device, threads)
         except BaseException:
             self._backend.close()
             raise
 
-    def _open(self, avatar: AvatarLike | None, source: PictureLike | None, use: str) -> None:
+    def _open(
+        self, avatar: AvatarLike | None, source: PictureLike | None, use: str, device: str, threads: int | None
+    ) -> None:
         backend, name = self._backend, self._path.name
         if "mel" not in backend.inputs or "frame" not in backend.outputs:
             raise ModelError(
@@ -106,7 +105,7 @@ class Session:
         self.landmarks: NDArray[np.float32] | None = None
         """Of the last step, float32 (106, 2), fractions of width and height; an array of its own."""
         self.inputs: dict[str, tuple[int, ...]] = {
-            key: backend.inputs[key].shape[1:] for key in ("mel", "pose", "blink") if key in backend.inputs
+            key: backend.inputs[key].shape[1:] for key in MOVED if key in backend.inputs
         }
         """What `step` takes of mel, pose and blink, with the shape of each."""
         # Published checkpoints may want other units, which the metadata names: then only we know no range.
@@ -116,9 +115,10 @@ class Session:
             for key, unit, limits in (("pose", "rad", (-PI, PI)), ("blink", "0 open", (0.0, 1.0)))
             if key in self.inputs and unit in units.get(key, unit)
         }
-        self.avatar = self._prepare(avatar, source, use)
+        fitter = Fitter(self._path, backend, self.metadata, device, threads)
+        self.avatar = fitter.avatar(avatar, source, use)
         """The face, with its licence, the consent to its use and the person's name."""
-        self._features = self._of_avatar()
+        self._features = fitter.features(self.avatar)
         self._backdrop = self._film(width)
         if self._backdrop is not None:
             self.size = self._backdrop.size
@@ -127,116 +127,6 @@ class Session:
         """Index of the avatar's frame in the last picture, as into avatar.film.matrices."""
         self._at = 0  # the next, counted on: an avatar of several frames is played forwards and backwards
         self._fed = False
-
-    def _prepare(self, avatar: AvatarLike | None, source: PictureLike | None, use: str) -> Avatar:
-        """Find, load or make the avatar, with features of this engine's weights."""
-        made = self._load_avatar(avatar, use) if source is None else self._of_picture(source, use)
-        persons = self.metadata.persons
-        if persons and made.name not in persons:
-            warnings.warn(
-                f"{self._path.name} was trained on {', '.join(persons)} alone: this face is none of them and will not "
-                "look right",
-                stacklevel=4,
-            )
-        return made
-
-    def _of_picture(self, source: PictureLike, use: str) -> Avatar:
-        """Return the avatar of a picture of a face."""
-        whole = self._backend.inputs.get("source")  # the graph takes the picture itself
-        if whole is None:
-            return self._of_this_export(
-                make_avatar(self._path, source, device=self._device, threads=self._threads), use
-            )
-        picture = read_picture(source)
-        warn_of_photos(self.metadata.faces, self.metadata.persons, self._path.name)
-        crop = square_crop(picture, whole.shape[1]).copy()  # not the caller's own array
-        return Avatar(crop, {}, whole_box(picture), self.metadata.family, "")
-
-    def _load_avatar(self, avatar: AvatarLike | None, use: str) -> Avatar:
-        """Return an avatar, one of a file, or, of None, the one beside the engine."""
-        name = self._path.name
-        if isinstance(avatar, Avatar):
-            made, label, bundled = avatar, "the avatar", False
-        else:
-            path = self._own_avatar() if avatar is None else find_avatar(avatar)
-            made, label, bundled = load_avatar(path), path.name, is_bundled(path)
-        check_use(made, label, use)
-        if made.family != self.metadata.family:
-            raise ModelError(
-                f"{label} is of {made.family} and {name} is {self.metadata.family}; "
-                f"prepare one for it: {self._preparing}"
-            )
-        inputs = self._backend.inputs
-        if "source" in inputs:
-            return dataclasses.replace(made, source=square_crop(made.source, inputs["source"].shape[1]))
-        if "target" in inputs or made.weights == self.metadata.source:
-            return made
-        again = self._prepare_again(made, label, use)
-        if not bundled:  # those are prepared for one of the bundled models and meant for all
-            warnings.warn(
-                f"{label} was prepared with other weights than those of {name} and has been prepared again "
-                "for this session; keep that with: edgetalk avatar",
-                stacklevel=5,
-            )
-        return again
-
-    def _own_avatar(self) -> Path:
-        """Return the avatar that lies beside the engine; raises ModelError where there is none."""
-        avatar = self._path.with_suffix(".avatar")
-        if not avatar.is_file():
-            raise ModelError(
-                f"{self._path.name} has no {avatar.name} beside it; pass one as avatar= or --avatar, "
-                f"made by: {self._preparing} -o {word(avatar.name)}"
-            )
-        return avatar
-
-    @property
-    def _preparing(self) -> str:
-        """The command that prepares an avatar for this engine."""
-        film = "pose" not in self.inputs  # somebody else has to move the head
-        return f"edgetalk avatar {called(self._path)} {'--video FILM --portrait PICTURE' if film else 'PICTURE'}"
-
-    def _prepare_again(self, avatar: Avatar, label: str, use: str) -> Avatar:
-        """Return an avatar of other weights with features of these."""
-        name = self._path.name
-        if beside(self._path, f"{self._path.stem}-source") is None:
-            raise ModelError(
-                f"{label} was prepared with other weights than those of {name}, and there is no "
-                f"{self._path.stem}-source{self._path.suffix} to prepare it again; copy that file, or take the "
-                "avatar of this model"
-            )
-        from .film_avatar import recompute  # seldom needed, and it brings the readers of films along
-
-        try:
-            again = recompute(avatar, self._path, device=self._device, threads=self._threads)
-        except InputError as error:  # of a picture that nobody gave
-            raise ModelError(
-                f"{label} was prepared with other weights than those of {name} and cannot be prepared again: {error}"
-            ) from None
-        return self._of_this_export(again, use)
-
-    def _of_this_export(self, made: Avatar, use: str) -> Avatar:
-        """Return what was prepared here; raises ModelError where what prepared it is another model's, or limited."""
-        check_use(made, f"what prepares faces for {self._path.name}", use)
-        if made.weights != self.metadata.source:
-            raise not_of_one_export(self._path.name, "its source engine")
-        return made
-
-    def _of_avatar(self) -> dict[str, NDArray[Any]]:
-        """What the graph takes from the avatar; the first axis counts the avatar's frames."""
-        fixed: dict[str, NDArray[Any]] = {**self.avatar.features, "source": self.avatar.source[None]}
-        film = self.avatar.film
-        if film is not None and "target" in self._backend.inputs:  # a graph that has everything in it
-            fixed |= {key: getattr(film, key) for key in FRAMES & self._backend.inputs.keys()}
-        wanted = {key: spec for key, spec in self._backend.inputs.items() if key not in self.inputs}
-        for key, spec in wanted.items():
-            if key not in fixed or fixed[key].shape[1:] != spec.shape[1:]:
-                got = f"{key} {fixed[key].shape[1:]}" if key in fixed else f"no {key}"
-                raise ModelError(
-                    f"{self._path.name} takes {key} {spec.shape[1:]} and the avatar has {got}; "
-                    "prepare it again: edgetalk avatar"
-                )
-        return {key: fixed[key] for key in wanted}
 
     def _film(self, side: int) -> Backdrop | None:
         """Return what shows crops of `side` pixels in the avatar's film; None where it keeps no pictures."""
