@@ -6,6 +6,7 @@ A picture and the sound that belongs to it leave together, so that they cannot p
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -19,6 +20,7 @@ from numpy.typing import ArrayLike
 from .arrays import Array, Picture
 from .backends import check_count
 from .clock import SAMPLE_RATE, first_sample
+from .errors import BackendError, InputError
 from .motion import Motion
 from .preprocess import check_pcm
 from .windows import WindowStream
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
     from .session import Session
 
 
-PATIENCE = 2  # frame times that less sound than a frame lasts waits for more, where it begins or has run dry
+PATIENCE = 2  # frame times, beside those of the lead, that too little sound waits for more where it begins or ran dry
+SEAM = 80  # samples over which what was forgotten fades into what follows
 STALLED = 1.0  # seconds; what is later than that is not caught up with
 
 
@@ -44,7 +47,7 @@ class _Heard(NamedTuple):
 class Live:
     """What `Session.live` returns: iterate it for pictures and sound in real time, and say to it what it shall say.
 
-    One thread iterates, or calls `step`; any thread may `say` and `hush`.
+    One thread iterates, or calls `step`; any thread may `say`, `hush` and `close`.
 
     >>> live = session.live()
     >>> live.say(pcm)
@@ -52,8 +55,21 @@ class Live:
     ...     show(frame), play(sound)
     """
 
-    def __init__(self, session: Session, move: Motion, rate: Fraction) -> None:
+    def __init__(
+        self, session: Session, move: Motion, rate: Fraction, lead: float = 0.0, most: float = math.inf
+    ) -> None:
+        if not 0 <= lead < math.inf:
+            raise InputError(
+                f"lead: got {lead}, expected seconds, 0 or more: as long as the pieces that sound comes in"
+            )
+        if not most > lead:
+            raise InputError(f"most: got {most}, expected seconds, more than the lead of {lead}")
         self._session, self._move, self.fps = session, move, rate
+        self._lead, self._most = round(lead * SAMPLE_RATE), most * SAMPLE_RATE
+        self._patience = PATIENCE + math.ceil(lead * rate)
+        self.left_out = 0
+        """Pictures that were left out so far, because the caller or the machine was late."""
+        self._ended = False
         self._stream = WindowStream(session.audio, rate)
         self._at = 0  # the frame that comes next
         self._ahead: deque[_Heard] = deque()  # from that frame's on
@@ -61,7 +77,7 @@ class Live:
         self._lock = threading.Lock()  # over what is below
         self._said: deque[Array] = deque()
         self._waiting = 0  # samples in _said
-        self._waited = 0  # frame times that they, and what is owed, were too few for a frame
+        self._waited = 0  # frame times that they, and what is owed, were too few
         self._flowing = False  # the last frame was said to its end
         self._owed = 0  # samples of silence before what is said next
         self._hushed = False
@@ -76,23 +92,25 @@ class Live:
     def say(self, pcm: ArrayLike) -> None:
         """Say a sound, or more of it, after all that was said before: 16 kHz mono float32, (N,), of any length.
 
-        It is heard after the frames that the network looks ahead, 2 or 3 of them at 25 per second; all that waits is
-        kept, `left` tells how much. Raises InputError, or BackendError where the session is closed.
+        It is heard after the frames that the network looks ahead, 2 or 3 of them at 25 per second; what waits is kept,
+        up to `most` of Session.live, and `left` tells how much. Raises InputError, or BackendError where it is closed.
         """
-        self._session.check_open()
+        self._check_open()
         sound = check_pcm(pcm).copy()
         if not len(sound):  # nothing to keep until something comes
             return
         with self._lock:
             self._said.append(sound)
             self._waiting += len(sound)
+            if self._waiting > self._most:
+                self._forget(max(self._lead, len(sound)))
 
     def hush(self) -> None:
         """Forget what was said and is not heard yet; the next frame's sound fades out, and silence follows.
 
-        Raises BackendError where the session is closed.
+        Raises BackendError where it is closed.
         """
-        self._session.check_open()
+        self._check_open()
         with self._lock:
             if not self._ahead:  # at a slow rate the network looks less than a frame ahead
                 self._hear(*self._take())
@@ -100,11 +118,22 @@ class Live:
             self._waiting = self._waited = self._owed = 0
             self._flowing, self._hushed = False, True
 
+    def close(self) -> None:
+        """End the loop that iterates it, after the picture that it may be making; the session stays open."""
+        self._ended = True
+
+    def _check_open(self) -> None:
+        self._session.check_open()
+        if self._ended:
+            raise BackendError("this live face was closed; begin another: session.live()")
+
     def step(self, frames: int = 1) -> tuple[Picture, Array]:
         """Return the picture that comes next, uint8 (H, W, 3) RGB, and the sound that is heard meanwhile, float32 (N,).
 
-        With several `frames`: the last picture, and the sound of all. Raises what `Session.step` raises.
+        With several `frames`: the last picture, and the sound of all. Raises what `Session.step` raises, and
+        BackendError where it is closed.
         """
+        self._check_open()
         count = check_count("frames", frames)
         sounds = []
         with self._lock:
@@ -117,15 +146,21 @@ class Live:
     def __iter__(self) -> Iterator[tuple[Picture, Array]]:
         """Yield what `step` returns, each when it is due; pictures that would come too late are left out, sound never.
 
-        After a stop of more than a second, such as one in the caller, nothing is left out: it goes on from there.
+        After a stop of more than a second, such as one in the caller, nothing is left out: it goes on from there. It
+        ends where it is closed.
         """
         start, first = time.monotonic(), self._at
-        while True:
+        while not self._ended:
             late = time.monotonic() - start - float((self._at - first) / self.fps)
             if late > STALLED:
                 start, late = start + late, 0.0
             time.sleep(max(0.0, -late))
-            yield self.step(1 + max(0, int(late * self.fps)))
+            missed = max(0, int(late * self.fps))
+            if self._ended:
+                return
+            made = self.step(1 + missed)
+            self.left_out += missed
+            yield made
 
     def _next(self) -> tuple[Array, Array]:
         """Return the window and the sound of the frame that comes next, which is then the last one's."""
@@ -140,7 +175,8 @@ class Live:
         """Return the sound of the next frame time to be heard, and how many samples of it were said.
 
         There are three cases:
-        1. A frame of sound is there, or less has waited for PATIENCE frame times: it is heard, behind the silence owed.
+        1. A frame of sound is there, where it begins also the lead, or less has waited long enough: it is heard, behind
+           the silence owed.
         2. Less is there, and speech is in mid-flow: it is heard at once, as it may be the end. As much silence is owed
            before the next sound. So the gap is as long as if this had waited, and while more gathers in it, the next
            late piece makes none.
@@ -149,7 +185,8 @@ class Live:
         frame = self._at + len(self._ahead)
         sound = np.zeros(first_sample(frame + 1, self.fps) - first_sample(frame, self.fps), np.float32)
         there = self._owed + self._waiting
-        if there < len(sound) and self._waited < PATIENCE:
+        wanted = len(sound) if self._flowing else max(len(sound), self._lead)
+        if there < wanted and self._waited < self._patience:
             self._waited += there > 0
             rest = self._fill(sound) if self._flowing else 0
             self._owed, self._flowing = self._owed + rest, False
@@ -171,6 +208,15 @@ class Live:
                 self._said.appendleft(chunk[len(taken) :])
         self._waiting -= said
         return said
+
+    def _forget(self, kept: int) -> None:
+        """Forget all but the last samples of what waits; what would have come next fades into them."""
+        whole = np.concatenate(self._said)
+        rest = whole[-kept:].copy()
+        fade = np.linspace(0, 1, min(SEAM, kept), dtype=np.float32)
+        rest[: len(fade)] = rest[: len(fade)] * fade + whole[: len(fade)] * (1 - fade)
+        self._said = deque([rest])
+        self._waiting = kept
 
     def _hear(self, sound: Array, said: int) -> None:
         self._ahead.append(_Heard(sound, said, self._stream.fork()))

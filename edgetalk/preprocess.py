@@ -89,7 +89,9 @@ def check_pcm(pcm: ArrayLike) -> Array:
     """Return sound as float32 (N,); raises InputError for another dtype or shape, NaN, infinity or no full scale."""
     array = _as_array("pcm", pcm)
     if array.dtype != np.float32 or array.ndim != 1:
-        raise InputError(f"pcm: got {array.dtype} {array.shape}, expected float32 (N,); {_cure_pcm(pcm, array)}")
+        raise InputError(
+            f"pcm: got {array.dtype} {array.shape}, expected float32 (N,) at 16 kHz; {_cure_pcm(pcm, array)}"
+        )
     peak = float(np.abs(array).max(initial=0))
     if not math.isfinite(peak):
         raise InputError("pcm: got NaN or infinite samples, expected -1 to 1; look at what recorded it")

@@ -7,6 +7,7 @@ faces or threads open several: sessions of one file that ask for the same share 
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import reprlib
@@ -257,17 +258,22 @@ class Session:
         seed: int = 0,
         fps: int | float | str | Fraction | None = None,
         face_models: str | os.PathLike[str] | None = None,
+        lead: float = 0.0,
+        most: float = math.inf,
     ) -> Live:
         """Return the face in real time, which speaks when something is said to it and idles meanwhile: see Live.
 
-        `motion`, `seed`, `fps` and `face_models` are as of `talk`. Raises as `stream`, and at once where the network
+        `motion`, `seed`, `fps` and `face_models` are as of `talk`. `lead` is how many seconds of sound are to be there
+        before it begins: as many as the pieces last in which it comes, and it has no hole. `most` bounds how many wait:
+        of a sound that never ends, such as a microphone's, what comes in a stop would delay all that follows. Where
+        more wait, all but the last piece, or the lead, is forgotten. Raises as `stream`, and at once where the network
         can hear no live sound.
         """
         from .live import Live
 
         self.check_open()
         rate = self._rate(fps)
-        return Live(self, self.motion(motion, seed, rate, face_models=face_models), rate)
+        return Live(self, self.motion(motion, seed, rate, face_models=face_models), rate, lead, most)
 
     def motion(
         self,

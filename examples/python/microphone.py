@@ -20,7 +20,7 @@ SPACE, ESCAPE = 32, 27
 
 
 def talk(session):
-    live = session.live()
+    live = session.live(lead=0.1, most=0.5)  # seconds: pieces are shorter; after a stop only the newest is said
     rates = [round(sounddevice.query_devices(kind=kind)["default_samplerate"]) for kind in ("input", "output")]
     down, up = soxr.ResampleStream(rates[0], RATE, 1), soxr.ResampleStream(RATE, rates[1], 1)
 

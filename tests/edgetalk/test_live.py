@@ -124,6 +124,73 @@ def test_pieces_that_come_in_time_are_heard_without_a_hole(session, piece):
     np.testing.assert_array_equal(trimmed(np.concatenate(heard)), said)
 
 
+@pytest.mark.parametrize("piece", [1000, 1600, 2192, 4800])
+def test_a_lead_of_a_piece_fills_the_holes_between_them(session, piece):
+    """They come when their last sample was recorded, or up to a frame later."""
+    comes = np.arange(1, 13) * piece + np.random.default_rng(piece).integers(0, 640, 12)
+
+    def heard(lead):
+        live, said, pieces = session.live(lead=lead), noise(piece * 12), 0
+        sounds = [run(live, AHEAD)[1]]
+        for step in range(len(said) // 640 + 4 * AHEAD + piece // 640):
+            for _ in range(int((comes <= 640 * step).sum()) - pieces):
+                live.say(said[pieces * piece :][:piece])
+                pieces += 1
+            sounds.append(live.step()[1])
+        whole = np.concatenate(sounds)
+        np.testing.assert_array_equal(whole[whole != 0], said)
+        return whole
+
+    assert holes(heard(0)) and not holes(heard(piece / 16000 + 0.08))
+
+
+def test_what_is_shorter_than_the_lead_is_said_too(session):
+    live, said = session.live(lead=0.2), noise(800)
+    run(live, AHEAD)
+    live.say(said)
+    _, heard = run(live, AHEAD + 12)
+    np.testing.assert_array_equal(trimmed(heard), said)
+    assert live.left == 0
+
+
+def test_no_more_waits_than_is_allowed(session):
+    """Of a microphone that goes on while nobody looks: then the newest is said, and what was to come fades into it."""
+    live, said = session.live(most=0.3), noise(16000)
+    live.step()
+    for begin in range(0, len(said), 640):
+        live.say(said[begin : begin + 640])
+        assert live.left <= 0.3
+    live = session.live(most=0.3, lead=0.1)
+    live.step()
+    live.say(said[:4800])
+    assert live.left == 0.3
+    live.say(said[4800:5440])
+    assert live.left == 0.1
+    _, heard = run(live, AHEAD + 10)
+    heard = trimmed(heard)
+    seam = edgetalk.live.SEAM
+    np.testing.assert_array_equal(heard[seam:], said[5440 - 1600 + seam : 5440])
+    weights = np.arange(seam) / (seam - 1)
+    mixed = said[5440 - 1600 : 5440 - 1600 + seam] * weights + said[:seam] * (1 - weights)
+    np.testing.assert_allclose(heard[:seam], mixed, atol=1e-6)
+    live.say(said)  # however long one piece is, it is said
+    assert live.left == 1.0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lead": -1}, "lead: got -1, expected seconds, 0 or more"),
+        ({"lead": float("nan")}, "lead: got nan"),
+        ({"lead": 0.2, "most": 0.2}, "most: got 0.2, expected seconds, more than the lead of 0.2"),
+        ({"most": float("nan")}, "most: got nan"),
+    ],
+)
+def test_limits_that_are_none_are_refused(session, options, message):
+    with pytest.raises(InputError, match=f"^{message}"):
+        session.live(**options)
+
+
 def holes(sound: np.ndarray) -> list[int]:
     """Lengths of the silences within a sound, in their order."""
     return [len(list(run)) for silent, run in itertools.groupby(trimmed(sound) == 0) if silent]
@@ -271,6 +338,7 @@ def test_time_is_kept_whatever_a_caller_takes(session, monkeypatch):
         sounds.append(sound)
         clock.now += spent
     assert [len(sound) // 640 for sound in sounds[:7]] == [1, 1, 1, 7, 1, 2, 1]
+    assert live.left_out == 6 + 1
 
 
 def test_a_long_stop_is_not_caught_up_with(session, monkeypatch):
@@ -314,6 +382,22 @@ def test_what_is_no_sound_is_refused_and_changes_nothing(session):
     with pytest.raises(InputError, match="pcm: got int16"):
         live.say(np.zeros(640, np.int16))
     assert live.left == 0
+
+
+def test_a_face_that_is_closed_ends_its_loop_and_not_its_session(session):
+    live, shown = session.live(), []
+    other = threading.Thread(target=live.close)
+    for frame, _ in live:
+        shown.append(frame)
+        if len(shown) == 3:
+            other.start()
+            other.join()
+    assert len(shown) == 3 and not list(live)
+    for call in (live.step, lambda: live.say(noise(640)), live.hush):
+        with pytest.raises(BackendError, match="^this live face was closed; begin another"):
+            call()
+    live.close()
+    assert np.array_equal(session.live().step()[0], shown[0])
 
 
 def test_a_closed_session_lives_no_more(session):
