@@ -126,6 +126,10 @@ class Avatar:
         """How many frames it has: 1 for a picture."""
         return len(self.boxes)
 
+    def __repr__(self) -> str:
+        what = f"{self.frames} frames of a film" if self.film else "a picture"
+        return f"<Avatar of {self.name or 'nobody named'}, {what}, for {self.family}, {self.use} use>"
+
 
 AvatarLike = str | os.PathLike[str] | Avatar
 """A file, the bare name of a bundled one, or what was read from one."""

@@ -79,9 +79,11 @@ class Fitter:
             return made
         again = self._prepare_again(made, label, use)
         if not bundled:  # those are prepared for one of the bundled models and meant for all
+            files = f"edgetalk avatar {called(self.path)} {word(label)} -o NEW.avatar"
+            keep = "edgetalk.save_avatar(session.avatar, FILE)" if isinstance(avatar, Avatar) else files
             warnings.warn(
                 f"{label} was prepared with other weights than those of {name} and has been prepared again "
-                "for this session; keep that with: edgetalk avatar",
+                f"for this session; keep that with: {keep}",
                 stacklevel=5,
             )
         return again

@@ -3,6 +3,7 @@
 edgetalk avatar amnet.xml face.png                                          a square crop of an aligned face
 edgetalk avatar amnet.xml photo.jpg --crop                                  a photo, out of which the face is cut
 edgetalk avatar wavsyncswap.xml --video target.mp4 --portrait face.png      a film, and whose face it is given
+edgetalk avatar amnet-lite.xml ada -o ada-lite.avatar                       an avatar, for another network
 
 The source engine beside ENGINE (amnet-source.xml beside amnet.xml) makes the features; the .avatar file holds them
 with the picture or the film's, licence, consent and the person's name. The face in a film is where --track says,
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from edgetalk.avatar import Avatar
 
 FILM = ("portrait", "track", "seconds", "identity", "crops")
+TERMS = ("licence", "consent", "name", "use")
+PLACES = ("device", "threads")
 FOUND = ("face", "face_models")
 """Options of where a face is looked for: in films, and in photos."""
 
@@ -35,7 +39,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "picture",
         nargs="?",
         type=Path,
-        help="square, at least 64x64: an upright face half as wide as it, eyes at 45 %% of its height",
+        help="square, at least 64x64: an upright face half as wide as it, eyes at 45 %% of its height; or an .avatar, "
+        "or a bundled one's name, to prepare for another engine",
     )
     parser.add_argument(
         "--crop", action="store_true", help="cut such a square out of a photo; the head is turned upright"
@@ -71,7 +76,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from edgetalk.avatar import make_avatar, save_avatar
+    from edgetalk.avatar import save_avatar
+    from edgetalk.bundled import find_avatar
     from edgetalk.files import check_place
     from edgetalk.picture import WRITTEN, write_picture
     from edgetalk.session import Session
@@ -79,8 +85,10 @@ def run(args: argparse.Namespace) -> None:
     if (args.picture is None) == (args.video is None):
         raise InputError("picture: got none or both of PICTURE and --video, expected one of them")
     source = args.picture or args.video
-    source.stat()  # the system's own words where there is none
-    if source.is_dir():
+    prepared = args.picture is not None and (source.suffix.lower() == ".avatar" or _is_bundled(source))
+    file = find_avatar(source) if prepared else source
+    file.stat()  # the system's own words where there is none
+    if file.is_dir():
         raise IsADirectoryError(errno.EISDIR, "Is a directory", str(source))
     output = args.output or source.parent / f"{source.stem}.avatar"
     # Said before the work; and the suffix keeps the picture from being written over.
@@ -88,22 +96,10 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"{output}: got suffix {output.suffix!r}, expected .avatar; rename the output")
     if args.show is not None and args.show.suffix.lower() not in WRITTEN:
         raise InputError(f"show: got {args.show.name}, expected a name that ends in {' or '.join(WRITTEN)}")
-    for file in filter(None, (output, args.show)):
-        check_place(file, args.picture, args.video, args.portrait, args.face)
-    options = {key: getattr(args, key) for key in ("licence", "consent", "name", "use", "device", "threads")}
-    if args.video is None:
-        surplus = [key for key in FILM if getattr(args, key) is not None]
-        if surplus:
-            raise InputError(f"{surplus[0]}: is of films, {args.picture} is a picture; give --video or leave it out")
-        avatar = make_avatar(args.engine, _square(args), **options)
-        what = f"{avatar.source.shape[0]}x{avatar.source.shape[1]}"
-    else:
-        if args.crop:
-            raise InputError("crop: is of photos, films are cut as they are; leave it out")
-        if args.portrait is None:
-            raise InputError("portrait: got none, expected a picture of whose face the film is given: --portrait")
-        avatar = _of_film(args, options)
-        what = f"{avatar.frames} frames"
+    for place in filter(None, (output, args.show)):
+        check_place(place, args.picture, args.video, args.portrait, args.face)
+    avatar = _of_film(args) if args.video else _of_avatar(args, file) if prepared else _of_picture(args)
+    what = f"{avatar.frames} frames" if avatar.film else "{}x{}".format(*avatar.source.shape)
     # Refuses what is not of these weights, warns of a face that the network cannot know.
     Session(args.engine, avatar=avatar, device=args.device, threads=args.threads).close()
     save_avatar(avatar, output)
@@ -112,23 +108,53 @@ def run(args: argparse.Namespace) -> None:
     print(f"{output}: {what}, {output.stat().st_size / 1e6:.1f} MB, for {avatar.use} use")
 
 
-def _square(args: argparse.Namespace) -> Any:
-    """The picture as `make_avatar` takes it: as it is, or the square that is cut out of it."""
+def _is_bundled(name: Path) -> bool:
+    from edgetalk.bundled import is_face
+
+    return is_face(str(name)) and not name.exists()
+
+
+def _refuse(args: argparse.Namespace, options: Collection[str], why: str) -> None:
+    """Raise InputError where one of these options was given."""
+    for option in options:
+        if (given := getattr(args, option)) is not None and given is not False and given != "":
+            raise InputError(f"{option.replace('_', '-')}: {why}")
+
+
+def _options(args: argparse.Namespace) -> dict[str, Any]:
+    return {key: getattr(args, key) for key in (*TERMS, *PLACES)}
+
+
+def _of_picture(args: argparse.Namespace) -> Avatar:
+    from edgetalk.avatar import make_avatar
+
+    _refuse(args, FILM, f"is of films, {args.picture} is a picture; give --video or leave it out")
+    if not args.crop:
+        _refuse(args, FOUND, f"nothing is looked for in a square; add --crop where {args.picture} is a photo")
+        return make_avatar(args.engine, args.picture, **_options(args))
+    from edgetalk.framing import framed
+
     where = {key: value for key in FOUND if (value := getattr(args, key)) is not None}
-    if args.crop:
-        from edgetalk.framing import framed
-
-        return framed(args.picture, **where)
-    if where:
-        option = next(iter(where)).replace("_", "-")
-        raise InputError(f"{option}: nothing is looked for in a square; add --crop where {args.picture} is a photo")
-    return args.picture
+    return make_avatar(args.engine, framed(args.picture, **where), **_options(args))
 
 
-def _of_film(args: argparse.Namespace, options: dict[str, Any]) -> Avatar:
+def _of_avatar(args: argparse.Namespace, file: Path) -> Avatar:
+    from edgetalk.avatar import load_avatar
+    from edgetalk.bundled import find_engine
+    from edgetalk.film_avatar import recompute
+
+    _refuse(args, (*FILM, *FOUND, "crop"), f"is of films and photos, {args.picture} is prepared; leave it out")
+    _refuse(args, TERMS, f"{args.picture} has its own, which it keeps; leave it out")
+    return recompute(load_avatar(file), find_engine(args.engine), **{key: getattr(args, key) for key in PLACES})
+
+
+def _of_film(args: argparse.Namespace) -> Avatar:
     from edgetalk.film_avatar import SECONDS, make_film_avatar
     from edgetalk.progress import Progress
 
+    _refuse(args, ("crop",), "is of photos, films are cut as they are; leave it out")
+    if args.portrait is None:
+        raise InputError("portrait: got none, expected a picture of whose face the film is given: --portrait")
     with Progress("track") as tracking, Progress("avatar") as progress:
         return make_film_avatar(
             args.engine,
@@ -142,5 +168,5 @@ def _of_film(args: argparse.Namespace, options: dict[str, Any]) -> Avatar:
             face_models=args.face_models,
             tracking=tracking,
             progress=progress,
-            **options,
+            **_options(args),
         )

@@ -305,8 +305,8 @@ void et_session::bind_avatar(const std::string &label) {
                    "; prepare one for it: " + avatar_command(name, metadata));
     if (!whole && avatar.weights != metadata.source)
         fail_model(label + " was prepared with other weights than those of " + name +
-                   "; take the avatar of this model, or prepare it again: " + avatar_command(name, metadata) + " -o " +
-                   word(label));
+                   "; take the avatar of this model, or prepare this one for it: edgetalk avatar " + word(name) + " " +
+                   word(label) + " -o NEW.avatar");
     avatar.source.shape.insert(avatar.source.shape.begin(), 1);
     avatar.features.emplace("source", avatar.source);
     for (auto &[key, port] : engine->inputs) {

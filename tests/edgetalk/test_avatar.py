@@ -16,6 +16,7 @@ import safetensors.numpy
 from edgetalk import InputError, ModelError, Session, bundled
 from edgetalk import avatar as avatars
 from edgetalk.backends import beside
+from edgetalk.cli import main
 from edgetalk.files import sha256
 from edgetalk.film_avatar import make_film_avatar
 
@@ -209,6 +210,42 @@ def test_an_avatar_has_a_picture_of_its_own(zoo, tmp_path):
         before = made.source.copy()
         picture[:] = 255 - picture
         assert np.array_equal(made.source, before)
+
+
+def test_an_avatar_is_prepared_for_another_engine(zoo, tmp_path, monkeypatch, capsys):
+    engine = zoo.set("f32", tmp_path)
+    own = avatars.load_avatar(tmp_path / "amnet.avatar")
+    given = dataclasses.replace(
+        own, features={"appearance": own.features["appearance"] + 1}, weights="x", licence="CC0-1.0", name="ada"
+    )
+    assert repr(given) == "<Avatar of ada, a picture, for amnet, any use>"
+    avatars.save_avatar(given, tmp_path / "given.avatar")
+    monkeypatch.chdir(tmp_path)
+    assert main(["avatar", str(engine), "given.avatar", "-o", "new.avatar"]) == 0
+    made = avatars.load_avatar(tmp_path / "new.avatar")
+    assert (made.weights, made.licence, made.name) == (own.weights, "CC0-1.0", "ada")
+    assert np.array_equal(made.source, own.source)
+    np.testing.assert_allclose(made.features["appearance"], own.features["appearance"], atol=2e-3)
+    capsys.readouterr()
+    for extra, told in (
+        (["--licence", "mine"], "licence: given.avatar has its own, which it keeps; leave it out"),
+        (["--crop"], "crop: is of films and photos, given.avatar is prepared; leave it out"),
+        (["--face", "0"], "face: is of films and photos"),
+        (["-o", "given.avatar"], "given.avatar"),
+    ):
+        assert main(["avatar", str(engine), "given.avatar", "-o", "other.avatar", *extra]) == 1
+        assert told in capsys.readouterr().err
+    assert main(["avatar", str(engine), "zoe.avatar", "-o", "other.avatar"]) == 1
+    assert "zoe.avatar: No such file" in capsys.readouterr().err and not (tmp_path / "other.avatar").exists()
+
+
+def test_a_bundled_face_is_prepared_for_another_bundled_model(tmp_path, capsys):
+    if not (bundled.MODELS / "amnet-lite-source.xml").is_file():
+        pytest.skip("this copy carries no bundled model edgetalk/models/amnet-lite")
+    out = tmp_path / "finn.avatar"
+    assert main(["avatar", "amnet-lite", "finn", "-o", str(out)]) == 0
+    finn, lite = avatars.load_avatar("finn"), avatars.load_avatar(out)
+    assert (lite.name, lite.licence) == (finn.name, finn.licence) and lite.weights != finn.weights
 
 
 @pytest.mark.parametrize("name", ["onnx", "f32"])

@@ -310,7 +310,7 @@ def test_follows_a_film_of_three_frames(library, zoo, tmp_path):
             opened()
     avatars.save_avatar(face, tmp_path / "a.avatar")
     avatars.save_avatar(dataclasses.replace(face, weights="x"), tmp_path / "b.avatar")
-    with pytest.raises(Failure, match="other weights .*amnet.onnx --video FILM --portrait PICTURE -o b.avatar"):
+    with pytest.raises(Failure, match="other weights .*: edgetalk avatar amnet.onnx b.avatar -o NEW.avatar$"):
         library.open(engine, tmp_path / "b.avatar")
     with pytest.raises(Failure, match="motion: got .*still.*, and amnet.onnx takes no pose"):
         library.open(engine, tmp_path / "a.avatar", motion="still")

@@ -588,7 +588,8 @@ def test_an_avatar_of_other_weights_is_prepared_again_or_refused(zoo, engine, co
         own, weights="0" * 64, features={"appearance": own.features["appearance"] * np.float16(2)}
     )
     avatars.save_avatar(foreign, engine.with_suffix(".avatar"))
-    with pytest.warns(UserWarning, match="amnet.avatar was prepared with other weights .* prepared again"):
+    told = "amnet.avatar was prepared with other weights .* prepared again .* amnet.avatar -o NEW.avatar$"
+    with pytest.warns(UserWarning, match=told):
         session = Session(engine)
     assert np.abs(session.step(*controls).astype(int) - want).max() <= 1
     for file in engine.parent.glob("amnet-source.*"):
