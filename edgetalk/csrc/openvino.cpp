@@ -170,9 +170,10 @@ std::unique_ptr<Library> load(const std::string &name, const std::string &asked)
         if (const char *why = dlerror()) reason = why;
     }
     if (!ov->handle)
-        fail_backend(name + " needs OpenVINO's libopenvino_c.so (" + reason +
-                     "); install it (pip install openvino, or a package of your system) and name its folder in "
-                     "EDGETALK_OPENVINO");
+        fail_backend(name + " needs OpenVINO's libopenvino_c.so (" + reason + "); " +
+                     (asked.empty() ? "install it (pip install openvino, whose libopenvino_c.so lies in its folder libs, "
+                                      "or a package of your system) and name its folder in EDGETALK_OPENVINO"
+                                    : "name the file or its folder in et_options.openvino"));
 #define ET_FIND(symbol)                                                                     \
     if (!(ov->symbol = reinterpret_cast<decltype(ov->symbol)>(dlsym(ov->handle, #symbol)))) \
     fail_backend(ov->path + " has no " #symbol ", expected the C interface of OpenVINO 2024 or newer")

@@ -127,7 +127,9 @@ bool is_plan(const std::string &path) { return suffix_of(path) == ".plan"; }
 Metadata read_metadata(const std::string &path) {
     const std::string suffix = suffix_of(path), name = name_of(path);
     if (suffix != ".xml" && suffix != ".onnx" && suffix != ".plan")
-        fail_model(name + " is no engine that edgetalk knows by its suffix; expected .xml, .onnx or .plan");
+        fail_model((path.empty() ? "an empty path" : name.empty() ? path : name) +
+                   " is no engine that edgetalk knows by its suffix; expected .xml, .onnx or .plan" +
+                   (suffix.empty() ? ", and its path: bare names are Python's" : ""));
     const File file(path);
     if (is_plan(path)) return Plan::parse(file.bytes(), name).metadata;
     const std::string text = suffix == ".xml" ? ir_metadata(file.bytes(), name) : onnx_metadata(file.bytes(), name);

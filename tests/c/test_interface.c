@@ -59,6 +59,8 @@ int main(void)
     REFUSES(et_open("missing.txt", NULL, NULL, &session), ET_ERROR_MODEL, "expected .xml, .onnx or .plan");
     REFUSES(et_open("missing.plan", NULL, NULL, &session), ET_ERROR_FILE, "missing.plan: No such file");
     REFUSES(et_open("/", NULL, NULL, &session), ET_ERROR_MODEL, "expected .xml, .onnx or .plan");
+    REFUSES(et_open("", NULL, NULL, &session), ET_ERROR_MODEL, "an empty path is no engine");
+    REFUSES(et_open("amnet", NULL, NULL, &session), ET_ERROR_MODEL, "and its path: bare names are Python's");
     /* What a path or a file brings into the sentence: one line of UTF-8 even so, cut between two characters. */
     REFUSES(et_open("\xc3\xa9\x1b[2J\n\xff\xc2\x9b\xed\xa0\x80\xe2\x82.xml", NULL, NULL, &session), ET_ERROR_FILE,
             "\xc3\xa9?[2J?????????.xml: No such file");

@@ -648,7 +648,7 @@ def test_a_folder_without_the_headers_is_one_line(tmp_path):
 def test_says_what_is_missing(library, zoo, tmp_path):
     engine = zoo.set("f32", tmp_path)
     for options, match in (
-        ({"openvino": "/nowhere"}, "amnet.xml needs OpenVINO's libopenvino_c.so .*EDGETALK_OPENVINO"),
+        ({"openvino": "/nowhere"}, "amnet.xml needs OpenVINO's libopenvino_c.so .*in et_options.openvino$"),
         ({"openvino": str(tmp_path)}, f"{tmp_path}/libopenvino_c.so: cannot open"),
         ({"openvino": str(library.path)}, "has no ov_get_openvino_version, expected the C interface of OpenVINO"),
         ({"device": "NPU.7"}, 'device "NPU.7" is missing: OpenVINO sees CPU'),
