@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from edgetalk.backends import cores
+from edgetalk.overlap import cores
 from edgetalk.train import program
 
 from .aims import report

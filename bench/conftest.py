@@ -30,9 +30,9 @@ import pytest
 from edgetalk import Session, benchmark
 from edgetalk.arrays import Array, Picture
 from edgetalk.avatar import Avatar
-from edgetalk.backends import cores
 from edgetalk.bundled import MODELS
 from edgetalk.commands.doctor import features
+from edgetalk.overlap import cores
 from edgetalk.windows import sound_windows
 
 HERE = Path(__file__).parent

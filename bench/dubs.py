@@ -31,7 +31,7 @@ import numpy as np
 import torch
 
 from edgetalk import benchmark
-from edgetalk.backends import Arrays, TensorSpec, cores
+from edgetalk.backends import Arrays, TensorSpec
 from edgetalk.dubbing import dub
 from edgetalk.export.exporter import to_onnx
 from edgetalk.export.graph import Graph
@@ -39,7 +39,7 @@ from edgetalk.face import read_track
 from edgetalk.files import sha256
 from edgetalk.metadata import Metadata
 from edgetalk.motion import Still
-from edgetalk.overlap import Job, overlap
+from edgetalk.overlap import Job, cores, overlap
 from edgetalk.painter import Painter
 from edgetalk.pasting import Pasting
 from edgetalk.planes import blend
@@ -76,6 +76,9 @@ class Eager:
             return {
                 "frame": self._module(*(torch.from_numpy(np.ascontiguousarray(feeds[n])) for n in self._order)).numpy()
             }
+
+    def twin(self) -> Eager:
+        return self
 
     def close(self) -> None:
         pass

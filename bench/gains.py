@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from edgetalk.backends import cores, open_engine
+from edgetalk.backends import open_engine
 from edgetalk.engines import gate
 from edgetalk.engines.calibration import load, split
 from edgetalk.engines.concat import quantize_early
@@ -34,6 +34,7 @@ from edgetalk.engines.openvino import write as write_engine
 from edgetalk.engines.rewrite import AFTER, BEFORE
 from edgetalk.engines.typed import typed_graph
 from edgetalk.metadata import Metadata
+from edgetalk.overlap import cores
 from edgetalk.train import program
 
 from .duel import FEWEST, ratio_interval

@@ -7,7 +7,7 @@ import re
 import time
 from pathlib import Path
 
-from edgetalk.backends import cores
+from edgetalk.overlap import cores
 
 ZEN = {"23": "Zen 1 or 2", "25": "Zen 3 or 4", "26": "Zen 5"}  # AMD's families; server processors in clouds hide more
 IDLE = 0.1  # share of the processor that other programs may take where a time shall mean something

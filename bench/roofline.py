@@ -26,10 +26,10 @@ import onnx
 import openvino as ov
 from openvino import opset13 as ops
 
-from edgetalk.backends import cores
 from edgetalk.bundled import MODELS
 from edgetalk.files import replacing
 from edgetalk.metadata import Metadata
+from edgetalk.overlap import cores
 from edgetalk.train import program
 
 from .machine import IDLE, Others, processor

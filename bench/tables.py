@@ -29,8 +29,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from edgetalk.backends import cores
 from edgetalk.files import replacing
+from edgetalk.overlap import cores
 from edgetalk.train import program
 
 from .machine import IDLE, Others, processor

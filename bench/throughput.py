@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 
-from edgetalk.backends import cores
 from edgetalk.bundled import MODELS
 from edgetalk.engines import gate
 from edgetalk.engines.calibration import load, split
@@ -28,6 +27,7 @@ from edgetalk.engines.onnx_file import Feeds, Runner, read
 from edgetalk.engines.openvino import write as write_engine
 from edgetalk.engines.typed import typed_graph
 from edgetalk.export import to_onnx
+from edgetalk.overlap import cores
 from edgetalk.train import program
 
 from .duel import FEWEST, ratio_interval

@@ -14,6 +14,7 @@ import os
 import re
 import warnings
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,7 +27,7 @@ from .clock import SAMPLE_RATE
 from .errors import InputError, counted
 from .files import plain
 from .preprocess import MAX_PEAK, check_pcm
-from .reader import JUMP, SLACK, TS_DISCONT, Reader, picture_streams
+from .reader import JUMP, SLACK, TS_DISCONT, Reader, head, picture_streams
 
 if TYPE_CHECKING:
     import av
@@ -65,18 +66,13 @@ def read(path: str | os.PathLike[str]) -> Array:
     where they end.
     """
     path = Path(path)
-    if path.is_fifo():  # /dev/stdin too
-        raise InputError(f"{path} is a pipe, which cannot be read from its start again; write the sound to a file")
-    with open(path, "rb") as file:  # the system's own words for: no such file, a folder, no permission
-        head = file.read(HEAD)
-    if not head:
-        raise InputError(f"{path} is empty (0 bytes); expected a sound file")
+    start = head(path, "sound", HEAD)
     # libsndfile leaves MP3 to libmpg123, which writes what it dislikes to stderr.
-    mpeg = head[:3] == b"ID3" or (head[0] == 0xFF and head[1:3] >= b"\xe0") or path.suffix.lower() == ".mp3"
+    mpeg = start[:3] == b"ID3" or (start[0] == 0xFF and start[1:3] >= b"\xe0") or path.suffix.lower() == ".mp3"
 
     def mixed(alone: dict[int, int]) -> tuple[_Mix, int]:
         mix = _Mix(alone)
-        length = None if mpeg else _with_soundfile(path, head, mix)
+        length = None if mpeg else _with_soundfile(path, start, mix)
         return mix, _with_av(path, mix) if length is None else length
 
     mix, length = mixed({})
@@ -135,10 +131,7 @@ class _Mix:
         self._gathered = 0  # samples in them
         self._last: tuple[int, Array] | None = None  # how many channels there were, and what is taken of them
         self._resampled = 0  # samples before those
-        self._sounds: dict[int, _Resampled] = {}  # by how many channels there are, silent where there are others
-        self._each: dict[int, NDArray[np.float64]] = {}  # energy of each channel, by how many there are
-        self._average: dict[int, float] = {}  # energy of their average
-        self._peaks: dict[int, float] = {}  # NaN where a sample is
+        self._channels: dict[int, _Channels] = {}  # by how many there are
 
     def add(self, block: NDArray[Any], rate: int) -> None:
         """Take the next block, float32 (N, C), sampled at the rate of those before."""
@@ -157,12 +150,15 @@ class _Mix:
             return
         block = np.concatenate(self._blocks) if len(self._blocks) > 1 else self._blocks[0]
         self._blocks, self._gathered = [], 0
-        count, average = block.shape[1], block.mean(1)
-        self._each[count] = self._each.get(count, 0.0) + np.square(block, dtype=np.float64).sum(0)
-        self._average[count] = self._average.get(count, 0.0) + float(np.square(average, dtype=np.float64).sum())
-        taken = np.ascontiguousarray(block[:, self._alone[count]] if count in self._alone else average)
-        self._peaks[count] = float(np.maximum(self._peaks.get(count, 0.0), np.abs(taken).max()))
         self._resample()
+        count, average = block.shape[1], block.mean(1)
+        if count not in self._channels:
+            self._channels[count] = _Channels(np.zeros(count), _Resampled(self.rate, self._resampled))
+        channels = self._channels[count]
+        channels.energy += np.square(block, dtype=np.float64).sum(0)
+        channels.average += float(np.square(average, dtype=np.float64).sum())
+        taken = np.ascontiguousarray(block[:, self._alone[count]] if count in self._alone else average)
+        channels.peak = float(np.maximum(channels.peak, np.abs(taken).max()))
         self._last = count, taken
 
     def _resample(self) -> None:
@@ -171,27 +167,24 @@ class _Mix:
             return
         count, taken = self._last
         self._last = None
-        if count not in self._sounds:
-            sound = self._sounds[count] = _Resampled(self.rate)
-            for first in range(0, self._resampled, BLOCK):
-                sound.add(np.zeros(min(BLOCK, self._resampled - first), np.float32))
-        for other, sound in self._sounds.items():
-            sound.add(taken if other == count else np.zeros_like(taken))
+        for other, channels in self._channels.items():
+            channels.sound.add(taken if other == count else np.zeros_like(taken))
         self._resampled += len(taken)
 
     def cancelled(self) -> dict[int, int]:
         """Return the loudest channel, by how many there are, where averaging them left next to nothing."""
         self._take()
         return {
-            count: int(each.argmax())
-            for count, each in self._each.items()
-            if self._average[count] < CANCELLED * float(each.sum()) / count**2
+            count: int(channels.energy.argmax())
+            for count, channels in self._channels.items()
+            if channels.average < CANCELLED * float(channels.energy.sum()) / count**2
         }
 
     def peak(self) -> float:
         """Return how far a sample is from 0 at most, at the file's own rate; NaN where one is."""
         self._take()
-        return float(np.max([self._gain(count) * peak for count, peak in self._peaks.items()], initial=0.0))
+        peaks = [self._gain(count) * channels.peak for count, channels in self._channels.items()]
+        return float(np.max(peaks, initial=0.0))
 
     def mono(self, length: int) -> Array:
         """Return the first `length` samples of the whole sound at 16 kHz, (N,); nothing more can be added."""
@@ -202,34 +195,51 @@ class _Mix:
             self._last = count, taken[: max(0, len(taken) - surplus)]
         self._resample()
         mono = np.zeros(0, np.float32)
-        for count, resampled in self._sounds.items():
-            sound = resampled.end()
+        for count, channels in self._channels.items():
+            sound = channels.sound.end()
             sound *= np.float32(self._gain(count))
             mono = np.add(mono, sound, out=mono) if len(mono) else sound
         return mono[: round(length * SAMPLE_RATE / self.rate)] if self._resampled > length else mono
 
     def _gain(self, count: int) -> float:
-        """Return the factor from the mean of all channels to their sum divided by the number that are not silent.
+        """Return what the mean of the channels is multiplied by.
 
-        That number is the energy of all channels by that of the loudest.
+        Speech in one of six is then as loud as speech in one of one.
         """
-        each = self._each[count]
-        whole = float(each.sum())
+        energy = self._channels[count].energy
+        whole = float(energy.sum())
         if count in self._alone or not 0 < whole < math.inf:
             return 1.0
-        return count * float(each.max()) / whole
+        return count * float(energy.max()) / whole
+
+
+@dataclass
+class _Channels:
+    """What came in one number of channels."""
+
+    energy: NDArray[np.float64]
+    """Of each channel."""
+    sound: _Resampled
+    """What is taken of them, silent where there are others."""
+    average: float = 0.0
+    """Energy of their average."""
+    peak: float = 0.0
+    """Of what is taken; NaN where a sample is."""
 
 
 class _Resampled:
     """Sound of one channel brought to 16 kHz as it comes, bit for bit as if it had come at once."""
 
-    def __init__(self, rate: int) -> None:
+    def __init__(self, rate: int, silent: int) -> None:
+        """`silent` samples of silence come first."""
         self._sound = bytearray()  # which grows in place: half an hour is 115 MB, and is never there twice
         self._stream = None
         if rate != SAMPLE_RATE:
             import soxr
 
             self._stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1)
+        for first in range(0, silent, BLOCK):
+            self.add(np.zeros(min(BLOCK, silent - first), np.float32))
 
     def add(self, samples: Array, last: bool = False) -> None:
         self._sound += (samples if self._stream is None else self._stream.resample_chunk(samples, last)).data

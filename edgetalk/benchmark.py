@@ -68,8 +68,11 @@ def sentence(seconds: float) -> Array:
 
 
 def mel_work(pcm: Array, spec: AudioSpec, fps: Fraction) -> Callable[[], Array]:
-    """Return a work that cuts the window of the next frame; the sound starts anew at its end."""
-    cuts = itertools.chain.from_iterable(sound_windows(pcm, spec, fps) for _ in itertools.count())
+    """Return a work that hears the next frame alone, as a live face does, and cuts its window.
+
+    The sound starts anew at its end.
+    """
+    cuts = itertools.chain.from_iterable(sound_windows(pcm, spec, fps, 1) for _ in itertools.count())
     return lambda: next(cuts)
 
 

@@ -140,16 +140,29 @@ def crowd(sessions: list[Session], seconds: float, fps: Fraction, seed: int = 0)
     return ready
 
 
-def slow_seconds(frames: list[Timed], late: float) -> tuple[int, float]:
-    """Return how many frames came `late` seconds after their sound in seconds that were SLOW, and the usual processor
-    time of a frame, in seconds."""
+def by_second(frames: list[Timed], late: float) -> list[tuple[float, int]]:
+    """Return, second by second, the processor time of a frame and how many came `late` seconds after their sound.
+
+    The time is 0 where the second has but one frame, which does not tell it.
+    """
     ordered = sorted(frames)
     groups = [list(group) for _, group in itertools.groupby(ordered, lambda frame: int(frame.at - ordered[0].at))]
-    spent = [(group[-1].cpu - group[0].cpu) / (len(group) - 1) if len(group) > 1 else 0.0 for group in groups]
-    missed = [sum(frame.taken > late for frame in group) for group in groups]
-    usable = [cpu for cpu, count in zip(spent, missed, strict=True) if cpu and not count] or [c for c in spent if c]
-    usual = float(np.median(usable)) if usable else 0.0
-    return sum(count for cpu, count in zip(spent, missed, strict=True) if cpu > SLOW * usual), usual
+    return [
+        ((group[-1].cpu - group[0].cpu) / max(1, len(group) - 1), sum(frame.taken > late for frame in group))
+        for group in groups
+    ]
+
+
+def usual_cpu(seconds: list[tuple[float, int]]) -> float:
+    """Return the usual processor time of a frame, in seconds: as Crowd.cpu_ms, from what `by_second` gives."""
+    spent = [cpu for cpu, missed in seconds if cpu and not missed] or [cpu for cpu, _ in seconds if cpu]
+    return float(np.median(spent)) if spent else 0.0
+
+
+def missed_slow(seconds: list[tuple[float, int]]) -> int:
+    """Return how many frames were late in seconds in which one took SLOW times its usual processor time."""
+    usual = usual_cpu(seconds)
+    return sum(missed for cpu, missed in seconds if cpu > SLOW * usual)
 
 
 def measure(count: int, seconds: float, open_session: Callable[[], Session], fps: Fraction | None = None) -> Crowd:
@@ -163,13 +176,26 @@ def measure(count: int, seconds: float, open_session: Callable[[], Session], fps
         crowd(sessions, WARM_UP, rate)
         frames = crowd(sessions, seconds, rate)
         taken = np.array([frame.taken for frame in frames]) * 1e3
-        slow, cpu = slow_seconds(frames, 1 / float(rate))
+        grouped = by_second(frames, 1 / float(rate))
         p50, p95, p99, latest = (float(v) for v in np.percentile(taken, (50, 95, 99, 100)))
         missed, delayed = (int((taken > times * 1e3 / float(rate)).sum()) for times in (1, 2))
         return Crowd(
-            count, first.streams, float(rate), seconds, len(taken), missed, delayed, slow, cpu * 1e3,
-            p50, p95, p99, latest, max(alone, memory("VmRSS") / 1e6), alone,
-        )  # fmt: skip
+            sessions=count,
+            streams=first.streams,
+            fps=float(rate),
+            seconds=seconds,
+            frames=len(taken),
+            missed=missed,
+            missed_delayed=delayed,
+            missed_slow=missed_slow(grouped),
+            cpu_ms=usual_cpu(grouped) * 1e3,
+            p50_ms=p50,
+            p95_ms=p95,
+            p99_ms=p99,
+            max_ms=latest,
+            rss_mb=max(alone, memory("VmRSS") / 1e6),
+            rss_of_one_mb=alone,
+        )
 
 
 def most(seconds: float, open_session: Callable[[], Session], fps: Fraction | None = None) -> list[Crowd]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -31,7 +30,7 @@ from .clock import frame_count
 from .errors import InputError
 from .face import Face
 from .metadata import AudioSpec
-from .overlap import Job, overlap
+from .overlap import Delivered, Job, deliver, overlap
 from .painter import Painter
 from .picture import PictureLike
 from .progress import OnFrame
@@ -53,26 +52,16 @@ MARKS = {
 
 
 @dataclass
-class Dubbed:
+class Dubbed(Delivered):
     """What was dubbed, and how long each stage took."""
 
-    fps: Fraction
-    frames: int = 0
-    """Written to the file."""
     painted: int = 0
-    """Of these, those with a face."""
+    """Of the frames, those with a face."""
     read: list[float] = field(default_factory=list)
     """Seconds per frame, as of the two below: decoding, tracking and hearing."""
     paint: list[float] = field(default_factory=list)
     """Cropping, the networks, pasting; next to nothing for frames without a face."""
     encode: list[float] = field(default_factory=list)
-    wall: float = 0.0
-    """Seconds from the first picture to the closed file."""
-
-    @property
-    def rate(self) -> float:
-        """Frames per second that were delivered."""
-        return self.frames / self.wall
 
 
 def dub(
@@ -125,22 +114,20 @@ def dub(
     film = Reader(video)
     with contextlib.ExitStack() as opened:
         faces = opened.enter_context(contextlib.closing(Faces(film, track, face, face_models)))
-
-        def cascade() -> list[Painter]:
-            options: dict[str, Any] = {"device": device, "threads": threads, "streams": streams, "use": use}
-            return [opened.enter_context(Painter(name, **options)) for name in names]
-
-        workers = [cascade() for _ in range(PER_STREAM * streams)]
-        painters = workers[0]
-        swapping = [k for k, painter in enumerate(painters) if "identity" in painter.takes]
+        painters = [
+            opened.enter_context(Painter(name, device=device, threads=threads, streams=streams, use=use))
+            for name in names
+        ]
+        swapping = [painter for painter in painters if "identity" in painter.takes]
         if not swapping:
             _refuse_face(portrait, identity, ", ".join(painter.name for painter in painters))
-        for k in swapping:
-            vector = _identity(painters[k], portrait, identity, use, device, threads, face_models)
-            for worker in workers:
-                worker[k].wear(vector)
+        for painter in swapping:
+            painter.wear(_identity(painter, portrait, identity, use, device, threads, face_models))
         for painter in painters:
             warn_of_drawn(painter.metadata.faces, painter.name, video)
+        workers = [painters]
+        while len(workers) < PER_STREAM * streams:
+            workers.append([opened.enter_context(painter.twin()) for painter in painters])
         return _dub(workers, film, faces, pcm, out, fit, crf, progress)
 
 
@@ -192,36 +179,27 @@ class Inputs(NamedTuple):
     """What the painters get for one frame; what one has painted is the next one's frame."""
 
     target: Target
-    mels: list[Array | None]
-    """The window of sound of each painter that hears."""
-    references: list[Picture | None]
-    """The crop of another frame for each painter that takes one."""
+    given: list[dict[str, Any]]
+    """Of each painter `mel` and `reference`, the crop of another frame; None is what it does not take."""
 
 
 def _inputs(frames: Iterator[Target], painters: list[Painter], pcm: Array, film: Reader) -> Iterator[Inputs]:
-    heard = [None if painter.audio is None else _heard(pcm, painter.audio, film.fps) for painter in painters]
-    looking = ["reference" in painter.takes for painter in painters]
+    heard = {painter: _heard(pcm, painter.audio, film.fps) for painter in painters if painter.audio is not None}
+    looking = [painter for painter in painters if "reference" in painter.takes]
 
     def cut(planes: Planes, face: Face) -> list[Picture | None]:
-        return [
-            painter.crop(planes, painter.matrix(face.points)) if looks else None
-            for painter, looks in zip(painters, looking, strict=True)
-        ]
+        return [painter.crop(planes, painter.matrix(face.points)) for painter in looking]
 
     def crops(planes: Planes, face: Face) -> list[Picture | None]:
         made = cut(planes, face)
-        outside = any(looks and picture is None for looks, picture in zip(looking, made, strict=True))
-        return [] if outside else made
+        return [] if any(picture is None for picture in made) else made
 
-    if any(looking):
-        given = with_references(frames, crops)
-    else:
-        given = ((target, []) for target in frames)
-    for target, references in given:
-        mels = [None if cuts is None else next(cuts) for cuts in heard]
+    for target, references in with_references(frames, crops):
         if not references and target.face is not None:  # where no frame is one for every painter, each is its own
             references = cut(target.planes, target.face)
-        yield Inputs(target, mels, references or [None] * len(heard))
+        mels = {painter: next(windows) for painter, windows in heard.items()}
+        seen = dict(zip(looking, references, strict=False))  # none where there is no face
+        yield Inputs(target, [{"mel": mels.get(one), "reference": seen.get(one)} for one in painters])
 
 
 def _heard(pcm: Array, spec: AudioSpec, fps: Fraction) -> Iterator[Array]:
@@ -248,24 +226,17 @@ def _dub(
     def paint(painters: list[Painter], inputs: Inputs) -> Target:
         target = inputs.target
         if target.face is not None:
-            for painter, heard, reference in zip(painters, inputs.mels, inputs.references, strict=True):
-                painter(target.planes, target.face, heard, reference)
+            for painter, given in zip(painters, inputs.given, strict=True):
+                painter(target.planes, target.face, **given)
         return target
 
-    started = time.perf_counter()
     with Writer(out, film.size, film.fps, pcm, crf, pixel_aspect=film.pixel_aspect, tags=MARKS) as writer:
 
-        def encode(target: Target) -> bool:
+        def encode(target: Target) -> None:
             writer.write_planes(target.planes)
-            return target.face is not None
+            report.painted += target.face is not None
 
         painting = Job("paint", [partial(paint, worker) for worker in workers], report.paint)
         encoding = Job("encode", [encode], report.encode)
-        with contextlib.closing(overlap(frames, painting, encoding, seconds=report.read)) as made:
-            for painted in made:
-                report.frames += 1
-                report.painted += painted
-                if progress is not None:
-                    progress(report.frames, max(total, report.frames))
-    report.wall = time.perf_counter() - started
+        deliver(report, overlap(frames, painting, encoding, seconds=report.read), writer.close, total, progress)
     return report

@@ -33,10 +33,10 @@ def counted(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-def told(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """Return an error as one line; for a file error, its name and the reason.
 
-    >>> told(FileNotFoundError(errno.ENOENT, "No such file or directory", "speech.wav"))
+    >>> one_line(FileNotFoundError(errno.ENOENT, "No such file or directory", "speech.wav"))
     'speech.wav: No such file or directory'
     """
     text = str(error)

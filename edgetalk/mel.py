@@ -109,14 +109,11 @@ def _difference(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @lru_cache(maxsize=8)
-def _silence(spec: AudioSpec) -> Array:
-    frame: Array = log_mel(np.zeros(spec.n_fft, np.float32), spec)[0]
-    return frame
-
-
 def silence(spec: AudioSpec) -> Array:
-    """Return the frame of digital silence, (F,) float32: what lies before and after a sound."""
-    return _silence(spec).copy()
+    """Return the frame of digital silence, (F,) float32, read-only: what lies before and after a sound."""
+    frame: Array = log_mel(np.zeros(spec.n_fft, np.float32), spec)[0]
+    frame.flags.writeable = False  # all callers get this one
+    return frame
 
 
 class MelStream:
@@ -169,13 +166,17 @@ class MelStream:
         return frames
 
 
+def pace(spec: AudioSpec, fps: Fraction) -> tuple[Fraction, Fraction]:
+    """Return the mel frames from one video frame to the next, and where in mel frames the first one's window starts."""
+    return Fraction(spec.sample_rate, spec.hop) / fps, Fraction(str(spec.offset))
+
+
 def window_starts(n: int, spec: AudioSpec, fps: Fraction, first: int = 0) -> NDArray[np.int64]:
     """Return the mel frame at which the window of each of the video frames first … first + n - 1 starts, (n,) int64.
 
     It may be negative: frames before the sound are those of silence.
     """
-    step = Fraction(spec.sample_rate, spec.hop) / fps
-    offset = Fraction(str(spec.offset))
+    step, offset = pace(spec, fps)
     return np.array([(i * step + offset).__floor__() for i in range(first, first + n)], np.int64)
 
 

@@ -1,20 +1,30 @@
 """Jobs on a row of items, like stations of an assembly line: different items are worked on at the same time.
 
 The items come out in their order. Threads, not processes: numpy, the engines and FFmpeg all let go of the interpreter
-while they work. What the jobs are is the caller's business.
+while they work. What the jobs are is the caller's business; where they make a film, `deliver` tells how fast.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any, NamedTuple
 
-from .backends import cores
+from .progress import OnFrame
 
 ROOM = 8  # items that may wait between two jobs: enough to ride out a key frame of the encoder, little memory
+
+
+def cores() -> int:
+    """Return how many processors this process may use; systems other than Linux tell only how many there are."""
+    allowed = getattr(os, "sched_getaffinity", None)
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def codec_threads() -> int:
@@ -92,6 +102,45 @@ def overlap(items: Iterable[Any], *jobs: Job, seconds: list[float] | None = None
             thread.join()
     if errors:
         raise errors[0]
+
+
+@dataclass
+class Delivered:
+    """How fast the frames of a film were made."""
+
+    fps: Fraction
+    done: list[float] = field(default_factory=list)
+    """When each frame was encoded, in seconds of a clock that only runs forwards."""
+    started: float = field(default_factory=time.perf_counter)
+    """When the work began, by that clock."""
+    wall: float = 0.0
+    """Seconds from then to the closed file."""
+
+    @property
+    def frames(self) -> int:
+        """How many were written to the file."""
+        return len(self.done)
+
+    @property
+    def rate(self) -> float:
+        """Frames per second that were delivered, up to the closed file."""
+        return self.frames / self.wall
+
+
+def deliver(
+    report: Delivered, made: Generator[Any, None, None], close: Callable[[], None], total: int, progress: OnFrame | None
+) -> None:
+    """Draw all frames that `overlap` has `made`, `close` the file, and put into `report` when that was.
+
+    `progress(done, total)` is called after every frame, of which there may be more than the `total` that was expected.
+    """
+    with contextlib.closing(made):
+        for _ in made:
+            report.done.append(time.perf_counter())
+            if progress is not None:
+                progress(report.frames, max(total, report.frames))
+    close()
+    report.wall = time.perf_counter() - report.started
 
 
 class _Line:

@@ -30,7 +30,7 @@ GIVEN = ("target", "reference", "identity", "mel")
 
 
 class Painter:
-    """One network that repaints faces. One thread at a time may use it; several that are open share the engine.
+    """One network that repaints faces. One thread at a time may use it; another uses a `twin`.
 
     `engine` is the step; what stands beside it as STEM-source is opened too where the step needs it. `device`,
     `threads` and `streams` are as of `open_engine`, the device that of the step; `use="commercial"` refuses networks
@@ -169,6 +169,14 @@ class Painter:
         cut = self.crop(planes, matrix)
         if cut is not None:
             self.paste(planes, self.paint(cut, mel, reference), cut, matrix, face.jaw)
+
+    def twin(self) -> Painter:
+        """Return another painter of the same face on the same engines, to be used in another thread and closed."""
+        other = object.__new__(type(self))
+        other.__dict__ |= self.__dict__
+        other._step, other._source = self._step.twin(), self._source and self._source.twin()
+        other._backends = [backend for backend in (other._step, other._source) if backend is not None]
+        return other
 
     def close(self) -> None:
         """Free the engines; may be called twice."""

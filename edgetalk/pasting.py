@@ -25,8 +25,9 @@ HALF_BLIND = ("wav2lip", "wavsyncswap")
 class Pasting:
     """Makes of a repainted crop, of `size` pixels, what is blended into the picture.
 
-    Its colours are matched where both show the same. What the network has not seen stays as it is beside the jaw. Where
-    it `swaps` faces the jaw itself gets the new colours alone: the network would draw that of somebody else.
+    Its colours are matched where both show the same. Where the network is half blind the picture stays as it is beside
+    the jaw; if it `swaps` faces, too, the jaw's edge stays the film's, tinted like the new face: else the network would
+    draw the new person's jaw.
     """
 
     def __init__(self, family: str, size: int, swaps: bool) -> None:

@@ -70,7 +70,9 @@ def _as_array(name: str, value: ArrayLike) -> NDArray[Any]:
 
 
 def check_text(name: str, text: str) -> None:
-    """Raise InputError where a text has no UTF-8, as words of a command line in another encoding."""
+    """Raise InputError where a text is none, or has no UTF-8, as words of a command line in another encoding."""
+    if not isinstance(text, str):
+        raise InputError(f"{name}: got {type(text).__name__}, expected text")
     try:
         text.encode()
     except UnicodeEncodeError:

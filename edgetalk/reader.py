@@ -9,6 +9,7 @@ Interlaced films are not deinterlaced, high dynamic range is not mapped to the s
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import warnings
@@ -53,14 +54,10 @@ class Reader:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        if self.path.is_fifo():  # /dev/stdin too
-            raise InputError(f"{path} is a pipe, which cannot be read from its start again; write the film to a file")
-        with open(path, "rb") as file:  # the system's own words where it cannot be opened
-            if not file.read(1):
-                raise InputError(f"{path} is empty (0 bytes); expected a film")
+        head(self.path, "film")
         self._turn, self._joined = 0, False
         self._origin: Fraction | None = None
-        with self._open() as (container, stream):
+        with _opened(self.path) as (container, stream):
             self._check_whole(stream)
             self.fps: Fraction = _rate(stream)
             """Pictures per second, exact."""
@@ -83,7 +80,7 @@ class Reader:
             self.pixel_aspect: Fraction = aspect if self._turn % 2 == 0 else 1 / aspect
             """Width of a pixel as it is to be shown, by its height."""
             self._pale = HDR.get(first.color_trc, "")
-            seconds = _promised(stream) or Fraction(container.duration or 0, 1_000_000)
+            seconds = _promised(stream, self._origin) or Fraction(container.duration or 0, 1_000_000)
             self.length: int = round(seconds * self.fps)
             """How many pictures the file promises, 0 where it does not; how many there are, only reading tells."""
 
@@ -157,7 +154,7 @@ class Reader:
     def _indexed(self, start: int) -> Iterator[tuple[int, Any]]:
         """Yield decoded pictures with the index at which each begins, from one at or before `start` on."""
         if start and (origin := self._origin) is not None and not self._joined:
-            with self._open() as (container, stream):
+            with _opened(self.path) as (container, stream):
                 if _sought(container, stream, origin + start / self.fps):
                     pictures = self._numbered(container, stream, start)
                     first = next(pictures, None)
@@ -165,7 +162,7 @@ class Reader:
                         yield first
                         yield from pictures
                         return
-        with self._open() as (container, stream):
+        with _opened(self.path) as (container, stream):
             yield from self._numbered(container, stream, 0)
 
     def _numbered(self, container: Any, stream: Any, index: int) -> Iterator[tuple[int, Any]]:
@@ -201,14 +198,11 @@ class Reader:
         except av.FFmpegError as error:
             place = f" at {float(last.time):.2f} s" if last is not None and last.time is not None else ""
             raise InputError(f"{self.path} is damaged{place} ({error.strerror}); copy or convert it again") from None
-        promised = _promised(stream)
+        promised = _promised(stream, self._origin)
         if last is not None and promised and not self._joined and last.time is not None and self._origin is not None:
             shown = max(1 / self.fps, Fraction(last.duration or 0) * last.time_base)  # the last one may stay long
             if Fraction(last.pts * last.time_base) - self._origin + shown < promised - SLACK:
                 raise self._truncated()
-
-    def _open(self) -> Any:
-        return _Opened(self.path)
 
     def _check_whole(self, stream: Any) -> None:
         """An mp4 lists where each picture lies: beyond the end of a file that was cut short."""
@@ -222,34 +216,40 @@ class Reader:
         return InputError(f"{self.path} is truncated: its header promises more pictures than it holds; copy it again")
 
 
-class _Opened:
-    """A file and its picture stream, opened for one pass."""
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
+    """Open a file and its picture stream for one pass."""
+    import av
 
-    def __init__(self, path: Path) -> None:
-        import av
-
-        try:
-            self._container = av.open(plain(path))
-        except av.FFmpegError as error:
-            raise InputError(f"{path} is no film that FFmpeg can read ({error.strerror}), or it is damaged") from None
-        streams = picture_streams(self._container)
-        decoded = [stream for stream in streams if stream.codec_context is not None]
-        if not decoded:
-            self._container.close()
+    try:
+        container = av.open(plain(path))
+    except av.FFmpegError as error:
+        raise InputError(f"{path} is no film that FFmpeg can read ({error.strerror}), or it is damaged") from None
+    with container:
+        streams = picture_streams(container)
+        stream = next((stream for stream in streams if stream.codec_context is not None), None)
+        if stream is None:
             if streams:
                 raise InputError(
                     f"{path} has pictures that this FFmpeg cannot decode, expected H.264 or the like; convert it first"
                 )
             raise InputError(f"{path} has no picture stream; expected a film")
-        self._stream = decoded[0]
-        self._stream.thread_type = "AUTO"
-        self._stream.codec_context.thread_count = codec_threads()
+        stream.thread_type = "AUTO"
+        stream.codec_context.thread_count = codec_threads()
+        yield container, stream
 
-    def __enter__(self) -> tuple[Any, Any]:
-        return self._container, self._stream
 
-    def __exit__(self, *error: object) -> None:
-        self._container.close()
+def head(path: Path, what: str, count: int = 1) -> bytes:
+    """Return the first bytes of a file that is to hold a `what`; raises as read and Reader where it has none."""
+    if "\0" in str(path):  # Python's own error does not name it
+        raise InputError(f"{str(path)!r} has a zero byte in it, expected the name of a {what} file")
+    if path.is_fifo():  # /dev/stdin too
+        raise InputError(f"{path} is a pipe, which cannot be read from its start again; write the {what} to a file")
+    with open(path, "rb") as file:  # the system's own words for: no such file, a folder, no permission
+        data = file.read(count)
+    if not data:
+        raise InputError(f"{path} is empty (0 bytes); expected a {what} file")
+    return data
 
 
 def picture_streams(container: Any) -> list[Any]:
@@ -285,14 +285,15 @@ def _time(frame: Any) -> Fraction | None:
     return None if frame.pts is None else Fraction(frame.pts) * frame.time_base
 
 
-def _promised(stream: Any) -> Fraction:
-    """Seconds of pictures by the file's header, 0 where it tells none of this stream."""
+def _promised(stream: Any, begins: Fraction | None = None) -> Fraction:
+    """Seconds of pictures by the file's header, 0 where it tells none of this stream, whose first begins then."""
     if stream.duration:
         return Fraction(stream.duration * stream.time_base)
-    text = stream.metadata.get("DURATION", "")  # Matroska: 00:00:08.008000000
+    text = stream.metadata.get("DURATION", "")  # Matroska: 00:00:08.008000000, when the last one ends
     try:
         hours, minutes, seconds = text.split(":")
-        return Fraction(int(hours) * 3600 + int(minutes) * 60) + Fraction(seconds)
+        ends = Fraction(int(hours) * 3600 + int(minutes) * 60) + Fraction(seconds)
+        return max(Fraction(0), ends - max(Fraction(0), begins or Fraction(0)))
     except ValueError:
         return Fraction(0)
 

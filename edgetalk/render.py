@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
@@ -19,10 +18,10 @@ from numpy.typing import NDArray
 
 from .arrays import Array
 from .audio import as_pcm
-from .backends import check_count, cores
+from .backends import check_count
 from .clock import SAMPLE_RATE, frame_count, frame_rate
 from .motion import Motion
-from .overlap import Job, overlap
+from .overlap import Delivered, Job, cores, deliver, overlap
 from .progress import OnFrame
 from .session import Session
 from .windows import sound_windows
@@ -38,26 +37,16 @@ STAGES = ("mel", "step", "encode")
 
 
 @dataclass
-class Timings:
+class Timings(Delivered):
     """How long each stage took for each frame, and the whole."""
 
-    fps: Fraction
     mel: list[float] = field(default_factory=list)
-    """Seconds per frame, as of the two below; it includes the sound that the first window looks ahead to."""
+    """Seconds per frame, as of the two below; the first of every 25 has what all of them took."""
     step: list[float] = field(default_factory=list)
     encode: list[float] = field(default_factory=list)
     """Picture and sound."""
-    done: list[float] = field(default_factory=list)
-    """When each frame was encoded, in seconds of a clock that only runs forwards."""
-    wall: float = 0.0
-    """Seconds from the first window to the closed file."""
     sound: float = 0.0
     """Seconds of sound."""
-
-    @property
-    def rate(self) -> float:
-        """Frames per second that were delivered, up to the closed file."""
-        return len(self.done) / self.wall
 
     @property
     def real_time_factor(self) -> float:
@@ -101,18 +90,13 @@ def render(
         i, mel = numbered
         return one.frame(i, mel, motion, fps)
 
-    started = time.perf_counter()
     with contextlib.ExitStack() as opened:
         writer = opened.enter_context(Writer(path, session.size, fps, audio=pcm, crf=crf))
         sessions = [session, *(opened.enter_context(session.twin()) for _ in range(session.streams - 1))]
         stepping = Job("step", [partial(step, one) for one in sessions], timings.step)
         encoding = Job("encode", [writer.write], timings.encode)
         made = overlap(windows, stepping, encoding, seconds=timings.mel)
-        for done, _ in enumerate(opened.enter_context(contextlib.closing(made)), 1):
-            timings.done.append(time.perf_counter())
-            if progress is not None:
-                progress(done, total)
-    timings.wall = time.perf_counter() - started
+        deliver(timings, made, writer.close, total, progress)
     return timings
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from .errors import EdgetalkError, told
+from .errors import EdgetalkError, one_line
 
 _SERVICE = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 """Signals that end a service; Windows has one of the two."""
@@ -94,7 +94,7 @@ def status(name: str, work: Callable[[], int]) -> int:
     try:
         return work()
     except (EdgetalkError, OSError) as error:
-        why, ended = told(error), 1
+        why, ended = one_line(error), 1
     except Ended as end:
         why, ended = f"ended by {end.signal.name}", 128 + end.signal
     except KeyboardInterrupt:

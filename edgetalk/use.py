@@ -44,7 +44,7 @@ def terms(licence: str, use: str | None, *networks: tuple[str, Licensed]) -> tup
 
 
 def warn_of_drawn(faces: str, name: str, video: str | os.PathLike[str]) -> None:
-    """Warn where the network `name` knows drawn faces alone, unless the film is the bundled one, which is drawn."""
+    """Warn that the network `name` has seen only drawn faces, unless the film is the bundled one, which is drawn."""
     if faces == "drawn" and not is_bundled(Path(os.path.abspath(video))):
         warnings.warn(
             f"{name} has learnt from drawn faces alone: if this film shows filmed people, their faces become drawn "
@@ -54,7 +54,10 @@ def warn_of_drawn(faces: str, name: str, video: str | os.PathLike[str]) -> None:
 
 
 def warn_of_photos(faces: str, persons: Collection[str], name: str) -> None:
-    """Warn, where a picture is prepared, that the network `name` knows drawn faces alone; of persons it has its own."""
+    """Warn, before a picture is prepared, that the network `name` has seen only drawn faces.
+
+    Networks of named persons are passed over: they have a warning of their own.
+    """
     if faces == "drawn" and not persons:
         warnings.warn(
             f"{name} has learnt from drawn faces alone: if this picture is a photo, it comes out destroyed; "

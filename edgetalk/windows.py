@@ -14,6 +14,7 @@ from .errors import InputError
 from .metadata import AudioSpec
 
 BLOCK = 1024  # windows at once: those of half an hour would be gigabytes
+TOGETHER = 25  # frames of a whole sound that are heard at once, which takes a fifth of the time
 
 
 class WindowStream:
@@ -28,6 +29,7 @@ class WindowStream:
 
     def __init__(self, spec: AudioSpec, fps: Fraction) -> None:
         self._spec, self._fps = spec, fps
+        self._step, self._offset = mel.pace(spec, fps)
         self._mels = mel.MelStream(spec)
         if spec.sample_rate != clock.SAMPLE_RATE:
             raise InputError(
@@ -41,7 +43,7 @@ class WindowStream:
         self._kept = np.repeat(mel.silence(spec)[None], -self._first, 0)
 
     def _start(self, frame: int) -> int:
-        return int(mel.window_starts(1, self._spec, self._fps, frame)[0])
+        return (frame * self._step + self._offset).__floor__()  # as mel.window_starts
 
     def fork(self) -> WindowStream:
         """Return a stream that has heard the same and may go on with another sound."""
@@ -73,11 +75,11 @@ class WindowStream:
             yield self._kept[: self._spec.window]
 
 
-def sound_windows(pcm: Array, spec: AudioSpec, fps: Fraction) -> Iterator[Array]:
+def sound_windows(pcm: Array, spec: AudioSpec, fps: Fraction, together: int = TOGETHER) -> Iterator[Array]:
     """Yield the mel window of every video frame of a whole sound, (T, F) float32, from (N,) float32 PCM at 16 kHz.
 
-    Log-mel is computed frame by frame as a live sound would be. MFCC have to hear the whole sound first, and so has
-    what hears at another rate.
+    Log-mel is computed as a live sound's would be, of `together` video frames at once. MFCC have to hear the whole
+    sound first, and so has what hears at another rate.
     """
     if spec.kind != "logmel" or spec.sample_rate != clock.SAMPLE_RATE:
         count = clock.frame_count(len(pcm), fps)
@@ -90,6 +92,6 @@ def sound_windows(pcm: Array, spec: AudioSpec, fps: Fraction) -> Iterator[Array]
             yield from mel.windows(heard, min(BLOCK, count - first), spec, fps, first)
         return
     stream = WindowStream(spec, fps)
-    for i in range(clock.frame_at(len(pcm), fps) + 1):
-        yield from stream.push(pcm[clock.first_sample(i, fps) : clock.first_sample(i + 1, fps)])
+    for i in range(0, clock.frame_at(len(pcm), fps) + 1, together):
+        yield from stream.push(pcm[clock.first_sample(i, fps) : clock.first_sample(i + together, fps)])
     yield from stream.flush()

@@ -23,6 +23,7 @@ from .errors import BackendError, InputError
 from .files import check_place, claim, named, plain
 from .overlap import codec_threads
 from .planes import BT709, LIMITED, even
+from .preprocess import whole
 
 if TYPE_CHECKING:
     import av
@@ -79,8 +80,8 @@ def check_output(path: str | os.PathLike[str], crf: int | None = None, *inputs: 
     import av
 
     kind, target = container(path), Path(path)
-    if crf is not None and not 0 <= crf <= kind.worst:
-        raise InputError(f"crf: got {crf}, expected 0 (the best) to {kind.worst} in {target.suffix} files")
+    if crf is not None and ((number := whole(crf)) is None or not 0 <= number <= kind.worst):
+        raise InputError(f"crf: got {crf!r}, expected 0 (the best) to {kind.worst} in {target.suffix} files")
     check_place(path, *inputs)
     for name in (kind.video, kind.audio):
         try:

@@ -31,7 +31,7 @@ from . import gate, openvino
 from .calibration import load, made_up, split
 from .fold import cheapest, fold, norms, statistics
 from .judge import Judge
-from .keep import choose, tightest, write_report
+from .keep import Layer, choose, tightest, write_report
 from .onnx_file import Feeds, Progress, Run, Runner, read, set_metadata
 from .options import Options, PlanOptions
 from .precision import layers, overflow, upsampling
@@ -87,7 +87,8 @@ def build(
     options.py). NAME-source.onnx, where the step needs one, becomes an engine too, in f32 where it runs once per
     face, and so does NAME-identity.onnx.
     `precision` is "f32", "bf16" (OpenVINO alone), "fp16" or "int8"; int8 needs the `calibration` file that
-    calibration.py describes, and leaves layers whose names begin with one of `keep` in float. `keep="auto"` chooses
+    calibration.py describes, and leaves layers whose names begin with one of `keep` in float, with "step:" or
+    "source:" before it those of that graph alone. `keep="auto"` chooses
     these itself (keep.py), as few as let the gate pass with a `margin` of SSIM (default: MARGIN), writes what each
     layer costs to `report`, a table of comma-separated values, and tells `progress` how far it is. Every fifth sample
     of the calibration file is kept from calibration and judges the engine; a lone one does both, and the metadata's
@@ -241,10 +242,11 @@ def _in_float(
     """Return the layers of each graph that int8 leaves in float, and of each why; those chosen have to suffice."""
     suffix = asked.out.suffix
     plan = asked.precision == "int8" and suffix == ".plan"
-    never = {name: UPSAMPLING for graph in graphs.values() if plan for name in upsampling(graph)}
+    never = [Layer(role, name) for role, graph in graphs.items() if plan for name in upsampling(graph)]
+    always = {str(layer): UPSAMPLING for layer in never}
     if not asked.chooses:
         reasons = dict.fromkeys(asked.keep, "asked for")
-        return {role: _named(asked.keep, role, graphs) for role in graphs}, reasons | never
+        return {role: _named(asked.keep, role, graphs) for role in graphs}, reasons | always
     choice = choose(
         {role: arranged(graph, suffix) for role, graph in graphs.items()},
         learn,
@@ -262,17 +264,22 @@ def _in_float(
             f"{asked.out.name} in int8 has {figure} {choice.trail[-1][figure]} against f32 with half of its layers in "
             f"float; build it in a higher precision: --precision {'bf16' if suffix == '.xml' else 'fp16'}"
         )
-    return {role: choice.names(role) for role in graphs}, choice.reasons() | never
+    return {role: choice.names(role) for role in graphs}, choice.reasons() | always
 
 
 def _named(keep: Sequence[str], role: str, graphs: Mapping[str, onnx.ModelProto]) -> list[str]:
-    """Return those of `keep` that are about the graph of `role`; what names layers of other graphs alone is not."""
+    """Return those of `keep` that are about the graph of `role`, without that role before them.
+
+    What names layers of other graphs alone, or has another role before it, is not.
+    """
     there = {other: layers(graph) for other, graph in graphs.items()}
 
     def begins(name: str, *roles: str) -> bool:
         return any(layer.startswith(name) for other in roles for layer in there[other])
 
-    return [name for name in keep if begins(name, role) or not begins(name, *there)]
+    plain = [name for name in keep if not name.startswith(tuple(f"{other}:" for other in there))]
+    own = [name.removeprefix(f"{role}:") for name in keep if name.startswith(f"{role}:")]
+    return own + [name for name in plain if begins(name, role) or not begins(name, *there)]
 
 
 def _samples(

@@ -38,8 +38,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="LAYER",
-        help="int8: leave layers whose names begin so in float; may be given several times. `auto` chooses as few as "
-        "let the gate pass with --margin",
+        help="int8: leave layers whose names begin so in float, with step: or source: before it those of that graph "
+        "alone; may be given several times. `auto` chooses as few as let the gate pass with --margin",
     )
     parser.add_argument(
         "--margin", type=float, help=f"--keep auto: by which SSIM has to lie above the gate's floor (default: {MARGIN})"

@@ -74,6 +74,11 @@ def _value(constant: onnx.NodeProto) -> np.ndarray | None:
     return np.array(value, kinds[name]) if name in kinds else None
 
 
+def opset(model: onnx.ModelProto) -> int:
+    """Return the version of ONNX's own operators that a graph uses."""
+    return next(used.version for used in model.opset_import if used.domain in ("", "ai.onnx"))
+
+
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:
     return {a.name: helper.get_attribute_value(a) for a in node.attribute}
 

@@ -40,6 +40,9 @@ class Layer:
     """Role of the graph that it is in: "step" or "source"."""
     name: str
 
+    def __str__(self) -> str:
+        return f"{self.graph}:{self.name}"
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -63,7 +66,7 @@ class Choice:
         told = {}
         for layer, before, after in zip(self.kept, self.trail, self.trail[1:], strict=False):
             figure = tightest(before, self.margin)
-            told[layer.name] = f"{figure} {before[figure]} to {after[figure]}"
+            told[str(layer)] = f"{figure} {before[figure]} to {after[figure]}"
         return told
 
 
@@ -104,7 +107,7 @@ def choose(
     samples: Sequence[Feeds],
     judge: Callable[[Run], Figures],
     margin: float = MARGIN,
-    never: Collection[str] = (),
+    never: Collection[Layer] = (),
     unsigned: bool = False,
     progress: Progress | None = None,
 ) -> Choice:
@@ -116,7 +119,7 @@ def choose(
     judge: gives the gate's figures of what runs a sample.
     never: layers that stay in float in any case, and are neither tried nor counted.
     """
-    names = {role: [name for name in layers(graph) if name not in never] for role, graph in graphs.items()}
+    names = {role: [name for name in layers(graph) if Layer(role, name) not in never] for role, graph in graphs.items()}
     models = {role: balance(graph, samples, names[role]) for role, graph in graphs.items()}
     scale = {role: scales(model, samples, unsigned) for role, model in models.items()}
     whole = {role: rounded(model, samples, names[role], scale[role], progress) for role, model in models.items()}

@@ -20,6 +20,7 @@ from onnx import helper, numpy_helper, version_converter
 from edgetalk.errors import InputError
 
 from .balance import balance
+from .graph import opset
 from .onnx_file import Feeds, Progress, Runner, with_outputs
 from .rounding import held, nearest, rounded, steps
 
@@ -243,7 +244,7 @@ def quantize(
 
 def _with_axes(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a copy of the graph in an opset whose DequantizeLinear has a scale for each channel."""
-    if next(used.version for used in model.opset_import if used.domain in ("", "ai.onnx")) < PER_CHANNEL:
+    if opset(model) < PER_CHANNEL:
         return version_converter.convert_version(model, PER_CHANNEL)
     copy = onnx.ModelProto()
     copy.CopyFrom(model)

@@ -5,6 +5,7 @@ where a depthwise convolution and another norm follow. `early_cast` makes pixels
 `channels_last` keeps the layout of the features that a graph is fed with. `late_bias` adds the bias of an output
 where nothing is in 16 bits any more. `merge_predictors` makes all predicted weights at once. Each leaves a graph of
 the same inputs and outputs, equal up to the order of its sums; where its pattern is not found it changes nothing.
+They write operators as OPSETS have them; `rewritten` leaves other graphs alone.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from .graph import Graph, attributes, is_bare
+from .graph import Graph, attributes, is_bare, opset
 from .phases import phase_grid, sub_pixel
 
 
@@ -256,6 +257,8 @@ def _merge(graph: Graph, stem: str, name: str, width: int, group: Sequence[Predi
 
 Rewrite = Callable[[onnx.ModelProto], onnx.ModelProto]
 
+OPSETS = range(13, 18)
+"""Split and Unsqueeze take sizes and axes as inputs from the first on, ReduceMean as an attribute up to the last."""
 BEFORE: tuple[Rewrite, ...] = (sub_pixel, phase_grid, centre)
 """What is done before a graph is quantised, in this order."""
 AFTER: tuple[Rewrite, ...] = (channels_last, late_bias, merge_predictors, early_cast)
@@ -263,8 +266,11 @@ AFTER: tuple[Rewrite, ...] = (channels_last, late_bias, merge_predictors, early_
 
 
 def rewritten(model: onnx.ModelProto, rewrites: Sequence[Rewrite], without: Collection[str] = ()) -> onnx.ModelProto:
-    """Return the graph after each of `rewrites` but those whose names are in `without`: to see what one is worth."""
+    """Return the graph after each of `rewrites` but those whose names are in `without`: to see what one is worth.
+
+    A graph of another opset than OPSETS is returned as it is.
+    """
     for rewrite in rewrites:
-        if rewrite.__name__ not in without:
+        if rewrite.__name__ not in without and opset(model) in OPSETS:
             model = rewrite(model)
     return model

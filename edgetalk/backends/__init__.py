@@ -1,7 +1,7 @@
 """The seam between a session and what runs its network; the suffix of an engine's file chooses the module.
 
 A backend is one module with two functions, `open(path, *, device, precision, threads, streams) -> Backend` and
-`preflight(path) -> list[str]`, imported when a file of its kind is opened. Checks of what the caller passes
+`preflight(path) -> list[tuple[str, str]]`, imported when a file of its kind is opened. Checks of what the caller passes
 stand in session.py, once; a backend may take its feeds as they are.
 """
 
@@ -27,12 +27,6 @@ FALLBACKS = (".xml", ".onnx")
 """What engines run nearly everywhere: looked for where there is none of the wanted kind."""
 
 Arrays = dict[str, NDArray[Any]]
-
-
-def cores() -> int:
-    """Return how many processors this process may use; systems other than Linux tell only how many there are."""
-    allowed = getattr(os, "sched_getaffinity", None)
-    return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 class TensorSpec(NamedTuple):
@@ -130,27 +124,27 @@ def shared_device(device: str, engine: Path, other: Path) -> str:
     return device if SUFFIXES.get(engine.suffix.lower()) == SUFFIXES.get(other.suffix.lower()) else "auto"
 
 
-def preflight(path: str | os.PathLike[str]) -> list[str]:
-    """Return what can be said of an engine before it is opened, one line each, and why it will run here.
+def preflight(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
+    """Return what can be said of an engine before it is opened, each with its label, and why it will run here.
 
     Raises FileNotFoundError, ModelError or BackendError where it cannot run on this machine.
     """
-    lines: list[str] = _module(path).preflight(Path(path))
+    lines: list[tuple[str, str]] = _module(path).preflight(Path(path))
     return lines
 
 
-def describe(metadata: Metadata) -> str:
-    """One line of what an engine says about itself, for `preflight`."""
+def describe(metadata: Metadata) -> tuple[str, str]:
+    """What an engine says about itself, for `preflight`."""
     variant = "" if metadata.variant == metadata.family else metadata.variant
     parts = [f"{metadata.family} {variant}".strip(), metadata.role, metadata.precision]
     parts += [f"{metadata.fps} per second", f"{metadata.use} use", metadata.licence or "licence not stated"]
     known = ", ".join(metadata.persons) or (f"{metadata.faces} faces" if metadata.faces else "")
     parts += [f"knows {known} alone"] if known else []
-    return f"metadata      {', '.join(parts)}"
+    return "metadata", ", ".join(parts)
 
 
-def gate_lines(metadata: Metadata) -> list[str]:
-    """What the build measured of an engine against f32, a line for `preflight`; none where it says nothing."""
+def measured(metadata: Metadata) -> list[tuple[str, str]]:
+    """What the build measured of an engine against f32, for `preflight`; empty where it says nothing."""
     told = metadata.gate
     parts = [
         form.format(told[figure])
@@ -168,7 +162,7 @@ def gate_lines(metadata: Metadata) -> list[str]:
     samples, frames = str(told.get("samples", "")), {"held out": "held-out frames", "made up": "made-up samples"}
     on = f" on {frames.get(samples, f'samples {samples}')}" if samples else ""
     floors = "; not held to the floors" if "floors" in told else ""
-    return [f"gate          {', '.join(parts)}, against f32{on}{floors}"]
+    return [("gate", f"{', '.join(parts)}, against f32{on}{floors}")]
 
 
 def _module(path: str | os.PathLike[str]) -> Any:

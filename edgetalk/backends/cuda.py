@@ -86,10 +86,10 @@ def bindings() -> Any:
         from cuda.bindings import driver
     except ImportError as error:
         raise BackendError(f"CUDA needs a Python package ({error}): {INSTALL}") from error
-    return _told(driver)
+    return _shared_driver(driver)
 
 
-class _Told:
+class _Driver:
     """cuda.bindings.driver, where a function that this machine's driver lacks is a BackendError."""
 
     def __init__(self, driver: Any) -> None:
@@ -103,7 +103,7 @@ class _Told:
         return found
 
 
-_told = functools.cache(_Told)
+_shared_driver = functools.cache(_Driver)
 
 
 def _call(function: Callable[..., Any], *given: Any) -> Any:
@@ -128,7 +128,7 @@ def checked(driver: Any, result: tuple[Any, ...]) -> Any:
 
 
 class Owned:
-    """What CUDA gave to the process that opened it; a process forked from that one cannot use it, nor free it."""
+    """Belongs to the process that opened it: one forked from that can neither use nor free it."""
 
     name: str
 
@@ -259,7 +259,7 @@ class PyCuda(Owned):
         count = driver.Device.count()
         if index >= count:
             raise BackendError(no_gpu(count, index))
-        with self._told():
+        with self._raising():
             device = driver.Device(index)
             self.name = device.name()
             self.capability = "{}.{}".format(*device.compute_capability())
@@ -270,7 +270,7 @@ class PyCuda(Owned):
         self._objects: dict[int, Any] = {}  # PyCUDA frees what nobody holds, we pass handles around
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _raising(self) -> Iterator[None]:
         try:
             yield
         except self._driver.Error as error:
@@ -279,7 +279,7 @@ class PyCuda(Owned):
     @contextlib.contextmanager
     def current(self) -> Iterator[None]:
         self._check()
-        with self._told():
+        with self._raising():
             self._context.push()
         try:
             yield
@@ -295,16 +295,16 @@ class PyCuda(Owned):
         return int(free), int(total)
 
     def malloc(self, nbytes: int) -> int:
-        with self._told():
+        with self._raising():
             allocation = self._driver.mem_alloc(nbytes)
         return self._keep(int(allocation), allocation)
 
     def free(self, pointer: int) -> None:
-        with self._told():
+        with self._raising():
             self._objects.pop(pointer).free()
 
     def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-        with self._told():
+        with self._raising():
             memory = self._driver.pagelocked_empty((size(shape, dtype),), np.uint8)
         # Its allocation would free itself too, but only in the thread that made the context.
         return hosted(memory.ctypes.data, shape, dtype, functools.partial(self._unpin, memory.base))
@@ -313,19 +313,19 @@ class PyCuda(Owned):
         if self.inherited:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(allocation))  # which would free itself otherwise
             return
-        with self.current(), self._told():
+        with self.current(), self._raising():
             allocation.free()
 
     def upload(self, pointer: int, array: NDArray[Any], stream: int) -> None:
-        with self._told():
+        with self._raising():
             self._driver.memcpy_htod_async(pointer, array, self._objects[stream])
 
     def download(self, array: NDArray[Any], pointer: int, stream: int) -> None:
-        with self._told():
+        with self._raising():
             self._driver.memcpy_dtoh_async(array, pointer, self._objects[stream])
 
     def stream(self) -> int:
-        with self._told():
+        with self._raising():
             stream = self._driver.Stream(NON_BLOCKING)
         return self._keep(int(stream.handle), stream)
 
@@ -333,16 +333,16 @@ class PyCuda(Owned):
         del self._objects[stream]
 
     def event(self) -> int:
-        with self._told():
+        with self._raising():
             event = self._driver.Event()
         return self._keep(id(event), event)
 
     def record(self, event: int, stream: int) -> None:
-        with self._told():
+        with self._raising():
             self._objects[event].record(self._objects[stream])
 
     def wait(self, event: int) -> None:
-        with self._told():
+        with self._raising():
             self._objects[event].synchronize()
 
     def free_event(self, event: int) -> None:

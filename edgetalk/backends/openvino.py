@@ -26,14 +26,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgetalk.errors import BackendError, InputError, ModelError, word
-from edgetalk.halves import widen
 from edgetalk.metadata import KEY, Metadata
 
-from . import Arrays, TensorSpec, describe, gate_lines
+from . import Arrays, TensorSpec, describe, measured
 
 # Metadata's precision -> arithmetic of what is not quantised, and the capability it takes.
 ARITHMETIC = {"f32": ("f32", "FP32"), "bf16": ("bf16", "BF16"), "int8": ("bf16", "BF16"), "fp16": ("f16", "FP16")}
 ALIGNMENT = 64  # bytes; the widest vector registers
+SIGN_AND_REST = np.int32(-0x70002000)  # 0x8FFFE000: what a half's bits are, 13 to the left, the sign at the top
+BIAS = np.float32(2.0**112)  # exponents count from -127 in a float and from -15 in a half
 
 
 def open(path: Path, *, device: str, precision: str | None, threads: int | None, streams: int) -> OpenVINO:
@@ -43,18 +44,18 @@ def open(path: Path, *, device: str, precision: str | None, threads: int | None,
     return OpenVINO(path.name, shared_network(path, device, precision, threads, streams))
 
 
-def preflight(path: Path) -> list[str]:
+def preflight(path: Path) -> list[tuple[str, str]]:
     """Return what reading the file tells, without compiling it; see edgetalk.backends.preflight."""
     ov, core = _package(path), shared_core()
     model = _read(core, path)
     metadata = Metadata.from_json(_metadata(model), path.name)
     arithmetic = _in_words(metadata.precision, *arithmetic_of(core, "CPU", metadata.precision))
     built = f"; built with {metadata.engine['version']}" if "version" in metadata.engine else ""
-    lines = [describe(metadata), f"engine        OpenVINO {_version(ov)} on the CPU, {arithmetic}{built}"]
-    lines += gate_lines(metadata)
+    engine = f"OpenVINO {_version(ov)} on the CPU, {arithmetic}{built}"
+    lines = [describe(metadata), ("engine", engine), *measured(metadata)]
     for kind, ports in (("inputs", model.inputs), ("outputs", model.outputs)):
         tensors = (f"{name} {spec.dtype} {spec.shape}" for name, spec in _specs(ports).items())
-        lines.append(f"{kind:<13} {', '.join(tensors)}")
+        lines.append((kind, ", ".join(tensors)))
     return lines
 
 
@@ -417,6 +418,18 @@ def _aligned(spec: TensorSpec) -> NDArray[Any]:
     memory = np.zeros(size + ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % ALIGNMENT
     return memory[start : start + size].view(spec.dtype).reshape(spec.shape)
+
+
+def widen(halves: NDArray[np.float16], out: NDArray[np.float32]) -> None:
+    """Write finite float16 into float32 of the same size, C-contiguous: exactly, and several times faster than numpy.
+
+    The exponent's three upper bits stay empty, and a multiplication puts the bias right, subnormal numbers' too.
+    Infinity and NaN, which no avatar holds, become large numbers.
+    """
+    bits = out.view(np.int32)
+    np.left_shift(halves.view(np.int16), 13, out=bits, dtype=np.int32, casting="unsafe")  # widened with its sign
+    np.bitwise_and(bits, SIGN_AND_REST, out=bits)
+    np.multiply(out, BIAS, out=out)
 
 
 def _reason(error: RuntimeError) -> str:

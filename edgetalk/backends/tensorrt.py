@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from edgetalk.errors import BackendError, InputError, ModelError, word
 
-from . import Arrays, TensorSpec, describe, gate_lines
+from . import Arrays, TensorSpec, describe, measured
 from . import plan as plans
 from .cuda import Device, Graph, can_capture, open_device
 
@@ -54,34 +54,32 @@ def open(path: Path, *, device: str, precision: str | None, threads: int | None,
     return TensorRT(plan, device=device)
 
 
-def preflight(path: Path) -> list[str]:
+def preflight(path: Path) -> list[tuple[str, str]]:
     """Compare a plan's header and metadata with this machine; see edgetalk.backends.preflight."""
     plan = plans.read(path)
     package, device = fit(plan, "auto")
     with device.current():
         free, total = device.memory()
+    built_for = " and ".join(plan.capabilities)
     return [
         describe(plan.metadata),
-        f"engine        {plan.product} {plan.version} for {' and '.join(plan.capabilities)}; "
-        f"{package.__version__} is here",
-        *gate_lines(plan.metadata),
-        f"device        {device.name} ({device.capability}), {free / 2**30:.1f} of {total / 2**30:.1f} GiB free",
-        f"driver        CUDA {device.driver} through {device.provider}",
-        f"graph         {graph_state(plan.product)}",
+        ("engine", f"{plan.product} {plan.version} for {built_for}; {package.__version__} is here"),
+        *measured(plan.metadata),
+        ("device", f"{device.name} ({device.capability}), {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"),
+        ("driver", f"CUDA {device.driver} through {device.provider}"),
+        ("graph", graph_state(plan.product)),
         *other_card(plan, device),
     ]
 
 
-def other_card(plan: plans.Plan, device: Device) -> list[str]:
-    """Return a line where TensorRT built a plan on another model of GPU, of the same compute capability as this."""
+def other_card(plan: plans.Plan, device: Device) -> list[tuple[str, str]]:
+    """Return a warning where TensorRT built a plan on another model of GPU of the same compute capability."""
     engine = plan.metadata.engine
     built = " ".join(str(engine.get("device", "")).split())
     if plan.product != "TensorRT" or engine.get("hardware") or built in ("", device.name):
         return []
-    return [
-        f"other card    it was built on {built}, this is {device.name}: it may be slow or fail; "
-        f"rebuild it here: {plan.rebuild()}"
-    ]
+    cards = f"it was built on {built}, this is {device.name}"
+    return [("other card", f"{cards}: it may be slow or fail; rebuild it here: {plan.rebuild()}")]
 
 
 def meant(plan: plans.Plan, device: str) -> plans.Plan:

@@ -27,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     words = parser.add_mutually_exclusive_group()
     words.add_argument("--audio", metavar="FILE", help="another sentence, as a sound file")
     words.add_argument("--text", help="another sentence, spoken by flite or espeak-ng if one is installed")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, another idle life (default: 0)")
+    parser.add_argument("--seed", type=int, help="another seed, another idle life (default: 0)")
     parser.add_argument("-o", "--output", metavar="FILE", help="default: demo.mp4, with --film demo-film.mp4")
 
 
@@ -38,6 +38,8 @@ def announcers() -> list[str]:
 
 
 def run(args: argparse.Namespace) -> None:
+    if args.film and args.seed is not None:
+        raise InputError("seed: is of an announcer's idle life, a film moves as it was shot; leave it or --film out")
     output = args.output or ("demo-film.mp4" if args.film else "demo.mp4")
     check_output(output, None, args.audio)
     if args.announcer is not None and args.announcer not in announcers():
@@ -48,7 +50,7 @@ def run(args: argparse.Namespace) -> None:
     if args.film:
         dub(pcm, output)
     else:
-        talk(pcm, output, args.announcer, args.seed)
+        talk(pcm, output, args.announcer, args.seed or 0)
 
 
 def talk(pcm: Array, output: str, announcer: str | None, seed: int) -> None:

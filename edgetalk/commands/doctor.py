@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from edgetalk.errors import ModelError, told
+from edgetalk.errors import ModelError, one_line
 
 PROC = Path("/proc")  # Linux alone has it
 FLAGS = {  # as Linux names them on x86 and Arm -> what they mean to a network
@@ -54,34 +54,34 @@ def run(args: argparse.Namespace) -> None:
         raise ModelError(f"{args.file} is no engine that edgetalk knows by its suffix, nor an avatar; expected {known}")
     else:
         lines = engine(args.file)
-    print("\n".join(lines))
+    print("\n".join(f"{label:<13} {text}" for label, text in lines))
 
 
-def machine() -> list[str]:
-    """What this machine offers, one line each."""
-    from edgetalk.backends import cores
+def machine() -> list[tuple[str, str]]:
+    """What this machine offers, each with its label."""
+    from edgetalk.overlap import cores
 
     able = features()
     slow = "avx2" in able and not any("int8" in feature for feature in able)
+    advice = "; no vnni, so int8 gains less: amnet-lite suits it better than amnet" if slow else ""
     lines = [
-        f"python        {platform.python_version()} ({sys.executable})",
-        f"system        {platform.system()} {platform.release()} {platform.machine()}",
-        f"cpu           {cores()} cores; {', '.join(able) or 'features unknown'}"
-        + ("; no vnni, so int8 gains less: amnet-lite suits it better than amnet" if slow else ""),
+        ("python", f"{platform.python_version()} ({sys.executable})"),
+        ("system", f"{platform.system()} {platform.release()} {platform.machine()}"),
+        ("cpu", f"{cores()} cores; {', '.join(able) or 'features unknown'}{advice}"),
     ]
     memory = _meminfo()
     if {"MemAvailable", "MemTotal"} <= memory.keys():
         free, whole = (memory[name] / 2**30 for name in ("MemAvailable", "MemTotal"))
-        lines.append(f"memory        {free:.1f} of {whole:.1f} GiB free")
+        lines.append(("memory", f"{free:.1f} of {whole:.1f} GiB free"))
     for package, what in PACKAGES.items():
         try:
-            lines.append(f"{package:<13} {importlib.metadata.version(package)} for {what}")
+            lines.append((package, f"{importlib.metadata.version(package)} for {what}"))
         except importlib.metadata.PackageNotFoundError:
-            lines.append(f"{package:<13} not installed; for {what}")
-    return lines + [f"device        {device}" for device in _devices()]
+            lines.append((package, f"not installed; for {what}"))
+    return lines + [("device", device) for device in _devices()]
 
 
-def engine(name: str) -> list[str]:
+def engine(name: str) -> list[tuple[str, str]]:
     """What can be said of an engine before it is opened; raises where it cannot run here."""
     from edgetalk.backends import preflight
     from edgetalk.bundled import find_engine
@@ -91,13 +91,13 @@ def engine(name: str) -> list[str]:
     memory = _meminfo()
     room = f"; {memory['MemAvailable'] / 1e6:.0f} MB of memory are free" if "MemAvailable" in memory else ""
     return [
-        f"file          {path}, {_size(path) / 1e6:.1f} MB{room}",
+        ("file", f"{path}, {_size(path) / 1e6:.1f} MB{room}"),
         *lines,
-        "fits          this machine can run it",
+        ("fits", "this machine can run it"),
     ]
 
 
-def avatar(path: Path) -> list[str]:
+def avatar(path: Path) -> list[tuple[str, str]]:
     """What an avatar says of itself: whom and what it shows, for what network, and on what terms."""
     from edgetalk.avatar import load_avatar
     from edgetalk.bundled import find_avatar
@@ -110,11 +110,11 @@ def avatar(path: Path) -> list[str]:
         kept = "the film's pictures" if film.pictures is not None else "crops alone"
         shown = f"{found.frames} frames of a film of {film.size[0]}×{film.size[1]}, {size}×{size}, {kept}"
     return [
-        f"file          {path}, {_size(path) / 1e6:.1f} MB",
-        f"shows         {found.name or 'nobody named'}, {shown}",
-        f"for           {found.family} with source weights {found.weights[:12]}",
-        f"terms         {found.use} use, {found.licence or 'licence not stated'}",
-        f"consent       {found.consent or 'not stated'}",
+        ("file", f"{path}, {_size(path) / 1e6:.1f} MB"),
+        ("shows", f"{found.name or 'nobody named'}, {shown}"),
+        ("for", f"{found.family} with source weights {found.weights[:12]}"),
+        ("terms", f"{found.use} use, {found.licence or 'licence not stated'}"),
+        ("consent", found.consent or "not stated"),
     ]
 
 
@@ -150,7 +150,7 @@ def _full_name(core: Any, device: str) -> str:
     try:
         return str(core.get_property(device, "FULL_DEVICE_NAME"))
     except RuntimeError as error:  # as where its driver is broken
-        return f"cannot be used: {told(error)}"
+        return f"cannot be used: {one_line(error)}"
 
 
 def _devices() -> list[str]:

@@ -107,8 +107,8 @@ def _starts(length: float, side: float) -> list[float]:
 class BlazeFace:
     """The detector, opened. One thread at a time may use it."""
 
-    def __init__(self, path: str | os.PathLike[str], threads: int = 1) -> None:
-        self._engine = open_engine(path, threads=threads)
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._engine = open_engine(path, threads=1)
         self._anchors = anchors()
 
     def find(self, picture: Picture, closely: bool = True) -> list[Detection]:
@@ -142,7 +142,7 @@ def _square(picture: Picture, left: float, top: float, side: float) -> Array:
     size = (max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale)))
     small = cv2.resize(part, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     square = np.full((SIZE, SIZE, 3), -1, np.float32)
-    x, y = round((x0 - left) * scale), round((y0 - top) * scale)
+    x, y = max(0, round((x0 - left) * scale)), max(0, round((y0 - top) * scale))  # x0 may be rounded down
     inside = square[y : y + size[1], x : x + size[0]]
     inside[:] = small[: inside.shape[0], : inside.shape[1]] * np.float32(1 / 127.5) - 1
     return square

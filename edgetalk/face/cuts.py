@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from edgetalk.planes import ENOUGH
+
 CUT = 0.12  # mean difference of two pictures, seen very small, from which another scene begins; 1 is black to white
 THUMB = (32, 18)
 """Width and height in pixels of that very small picture."""
@@ -30,7 +32,8 @@ class Scenes:
         """
         import cv2
 
-        thumb = cv2.resize(picture, THUMB, interpolation=cv2.INTER_AREA).astype(np.float32)
+        rows = picture[:: max(1, len(picture) // (ENOUGH * THUMB[1]))]  # as planes.small
+        thumb = cv2.resize(rows, THUMB, interpolation=cv2.INTER_AREA).astype(np.float32)
         before, self._before = self._before, thumb
         another = before is not None and float(np.abs(thumb - before).mean()) > CUT * 255
         self.number += another

@@ -98,8 +98,8 @@ def _turn(angle: float) -> NDArray[np.float64]:
 class FaceMesh:
     """The network, opened. One thread at a time may use it."""
 
-    def __init__(self, path: str | os.PathLike[str], threads: int = 1) -> None:
-        self._engine = open_engine(path, threads=threads)
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self._engine = open_engine(path, threads=1)
         (self._input,) = self._engine.inputs
         self._points, self._presence = sorted(
             self._engine.outputs, key=lambda name: -math.prod(self._engine.outputs[name].shape)

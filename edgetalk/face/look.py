@@ -41,7 +41,8 @@ class Sight(NamedTuple):
     @property
     def size(self) -> float:
         """The longer side of the box in pixels, which a turning head changes least."""
-        return float((self.box[2:] - self.box[:2]).max())
+        box = self.box
+        return float((box[2:] - box[:2]).max())
 
     def place(self) -> Place:
         """Where this face will be looked for in the next frame."""
@@ -69,9 +70,9 @@ class Eyes:
 class Look:
     """The two networks, opened: what is seen in one frame, without a memory. One thread at a time may use it."""
 
-    def __init__(self, face_models: str | os.PathLike[str] | None, threads: int = 1) -> None:
+    def __init__(self, face_models: str | os.PathLike[str] | None) -> None:
         files = find_face_models(face_models)
-        self._detector, self._mesh = BlazeFace(files.detector, threads), FaceMesh(files.mesh, threads)
+        self._detector, self._mesh = BlazeFace(files.detector), FaceMesh(files.mesh)
 
     def at(self, frame: Picture, place: Place) -> Sight | None:
         """Return the face at a place, or None."""
@@ -100,11 +101,16 @@ class Look:
         self._mesh.close()
 
 
-def face_of(sight: Sight, eyes: Eyes) -> Face:
-    """Return what one frame tells of a face; `eyes` know what its open eyes look like."""
+def pose_blink(sight: Sight, eyes: Eyes) -> tuple[Array, Array]:
+    """Return pose and blink of a face as Face has them; `eyes` know what its open eyes look like."""
     turned = rotation(sight.points)
     pose = angles(turned)
     raised = min(max(0.0, float(pose[1])), 1.0)
-    blink = eyes(openness(sight.points, turned) / (1 - RAISED * raised))
+    return pose, eyes(openness(sight.points, turned) / (1 - RAISED * raised))
+
+
+def face_of(sight: Sight, eyes: Eyes) -> Face:
+    """Return what one frame tells of a face; `eyes` know what its open eyes look like."""
+    pose, blink = pose_blink(sight, eyes)
     mesh = sight.points[:, :2].copy()
     return Face(sight.box, five_points(mesh), sight.presence, mesh, pose, blink, jaw(mesh))

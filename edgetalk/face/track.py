@@ -25,7 +25,7 @@ from edgetalk.npz import read_npz
 TRACK = {"points": (5, 2), "boxes": (4,), "pose": (3,), "blink": (2,)}
 """The arrays of a track file and the shape of each for one frame."""
 JAW = (17, 2)
-"""The shape of another, which files of before there was one have not."""
+"""The shape of `jaws`, which older track files lack."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,7 @@ from edgetalk.preprocess import align, similarity, whole
 
 from .cuts import Scenes
 from .facemesh import box_around, five_points, jaw
-from .look import Eyes, Look, Sight, face_of
+from .look import Eyes, Look, Sight, face_of, pose_blink
 from .smooth import OneEuro
 from .track import Face
 
@@ -159,10 +159,9 @@ class Tracker:
         return there is not None and _distance(last, there) >= last.size / 2
 
     def _smoothed(self, sight: Sight) -> Face:
-        face = face_of(sight, self._eyes)
-        points = self._smooth_points(sight.points[:, :2], sight.size)
-        pose = self._smooth_pose(face.pose)
-        return Face(box_around(points), five_points(points), face.score, points, pose, face.blink, jaw(points))
+        pose, blink = pose_blink(sight, self._eyes)
+        points, pose = self._smooth_points(sight.points[:, :2], sight.size), self._smooth_pose(pose)
+        return Face(box_around(points), five_points(points), sight.presence, points, pose, blink, jaw(points))
 
     def _read_portrait(self, path: str | os.PathLike[str]) -> Array:
         picture = read_picture(path)

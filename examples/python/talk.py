@@ -13,7 +13,7 @@ from pathlib import Path
 import soundfile
 
 import edgetalk
-from edgetalk.errors import told
+from edgetalk.errors import one_line
 
 CHUNK = 640  # samples, 40 ms, as a microphone would give them
 
@@ -25,7 +25,7 @@ def main() -> int:
     try:
         pcm, rate = soundfile.read(io.BytesIO(Path(sys.argv[2]).read_bytes()), dtype="float32")
     except OSError as error:
-        print(f"talk: {told(error)}", file=sys.stderr)
+        print(f"talk: {one_line(error)}", file=sys.stderr)
         return 1
     except soundfile.SoundFileError:
         pcm, rate = None, 0
@@ -48,7 +48,7 @@ def main() -> int:
             for frame in session.stream(chunks, motion="idle", seed=seed):
                 sys.stdout.buffer.write(frame)
     except (edgetalk.EdgetalkError, OSError) as error:
-        print(f"talk: {told(error)}", file=sys.stderr)
+        print(f"talk: {one_line(error)}", file=sys.stderr)
         return 1
     return 0
 

@@ -92,6 +92,12 @@ def test_channels_that_cancel_each_other_out_leave_the_loudest(tmp_path, name):
         assert_is_tone(pcm * np.sign(pcm[2005] * np.float32(tone(16000)[2005])), tolerance=0.05)
 
 
+@pytest.mark.parametrize(("opened", "what"), [(audio.read, "sound"), (Reader, "film")])
+def test_a_name_that_no_file_can_have_is_refused(opened, what):
+    with pytest.raises(InputError, match=f"^'a.x00.wav' has a zero byte in it, expected the name of a {what} file$"):
+        opened("a\0.wav")
+
+
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.wav")
     with pytest.raises(InputError, match="a.wav is a pipe, .*; write the sound to a file"):

@@ -79,9 +79,10 @@ def test_misses_of_a_slow_machine_are_told_apart():
         for i in range(25):
             cpu += cost
             frames.append(crowd.Timed(100.0 + second + i / 25, 0.05 if i < late else 0.03, cpu))
-    slow, usual = crowd.slow_seconds(frames, 0.04)
-    assert slow == 5 and usual == pytest.approx(0.02)
-    assert crowd.slow_seconds(frames[:1], 0.04) == (0, 0.0)
+    seconds = crowd.by_second(frames, 0.04)
+    assert crowd.missed_slow(seconds) == 5 and crowd.usual_cpu(seconds) == pytest.approx(0.02)
+    alone = crowd.by_second(frames[:1], 0.04)
+    assert (crowd.missed_slow(alone), crowd.usual_cpu(alone)) == (0, 0.0)
 
 
 def interrupt():

@@ -170,7 +170,7 @@ def test_a_driver_older_than_cuda_bindings_is_one_line(monkeypatch, text):
     made_up = types.SimpleNamespace(cuGraphLaunch=absent, cuInit=broken, CUresult=int)
     monkeypatch.setitem(sys.modules, "cuda", types.ModuleType("cuda"))
     monkeypatch.setitem(sys.modules, "cuda.bindings", types.SimpleNamespace(driver=made_up))
-    monkeypatch.setattr(cuda, "_told", cuda._Told)  # a namespace has no hash
+    monkeypatch.setattr(cuda, "_shared_driver", cuda._Driver)  # a namespace has no hash
     driver = cuda.bindings()
     with pytest.raises(BackendError) as caught:
         driver.cuGraphLaunch(1, 2)

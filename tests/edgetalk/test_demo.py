@@ -96,6 +96,7 @@ def test_the_bundled_film_gets_another_face_and_another_sound(models, capsys):
         (["--audio", "none.wav"], "none.wav"),
         (["--text", " … "], "expected words to say"),
         (["-o", "demo.gif"], "got suffix '.gif'"),
+        (["--film", "--seed", "0"], "seed: is of an announcer's idle life, a film moves as it was shot"),
     ],
 )
 def test_refusals(models, capsys, arguments, words):

@@ -11,7 +11,7 @@ import pytest
 
 from edgetalk import avatar
 from edgetalk.backends import open_engine, plan
-from edgetalk.errors import ModelError, told, word
+from edgetalk.errors import ModelError, one_line, word
 from edgetalk.metadata import Metadata
 
 
@@ -30,7 +30,7 @@ from edgetalk.metadata import Metadata
     ],
 )
 def test_what_python_says_of_files_is_told_with_the_name_first(error, sentence):
-    assert told(error) == sentence
+    assert one_line(error) == sentence
 
 
 @pytest.mark.parametrize("name", ["amnet.onnx", "my face.onnx", "it's.onnx", "a;b.onnx", "$HOME.onnx", "ü\n.onnx", ""])

@@ -16,12 +16,12 @@ from edgetalk import Session, bundled
 from edgetalk import avatar as avatars
 from edgetalk import planes as codec
 from edgetalk.backends import open_engine
+from edgetalk.backends.openvino import widen
 from edgetalk.cli import main
 from edgetalk.errors import BackendError, InputError, ModelError
 from edgetalk.face import Face, write_track
 from edgetalk.files import sha256
 from edgetalk.film_avatar import make_film_avatar
-from edgetalk.halves import widen
 from edgetalk.mel import log_mel, windows
 from edgetalk.metadata import AudioSpec, Metadata
 from edgetalk.picture import read_picture

@@ -60,6 +60,11 @@ def test_a_step_needs_neither_opencv_nor_media(zoo, tmp_path):
     assert not loaded & (HEAVY | OURS | {"cv2", "av", "soundfile", "soxr"})
 
 
+def test_a_film_is_read_and_written_without_the_engines(tmp_path):
+    loaded = loaded_after("import edgetalk.reader, edgetalk.writer", tmp_path / "modules")
+    assert not {name for name in loaded if name.startswith(("edgetalk.backends", "edgetalk.metadata"))}
+
+
 @pytest.mark.parametrize("package", ["edgetalk.export", "edgetalk.engines"])
 def test_nobody_is_told_that_onnx_runtime_runs(tmp_path, package):
     """It would report to Microsoft, and keep a database and a number of the device in the home's cache."""

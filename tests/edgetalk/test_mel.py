@@ -155,6 +155,7 @@ def test_the_cepstra_of_silence_are_those_of_the_lowest_level():
     np.testing.assert_allclose(mel.silence(RELEASED)[: RELEASED.n_mfcc], cepstra, atol=1e-3)
 
 
-def test_silence_is_the_callers_own():
-    mel.silence(OURS)[:] = 1
+def test_nobody_writes_into_the_silence_of_others():
+    with pytest.raises(ValueError, match="read-only"):
+        mel.silence(OURS)[:] = 1
     assert np.array_equal(mel.silence(OURS), np.full(80, -4, np.float32))

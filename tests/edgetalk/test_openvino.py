@@ -14,8 +14,9 @@ import pytest
 from onnx import helper
 
 from edgetalk import BackendError, InputError, ModelError
-from edgetalk.backends import cores, open_engine, preflight
+from edgetalk.backends import open_engine, preflight
 from edgetalk.bundled import MODELS
+from edgetalk.overlap import cores
 
 
 @pytest.fixture
@@ -107,7 +108,7 @@ def test_a_cpu_without_bf16_runs_in_f32_and_says_so(zoo):
         "import sys; from edgetalk.backends import open_engine, preflight;"
         "b = open_engine(sys.argv[1]); print(b.device);"
         "print(b._request.get_compiled_model().get_property('INFERENCE_PRECISION_HINT').to_string());"
-        "print(preflight(sys.argv[1])[1])"
+        "print(dict(preflight(sys.argv[1]))['engine'])"
     )
     environment = {**os.environ, "OV_CPU_MAX_ISA": "AVX2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
     command = [sys.executable, "-c", code, str(zoo.root / "int8/amnet.xml")]
@@ -461,9 +462,9 @@ def test_shapes_that_stay_open_are_refused(zoo, tmp_path):
 
 
 def test_preflight_tells_inputs_and_precision(zoo):
-    lines = "\n".join(preflight(zoo.root / "f32/amnet.xml"))
-    assert "OpenVINO" in lines and "f32" in lines
-    assert "mel float32 (1, 32, 80)" in lines and "frame uint8 (1, 32, 32, 3)" in lines
+    told = dict(preflight(zoo.root / "f32/amnet.xml"))
+    assert "OpenVINO" in told["engine"] and "f32" in told["engine"]
+    assert "mel float32 (1, 32, 80)" in told["inputs"] and "frame uint8 (1, 32, 32, 3)" in told["outputs"]
 
 
 def test_processors_are_counted_where_the_system_tells_no_more(monkeypatch):

@@ -16,6 +16,7 @@ from edgetalk.preprocess import (
     check_array,
     check_pcm,
     check_range,
+    check_text,
     crop_matrix,
     similarity,
     square_crop,
@@ -100,6 +101,12 @@ def test_what_does_not_fit_is_refused_with_the_cure(name, value, shape, message)
     with pytest.raises(InputError) as caught:
         check_array(name, value, shape)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(("text", "kind"), [(None, "NoneType"), (b"Ada", "bytes")])
+def test_a_text_that_is_none_is_refused(text, kind):
+    with pytest.raises(InputError, match=f"^name: got {kind}, expected text$"):
+        check_text("name", text)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

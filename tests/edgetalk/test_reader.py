@@ -192,7 +192,7 @@ def test_a_broadcast_that_was_joined_is_not_searched(tmp_path, monkeypatch):
 def test_a_broadcast_that_was_joined_is_not_truncated_where_its_clock_ends_early(tmp_path, monkeypatch):
     ffmpeg("-i", write(tmp_path / "a.mp4", 40), "-c", "copy", tmp_path / "a.ts")
     (tmp_path / "both.ts").write_bytes(2 * (tmp_path / "a.ts").read_bytes())
-    monkeypatch.setattr("edgetalk.reader._promised", lambda stream: Fraction(16, 5))  # of all the pictures
+    monkeypatch.setattr("edgetalk.reader._promised", lambda stream, begins: Fraction(16, 5))  # of all the pictures
     assert len(list(Reader(tmp_path / "both.ts"))) == 80
     with pytest.raises(InputError, match="a.ts is truncated"):
         list(Reader(tmp_path / "a.ts"))
@@ -459,6 +459,17 @@ def test_bad_files_are_told_in_one_line(tmp_path):
         assert "\n" not in str(caught.value) and name in str(caught.value)
     with pytest.raises(FileNotFoundError):
         Reader(tmp_path / "none.mp4")
+
+
+@FFMPEG
+@pytest.mark.parametrize("late", [0.3, 1])
+def test_pictures_that_begin_after_the_sound_are_not_missed(tmp_path, late):
+    """Matroska tells when the last one ends."""
+    write(tmp_path / "a.mp4", 40)
+    sound = ["-f", "lavfi", "-i", "sine=d=3", "-map", "0:v", "-map", "1:a"]
+    ffmpeg("-itsoffset", late, "-i", tmp_path / "a.mp4", *sound, "-c:v", "copy", tmp_path / "a.mkv")
+    film = Reader(tmp_path / "a.mkv")
+    assert (film.length, [number(frame) for frame in film]) == (40, list(range(40)))
 
 
 @FFMPEG

@@ -238,10 +238,16 @@ def test_a_wrong_frame_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "crf", "words"), [("a.mp4", -1, "0 .the best. to 51"), ("a.webm", 64, "0 .the best. to 63")]
+    ("name", "crf", "words"),
+    [
+        ("a.mp4", -1, "0 .the best. to 51"),
+        ("a.webm", 64, "0 .the best. to 63"),
+        ("a.mp4", "17", "0 .the best. to 51"),
+        ("a.mp4", True, "0 .the best. to 51"),
+    ],
 )
 def test_a_quality_that_the_codec_does_not_know_is_refused(tmp_path, name, crf, words):
-    with pytest.raises(InputError, match=f"crf: got {crf}, expected {words}"):
+    with pytest.raises(InputError, match=f"crf: got {crf!r}, expected {words}"):
         Writer(tmp_path / name, (96, 64), Fraction(25), crf=crf)
     assert not list(tmp_path.iterdir())
 

@@ -98,7 +98,7 @@ def test_the_planted_layer_is_found_and_kept_alone():
     assert costs == sorted(costs, reverse=True) and costs[0] > 1 > 2 * costs[1]
     before, after = choice.trail
     assert before["ssim"] < 0.98 < 0.982 <= after["ssim"]
-    assert choice.reasons() == {names(2)[0]: f"ssim {before['ssim']} to {after['ssim']}"}
+    assert choice.reasons() == {f"step:{names(2)[0]}": f"ssim {before['ssim']} to {after['ssim']}"}
     tried = [step for step in told if step[0] == "sensitivity of layers"]
     assert tried == [("sensitivity of layers", i, 4) for i in range(4)]
     assert told[0][0] == "samples for rounding" and told[-1] == ("layers left in float", 1, 4)
@@ -126,7 +126,7 @@ def test_half_of_all_layers_is_the_most():
 
 def test_layers_that_stay_in_float_anyway_are_neither_tried_nor_counted():
     """Three of four are ruined by 8 bits; the half that may be kept of the other two is one."""
-    model, never = turned(graph_of([1, 2, 3]), *names(1, 2)), names(1, 2)
+    model, never = turned(graph_of([1, 2, 3]), *names(1, 2)), [Layer("step", name) for name in names(1, 2)]
     assert not chosen({"step": model}).passed
     choice = chosen({"step": model}, never=never)
     assert choice.passed and choice.kept == [Layer("step", *names(3))]
@@ -142,8 +142,8 @@ def test_a_plan_chooses_among_the_layers_that_it_has_in_int8(tmp_path):
     given = {"precision": "int8", "calibration": tmp_path / "samples.npz", "compute_capability": ["8.6"]}
     built = build(tmp_path / "tiny.onnx", tmp_path / "tiny.plan", keep="auto", **given)
     kept = built.gate["kept"]
-    assert kept.pop(*names(3)).startswith("ssim 0.")
-    assert kept == dict.fromkeys(names(1, 2), "upsampling, not for TensorRT in int8")
+    assert kept.pop(f"step:{names(3)[0]}").startswith("ssim 0.")
+    assert kept == dict.fromkeys([f"step:{name}" for name in names(1, 2)], "upsampling, not for TensorRT in int8")
 
 
 def test_an_error_has_to_stay_below_its_ceiling(monkeypatch):
@@ -157,7 +157,7 @@ def test_an_error_has_to_stay_below_its_ceiling(monkeypatch):
     )
     choice = choose({"step": model}, [{"x": pictures(1)}], judge)
     assert choice.passed and choice.kept == [Layer("step", bad)]
-    assert choice.reasons() == {bad: "landmarks_error 0.02 to 0.001"}
+    assert choice.reasons() == {f"step:{bad}": "landmarks_error 0.02 to 0.001"}
 
 
 @pytest.mark.parametrize("unsigned", [False, True])
@@ -222,6 +222,23 @@ def test_both_graphs_of_a_film_are_searched(planted):
     assert choice.kept == [Layer(planted, found)] and choice.names(planted) == [found] and len(choice.alone) == 8
 
 
+def test_layers_of_one_name_in_both_graphs_are_told_apart():
+    step, source = graph_of([]), graph_of([], count=5)
+    graphs = {"step": step, "source": source}
+    kept = {Layer("step", "/layers.1/Conv"): {"ssim": 0.97}, Layer("source", "/layers.1/Conv"): {"ssim": 0.975}}
+    reasons = keep.Choice(kept, list(kept), [*kept.values(), {"ssim": 0.99}], 0.002, True).reasons()
+    assert reasons == {"step:/layers.1/Conv": "ssim 0.97 to 0.975", "source:/layers.1/Conv": "ssim 0.975 to 0.99"}
+
+    def named(*keep):
+        return {role: builder._named(keep, role, graphs) for role in graphs}
+
+    one, last = "/layers.1/Conv", "/layers.4/Conv"
+    assert named(one) == {"step": [one], "source": [one]}
+    assert named(f"step:{one}", last) == {"step": [one], "source": [last]}
+    assert named(f"source:{one}", "/layers") == {"step": ["/layers"], "source": [one, "/layers"]}
+    assert named(f"step:{last}") == {"step": [last], "source": []}  # which to_int8 refuses: the step has none
+
+
 def test_a_figure_s_share_is_of_the_error_that_the_floor_allows(monkeypatch):
     monkeypatch.setitem(gate.FLOORS, "int8", {"ssim": 0.9, "psnr": 30.0, "cosine": 0.5})
     assert shares({"ssim": 0.95, "psnr": 40.0, "frames": 3}, 0.0) == pytest.approx({"ssim": 0.5, "psnr": 0.1})
@@ -257,9 +274,9 @@ def test_command_builds_keeps_and_reports(written, capsys):
     assert main(arguments(folder)) == 1
     assert "against f32, at least 0.98 is needed" in capsys.readouterr().err
     assert main(arguments(folder, "--keep", "auto", "--report", str(folder / "layers.csv"))) == 0
-    assert "in float:     /layers.2/Conv: ssim 0." in capsys.readouterr().out
+    assert "in float:     step:/layers.2/Conv: ssim 0." in capsys.readouterr().out
     text = (folder / "tiny.xml").read_text()
-    assert "&quot;kept&quot;:{&quot;/layers.2/Conv&quot;:&quot;ssim 0." in text
+    assert "&quot;kept&quot;:{&quot;step:/layers.2/Conv&quot;:&quot;ssim 0." in text
     rows = list(csv.DictReader((folder / "layers.csv").open()))
     assert [row["layer"] for row in rows[:2]] == ["(all layers)", "/layers.2/Conv"] and len(rows) == 5
     assert [row["in float"] for row in rows] == ["", "1", "", "", ""]

@@ -10,7 +10,17 @@ from torch import nn
 from edgetalk.engines.graph import Graph
 from edgetalk.engines.onnx_file import Runner, read
 from edgetalk.engines.phases import WIDE, phase_grid, sub_pixel
-from edgetalk.engines.rewrite import centre, channels_last, early_cast, late_bias, merge_predictors
+from edgetalk.engines.rewrite import (
+    AFTER,
+    BEFORE,
+    OPSETS,
+    centre,
+    channels_last,
+    early_cast,
+    late_bias,
+    merge_predictors,
+    rewritten,
+)
 from edgetalk.export.onnx_file import trace
 
 torch.manual_seed(0)
@@ -239,6 +249,17 @@ def test_a_norm_before_a_depthwise_convolution_is_a_mean(bias):
     assert kinds(rewritten) == ["ReduceMean", "Sub", "Conv", "Relu", "Conv", "InstanceNormalization", "Relu"]
     made = Runner(rewritten)({"x": example.numpy()})["frame"]
     np.testing.assert_allclose(made, wanted, atol=2e-3)  # epsilon of 1e-5 weighs a little differently
+
+
+@pytest.mark.parametrize(
+    ("module", "shape"), [(separable(), (1, 4, 9, 7)), (Predicted(), (1, 6))], ids=["separable", "predicted"]
+)
+def test_graphs_of_other_opsets_are_left_alone(module, shape):
+    """Where ReduceMean has no attribute axes, and where Split has no input of sizes."""
+    model, _ = graph_of(module, torch.randn(shape))
+    for opset in (11, 13, 17, 18):
+        model.opset_import[0].version = opset  # what this graph has of operators is the same in all of them
+        assert (kinds(rewritten(model, BEFORE + AFTER)) == kinds(model)) is (opset not in OPSETS)
 
 
 def test_small_weights_are_as_good_as_large_ones_without_their_norm():

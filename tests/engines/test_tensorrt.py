@@ -590,8 +590,8 @@ def test_an_int8_plan_says_that_its_upsampling_is_in_float(exported, calibration
     given = {"precision": "int8", "calibration": calibration, "compute_capability": ["8.6"], "hold": False}
     up = [n.name for n in onnx.load(exported / "amnet.onnx").graph.node if n.op_type == "ConvTranspose"]
     metadata = build_all(exported / "amnet.onnx", tmp_path / "amnet.plan", keep=["/fuser", up[0]], **given)
-    upsampling = dict.fromkeys(up, "upsampling, not for TensorRT in int8")
-    assert len(up) == 2 and metadata.gate["kept"] == upsampling | {"/fuser": "asked for"}
+    upsampling = dict.fromkeys([f"step:{name}" for name in up], "upsampling, not for TensorRT in int8")
+    assert len(up) == 2 and metadata.gate["kept"] == upsampling | {"/fuser": "asked for", up[0]: "asked for"}
 
 
 @pytest.mark.usefixtures("no_gpu")

@@ -28,9 +28,9 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from edgetalk.backends import cores
 from edgetalk.errors import InputError
 from edgetalk.files import replacing
+from edgetalk.overlap import cores
 from edgetalk.train.amnet.dataset import (
     CODECS,
     FPS,

@@ -6,6 +6,8 @@ brows follow the pose (features.Controls): nothing varies in a picture that its 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from .features import Controls
@@ -49,7 +51,7 @@ def viseme_track(phones: tuple[Phone, ...], frames: int, fps: float) -> np.ndarr
     track = (total / pull[:, None]).reshape(frames, _OVERSAMPLING, -1).mean(1)
     for start, end, viseme in phones:  # the frame that shows the middle of a closure is closed
         if viseme in _CLOSURES:
-            frame = int(((start + end) / 2 - LEAD) * fps)
+            frame = math.floor(((start + end) / 2 - LEAD) * fps)  # below 0 before the clip
             if 0 <= frame < frames:
                 track[frame] = 0.15 * track[frame] + 0.85 * SHAPES[viseme]
                 if viseme == "mbp":

@@ -290,6 +290,14 @@ def test_what_is_found_lies_where_it_is_in_the_picture(tmp_path, size):
     assert abs(nose[0]) < 0.01 and 2 / 128 * min(size) - 0.01 < nose[1] < 2 / 128 * max(size) + 0.01
 
 
+@pytest.mark.parametrize("start", [0.4, 0.5, 0.6, 7.4, -3.4])
+def test_a_small_square_that_starts_within_a_pixel_is_seen(start):
+    picture = np.full((60, 60, 3), 255, np.uint8)
+    for left, top in ((start, 0.0), (0.0, start), (start, start)):
+        seen = blazeface._square(picture, left, top, 40.0)
+        assert np.all(seen[16:112, 16:112] == 1)
+
+
 # --- the mesh -----------------------------------------------------------------------------------------------------
 
 
