@@ -20,9 +20,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from edgetalk.errors import InputError, ModelError
 from edgetalk.files import sha256
-from edgetalk.metadata import AudioSpec, Metadata
-from edgetalk.train.networks import store
-from edgetalk.train.networks.arcface import ArcFace
+from edgetalk.metadata import Metadata
+from edgetalk.train.networks import ears, store
+from edgetalk.train.networks.arcface import CROP, ArcFace
 from edgetalk.train.networks.blocks import Conv, Transposed
 from edgetalk.train.networks.wavsyncswap import WavSyncSwap
 
@@ -30,12 +30,9 @@ from . import published
 from .graph import Export, Graph
 from .onnx_file import from_pixels, to_pixels
 
-AUDIO = AudioSpec(window=16, offset=-6.4)
 UNITS = {"identity": "unit vector", "portrait": "aligned as the target frames"}
 PORTRAIT = 96
 """Side of the aligned picture that the extractor's training cut its faces out of."""
-CROP = (76 / 96, 3 / 96)
-"""Side of that cut, and how far its centre lies below the picture's, as fractions; where a checkpoint tells none."""
 
 
 class Source(nn.Module):
@@ -195,7 +192,7 @@ def prepare(checkpoint: Path, *, whole: bool, size: int | None, batch: int, iden
     metadata = Metadata(
         family="wavsyncswap",
         variant="default" if config.skips else "paper",
-        audio=AUDIO,
+        audio=ears.WAVSYNCSWAP,
         units=UNITS,
         checkpoint=sha256(checkpoint),
         faces=published.faces(agreed),
@@ -207,7 +204,7 @@ def prepare(checkpoint: Path, *, whole: bool, size: int | None, batch: int, iden
 
     vector = F.normalize(torch.randn(batch, config.identity, generator=generator))
     film = {"target": picture(config.size), "reference": picture(config.size), "identity": vector}
-    mel = torch.rand(batch, AUDIO.window, AUDIO.features, generator=generator) * 8 - 4
+    mel = torch.rand(batch, ears.WAVSYNCSWAP.window, ears.WAVSYNCSWAP.features, generator=generator) * 8 - 4
     if whole:
         return Export(metadata, [Graph("whole", Whole(network), {**film, "mel": mel}, ["frame"])], {}, terms)
     source = Source(network)

@@ -13,9 +13,9 @@ from edgetalk.cli import main
 from edgetalk.errors import InputError
 from edgetalk.export import to_onnx
 from edgetalk.metadata import AudioSpec
-from edgetalk.train.experts import identity as identity_expert
-from edgetalk.train.experts.recipe import pictures
 from edgetalk.train.networks import arcface, store
+from edgetalk.train.swap.data import pictures
+from edgetalk.train.swap.judging import aligned
 
 from .conftest import metadata_of, onnx_run, spoil
 
@@ -94,15 +94,14 @@ def test_identity_is_that_of_the_extractors_training(trained, tmp_path, monkeypa
     """The cut in the graph is two matrices; training cuts by a sampling grid."""
     folder, _, extractor = trained
     if crop is not None:
-        monkeypatch.setattr(identity_expert, "CROP", crop[0] * 96)
-        monkeypatch.setattr(identity_expert, "LOWER", crop[1] * 96)
+        monkeypatch.setattr(arcface, "CROP", crop)
         shutil.copy(folder / "wavsyncswap.safetensors", tmp_path)
         store.save(tmp_path / "identity.safetensors", "arcface", extractor, extractor.config, crop=crop)
         folder = tmp_path
         to_onnx(folder / "wavsyncswap.safetensors", folder / "wavsyncswap.onnx", family="wavsyncswap")
     given = feeds()
     with torch.no_grad():
-        face = identity_expert.aligned(pictures(torch.from_numpy(given["portrait"])), 112)
+        face = aligned(pictures(torch.from_numpy(given["portrait"])), 112)
         wanted = extractor(face).numpy()
     made = onnx_run(folder / "wavsyncswap-identity.onnx", given)["identity"]
     np.testing.assert_allclose(made, wanted, atol=1e-4)

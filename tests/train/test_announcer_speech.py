@@ -147,6 +147,12 @@ def test_the_mouth_leads_closes_and_rests():
     assert -3 <= opening - sound <= 0  # 60 ms before the sound, within a frame
 
 
+def test_a_closure_before_the_clip_closes_no_frame_of_it():
+    phones = (speech.Phone(0, 0.08, "mbp"), speech.Phone(0.08, 1, "aa"))
+    assert motion.LEAD - 0.04 < 0.04 < motion.LEAD  # shown in the last frame before
+    assert motion.viseme_track(phones, 25, 25)[0, 4] < 1
+
+
 def test_every_bilabial_closes_the_lips():
     said = speech.synthesize(TEXT, "rms")
     track = motion.viseme_track(said.phones, int(said.seconds * 25), 25)

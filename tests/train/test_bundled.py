@@ -86,5 +86,5 @@ def test_every_bundled_file_says_under_what_licence_it_is():
     files = [path for path in bundled.MODELS.iterdir() if path.suffix in (".avatar", ".onnx", ".xml")]
     assert files
     for path in files:
-        told = load_avatar(path).licence if path.suffix == ".avatar" else "\n".join(preflight(path))
+        told = load_avatar(path).licence if path.suffix == ".avatar" else dict(preflight(path))["metadata"]
         assert "Apache-2.0" in told, path.name

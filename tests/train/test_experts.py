@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from edgetalk import cli
 from edgetalk.errors import EdgetalkError, InputError, ModelError
 from edgetalk.mel import log_mel, windows
-from edgetalk.train import loop, precision
+from edgetalk.train import loop, precision, state
 from edgetalk.train.experts import command as experts
 from edgetalk.train.experts import identity as identity_expert
 from edgetalk.train.experts import sync as sync_expert
@@ -27,6 +27,7 @@ from edgetalk.train.stretch import Stretch
 from edgetalk.train.swap import command as swap_command
 from edgetalk.train.swap import data as swap_data
 from edgetalk.train.swap import drawn as swap_drawn
+from edgetalk.train.swap import judging
 from edgetalk.train.swap import recipe as swap_recipe
 from edgetalk.train.swap import scores as swap_scores
 
@@ -79,19 +80,19 @@ def test_extractor_sees_the_face_alone():
 
 def test_alignment_is_a_cut_about_the_face():
     frames = torch.rand(1, 3, 96, 96)
-    top, left = 48 + identity_expert.LOWER - identity_expert.CROP // 2, 48 - identity_expert.CROP // 2
-    wanted = frames[:, :, top : top + identity_expert.CROP, left : left + identity_expert.CROP]
-    torch.testing.assert_close(identity_expert.aligned(frames, identity_expert.CROP), wanted, atol=1e-4, rtol=0)
+    side, top, left = 76, 48 + 3 - 38, 48 - 38
+    wanted = frames[:, :, top : top + side, left : left + side]
+    torch.testing.assert_close(judging.aligned(frames, side), wanted, atol=1e-4, rtol=0)
 
 
-def test_sync_loss_over_all_pairs():
+def test_the_loss_of_pairs_is_over_all_of_them():
     p = torch.tensor([[0.8, 0.3, 0.1, 0.2], [0.4, 0.7, 0.2, 0.1], [0.1, 0.3, 0.9, 0.5], [0.2, 0.1, 0.4, 0.6]])
     clips = torch.tensor([0, 0, 1, 1])
     log = math.log
     right = -sum(log(p[i, i]) for i in range(4)) / 4
     same = -sum(log(1 - p[i, j]) for i, j in ((0, 1), (1, 0), (2, 3), (3, 2))) / 4
     other = -sum(log(1 - p[i, j]) for i in range(4) for j in range(4) if clips[i] != clips[j]) / 8
-    assert float(sync_expert.sync_loss(p, clips)) == pytest.approx(0.5 * right + 0.4 * same + 0.1 * other, abs=1e-6)
+    assert float(sync_expert.pairs_loss(p, clips)) == pytest.approx(0.5 * right + 0.4 * same + 0.1 * other, abs=1e-6)
 
 
 def test_a_grey_expert_sees_no_colour():
@@ -113,7 +114,7 @@ def test_offset_is_found(late):
     track = F.normalize(torch.from_numpy(rng.normal(size=(80, 16))), dim=1)
     face = track[15 : 15 + 46][None]
     audio = track[15 - late : 15 - late + 46][None]
-    measured = sync_expert.sync_offsets(face, audio)
+    measured = judging.sync_offsets(face, audio)
     assert measured["offset"].tolist() == [late] and measured["confidence"][0] > 0.7
 
 
@@ -182,7 +183,7 @@ def test_what_was_not_drawn_is_named_with_what_draws_it(drawn, tmp_path):
         swap_scores.Judge(empty, tmp_path)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(InputError, match="train-clip"):
         patch.setattr(swap_recipe, "wait_for", lambda *_: None)
-        swap_recipe.footage(tmp_path, drawn / "speech.npz", 1)
+        swap_recipe.open_swaps(tmp_path, drawn / "speech.npz", 1, tmp_path / "run")
     for file in (drawn / "data").glob("test-clip-*"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     with pytest.raises(InputError, match="stills of 0 test persons, expected those of all"):
@@ -270,6 +271,18 @@ def test_a_test_clip_has_another_sentence_than_its_own(drawn, tmp_path):
     assert not (tmp_path / "set").exists()
 
 
+def test_stills_are_drawn_of_whom_the_clips_for_validation_and_tests_show(drawn, tmp_path, monkeypatch):
+    monkeypatch.setattr(swap_drawn, "_draw_stills", lambda *_: {"frames": np.zeros(1)})
+    monkeypatch.setattr(swap_drawn, "_draw_clip", lambda *_: {"own": np.zeros(1)})
+    split = np.array(["train", "train", "test", "valid"] + ["test"] * 4)
+    with np.load(drawn / "speech.npz") as file:
+        arrays = {name: np.concatenate([array, array]) for name, array in file.items()}
+    np.savez(tmp_path / "speech.npz", **arrays | {"split": split})
+    swap_drawn.draw(tmp_path / "set", tmp_path / "speech.npz", 600, 4, 1, 5, 1, 1, nice=0)
+    stills = sorted(path.name for path in (tmp_path / "set").glob("*-still-*"))
+    assert stills == ["test-still-00000.npz", "train-still-00000.npz", "valid-still-00000.npz", "valid-still-00001.npz"]
+
+
 DRAW, SYNC, IDENTITY = ["swap", "draw"], ["experts", "sync", "--steps", "1"], ["experts", "identity", "--steps", "1"]
 
 
@@ -303,6 +316,23 @@ def test_options_that_cannot_be_are_refused_before_any_file_is_read(tmp_path, co
     with pytest.raises(InputError, match=f"^{re.escape(told)}$"):
         {"swap": swap_command, "experts": experts}[program].main([*words, *options.split(), *files])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("kind", "surplus"),
+    [
+        ("identity", "--grey"),
+        ("identity", "--begun a.safetensors"),
+        ("sync", "--people 3"),
+        ("sync", "--size 64"),
+        *(("landmarks", f"--{name} 8") for name in ("batch", "people", "size", "width", "begun")),
+        ("landmarks", "--grey"),
+    ],
+)
+def test_an_option_that_an_expert_does_not_read_is_refused(tmp_path, capsys, kind, surplus):
+    with pytest.raises(SystemExit):
+        experts.main([kind, "--data", "none", "--steps", "1", "-o", str(tmp_path / "out"), *surplus.split()])
+    assert capsys.readouterr().err.endswith(f"error: unrecognized arguments: {surplus}\n")
 
 
 def test_more_people_than_an_expert_is_told_of_are_refused(drawn, tmp_path):
@@ -444,9 +474,17 @@ def test_scores_of_an_identity_expert_are_those_recomputed_still_by_still(monkey
     assert got == pytest.approx(wanted)
 
 
-def test_an_identity_expert_tells_what_it_was_cut_out_by(drawn, tmp_path):
+@pytest.fixture
+def validated(drawn, tmp_path):
+    """The drawn set with its strangers' stills for validation, and none for the tests."""
+    shutil.copytree(drawn / "data", tmp_path / "validated")
+    (tmp_path / "validated" / "test-still-00000.npz").rename(tmp_path / "validated" / "valid-still-00000.npz")
+    return tmp_path / "validated"
+
+
+def test_an_identity_expert_tells_what_it_was_cut_out_by(drawn, validated, tmp_path):
     torch.set_num_threads(1)
-    experts.main(["identity", "--data", str(drawn / "data"), "--speech", str(drawn / "speech.npz"), "--seconds", "0",
+    experts.main(["identity", "--data", str(validated), "--speech", str(drawn / "speech.npz"), "--seconds", "0",
                   "--people", "4", "--enough", "1", "--width", "0.125", "--size", "32",
                   "-o", str(tmp_path / "identity-a.safetensors")])  # fmt: skip
     _, record = store.load(tmp_path / "identity-a.safetensors", "arcface")
@@ -525,6 +563,38 @@ def test_a_killed_expert_goes_on_as_if_it_had_not_been(drawn, tmp_path, toy):
         quiet(other, tmp_path / "parts")
 
 
+def test_a_sync_expert_goes_on_with_the_weights_that_it_began_with(drawn, tmp_path):
+    data = swap_data.Swaps(drawn / "data", drawn / "speech.npz", "cpu")
+    torch.manual_seed(0)
+    first, other = syncnet.SyncNet(0.125), syncnet.SyncNet(0.125)
+    begun = lambda weights: sync_expert.SyncRecipe(data, Stretch(steps=3), 3, 0.125, clips=1, begun=weights)  # noqa: E731
+    state.save(run := begun(first), tmp_path, 1)
+    assert state.resume(begun(first), tmp_path) == 1
+    for weights, told in ((other, "begun_weights [0-9a-f]{16} → [0-9a-f]{16}"), (None, "begun_weights .* → None")):
+        with pytest.raises(ModelError, match=f"another configuration .*{told}.; choose another folder"):
+            state.resume(begun(weights), tmp_path)
+    del run.config["begun_weights"]  # a run from before they were noted
+    state.save(run, tmp_path, 2)
+    assert state.resume(begun(other), tmp_path) == 2
+
+
+def test_an_expert_goes_on_with_the_clips_that_it_had(drawn, tmp_path, monkeypatch):
+    torch.set_num_threads(1)
+    for path in (drawn / "data").glob("*-clip-*"):
+        shutil.copy(path, tmp_path)
+    late, early = tmp_path / "train-clip-00000.npz", tmp_path / "train-clip-00001.npz"
+    shutil.copy(late, tmp_path / "valid-clip-00000.npz")
+    late.rename(early)
+    trained, train = [], loop.train
+    monkeypatch.setattr(loop, "train", lambda recipe, *args, **options: (
+        trained.append(list(recipe.data.seen)), train(recipe, *args, **options))[1])  # fmt: skip
+    for steps in ("1", "2"):
+        experts.main(["sync", "--data", str(tmp_path), "--speech", str(drawn / "speech.npz"), "--steps", steps,
+                      "--enough", "1", "--width", "0.125", "-o", str(tmp_path / "sync-a.safetensors")])  # fmt: skip
+        shutil.copy(early, late)
+    assert trained == [[early.name]] * 2
+
+
 def test_a_stretch_of_seconds_adds_up_over_its_slices():
     now = [0.0]
 
@@ -549,9 +619,9 @@ def test_a_stretch_of_seconds_adds_up_over_its_slices():
     assert Stretch(0).progress == 1 and Stretch(0).steps == 0
 
 
-def test_an_expert_is_written_when_its_last_slice_is_over(drawn, tmp_path, capsys):
+def test_an_expert_is_written_when_its_last_slice_is_over(drawn, validated, tmp_path, capsys):
     torch.set_num_threads(1)
-    train = ["identity", "--data", str(drawn / "data"), "--speech", str(drawn / "speech.npz"), "--steps", "3",
+    train = ["identity", "--data", str(validated), "--speech", str(drawn / "speech.npz"), "--steps", "3",
              "--people", "4", "--enough", "1", "--width", "0.125", "--size", "32", "--batch", "8",
              "-o", str(tmp_path / "identity-a.safetensors")]  # fmt: skip
     experts.main([*train, "--minutes", "1e-12"])
@@ -582,7 +652,7 @@ def two(drawn, tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
     shutil.copy(drawn / "data" / "test-still-00000.npz", folder)
     with np.load(drawn / "data" / "test-clip-00000.npz") as file:
-        clip = {name: array[:SHORT] if len(array) == swap_data.FRAMES else array for name, array in file.items()}
+        clip = {name: array[:SHORT] if len(array) == swap_data.CLIP_FRAMES else array for name, array in file.items()}
     np.savez(folder / "test-clip-00000.npz", **clip)
     target, source, said, first, other = clip["meta"]
     clip |= {name: clip[name][:, :, ::-1] for name in ("own", "swap", "other")}
@@ -593,8 +663,8 @@ def two(drawn, tmp_path_factory):
 @pytest.mark.usefixtures("small_judge")
 def test_scores_stand_between_ceiling_and_floor(drawn, two, tmp_path, capsys, monkeypatch):
     torch.set_num_threads(1)
-    monkeypatch.setattr(swap_data, "FRAMES", SHORT)
-    monkeypatch.setattr(swap_scores, "FRAMES", SHORT)
+    monkeypatch.setattr(swap_data, "CLIP_FRAMES", SHORT)
+    monkeypatch.setattr(swap_scores, "CLIP_FRAMES", SHORT)
     for name, config in (("identity-a", arcface.Config(0.125, (1, 1, 1, 1))), ("identity-b", arcface.Config(0.125))):
         store.save(tmp_path / f"{name}.safetensors", "arcface", arcface.ArcFace(config), config, scores={"auc": 0.5})
     store.save(tmp_path / "sync-b.safetensors", "syncnet", syncnet.SyncNet(0.125), {"width": 0.125}, scores={})

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from edgetalk.errors import InputError
+from edgetalk.train import state
 from edgetalk.train.networks import arcface, store, syncnet
 from edgetalk.train.swap import recipe as swap_recipe
 from edgetalk.train.swap import schedule as swap_schedule
 from edgetalk.train.swap import simswap, wav2lip
-from edgetalk.train.swap.data import FRAMES, SIZE, Swaps
+from edgetalk.train.swap.data import CLIP_FRAMES, SIZE, Swaps
 
 CLIPS = 3
 SHOWN, SOURCE = (0, 1, 2), (1, 2, 0)
@@ -26,9 +27,9 @@ HEARD = 500
 
 
 def numbered(kind):
-    """Flat pictures of clip, frame and kind as red, green and blue, (CLIPS, FRAMES, SIZE, SIZE, 3)."""
-    colours = np.array([[(clip, frame, kind) for frame in range(FRAMES)] for clip in range(CLIPS)], np.uint8)
-    return np.broadcast_to(colours[:, :, None, None], (CLIPS, FRAMES, SIZE, SIZE, 3))
+    """Flat pictures of clip, frame and kind as red, green and blue, (CLIPS, CLIP_FRAMES, SIZE, SIZE, 3)."""
+    colours = np.array([[(clip, frame, kind) for frame in range(CLIP_FRAMES)] for clip in range(CLIPS)], np.uint8)
+    return np.broadcast_to(colours[:, :, None, None], (CLIPS, CLIP_FRAMES, SIZE, SIZE, 3))
 
 
 def told(picture):
@@ -48,7 +49,7 @@ def folder(tmp_path_factory):
              parameters=np.zeros((len(people), 22), np.float32))  # fmt: skip
     own, swap = numbered(OWN), numbered(SWAP)
     for n in range(CLIPS):
-        mouth = np.repeat(FRAMES * n + np.arange(FRAMES, dtype=np.float32)[:, None], 7, 1)
+        mouth = np.repeat(CLIP_FRAMES * n + np.arange(CLIP_FRAMES, dtype=np.float32)[:, None], 7, 1)
         np.savez(folder / f"train-clip-{n:05d}.npz", own=own[n], swap=swap[n], mouth=mouth,
                  meta=np.array([SHOWN[n], SOURCE[n], 0, 0, 0]))  # fmt: skip
     extractor = arcface.ArcFace(arcface.Config(0.0625, (1, 1, 1, 1)))
@@ -73,6 +74,40 @@ def test_the_digest_of_a_drawn_set_is_that_of_its_sentences(folder):
     assert Swaps(folder, folder / "speech.npz", "cpu").digest == sha[:16]
 
 
+def test_a_run_goes_on_with_its_clips_in_the_order_in_which_they_came(folder, tmp_path):
+    torch.set_num_threads(1)
+    shutil.copytree(folder, tmp_path / "set")
+    path = lambda number: tmp_path / "set" / f"train-clip-{number:05d}.npz"  # noqa: E731
+    config = replace(swap_schedule.PRESETS["default"], width=0.0625, clips=2, singles=4, warm=0.0)
+
+    def begun():
+        data = swap_recipe.open_swaps(tmp_path / "set", folder / "speech.npz", config.clips, tmp_path)
+        return swap_recipe.SwapRecipe(config, data, folder)
+
+    path(0).rename(tmp_path / "late")
+    shutil.copy(path(1), path(3))
+    shutil.copy(path(1), path(4))
+    recipe = begun()
+    (tmp_path / "late").rename(path(0))
+    assert recipe.data.refresh() == 1
+    shutil.copy(path(2), path(5))  # comes after the state was saved
+    state.save(recipe, tmp_path, 1)
+    again = begun()
+    assert state.resume(again, tmp_path) == 1 and again.data.clips == 5
+    batches = [(torch.manual_seed(0), goes_on.draw(1))[1] for goes_on in (recipe, again)]
+    assert all(torch.equal(one, other) for one, other in zip(*batches, strict=True))
+    assert [told(clip[0].permute(2, 0, 1) / 255)[0] for clip in again.data["clip_own"]] == [1, 2, 1, 1, 0]
+    assert again.data.refresh() == 1
+    path(5).unlink()
+    path(0).unlink()
+    with pytest.raises(InputError, match=f"got no {path(0).name}, expected all 6 files of the run in {tmp_path}; give"):
+        begun()
+    recipe.data.ordered = False  # a run from before they were kept
+    state.save(recipe, tmp_path, 2)
+    shutil.copy(path(2), path(0))
+    assert state.resume(again := begun(), tmp_path) == 2 and list(again.data.seen)[1] == path(0).name
+
+
 @pytest.fixture
 def tiny(folder, monkeypatch):
     """Make a recipe whose sounds and identity vectors are numbers, too."""
@@ -83,7 +118,7 @@ def tiny(folder, monkeypatch):
         config = swap_schedule.PRESETS[preset]
         start = {"width": 0.0625, "clips": 2, "singles": min(config.singles, 6), "warm": 0.0, "adversary_from": 0.0}
         data = Swaps(folder, folder / "speech.npz", "cpu")
-        number = torch.arange(CLIPS * FRAMES).view(CLIPS, FRAMES, 1, 1).half().expand(-1, -1, 16, 80)
+        number = torch.arange(CLIPS * CLIP_FRAMES).view(CLIPS, CLIP_FRAMES, 1, 1).half().expand(-1, -1, 16, 80)
         data.arrays |= {"clip_mel": [number], "clip_sync": [HEARD + number]}
         recipe = swap_recipe.SwapRecipe(replace(config, **start | changed), data, folder)
         recipe.vectors = torch.arange(float(CLIPS * STILLS))[:, None].expand(-1, 512)
@@ -102,20 +137,20 @@ def test_a_row_is_one_moment_of_one_clip(tiny, preset):
         moments = []
         for row, swapped in enumerate(batch.swapped.tolist()):
             clip, frame, kind = told(batch.target[row])
-            moment = FRAMES * clip + frame
+            moment = CLIP_FRAMES * clip + frame
             moments.append((clip, frame))
             assert kind == OWN and told(batch.true[row]) == (clip, frame, SWAP if swapped else OWN)
             assert batch.mel[row].unique().tolist() == batch.mouth[row].unique().tolist() == [moment]
             clip_of, at, kind = told(batch.reference[row])
             assert (clip_of, kind) == (clip, OWN)
-            assert recipe.settings.far <= (at - frame) % FRAMES <= FRAMES - recipe.settings.far
+            assert recipe.settings.far <= (at - frame) % CLIP_FRAMES <= CLIP_FRAMES - recipe.settings.far
             [still] = batch.identity[row].unique().tolist()
             assert still // STILLS == (SOURCE if swapped else SHOWN)[clip]
             seen.add(swapped)
         for row, heard in zip(range(singles, len(moments), five), batch.sync, strict=True):
             clip, first = moments[row]
             assert moments[row : row + five] == [(clip, first + k) for k in range(five)]
-            assert heard.unique().tolist() == [HEARD + FRAMES * clip + first]
+            assert heard.unique().tolist() == [HEARD + CLIP_FRAMES * clip + first]
     assert seen == {False, True}
 
 
@@ -127,7 +162,7 @@ def test_the_sync_expert_judges_the_five_frames_with_their_sound(tiny):
     recipe._consult(batch.true, batch, 1.0, losses)
     [(spoken, sounds)] = given
     for clip, sound in zip(spoken, sounds, strict=True):
-        moments = [FRAMES * told(picture)[0] + told(picture)[1] for picture in clip]
+        moments = [CLIP_FRAMES * told(picture)[0] + told(picture)[1] for picture in clip]
         assert moments == [int(sound.unique()) - HEARD + k for k in range(syncnet.FRAMES)]
     assert losses.keys() == {"L_Sync"} and float(losses["L_Sync"]) == 0.75
 

@@ -12,10 +12,10 @@ from scipy.linalg import sqrtm
 from skimage.metrics import structural_similarity
 
 from edgetalk.errors import InputError
-from edgetalk.train.experts import sync as sync_expert
 from edgetalk.train.scores import sharpness
 from edgetalk.train.swap import scores as swap_scores
-from edgetalk.train.swap.data import FRAMES, LOOKS, POSES
+from edgetalk.train.swap.data import CLIP_FRAMES, LOOKS, POSES
+from edgetalk.train.swap.judging import sync_offsets
 
 
 def judge(**told):
@@ -31,7 +31,7 @@ def test_lse_d_and_lse_c_are_syncnets():
     torch.manual_seed(0)
     face, audio = (F.normalize(torch.randn(3, 40, 8), dim=-1) for _ in range(2))
     audio[1, 4:] = face[1, :-4] * 0.9 + 0.1 * audio[1, 4:]  # sound that comes four frames late
-    measured = sync_expert.sync_offsets(face, audio, reach=6)
+    measured = sync_offsets(face, audio, reach=6)
     for clip in range(3):
         means = []
         for shift in range(-6, 7):
@@ -90,8 +90,8 @@ def test_cpbd_of_the_scores_looks_at_nine_blocks_of_a_face():
     lines = [np.concatenate(line) for line in ((soft, soft[::-1], flat), (flat, flat, soft),
                                                (sharp, sharp[::-1], sharp))]  # fmt: skip
     picture = np.repeat(lines, 32, axis=0).round().astype(np.uint8)
-    clips = torch.from_numpy(np.broadcast_to(picture[..., None], (1, FRAMES, 96, 96, 3)).copy())
-    got = judge().measure(clips, SimpleNamespace(clips=clips, landmarks=torch.zeros(1, FRAMES, 1), sync=None))
+    clips = torch.from_numpy(np.broadcast_to(picture[..., None], (1, CLIP_FRAMES, 96, 96, 3)).copy())
+    got = judge().measure(clips, SimpleNamespace(clips=clips, landmarks=torch.zeros(1, CLIP_FRAMES, 1), sync=None))
     assert got["cpbd"] == pytest.approx(3 / 6, abs=0.02)  # rows where blocks of two kinds meet are of neither
     dim = lambda width: np.tile(np.clip((np.arange(96) - 48) / width + 0.5, 0, 1) * 40 + 30, (96, 1))  # noqa: E731
     assert swap_scores.cpbd(dim(4), 32) == 1 and swap_scores.cpbd(dim(4) * 4, 32) == 0  # little contrast hides blur
@@ -188,7 +188,7 @@ def made_up():
 
 def judging(test, tmp_path, monkeypatch, inception=lambda frames: seen(frames / 255, "inception")):
     """A Judge whose networks are those above; tmp_path has no others."""
-    monkeypatch.setattr(swap_scores, "FRAMES", SHORT)
+    monkeypatch.setattr(swap_scores, "CLIP_FRAMES", SHORT)
     embed = lambda kind, frames: F.normalize(seen(frames.permute(0, 3, 1, 2) / 255 - 0.5, kind.name), dim=1)  # noqa: E731
     monkeypatch.setattr(swap_scores, "embed", embed)
     person = SimpleNamespace(name="identity", config=SimpleNamespace(identity=VECTOR))

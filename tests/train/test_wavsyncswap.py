@@ -17,12 +17,12 @@ import pytest
 import torch
 
 from edgetalk.errors import BackendError, InputError, ModelError
-from edgetalk.train import loop, torchrun
-from edgetalk.train.experts import command as experts
+from edgetalk.train import loop, state, torchrun
 from edgetalk.train.networks import arcface, simswap, store, syncnet, wav2lip
 from edgetalk.train.networks.blocks import audio_encoder
 from edgetalk.train.networks.wavsyncswap import AdaIn, Config, Discriminator, Filling, IdBlock, WavSyncSwap, seen
 from edgetalk.train.swap import data as swap_data
+from edgetalk.train.swap import judging
 from edgetalk.train.swap import losses as swap_losses
 from edgetalk.train.swap import recipe as swap_recipe
 from edgetalk.train.swap import schedule as swap_schedule
@@ -162,8 +162,7 @@ def test_what_is_hidden_is_filled_from_what_lies_around_the_face():
     visible = seen(size, (0.36, 0.42))
     fill = Filling(visible)
     target = torch.rand(1, 2, size, size)
-    made = fill(target, visible)
-    assert torch.equal(made[..., visible > 0], target[..., visible > 0])
+    made = fill(target)
     axis = [(i + 0.5) / size - 0.5 for i in range(size)]
     around = [(y, x) for y in range(size) for x in range(size)
               if visible[y, x] and math.hypot(axis[x] / 0.28, axis[y] / 0.42) >= 1]  # fmt: skip
@@ -181,10 +180,10 @@ def test_what_is_hidden_is_filled_from_what_lies_around_the_face():
         torch.testing.assert_close(made[0, :, top : top + 2, left : left + 2].mean((1, 2)), wanted, atol=1e-5, rtol=0)
 
     flat = torch.tensor([0.2, 0.9])[None, :, None, None].expand(1, 2, size, size)
-    torch.testing.assert_close(fill(flat, visible), flat.contiguous())
+    torch.testing.assert_close(fill(flat), flat.contiguous())
     inner = torch.tensor([[math.hypot(x / 0.28, y / 0.42) < 1 for x in axis] for y in axis])
-    other = fill(torch.where(inner, 1 - target, target), visible)  # another face under the same hair
-    assert torch.equal(other[..., visible == 0], made[..., visible == 0])
+    other = fill(torch.where(inner, 1 - target, target))  # another face under the same hair
+    assert torch.equal(other, made)
 
 
 def test_structure_is_what_scikit_image_measures():
@@ -231,6 +230,24 @@ def test_a_run_begins_with_a_checkpoint_of_the_same_arrangement(swaps, tmp_path)
         store.load(tmp_path / "older.safetensors", "wavsyncswap")
     with pytest.raises(ModelError, match="expected 'simswap'"):
         tiny(swaps, "simswap", begun=path, singles=2)
+
+
+def test_a_run_goes_on_with_the_checkpoint_that_it_began_with(swaps, tmp_path):
+    """Its own would count the pictures of another one, or of none."""
+    for name in ("a", "b"):
+        network = WavSyncSwap(swap_schedule.arrangement(replace(swap_schedule.PRESETS["default"], width=0.125)))
+        store.save(tmp_path / name, "wavsyncswap", network, network.config, images=7)
+    run, other, alone = (
+        tiny(swaps, "default", singles=2, begun=begun) for begun in (tmp_path / "a", tmp_path / "b", None)
+    )
+    state.save(run, tmp_path, 1)
+    assert state.resume(run, tmp_path) == 1
+    for recipe, told in ((other, "[0-9a-f]{16} → [0-9a-f]{16}"), (alone, "[0-9a-f]{16} → None")):
+        with pytest.raises(ModelError, match=f"another configuration .begun_weights {told}.; choose another folder"):
+            state.resume(recipe, tmp_path)
+    del run.config["begun_weights"]  # a run from before they were noted
+    state.save(run, tmp_path, 2)
+    assert state.resume(other, tmp_path) == 2
 
 
 def test_paper_arrangement_has_the_papers_shapes():
@@ -322,7 +339,7 @@ def swaps(tmp_path_factory):
     """Random pictures in the files that drawing writes, and an extractor that has seen nothing."""
     folder = tmp_path_factory.mktemp("swaps")
     rng = np.random.default_rng(0)
-    frames = swap_data.FRAMES
+    frames = swap_data.CLIP_FRAMES
     mel = rng.integers(0, 255, (3 * 200, 80)).astype(np.uint8)
     phones = np.array([(0.0, 1.0, "aa"), (1.0, 2.4, "mbp")] * 3, dtype="f4,f4,U4")
     np.savez(
@@ -724,4 +741,4 @@ def test_experts_below_their_floor_give_no_loss_and_nothing_is_learnt_from_whom_
     (tmp_path / "identity-a.safetensors").unlink()
     with pytest.raises(InputError, match="identity-a"):
         tiny(tmp_path, "default", singles=2)
-    assert experts.good_enough("identity", {"auc": 0.971}) and not experts.good_enough("identity", {})
+    assert judging.good_enough("identity", {"auc": 0.971}) and not judging.good_enough("identity", {})

@@ -1,18 +1,17 @@
 """The experts that WavSyncSwap is trained against and judged by: identity (ArcFace), lip-sync (SyncNet), landmarks.
 
 `python -m edgetalk.train.experts identity|sync|landmarks --data DIR --speech FILE --seconds 60 --seed 0 -o FILE`. Each
-is scored on held-out people and sentences at its end, the sync expert on a held-out voice (of films on the tests), too,
-and the score stays in its file; `good_enough` says whether a generator may be trained against it. Two seeds give two
-independent experts: one to train against, one to judge. The run, its losses and pictures lie in FILE with suffix .run
-(loop.py): a training that was stopped goes on with the same command, one that is over with more of --seconds. How they
-are trained is in identity.py, sync.py and landmarks.py.
+is scored on held-out people and sentences at its end, drawn ones other than those of the tests; the sync expert on a
+held-out voice (of films on the tests), too. The score stays in its file; `good_enough` (swap/judging.py) says whether a
+generator may be trained against it. Two seeds give two independent experts: one to train against, one to judge. The
+run, its losses and pictures lie in FILE with suffix .run (loop.py): a training that was stopped goes on with the same
+command, one that is over with more of --seconds. How they are trained is in identity.py, sync.py and landmarks.py.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-import time
 from pathlib import Path
 
 import numpy as np
@@ -26,31 +25,16 @@ from edgetalk.train.networks import arcface, store
 from edgetalk.train.options import check_bounds
 from edgetalk.train.state import run_beside
 from edgetalk.train.stretch import Stretch
-from edgetalk.train.swap.data import LOOKS, POSES, STILLS_PER_JOB, Swaps
+from edgetalk.train.swap.data import LOOKS, POSES, STILLS_PER_JOB, Swaps, pictures, wait_for
 from edgetalk.train.terms import joined
 
 from .identity import BATCH, IdentityRecipe, score_identity
-from .recipe import ExpertRecipe, pictures
+from .recipe import ExpertRecipe
 from .sync import CLIPS, SyncRecipe, score_sync
 
-FLOORS = {"identity": {"auc": 0.97}, "sync": {"window_accuracy": 0.80, "offset_within_1": 0.95}}
-"""Held-out scores below which no generator is trained against an expert."""
 BOUNDS = {"seconds": (0, math.inf), "steps": (0, math.inf), "seed": (0, 2**32 - 1), "size": (16, math.inf),
           "people": (1, math.inf), "patience": (0, math.inf), "batch": (0, math.inf)}  # fmt: skip
 """What options may be, least and most, where they are given."""
-
-
-def good_enough(kind: str, scores: dict[str, float]) -> bool:
-    """Say whether an expert's held-out `scores` reach the floors of its kind."""
-    return all(scores.get(name, 0.0) >= floor for name, floor in FLOORS[kind].items())
-
-
-def wait_for(data: Swaps, ready, patience: float) -> None:
-    """Refresh `data` until `ready(data)` or until `patience` seconds have passed; films are there or not."""
-    until = time.monotonic() + (0 if data.filmed else patience)
-    while not ready(data) and time.monotonic() < until:
-        time.sleep(1)
-        data.refresh()
 
 
 def labelled_faces(data: Swaps):
@@ -92,11 +76,12 @@ def begun_recipe(args: argparse.Namespace, data: Swaps, stretch: Stretch) -> Exp
 
 def held_out_scores(args: argparse.Namespace, network, device: str) -> dict[str, float]:
     """Return the scores of an identity or a sync expert on people and sentences that it has not seen."""
-    identity = args.kind == "identity"
-    test = Swaps(args.data, args.speech, device, "test", clips=not identity, stills=identity)
-    wait_for(test, lambda d: ("still_person" if identity else "clip_own") in d, args.patience)
-    if identity:
-        return score_identity(network, test, LOOKS, POSES, test.strangers)
+    if args.kind == "identity":  # of films the strangers have stills in "test" alone
+        unseen = Swaps(args.data, args.speech, device, "valid" if args.speech else "test", clips=False)
+        wait_for(unseen, lambda d: "still_person" in d, args.patience)
+        return score_identity(network, unseen, LOOKS, POSES, unseen.strangers)
+    test = Swaps(args.data, args.speech, device, "test", stills=False)
+    wait_for(test, lambda d: "clip_own" in d, args.patience)
     valid = Swaps(args.data, args.speech, device, "valid", stills=False)
     wait_for(valid, lambda d: d.clips > 0, args.patience)
     scores = score_sync(network, valid)  # what FLOORS are about: an expert without would be refused for ever
@@ -119,9 +104,8 @@ def train_landmarks(args: argparse.Namespace, data: Swaps, stretch: Stretch) -> 
         print(f"landmarks {args.seed}: {record}", flush=True)
 
 
-def main(arguments=None) -> None:
-    parser = program.parser("edgetalk.train.experts", __doc__)
-    parser.add_argument("kind", choices=["identity", "sync", "landmarks"], help="which expert")
+def _configure(kind: str, parser: argparse.ArgumentParser) -> None:
+    """Add the options of one kind of expert, those that it reads."""
     parser.add_argument("--data", type=Path, required=True, help="made by: python -m edgetalk.train.swap")
     parser.add_argument("--speech", type=Path, help="sentences of a drawn set; filmed people have their own")
     length = parser.add_mutually_exclusive_group(required=True)
@@ -129,31 +113,45 @@ def main(arguments=None) -> None:
     length.add_argument("--steps", type=int, help="steps in all, instead of seconds: the same on every machine")
     parser.add_argument("--minutes", type=float, help="stop after so many minutes; call again to go on")
     parser.add_argument("--seed", type=int, default=0, help="another seed, another expert")
-    parser.add_argument("--width", type=float, default=0.4375, help="factor of all channels; 1 is the paper's")
-    parser.add_argument("--size", type=int, default=112, help="side of the picture that an identity expert sees")
-    parser.add_argument("--people", type=int, default=1000, help="who are drawn; of films it is known")
-    parser.add_argument("--enough", type=int, default=200, help="stills of persons, or clips, to wait for")
+    enough = "stills of persons" if kind == "identity" else "clips"
+    parser.add_argument("--enough", type=int, default=200, help=f"{enough} to wait for")
     parser.add_argument("--patience", type=float, default=90, help="seconds to wait for them")
-    parser.add_argument("--batch", type=int, default=0, help="stills or clips per step; 0 takes the usual number")
-    parser.add_argument("--grey", action="store_true", help="hide colour from a sync expert")
-    parser.add_argument("--begun", type=Path, help="sync expert of the same width to go on from")
+    if kind != "landmarks":
+        parser.add_argument("--width", type=float, default=0.4375, help="factor of all channels; 1 is the paper's")
+        rows = "stills" if kind == "identity" else "clips"
+        parser.add_argument("--batch", type=int, default=0, help=f"{rows} per step; 0 takes the usual number")
+    if kind == "identity":
+        parser.add_argument("--size", type=int, default=112, help="side of the picture that it sees")
+        parser.add_argument("--people", type=int, default=1000, help="who are drawn; of films it is known")
+    if kind == "sync":
+        parser.add_argument("--grey", action="store_true", help="hide colour from it")
+        parser.add_argument("--begun", type=Path, help="sync expert of the same width to go on from")
     parser.add_argument(
         "-o", "--output", dest="out", type=Path, required=True, metavar="FILE", help="the expert, a .safetensors file"
     )
+
+
+def main(arguments=None) -> None:
+    parser = program.parser("edgetalk.train.experts", __doc__)
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    for kind in ("identity", "sync", "landmarks"):
+        _configure(kind, kinds.add_parser(kind, help=f"train the {kind} expert"))
     args = parser.parse_args(arguments)
-    check_bounds(args, BOUNDS, ["width", "minutes"])
+    bounds = {name: bound for name, bound in BOUNDS.items() if name in args}
+    check_bounds(args, bounds, [name for name in ("width", "minutes") if name in args])
     if args.kind == "identity" and args.size % 16:
         raise InputError(f"size: got {args.size}, expected a multiple of 16; change --size")
     if args.kind == "identity" and args.batch == 1:
         raise InputError("batch: got 1 still, expected 2 or more, for batch norm; change --batch")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cudnn.benchmark = True
-    data = Swaps(args.data, args.speech, device, stills=args.kind == "identity")
+    run = run_beside(args.out)
+    data = Swaps(args.data, args.speech, device, stills=args.kind == "identity", run=run)
     stretch = Stretch(args.seconds or 0.0, args.steps, device)
     if args.kind == "landmarks":
         train_landmarks(args, data, stretch)
         return
-    recipe, run = begun_recipe(args, data, stretch), run_beside(args.out)
+    recipe = begun_recipe(args, data, stretch)
     reached = loop.train(recipe, run, minutes=args.minutes, save_every=60)
     if reached < recipe.steps:
         seen = f", see {run / 'index.html'}" if reached else ""  # which the first step makes

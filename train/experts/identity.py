@@ -1,6 +1,6 @@
-"""The identity expert, ArcFace: how it sees a frame, how it is trained on drawn faces, and how it is scored.
+"""The identity expert, ArcFace: how it is trained on drawn faces, and how it is scored.
 
-Leaves out the network (networks/arcface.py) and the command (command.py).
+Leaves out the network (networks/arcface.py), how it sees a frame (swap/judging.py) and the command (command.py).
 """
 
 from __future__ import annotations
@@ -18,37 +18,15 @@ from edgetalk.train.networks import arcface
 from edgetalk.train.precision import autocast
 from edgetalk.train.scores.measures import auc
 from edgetalk.train.stretch import Stretch
-from edgetalk.train.swap.data import FRAMES, LOOKS, POSES, SIZE, STILLS_PER_JOB, Swaps
+from edgetalk.train.swap.data import CLIP_FRAMES, LOOKS, POSES, STILLS_PER_JOB, Swaps, pictures
+from edgetalk.train.swap.judging import aligned, embed
 
-from .recipe import ExpertRecipe, pictures
+from .recipe import ExpertRecipe
 
-CROP, LOWER = 76, 3
-"""Side in pixels of the part of a 96-pixel frame that ArcFace sees, and how far its centre lies below the frame's."""
-SEEN = (CROP / SIZE, LOWER / SIZE)
-"""The same as fractions of the frame, which an export cuts out by."""
 BATCH = 256
 """Pictures of a step."""
 ASKED, FOUND, AMONG = 8, 6, 384
 """Rows of a sheet, faces found in each, and among how many stills they are looked for."""
-
-
-def aligned(frames: Tensor, size: int, jitter: float = 0.0) -> Tensor:
-    """Cut the face out of frames (B, 3, 96, 96) and scale it to (B, 3, size, size), as ArcFace wants it.
-
-    With `jitter` 1 the cut moves by up to 3 pixels and 5 %, and brightness by 6 %: no gradient rests on one grid.
-    """
-    count, device = len(frames), frames.device
-    theta = torch.zeros(count, 2, 3, device=device)
-    theta[:, 0, 0] = theta[:, 1, 1] = CROP / SIZE
-    theta[:, 1, 2] = LOWER / (SIZE / 2)
-    if jitter:
-        theta[:, :, :2] *= 1 + jitter * 0.05 * (2 * torch.rand(count, 1, 1, device=device) - 1)
-        theta[:, :, 2] += jitter * (3 / 48) * (2 * torch.rand(count, 2, device=device) - 1)
-    grid = F.affine_grid(theta, [count, 3, size, size], align_corners=False)
-    face = F.grid_sample(frames.float(), grid, align_corners=False, padding_mode="border")
-    if jitter:
-        face = face * (1 + jitter * 0.06 * (2 * torch.rand(count, 1, 1, 1, device=device) - 1))
-    return face
 
 
 def some_faces(data: Swaps, count: int) -> tuple[Tensor, Tensor]:
@@ -60,7 +38,7 @@ def some_faces(data: Swaps, count: int) -> tuple[Tensor, Tensor]:
     rows = torch.randint(len(data["still_person"]), (count - count // 2 if data.clips else count,), device=device)
     frames, persons = [data["still_frames"][rows]], [data["still_person"][rows]]
     if data.clips:
-        clip, frame = (torch.randint(n, (count // 2,), device=device) for n in (data.clips, FRAMES))
+        clip, frame = (torch.randint(n, (count // 2,), device=device) for n in (data.clips, CLIP_FRAMES))
         shown = data.renderings
         for column, name in enumerate(shown):
             part = slice(column * (count // 4), count // 4 if name != shown[-1] else None)
@@ -88,7 +66,7 @@ class IdentityRecipe(ExpertRecipe):
 
     @property
     def record(self) -> dict[str, Any]:
-        return super().record | {"crop": SEEN}
+        return super().record | {"crop": arcface.CROP}
 
     def losses(self, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         data, network, config = self.data, self.network, self.network_config
@@ -127,14 +105,6 @@ def _framed(frame: Tensor, colour: tuple[int, int, int], width: int = 4) -> np.n
     out[:] = colour
     out[width:-width, width:-width] = frame.cpu().numpy()
     return out
-
-
-@torch.inference_mode()
-def embed(network: arcface.ArcFace, frames: Tensor, chunk: int = 512) -> Tensor:
-    """Return unit vectors (N, 512) of uint8 frames (N, 96, 96, 3)."""
-    size = network.config.size
-    with autocast(frames.device.type):
-        return torch.cat([network(aligned(pictures(part), size)) for part in frames.split(chunk)]).float()
 
 
 def score_identity(

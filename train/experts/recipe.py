@@ -20,11 +20,6 @@ LOOK = 30.0
 """Seconds between two looks for what has been drawn meanwhile."""
 
 
-def pictures(frames: Tensor) -> Tensor:
-    """uint8 (…, H, W, 3) -> float (N, 3, H, W) in [0, 1], channels last in memory."""
-    return frames.flatten(0, -4).permute(0, 3, 1, 2).float().div_(255)
-
-
 def rate(peak: float, progress: float) -> float:
     """Return a learning rate: linear to `peak` in the first 5 % of the time, then half a cosine down to a fiftieth."""
     share = progress / 0.05 if progress < 0.05 else cosine((progress - 0.05) / 0.95, floor=0.02)
@@ -111,7 +106,7 @@ class ExpertRecipe:
 
     def tensors(self) -> dict[str, Tensor]:
         parts = tensors_of(network=self.network, head=self.head, optimiser=self.optimiser)
-        return parts | {"spent": self.stretch.spent}
+        return parts | {"spent": self.stretch.spent} | self.data.order
 
     def checkpoint(self, run: Path, step: int) -> None:
         """Write run/FAMILY.safetensors, an expert without scores, which nothing is trained against."""

@@ -1,6 +1,6 @@
-"""The lip-sync expert, SyncNet: how it is trained on drawn clips, and how it measures offsets.
+"""The lip-sync expert, SyncNet: how it is trained on drawn clips, and how it is scored.
 
-Leaves out the network (networks/syncnet.py) and the command (command.py).
+Leaves out the network (networks/syncnet.py), how it measures (swap/judging.py) and the command (command.py).
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from torch import Tensor, nn
 from edgetalk.picture import write_picture
 from edgetalk.train.networks import syncnet
 from edgetalk.train.networks.blocks import scaled
+from edgetalk.train.networks.tensors import digest
 from edgetalk.train.precision import autocast
 from edgetalk.train.scores.measures import auc
 from edgetalk.train.stretch import Stretch
-from edgetalk.train.swap.data import FRAMES, SIZE, Swaps
+from edgetalk.train.swap.data import CLIP_FRAMES, SIZE, Swaps, louder, pictures
+from edgetalk.train.swap.judging import five, sync_offsets, sync_vectors
 
-from .recipe import ExpertRecipe, pictures
+from .recipe import ExpertRecipe
 
 WINDOWS = 8
 """Windows of each clip in a batch."""
@@ -29,20 +31,6 @@ CLIPS = 32
 """Clips of a batch."""
 SHOWN, SCALE = 4, 4
 """Clips on a sheet, and pixels of it per window along a side."""
-
-
-def five(frames: Tensor, clips: Tensor, starts: Tensor) -> Tensor:
-    """Gather five consecutive pictures: frames (C, FRAMES, H, W, 3) uint8 -> (N, 5, 3, H, W) float in [0, 1]."""
-    index = starts[:, None] + torch.arange(syncnet.FRAMES, device=frames.device)
-    return pictures(frames[clips[:, None], index]).unflatten(0, (len(clips), syncnet.FRAMES))
-
-
-def louder(mel: Tensor, strength: float = 1.0) -> Tensor:
-    """Change the level of mel windows (N, T, F) by up to 8 dB and raise a random noise floor, each by `strength`."""
-    shape = (len(mel), 1, 1)
-    gain = 0.64 * strength * (2 * torch.rand(shape, device=mel.device) - 1)
-    floor = -4 + strength * (1.2 * torch.rand(shape, device=mel.device).square() + 0.1 * torch.randn_like(mel))
-    return torch.maximum((mel + gain).clamp(-4, 4), floor)
 
 
 def contrast_loss(probability: Tensor, clips: Tensor, sharpness: float = 15.0) -> Tensor:
@@ -55,7 +43,7 @@ def contrast_loss(probability: Tensor, clips: Tensor, sharpness: float = 15.0) -
     return 0.5 * (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / math.log(WINDOWS)
 
 
-def sync_loss(probability: Tensor, clips: Tensor) -> Tensor:
+def pairs_loss(probability: Tensor, clips: Tensor) -> Tensor:
     """Binary cross-entropy over all pairs of a batch, (N, N) probabilities; `clips` (N,) says which clip a row is of.
 
     The diagonal is in sync. Other windows of the same clip weigh 0.4, windows of other clips, if there are any, 0.1.
@@ -107,13 +95,14 @@ class SyncRecipe(ExpertRecipe):
             torch.nn.init.zeros_(head.weight)
         told = {"width": width, "grey": grey}
         super().__init__(data, stretch, seed, network, heads, told, told | {"batch": clips, "begun": self.begun})
+        self.config["begun_weights"] = self.defaults["begun_weights"] = digest(begun) if begun is not None else None
 
     def losses(self, progress: float) -> tuple[Tensor, dict[str, Tensor]]:
         data, device = self.data, self.data.device
         paired, varied = (1.0 if self.begun else min(max((progress - start) / 0.15, 0.0), 1.0) for start in (0.15, 0.4))
         chosen = torch.randperm(data.clips, device=device)[: self.clips]
         index = chosen.repeat_interleave(WINDOWS)
-        free = FRAMES - syncnet.FRAMES - 5 * (WINDOWS - 1)
+        free = CLIP_FRAMES - syncnet.FRAMES - 5 * (WINDOWS - 1)
         first = torch.randint(0, free + 1, (len(chosen), 1), device=device)
         starts = (5 * torch.arange(WINDOWS, device=device) + first).flatten()
         frames = self._seen(index, starts, varied)
@@ -121,7 +110,7 @@ class SyncRecipe(ExpertRecipe):
         with autocast(device):
             face, audio = self.network.face(frames), self.network.audio(mel)
         cosine = face @ audio.T
-        named = {"pairs": sync_loss(cosine, index), "contrast": contrast_loss(cosine, index)}
+        named = {"pairs": pairs_loss(cosine, index), "contrast": contrast_loss(cosine, index)}
         if data.filmed:
             return named["pairs"] + named["contrast"], named
         span = starts[:, None] + torch.arange(syncnet.FRAMES, device=device)
@@ -155,41 +144,10 @@ class SyncRecipe(ExpertRecipe):
             cosine = (255 * (face @ audio.transpose(1, 2)).clamp(0, 1)).round().byte().cpu().numpy()
             matrix = np.kron(cosine, np.ones((SCALE, SCALE), np.uint8)).reshape(-1, SCALE * cosine.shape[2])
             side = matrix.shape[1]
-            middle = F.interpolate(pictures(frames[:, FRAMES // 2]), side, mode="bilinear", align_corners=False)
+            middle = F.interpolate(pictures(frames[:, CLIP_FRAMES // 2]), side, mode="bilinear", align_corners=False)
             shown = (255 * middle).round().byte().permute(0, 2, 3, 1).reshape(-1, side, 3).cpu().numpy()
             columns += [shown, matrix[..., None].repeat(3, 2)]
         write_picture(path, np.concatenate(columns, 1))
-
-
-@torch.inference_mode()
-def sync_vectors(network: syncnet.SyncNet, frames: Tensor, mel: Tensor) -> tuple[Tensor, Tensor]:
-    """Return face and audio vectors (C, W, D) of all W = FRAMES − 4 windows of clips (C, FRAMES, H, W, 3)."""
-    starts = torch.arange(frames.shape[1] - syncnet.FRAMES + 1, device=frames.device)
-    faces, sounds = [], []
-    with autocast(frames.device.type):
-        for clip in range(len(frames)):
-            index = torch.full_like(starts, clip)
-            faces.append(network.face(five(frames, index, starts)))
-            sounds.append(network.audio(mel[clip, starts].float()))
-    return torch.stack(faces).float(), torch.stack(sounds).float()
-
-
-def sync_offsets(face: Tensor, audio: Tensor, reach: int = 15) -> dict[str, np.ndarray]:
-    """Compare the vectors of clips within ± reach frames, as SyncNet does: five numbers per clip.
-
-    By cosine: the best offset, its confidence (best minus median) and the cosine at 0. By distance: LSE-D, the least
-    mean distance of face and sound, and LSE-C, how far that lies below the median.
-    """
-    curves: list[list[Tensor]] = [[], []]
-    count = face.shape[1]
-    for shift in range(-reach, reach + 1):
-        a, b = (face[:, max(0, -shift) : count - max(0, shift)], audio[:, max(0, shift) : count + min(0, shift)])
-        curves[0].append((a * b).sum(-1).mean(1))
-        curves[1].append((a - b).norm(dim=-1).mean(1))
-    cosine, distance = (torch.stack(curve, 1).cpu().numpy() for curve in curves)
-    return {"offset": cosine.argmax(1) - reach, "cosine": cosine[:, reach],
-            "confidence": cosine.max(1) - np.median(cosine, 1),
-            "lse_d": distance.min(1), "lse_c": np.median(distance, 1) - distance.min(1)}  # fmt: skip
 
 
 def score_sync(network: syncnet.SyncNet, test: Swaps) -> dict[str, float]:

@@ -15,6 +15,10 @@ from torch import nn
 
 from .blocks import scaled
 
+CROP = (76 / 96, 3 / 96)
+"""Side of what an extractor sees of an aligned picture, and how far its centre lies below the picture's, as fractions;
+where a checkpoint tells none."""
+
 
 @dataclass(frozen=True)
 class Config:

@@ -94,7 +94,7 @@ def seen(size: int, hidden: tuple[float, ...]) -> torch.Tensor:
 
 
 class Filling(nn.Module):
-    """Fills what is not `seen` (S, S) of a target smoothly from what is, by a fixed linear map.
+    """Makes a smooth picture of what is not `seen` (S, S) of a target from what is, by a fixed linear map.
 
     A cell takes the mean of all pixels that are seen outside of INNER, weighted by d⁻⁴ of their cells' distance. Rows
     count double in d: what stands beside a face goes on beside it.
@@ -112,13 +112,12 @@ class Filling(nn.Module):
         self.register_buffer("around", around, persistent=False)
         self.register_buffer("weight", (weight / (weight @ share)[:, None]).T.contiguous(), persistent=False)
 
-    def forward(self, target: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-        """Return (B, C, S, S): `target`, filled. `seen` is what the map was made for, and is kept by the network."""
+    def forward(self, target: torch.Tensor) -> torch.Tensor:
+        """Return the smooth picture (B, C, S, S) of `target`, whose hidden pixels count for nothing."""
         cells = F.avg_pool2d(target * self.around, self.cell).flatten(2) @ self.weight
-        smooth = F.interpolate(
+        return F.interpolate(
             cells.unflatten(2, (CELLS, CELLS)), scale_factor=self.cell, mode="bilinear", align_corners=False
         )
-        return target * seen + smooth * (1 - seen)
 
 
 class AdaIn(nn.Module):
@@ -228,7 +227,8 @@ class WavSyncSwap(nn.Module):
         v = identity * self.config.identity**0.5  # entries of unit size, as fully connected layers expect
         given = [target * self.seen, reference]
         if self.config.matte:
-            given = [self.filling(target, self.seen), reference, self.seen.expand_as(target[:, :1])]
+            filled = given[0] + self.filling(target) * (1 - self.seen)
+            given = [filled, reference, self.seen.expand_as(target[:, :1])]
         f = self.stem(torch.cat(given, 1))
         levels = [f]
         for down in self.down:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgetalk.train.commands.score_wavsyncswap import ROWS, TABLES
-from edgetalk.train.experts.command import good_enough
+from edgetalk.train.swap.judging import good_enough
 
 from .markdown import made_by, missing, number, table
 

@@ -21,7 +21,7 @@ from edgetalk.train.announcers.identity import dressed, random_identity
 from edgetalk.train.networks import store
 
 from .crops import tracked
-from .data import FIRST, FPS, FRAMES, SPEC
+from .data import CLIP_FRAMES, FIRST, FPS, SPEC
 from .drawn import close_up, moves, sentence
 
 APART = 8  # frames between a frame and its reference, at least
@@ -35,7 +35,7 @@ def write(checkpoint: Path, out: Path, count: int = 60, seed: int = 0, extractor
     """
     import torch
 
-    from edgetalk.train.experts.identity import embed
+    from .judging import embed
 
     if count < HELD_OUT:
         raise InputError(f"samples: got {count}, expected at least {HELD_OUT}")
@@ -65,7 +65,7 @@ def sample(number: int, size: int, seed: int) -> tuple[np.ndarray, np.ndarray, n
                       for p in rng.choice(100_000, 2, replace=False))  # fmt: skip
     voices = [name for name in speech.TRAINING_VOICES if speech.VOICES[name].tool == "flite"]
     said, heard = (speech.synthesize(sentence(rng), voices[rng.integers(len(voices))]) for _ in range(2))
-    motion = moves(said, seed=int(rng.integers(1 << 30)))[:FRAMES]
+    motion = moves(said, seed=int(rng.integers(1 << 30)))[:CLIP_FRAMES]
     shown = close_up(target, size)
     views = tracked(np.stack([shown.landmarks(c) for c in motion]), rng)
     at = int(rng.integers(len(motion)))

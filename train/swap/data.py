@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,14 +24,16 @@ from edgetalk.files import sha256
 from edgetalk.mel import RANGE, windows
 from edgetalk.metadata import AudioSpec
 from edgetalk.npz import read_npz
+from edgetalk.train.networks import ears
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SIZE = 96
 FPS = Fraction(25)
-FRAMES = 50  # frames per clip: two seconds
-SPEC = AudioSpec(window=16, offset=-6.4)
-"""What the generator hears: 200 ms about the frame's middle."""
-SYNC_SPEC = AudioSpec(window=16, offset=0.0)
-"""What the lip-sync expert hears: the 200 ms that begin with the first of five frames."""
+CLIP_FRAMES = 50  # frames per clip: two seconds
+SPEC, SYNC_SPEC = ears.WAVSYNCSWAP, ears.SYNCNET
+"""What generator and lip-sync expert hear."""
 
 LOOKS, POSES = 3, 4  # stills of a person: outfits, and pictures in each
 FIRST = {"train": 0, "valid": 500_000, "test": 1_000_000}
@@ -128,10 +132,11 @@ def _digest(record: dict[str, Any]) -> str:
 class Swaps:
     """Drawn or filmed pictures on a device, as uint8, grown by `refresh` while drawing goes on.
 
-    Frames of clip c are rows c * FRAMES … of `own` and `swap`; stills of a person are the rows listed for it in `rows`.
+    Frames of clip c are rows c * CLIP_FRAMES … of `own` and `swap`; stills of a person are the rows that `rows` lists.
     What has not been drawn yet is no error before it is asked for. Filmed people bring their sound, have no `swap`, and
-    are all there; `speech_file` is None for them. Raises InputError where the folder is of the other kind, or was drawn
-    with another file of speech.
+    are all there; `speech_file` is None for them. Where the folder `run` holds a run that goes on, they begin with the
+    files that it had, in its order. Raises InputError where the folder is of the other kind, was drawn with another
+    file of speech, or lacks some of these.
     """
 
     def __init__(
@@ -143,6 +148,7 @@ class Swaps:
         clips: bool = True,
         stills: bool = True,
         limit: int | None = None,
+        run: Path | None = None,
     ) -> None:
         self.limit = limit  # clips at most
         self.folder, self.device, self.split = Path(folder), device, split
@@ -169,22 +175,43 @@ class Swaps:
         if self.spoken is not None:  # drawn persons for tests are always others
             self.digest = self.spoken.tobytes().hex()[:16]
         self.rows: dict[int, np.ndarray] = {}
-        self.seen: set[str] = set()
+        self.seen: dict[str, None] = {}  # names of files in the order in which they came
         self.people: set[int] = set()  # of whom there are stills
         self.waiting: dict[str, list[int]] = {}  # clips that show others
         self.arrays: dict[str, list] = {}
-        self.refresh()
+        before = _seen_by(run)
+        self.whole = self.filmed or bool(before)
+        """Whether nothing has to be waited for: films are there, and so is what a run had."""
+        self.ordered = before is not None
+        if missing := [name for name in before or () if not (self.folder / name).exists()]:
+            raise InputError(
+                f"{self.folder}: got no {missing[0]}, expected all {len(before or ())} files of the run in {run}; "
+                "give the data it began with, or choose another folder with -o"
+            )
+        self.refresh(before or ())
 
-    def refresh(self) -> int:
-        """Take in what has been drawn since; return the number of new files.
+    @property
+    def order(self) -> dict[str, Tensor]:
+        """The names of its files in the order in which they came, as a run's state keeps them: clips go by number.
+
+        Nothing for a run that was begun before they were kept: it goes on in the order of names.
+        """
+        import torch
+
+        return {"files": torch.tensor(list("\n".join(self.seen).encode()), dtype=torch.uint8)} if self.ordered else {}
+
+    def refresh(self, order: Sequence[str] = ()) -> int:
+        """Take in what has been drawn since, or the files called `order`, in that order; return their number.
 
         A clip for training waits for the stills of the two whom it shows, where stills are wanted too.
         """
         import torch
 
-        waiting, taken = self.split == "train" and "still" in self.kinds and not self.filmed, 0
+        waiting, taken = self.split == "train" and "still" in self.kinds and not (self.filmed or order), 0
+        names = order or sorted(path.name for path in self.folder.glob(f"{self.split}-*.npz"))
         for kind in self.kinds:  # stills first
-            paths = sorted(self.folder.glob(f"{self.split}-{kind}-*.npz"))[: self.limit if kind == "clip" else None]
+            paths = [self.folder / name for name in names if f"-{kind}-" in name]
+            paths = paths[: self.limit if kind == "clip" else None]
             ready = lambda path: self.people.issuperset(self.waiting.get(path.name, ()))  # noqa: E731
             new = [path for path in paths if path.name not in self.seen and ready(path)]
             with ThreadPoolExecutor(4) as pool:
@@ -197,7 +224,7 @@ class Swaps:
                         self.waiting[path.name] = shown
                         continue
                     taken += 1
-                    self.seen.add(path.name)
+                    self.seen[path.name] = None
                     if kind == "clip":
                         arrays |= self._sound_of(arrays["meta"])
                     for name, array in arrays.items():
@@ -225,8 +252,8 @@ class Swaps:
             )
         spoken = self.speech[utterance]
         return {
-            f"{prefix}mel": spoken.heard(SPEC, first + FRAMES)[None, first:].astype(np.float16),
-            f"{prefix}sync": spoken.heard(SYNC_SPEC, first + FRAMES)[None, first:].astype(np.float16),
+            f"{prefix}mel": spoken.heard(SPEC, first + CLIP_FRAMES)[None, first:].astype(np.float16),
+            f"{prefix}sync": spoken.heard(SYNC_SPEC, first + CLIP_FRAMES)[None, first:].astype(np.float16),
         }
 
     def _paired(self, source: int, other: int) -> dict[str, np.ndarray]:
@@ -235,7 +262,7 @@ class Swaps:
         return {"source": first["own"][:, 0], "other_mel": sounding["mel"], "other_sync": sounding["sync"]}
 
     def __getitem__(self, name: str):
-        """The tensor of that name: "still_frames", "still_person", "clip_own" (clips, FRAMES, 96, 96, 3), …
+        """The tensor of that name: "still_frames", "still_person", "clip_own" (clips, CLIP_FRAMES, 96, 96, 3), …
 
         Raises InputError where no such file has been drawn, and where it is asked of filmed people what is not known.
         """
@@ -264,6 +291,40 @@ class Swaps:
     @property
     def clips(self) -> int:
         return len(self["clip_own"]) if "clip_own" in self else 0
+
+
+def wait_for(data: Swaps, ready, patience: float) -> None:
+    """Refresh `data` until `ready(data)` or until `patience` seconds have passed, where it is not whole already."""
+    until = time.monotonic() + (0 if data.whole else patience)
+    while not ready(data) and time.monotonic() < until:
+        time.sleep(1)
+        data.refresh()
+
+
+def pictures(frames: Tensor) -> Tensor:
+    """uint8 (…, H, W, 3) -> float (N, 3, H, W) in [0, 1], channels last in memory."""
+    return frames.flatten(0, -4).permute(0, 3, 1, 2).float().div_(255)
+
+
+def louder(mel: Tensor, strength: float = 1.0) -> Tensor:
+    """Change the level of mel windows (N, T, F) by up to 8 dB and raise a random noise floor, each by `strength`."""
+    import torch
+
+    shape = (len(mel), 1, 1)
+    gain = 0.64 * strength * (2 * torch.rand(shape, device=mel.device) - 1)
+    floor = -4 + strength * (1.2 * torch.rand(shape, device=mel.device).square() + 0.1 * torch.randn_like(mel))
+    return torch.maximum((mel + gain).clamp(-4, 4), floor)
+
+
+def _seen_by(run: Path | None) -> list[str] | None:
+    """Return the files that a run had when it was saved, none where it begins; None of one that did not keep them."""
+    from safetensors import SafetensorError, safe_open
+
+    if run is None or not (path := run / "state.safetensors").exists():
+        return []
+    with contextlib.suppress(SafetensorError), safe_open(path, "np") as file:  # resuming tells that it is damaged
+        return bytes(file.get_tensor("files")).decode().split("\n") if "files" in file.keys() else None  # noqa: SIM118
+    return []
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:

@@ -29,9 +29,9 @@ from edgetalk.train.announcers.visemes import SHAPES
 
 from .crops import apply, tracked
 from .data import (
+    CLIP_FRAMES,
     FIRST,
     FPS,
-    FRAMES,
     LOOKS,
     POSES,
     SIZE,
@@ -173,7 +173,7 @@ def _draw_stills(number: int, split: str) -> dict[str, np.ndarray]:
 
 def _long_enough(speech: list[Utterance], split: str) -> list[int]:
     """Return which sentences of a split fill a clip."""
-    return [i for i, u in enumerate(speech) if u.split == split and u.samples >= FRAMES * 640]
+    return [i for i, u in enumerate(speech) if u.split == split and u.samples >= CLIP_FRAMES * 640]
 
 
 def _draw_clip(number: int, split: str, speech: list[Utterance], people: int) -> dict[str, np.ndarray]:
@@ -189,8 +189,8 @@ def _draw_clip(number: int, split: str, speech: list[Utterance], people: int) ->
         target, source = (int(i) for i in rng.choice(people, 2, replace=False))
     seed = int(rng.integers(1 << 30))
     whole = _moves(speech[said], seed)
-    first = int(rng.integers(len(whole) - FRAMES + 1)) if len(whole) > FRAMES else 0
-    shown = whole[first : first + FRAMES]
+    first = int(rng.integers(len(whole) - CLIP_FRAMES + 1)) if len(whole) > CLIP_FRAMES else 0
+    shown = whole[first : first + CLIP_FRAMES]
     worn = dressed(random_identity(target), int(rng.integers(1 << 30)))
     own, swap = close_up(worn), close_up(swapped(random_identity(source), worn))
     marks = np.stack([own.landmarks(c) for c in shown])
@@ -203,13 +203,13 @@ def _draw_clip(number: int, split: str, speech: list[Utterance], people: int) ->
         "mouth": np.stack([c.mouth for c in shown]).astype(np.float32),
         "meta": np.array([target, source, said, first, other]),
     }  # fmt: skip
-    labelled = range(FRAMES) if split == "test" else range(number % 5, FRAMES, 5)
+    labelled = range(CLIP_FRAMES) if split == "test" else range(number % 5, CLIP_FRAMES, 5)
     out["labelled"] = np.array(labelled)
     label = lambda shown, i: apply(views[i], swap.landmarks(shown[i])).astype(np.float32)  # noqa: E731
     out["own_landmarks"] = np.stack([apply(views[i], marks[i]).astype(np.float32) for i in labelled])
     out["swap_landmarks"] = np.stack([label(shown, i) for i in labelled])
     if split == "test":
-        mouths = _moves(speech[other], seed)[:FRAMES]
+        mouths = _moves(speech[other], seed)[:CLIP_FRAMES]
         mixed = [replace(c, mouth=m.mouth) for c, m in zip(shown, mouths, strict=True)]
         out["other"] = np.stack([swap.draw(c, v) for c, v in zip(mixed, views, strict=True)])
         out["other_landmarks"] = np.stack([label(mixed, i) for i in labelled])
@@ -242,8 +242,8 @@ def draw(
     for split, wanted, least in (("train", clips, 2), ("valid", valid_clips, 1), ("test", test_clips, 2)):
         if wanted and (found := len(_long_enough(speech, split))) < least:
             raise InputError(
-                f"{speech_file}: got {found} sentences of {split!r} of {FRAMES / FPS} s or more, expected {least}; "
-                "write it with more --sentences or --held-out"
+                f"{speech_file}: got {found} sentences of {split!r} of {CLIP_FRAMES / FPS} s or more, "
+                f"expected {least}; write it with more --sentences or --held-out"
             )
     folder.mkdir(parents=True, exist_ok=True)
     somebody = close_up(random_identity(0))  # compiles the rasteriser once, before the workers are forked
@@ -251,7 +251,8 @@ def draw(
     somebody.landmarks(Controls())
     jobs = [("still", n, "train") for n in range(-(-people // STILLS_PER_JOB))]
     early = min(clips, people // 5)  # so that no trainer waits for the tests
-    jobs += [("still", n, "test") for n in range(-(-2 * test_clips // STILLS_PER_JOB))]
+    for split, held_out in (("valid", valid_clips), ("test", test_clips)):
+        jobs += [("still", n, split) for n in range(-(-2 * held_out // STILLS_PER_JOB))]
     jobs += [("clip", n, "train") for n in range(early)]
     jobs += [("clip", n, "test") for n in range(test_clips)] + [("clip", n, "valid") for n in range(valid_clips)]
     jobs += [("clip", n, "train") for n in range(early, clips)]

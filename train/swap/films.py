@@ -2,7 +2,7 @@
 
 `python -m edgetalk.train.swap filmed FILM_OR_FOLDER … -o DIR`. Every film is tracked first; that takes longest,
 and its track stays in DIR/tracks, so that the same command goes on. Then all clips are cut, and films.json says that
-the set is whole. A clip is FRAMES frames of one face without a cut, cropped as an avatar's film is, with its sound.
+the set is whole. A clip is CLIP_FRAMES of one face without a cut, cropped as an avatar's film is, with its sound.
 Nobody knows how a swap of them ought to look: what drawn.py draws as truth is not here. How they are divided is in
 split.py.
 """
@@ -36,7 +36,7 @@ from edgetalk.train.options import check_bounds
 from edgetalk.train.pools import pool
 from edgetalk.train.terms import Terms, check_consent
 
-from .data import FPS, FRAMES, LOOKS, POSES, RECORD, SIZE, SPEC, SYNC_SPEC, read_record
+from .data import CLIP_FRAMES, FPS, LOOKS, POSES, RECORD, SIZE, SPEC, SYNC_SPEC, read_record
 from .split import LEFT_OUT, divided, kept_apart, pairs
 
 SPLITS = ("train", "valid", "test")
@@ -79,14 +79,14 @@ def look(film: Path, kept: Path | None, face_models: Path | None = None) -> list
         write_track(kept, noted.seen, reader.fps, reader.size)
     if not starts:
         raise InputError(
-            f"{film} shows no face of {MIN_SIDE} pixels and more for {FRAMES / FPS} s of sound without a cut, expected "
-            "somebody who speaks to the camera"
+            f"{film} shows no face of {MIN_SIDE} pixels and more for {CLIP_FRAMES / FPS} s of sound without a cut, "
+            "expected somebody who speaks to the camera"
         )
     return starts
 
 
 def clips(frames: Iterator[films.Frame], sounding: int) -> list[int]:
-    """Return where clips begin: FRAMES frames that follow each other, with one face, within a scene and its sound."""
+    """Return where clips begin: CLIP_FRAMES that follow each other, with one face, within a scene and its sound."""
     starts, run = [], 0
     before: tuple[Face, int] | None = None
     for index, (_, face, scene) in enumerate(frames):
@@ -95,8 +95,8 @@ def clips(frames: Iterator[films.Frame], sounding: int) -> list[int]:
             continue
         follows = before is not None and before[1] == scene and not _jumped(before[0], face)
         run, before = run + 1 if follows else 1, (face, scene)
-        if run == FRAMES:
-            starts.append(index + 1 - FRAMES)
+        if run == CLIP_FRAMES:
+            starts.append(index + 1 - CLIP_FRAMES)
             run, before = 0, None
     return starts
 
@@ -137,9 +137,9 @@ def cut(person: Person, tracks: Sequence[Path | None], wanted: Sequence[Clip], f
             with replacing(folder / f"{clip.split}-clip-{clip.number:05d}.npz") as part, part.open("wb") as file:
                 np.savez(file, own=own, mel=mel, sync=sync, meta=np.array(clip.meta))
             alike = [other for other in wanted if other.split == clip.split]
-            first, every = FRAMES * alike.index(clip), FRAMES * len(alike) / (LOOKS * POSES)
+            first, every = CLIP_FRAMES * alike.index(clip), CLIP_FRAMES * len(alike) / (LOOKS * POSES)
             spread = ((np.arange(LOOKS * POSES) + 0.5) * every).astype(int) - first
-            crops[clip.split].extend(own[at] for at in spread if 0 <= at < FRAMES)
+            crops[clip.split].extend(own[at] for at in spread if 0 <= at < CLIP_FRAMES)
     for split in ("train", "test"):
         if crops[split]:
             frames = np.stack(crops[split])
@@ -162,9 +162,9 @@ def _cut_film(
             if index < left[0].start:
                 continue
             own.append(align(picture, crop_matrix("wavsyncswap", face.points, SIZE), SIZE))
-            if len(own) == FRAMES:
+            if len(own) == CLIP_FRAMES:
                 clip = left.pop(0)
-                heard = (windows(mels, FRAMES, spec, FPS, clip.start) for spec in (SPEC, SYNC_SPEC))
+                heard = (windows(mels, CLIP_FRAMES, spec, FPS, clip.start) for spec in (SPEC, SYNC_SPEC))
                 yield clip, np.stack(own), *(part.astype(np.float16) for part in heard)
                 own = []
 
@@ -242,7 +242,7 @@ def told(record: dict[str, Any]) -> str:
     unseen = sum(bool(one["test"]) and not one["train"] for one in record["people"].values())
     tested = sum(bool(one["test"]) for one in record["people"].values())
     return (
-        f"{counted(len(record['people']), 'person')}, clips of {FRAMES / FPS} s: {whole['train']} to train on, "
+        f"{counted(len(record['people']), 'person')}, clips of {CLIP_FRAMES / FPS} s: {whole['train']} to train on, "
         f"{whole['valid']} to validate, {whole['test']} to test, of {counted(tested, 'person')}, "
         f"{unseen} of them unseen"
     )

@@ -20,10 +20,6 @@ from edgetalk.errors import InputError
 from edgetalk.picture import write_picture
 from edgetalk.train import loop, torchrun
 from edgetalk.train.announcers.visemes import AXES
-from edgetalk.train.experts.command import good_enough, wait_for
-from edgetalk.train.experts.identity import aligned, embed
-from edgetalk.train.experts.recipe import pictures
-from edgetalk.train.experts.sync import louder
 from edgetalk.train.networks import store, syncnet
 from edgetalk.train.networks.blocks import scaled
 from edgetalk.train.networks.tensors import digest
@@ -35,7 +31,8 @@ from edgetalk.train.state import Average, tensors_of
 from edgetalk.train.stretch import steps_in_all
 from edgetalk.train.terms import joined
 
-from .data import FRAMES, SIZE, Swaps
+from .data import CLIP_FRAMES, SIZE, Swaps, louder, pictures, wait_for
+from .judging import aligned, embed, good_enough
 from .losses import (
     adversarial_loss,
     critic_loss,
@@ -110,6 +107,8 @@ class SwapRecipe:
         self.network_config = self.arrangement()
         self.network = self.build().to(device, memory_format=torch.channels_last)
         self.before = store.take_over(self.network, begun, self.family) if begun else {}
+        begun_weights = digest(self.network) if begun else None  # older runs do not tell
+        self.config["begun_weights"] = self.defaults["begun_weights"] = begun_weights
         self._make: Any = torch.compile(self.make, dynamic=False) if compiled else self.make
         self.critic = Discriminator(round(96 * config.width)).to(device, memory_format=torch.channels_last)
         if compiled:
@@ -232,11 +231,11 @@ class SwapRecipe:
         five = syncnet.FRAMES
         # A warm-up with single frames alone sees more faces.
         clips = torch.randperm(data.clips, generator=rng)[: 0 if c.singles and not self.expertise else c.clips]
-        starts = torch.randint(FRAMES - five + 1, (len(clips),), generator=rng)
+        starts = torch.randint(CLIP_FRAMES - five + 1, (len(clips),), generator=rng)
         clip = torch.cat([torch.randint(data.clips, (c.singles,), generator=rng), clips.repeat_interleave(five)])
-        frame = torch.cat([torch.randint(FRAMES, (c.singles,), generator=rng),
+        frame = torch.cat([torch.randint(CLIP_FRAMES, (c.singles,), generator=rng),
                            (starts[:, None] + torch.arange(five)).flatten()])  # fmt: skip
-        away = torch.randint(c.far, FRAMES - max(c.far, 1) + 1, (c.singles + len(clips),), generator=rng)
+        away = torch.randint(c.far, CLIP_FRAMES - max(c.far, 1) + 1, (c.singles + len(clips),), generator=rng)
         away = torch.cat([away[: c.singles], away[c.singles :].repeat_interleave(five)])
         person = torch.arange(c.singles + len(clips)) % 2 == 0
         if c.alternate or not c.swaps:
@@ -256,7 +255,7 @@ class SwapRecipe:
             true = torch.where(swapped[:, None, None, None], data["clip_swap"][clip, frame], own)
         who = torch.where(swapped, source, shown)
         return Batch(
-            pictures(own), pictures(data["clip_own"][clip, (frame + away) % FRAMES]), pictures(true),
+            pictures(own), pictures(data["clip_own"][clip, (frame + away) % CLIP_FRAMES]), pictures(true),
             self.vectors[self.stills[who, pick]], louder(data["clip_mel"][clip, frame].float()), swapped, mouth,
             data["clip_sync"][move(clips), move(starts)].float(),
         )  # fmt: skip
@@ -363,7 +362,8 @@ class SwapRecipe:
 
     def tensors(self) -> dict[str, Tensor]:
         parts = {"network": self.network, "critic": self.critic, "mouth_head": self.mouth_head, "average": self.average}
-        return tensors_of(**parts, adam=self.adam, critic_adam=self.critic_adam) | {"clock": self.clock}
+        tensors = tensors_of(**parts, adam=self.adam, critic_adam=self.critic_adam)
+        return tensors | {"clock": self.clock} | self.data.order
 
     def averaged(self) -> Any:
         """Return a copy of the network with the averaged weights, on the same device."""
@@ -413,13 +413,14 @@ def train_generator(recipe: SwapRecipe, run: Path) -> int:
     return reached
 
 
-def footage(data: Path, speech: Path | None, clips: int) -> Swaps:
+def open_swaps(data: Path, speech: Path | None, clips: int, run: Path) -> Swaps:
     """Return the clips and stills of a folder in which drawing may go on, as soon as there are twice `clips`.
 
-    After two minutes it takes what there is; InputError where that is nothing.
+    After two minutes it takes what there is, and at once what the run in the folder `run` had; InputError where that is
+    nothing.
     """
     torch.backends.cudnn.benchmark = True
-    swaps = Swaps(data, speech, "cuda" if torch.cuda.is_available() else "cpu")
+    swaps = Swaps(data, speech, "cuda" if torch.cuda.is_available() else "cpu", run=run)
     wait_for(swaps, lambda d: d.clips >= 2 * clips and "still_person" in d, 120)
     for needed in ("clip_own", "still_person"):
         swaps[needed]  # raises
@@ -444,6 +445,6 @@ def run_generator(args: argparse.Namespace, kind: type[SwapRecipe], preset: Conf
     """Train what those options ask for; fields of the schedule that they leave out are those of `preset`."""
     config = chosen(args, preset)
     check_bounds(args, {}, ["until"])
-    swaps = footage(args.data, args.speech, config.clips)
+    swaps = open_swaps(args.data, args.speech, config.clips, args.out)
     train_generator(kind(config, swaps, args.experts, args.until, args.begun, args.compile), args.out)
     print(f"{args.out / kind.family}.safetensors: see {args.out / 'index.html'}")

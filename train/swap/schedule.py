@@ -17,7 +17,7 @@ from edgetalk.train.networks import syncnet
 from edgetalk.train.networks.wavsyncswap import Config as NetworkConfig
 from edgetalk.train.options import check_bounds
 
-from .data import FRAMES, SIZE
+from .data import CLIP_FRAMES, SIZE
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Config:
     singles: int = 128
     """Single frames per step, half with the target's own identity, half swapped; they carry pixels and identity."""
     clips: int = 20
-    """Clips of five consecutive frames per step; they carry the sync loss. Fewer than 16 harm batch norm."""
+    """Clips of five consecutive frames per step; they carry the sync loss. The bundled network had 4 and 24 singles."""
     swaps: bool = True
     """Half of the rows are of somebody else's face; without, all keep the target's."""
     truth: bool = True
@@ -95,12 +95,12 @@ PRESETS = {
 def checked(config: Config) -> Config:
     """Return a schedule that can be; InputError, which names the field, where it cannot."""
     anything, layers = math.inf, 4  # layers of a PatchGAN in front of its map of scores
-    bounds = {"images": (1, anything), "singles": (0, anything), "clips": (0, anything), "far": (0, FRAMES // 2),
+    bounds = {"images": (1, anything), "singles": (0, anything), "clips": (0, anything), "far": (0, CLIP_FRAMES // 2),
               "feature_start": (1, layers), "warm": (0, 1), "adversary_from": (0, 1), "average": (0, 1),
               "seed": (0, 2**32 - 1)}  # fmt: skip
     weights = ("keep", "shape", "pixel", "structure", "identity", "sync", "feature", "adversarial")
     bounds |= {name: (0, anything) for name in weights}
-    why = {"far": f", half of a clip's {FRAMES} frames at most", "feature_start": ", a layer of the discriminator"}
+    why = {"far": f", half of a clip's {CLIP_FRAMES} frames at most", "feature_start": ", a layer of the discriminator"}
     check_bounds(config, bounds, ("width", "lr", "critic_lr", "mouth"), why)
     alone = config.singles > 0 and (config.warm > 0 or not config.clips)  # some steps have no clips
     if (config.singles if alone else config.singles + syncnet.FRAMES * config.clips) < 2:  # batch norm wants two

@@ -23,16 +23,14 @@ from torch import Tensor
 
 from edgetalk.errors import BackendError, InputError
 from edgetalk.picture import write_picture
-from edgetalk.train.experts.identity import embed
-from edgetalk.train.experts.recipe import pictures
-from edgetalk.train.experts.sync import sync_offsets, sync_vectors
 from edgetalk.train.networks import store
 from edgetalk.train.networks.landmarks import inner_opening
 from edgetalk.train.precision import autocast
 from edgetalk.train.scores.measures import MOUTH, frechet, landmark_error, pearson, psnr, ssim
 from edgetalk.train.scores.sharpness import cpbd
 
-from .data import FRAMES, LOOKS, POSES, SIZE, Swaps
+from .data import CLIP_FRAMES, LOOKS, POSES, SIZE, Swaps, pictures
+from .judging import embed, sync_offsets, sync_vectors
 from .mesh import MeshReader
 
 BARS = {"psnr": 25.0, "ssim": 0.82, "retrieval_share": 0.8, "nearest_target": 0.05, "gap_r": 0.65, "gap_ratio": 0.5,
@@ -52,7 +50,7 @@ EVERY = 5
 """Pictures and identities are measured on every fifth frame, lips and sync on all."""
 
 Method = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-"""Targets and references uint8 (C, FRAMES, 96, 96, 3), identities (C, 512), mel windows -> uint8 clips."""
+"""Targets and references uint8 (C, CLIP_FRAMES, 96, 96, 3), identities (C, 512), mel windows -> uint8 clips."""
 
 
 def face_mask(device: str) -> Tensor:
@@ -79,7 +77,7 @@ class Truth:
     sync: Tensor
     clips: Tensor | None
     landmarks: Tensor | None
-    """(C, FRAMES, 106, 2), fractions of the picture."""
+    """(C, CLIP_FRAMES, 106, 2), fractions of the picture."""
     real: Tensor
 
 
@@ -116,7 +114,7 @@ class Judge:
                 "draw them into another folder, of two sentences or more"
             )
         if self.inception is not None:
-            frames = test.clips * len(range(1, FRAMES, EVERY))
+            frames = test.clips * len(range(1, CLIP_FRAMES, EVERY))
             features = self.inception(test["clip_own"][0, :1].permute(0, 3, 1, 2)).shape[1]
             if frames <= features:
                 self.inception = None
@@ -156,7 +154,7 @@ class Judge:
 
     @torch.inference_mode()
     def measure(self, made: Tensor, truth: Truth) -> dict[str, float]:
-        """Measure uint8 clips (C, FRAMES, 96, 96, 3) against `truth`; frame 0 is the reference and not counted."""
+        """Measure uint8 clips (C, CLIP_FRAMES, 96, 96, 3) against `truth`; frame 0 is the reference and not counted."""
         made = made[:, 1:]
         some = made[:, ::EVERY]
         luma = (some.float() @ torch.tensor([0.299, 0.587, 0.114], device=made.device)).flatten(0, 1).cpu().numpy()
@@ -337,7 +335,7 @@ COLUMNS = {"source": "source", "target": "target", "truth": "truth", "wav2lip": 
 """Columns of the sheets, in order, as far as they were made."""
 
 
-def write_sheet(path: Path, columns: dict[str, Tensor], larger: int = 1) -> None:
+def write_labelled(path: Path, columns: dict[str, Tensor], larger: int = 1) -> None:
     """Write one column of pictures (N, 96, 96, 3) uint8 for each name of COLUMNS that is there, its label above."""
     import cv2
 
@@ -358,12 +356,12 @@ def sheets(folder: Path, judge: Judge, made: dict[str, Any], clips: int = 8) -> 
     """
     source = judge.sources
     rows = torch.linspace(0, len(source) - 1, min(clips, len(source))).long()
-    single = {"source": source[rows]} | {name: c[rows, FRAMES // 2] for name, c in made["paper"].items()}
-    write_sheet(folder / "wavsyncswap.jpg", single, 2)
+    single = {"source": source[rows]} | {name: c[rows, CLIP_FRAMES // 2] for name, c in made["paper"].items()}
+    write_labelled(folder / "wavsyncswap.jpg", single, 2)
     clip = int(rows[len(rows) // 2])
-    frames = torch.arange(8, FRAMES, 5)
+    frames = torch.arange(8, CLIP_FRAMES, 5)
     strip = {"source": source[clip].expand(len(frames), -1, -1, -1)}
-    write_sheet(folder / "wavsyncswap-frames.jpg", strip | {n: c[clip, frames] for n, c in made["new"].items()}, 2)
+    write_labelled(folder / "wavsyncswap-frames.jpg", strip | {n: c[clip, frames] for n, c in made["new"].items()}, 2)
 
 
 def report(

@@ -9,7 +9,7 @@ import numpy as np
 from edgetalk.errors import InputError
 from edgetalk.train.filmed.takes import APART
 
-from .data import FPS, FRAMES
+from .data import CLIP_FRAMES, FPS
 
 LEFT_OUT = "left out"
 """What a clip is for that is used for nothing."""
@@ -41,7 +41,7 @@ def divided(counts: Sequence[int], seed: int) -> list[list[str]]:
     if not half or sum(counts[p] for p in unseen) < half + 1:
         raise InputError(
             f"films: got {sum(counts)} clips of {len(counts)} persons, expected two persons to train on, one of them "
-            f"with two clips of {FRAMES / FPS} s, and two clips of others; give more or longer films"
+            f"with two clips of {CLIP_FRAMES / FPS} s, and two clips of others; give more or longer films"
         )
     out = [["train"] * count for count in counts]
     left = half
@@ -68,7 +68,7 @@ def kept_apart(use: Sequence[str], starts: Sequence[tuple[int, int]]) -> list[st
         return out
     first = out.index("test")
     (before, ends), (film, begins) = starts[first - 1], starts[first]
-    if before == film and begins - (ends + FRAMES) < APART:
+    if before == film and begins - (ends + CLIP_FRAMES) < APART:
         out[first - 1] = LEFT_OUT
     return out
 
