@@ -24,7 +24,7 @@ from . import mel
 from . import portrait as portraits
 from .arrays import Array, Picture, Planes
 from .audio import as_pcm
-from .avatar import Avatar
+from .avatar import Avatar, load_avatar
 from .backends import shared_device
 from .clock import frame_count
 from .errors import InputError
@@ -32,7 +32,7 @@ from .face import Face
 from .metadata import AudioSpec
 from .overlap import Delivered, Job, deliver, overlap
 from .painter import Painter
-from .picture import PictureLike
+from .picture import PictureLike, read_picture
 from .progress import OnFrame
 from .reader import Reader
 from .render import side_by_side
@@ -57,6 +57,8 @@ class Dubbed(Delivered):
 
     painted: int = 0
     """Of the frames, those with a face."""
+    left_out: int = 0
+    """Pictures at the film's end that are not shown, because the sound is shorter; as far as its header tells."""
     read: list[float] = field(default_factory=list)
     """Seconds per frame, as of the two below: decoding, tracking and hearing."""
     paint: list[float] = field(default_factory=list)
@@ -140,6 +142,8 @@ def _check_face(portrait: Any, identity: Any) -> None:
             "identity: got a vector beside a portrait, expected one of them; leave the portrait away, or name the "
             "extractor that tells its identity"
         )
+    if portrait is not None and not isinstance(portrait, Avatar):  # read again where it is needed: it costs little
+        load_avatar(portrait) if _is_avatar(portrait) else read_picture(portrait)
 
 
 def _refuse_face(portrait: Any, identity: Any, names: str) -> None:
@@ -164,7 +168,7 @@ def _identity(
     if isinstance(identity, np.ndarray):
         return identity
     if portrait is None:
-        raise InputError(f"{painter.name} paints somebody's face and was not told whose; give a portrait")
+        raise InputError(f"portrait: got none, and {painter.name} paints somebody's face; give a picture of whose")
     if _is_avatar(portrait):
         return portraits.of_avatar(portrait, painter.metadata.source, use=use)
     found = Path(identity or portraits.extractor(painter.path))
@@ -239,4 +243,5 @@ def _dub(
         painting = Job("paint", [partial(paint, worker) for worker in workers], report.paint)
         encoding = Job("encode", [encode], report.encode)
         deliver(report, overlap(frames, painting, encoding, seconds=report.read), writer.close, total, progress)
+    report.left_out = max(0, film.length - report.frames)
     return report

@@ -57,7 +57,8 @@ class Painter:
             self.family = self.metadata.family
             if self.family not in MASKS or "frame" not in self._step.outputs:
                 raise ModelError(
-                    f"{self.name} is {self.family} {self.metadata.role}, expected the step of {', '.join(MASKS)}"
+                    f"{self.name} is the {self.metadata.role} of {self.family}, expected the step of "
+                    f"{', '.join(MASKS)}, which repaint the face of a film"
                 )
             self._source = self._open_source(device, threads, streams, use)
             self._read_graphs()

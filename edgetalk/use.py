@@ -48,7 +48,7 @@ def warn_of_drawn(faces: str, name: str, video: str | os.PathLike[str]) -> None:
     if faces == "drawn" and not is_bundled(Path(os.path.abspath(video))):
         warnings.warn(
             f"{name} has learnt from drawn faces alone: if this film shows filmed people, their faces become drawn "
-            "patches; take a network that has seen some",
+            "patches; take a network that has seen some, as published Wav2Lip and SimSwap have",
             stacklevel=3,
         )
 
@@ -61,7 +61,7 @@ def warn_of_photos(faces: str, persons: Collection[str], name: str) -> None:
     if faces == "drawn" and not persons:
         warnings.warn(
             f"{name} has learnt from drawn faces alone: if this picture is a photo, it comes out destroyed; "
-            "take a drawing, or a network that has seen photos",
+            "take a drawing, or a network that was trained on people who were filmed",
             stacklevel=3,
         )
 

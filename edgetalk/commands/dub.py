@@ -63,4 +63,5 @@ def run(args: argparse.Namespace) -> None:
     print(
         f"{args.output}: {done.frames} frames at {done.fps} per second, {done.painted} with a face, "
         f"in {done.wall:.2f} s ({done.rate:.1f} frames per second)"
+        + (f"; the film's last {done.left_out} were left out, --fit hold keeps them" if done.left_out else "")
     )

@@ -472,7 +472,7 @@ def test_lengths(engines, tmp_path, fit, seconds, expected):
     )
     assert order(tmp_path / "b.mp4") == expected
     assert totals == [(i + 1, len(expected)) for i in range(len(expected))]
-    assert done.frames == done.painted == len(expected)
+    assert done.frames == done.painted == len(expected) and done.left_out == max(0, 10 - len(expected))
     sound = audio.read(tmp_path / "b.mp4")
     assert abs(len(sound) - 640 * len(expected)) <= 1100, "the sound ends with the picture"
     kept = min(len(pcm), 640 * len(expected)) - 800
@@ -896,7 +896,7 @@ def test_every_bad_input_is_one_line(engines, target, tmp_path, capsys):
         ({"engine": tmp_path / "amnet.onnx"}, "expected the step of wav2lip, simswap, wavsyncswap"),
         ({"engine": engines / "arcface.onnx"}, "expected the step of wav2lip, simswap, wavsyncswap"),
         ({"engine": alone / "same.onnx"}, "there is no same-source.onnx beside it"),
-        ({"engine": swap}, "was not told whose; give a portrait"),
+        ({"engine": swap}, "portrait: got none, and swap.onnx paints somebody's face"),
         ({"--portrait": picture_file}, "portrait: got one, and same.onnx paints nobody else's face"),
         ({"--identity": tmp_path / "none.onnx"}, "identity: got one, and same.onnx paints nobody else's face"),
         ({"engine": alone / "swap.onnx", "--portrait": picture_file}, "name the extractor with --identity"),
