@@ -216,6 +216,17 @@ def test_a_file_that_was_cut_is_told(folder, tmp_path, name):
             load(tmp_path)
 
 
+def test_pictures_of_another_set_are_not_taken_for_its_own(folder, tmp_path):
+    for name in ("speech.npz", "labels.npz"):
+        shutil.copy(folder / name, tmp_path)
+    for shape in ((FRAMES, SIZE // 2, SIZE, 3), (FRAMES + 5, SIZE, SIZE, 3)):
+        np.save(tmp_path / "frames.npy", np.zeros(shape, np.uint8))
+        with pytest.raises(InputError, match="frames.npy is damaged; copy the set again or make it anew"):
+            load(tmp_path)
+    np.save(tmp_path / "frames.npy", np.zeros((FRAMES, SIZE, SIZE, 3), np.uint8))
+    assert load(tmp_path).frames.shape == (FRAMES, SIZE, SIZE, 3)
+
+
 def test_what_was_begun_raw_is_not_taken_for_another_set(folder, tmp_path, monkeypatch):
     """Killed while it drew, or before its labels: then it is asked for in another codec, or another size."""
     (tmp_path / "speech.npz").write_bytes((folder / "speech.npz").read_bytes())

@@ -469,17 +469,17 @@ def test_ablations_that_cannot_be_are_refused_before_any_row_begins(tmp_path, mo
 def test_ablated_rows_of_another_training_are_refused(footage, tmp_path, monkeypatch):
     from edgetalk.train.amnet import dataset
 
-    data = SimpleNamespace(name="drawn", train=np.arange(5) < 3)
+    data = SimpleNamespace(name="drawn", train=np.arange(5) < 3, digest="d")
     monkeypatch.setattr(dataset, "load", lambda _: data)
     job = ablations.Job("all", 0, tmp_path, tmp_path, JUDGE, {"images": 9, "batch": 2}, "cpu")
     record = load_judge(JUDGE)[1]
     (tmp_path / "announcers-6.json").write_text('{"family": "amnet"}')  # scores, which lie in the same folder
-    assert ablations.missing([job], "drawn", 2, record)
+    assert ablations.missing([job], "drawn", 2, record, "d")
     recipe = AMNetRecipe(ablations.schedule(job), footage)
     config = recipe.config
     report = {"row": "all", "seed": 0, "config": config, "frames": 2, "judge": record}
     (tmp_path / "all-0.json").write_text(json.dumps(report))
-    assert not ablations.missing([job], "drawn", 2, record)
+    assert not ablations.missing([job], "drawn", 2, record, "d")
     command = ["--data", str(tmp_path), "-o", str(tmp_path), "--rows", "all", "--seeds", "1", "--batch", "2"]
     with pytest.raises(InputError, match=r"row all-0 is of another training \(images 9 → 8\); choose another folder"):
         ablations.main([*command, "--images", "8"])
@@ -492,26 +492,30 @@ def test_ablated_rows_of_another_training_are_refused(footage, tmp_path, monkeyp
     with pytest.raises(InputError, match=r"\(data drawn → others, held-out frames 2 → 3\)"):
         ablations.main([*command, "--images", "9"])
     with pytest.raises(InputError, match=r"\(judge\)"):
-        ablations.missing([job], "drawn", 2, {"another": 1})
+        ablations.missing([job], "drawn", 2, {"another": 1}, "d")
+    (tmp_path / "all-0.json").write_text(json.dumps(report | {"digest": "d"}))
+    assert not ablations.missing([job], "drawn", 2, record, "d")
+    with pytest.raises(InputError, match=r"\(digest d → e\)"):  # as another seed of `edgetalk data` makes it
+        ablations.missing([job], "drawn", 2, record, "e")
     (tmp_path / "all-0.json").unlink()
-    assert ablations.missing([job], "drawn", 2, record)
+    assert ablations.missing([job], "drawn", 2, record, "d")
     (tmp_path / "ablations.json").write_text(json.dumps({"rows": [report]}))
-    assert not ablations.missing([job], "drawn", 2, record)
+    assert not ablations.missing([job], "drawn", 2, record, "d")
     older = report | {"config": {name: value for name, value in config.items() if name != "heard"}}
     (tmp_path / "ablations.json").write_text(json.dumps({"rows": [older]}))  # from before there was the field
-    assert not ablations.missing([job], "drawn", 2, record)
+    assert not ablations.missing([job], "drawn", 2, record, "d")
     narrow = job._replace(changes=job.changes | {"width": 0.5})
     (tmp_path / "ablations.json").unlink()
     other = AMNetRecipe(ablations.schedule(narrow._replace(row="k3", seed=1)), footage).config
     (tmp_path / "k3-1.json").write_text(json.dumps(report | {"row": "k3", "seed": 1, "config": other}))
     with pytest.raises(InputError, match=r"row k3-1 is of another training \(width 0.5 → 1.0, architecture"):
         ablations.missing(
-            [job], "drawn", 2, record
+            [job], "drawn", 2, record, "d"
         )  # a row and seed that are not asked for, but stand in the same table
-    assert ablations.missing([narrow], "drawn", 2, record)  # another name and seed are no other training
+    assert ablations.missing([narrow], "drawn", 2, record, "d")  # another name and seed are no other training
     (tmp_path / "k3-1.json").unlink()
     (tmp_path / "ablations.json").write_text(json.dumps({"rows": [older]}))
     smaller = AMNetRecipe(ablations.schedule(narrow), footage)
     assert parameters(smaller.critic) < 0.3 * parameters(recipe.critic)
     with pytest.raises(InputError, match="width 1.0 → 0.5"):
-        ablations.missing([narrow], "drawn", 2, record)
+        ablations.missing([narrow], "drawn", 2, record, "d")

@@ -15,6 +15,7 @@ Eq. 8 (difference of means, spectral normalisation) in place of least squares.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
 import os
@@ -91,11 +92,12 @@ def finished(out: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def missing(jobs: Sequence[Job], data: str, frames: int, judge: dict[str, Any]) -> list[Job]:
+def missing(jobs: Sequence[Job], data: str, frames: int, judge: dict[str, Any], digest: str) -> list[Job]:
     """Return the jobs of one folder that are still to be done; InputError where its rows cannot stand in one table.
 
-    `data` is the data set's name, `frames` how many of it are held out, `judge` the judge's record. All rows that are
-    there are looked at, since `collect` takes all of them: also those of other names and seeds than are asked for.
+    `data` is the data set's name, `frames` how many of it are held out, `judge` the judge's record, `digest` the set's,
+    which older rows do not tell. All rows that are there are looked at, since `collect` takes all of them: also those
+    of other names and seeds than are asked for.
     """
     from edgetalk.train.amnet.recipe import Config, described
 
@@ -105,9 +107,9 @@ def missing(jobs: Sequence[Job], data: str, frames: int, judge: dict[str, Any]) 
         if found["row"] not in ROWS:  # of another version, which no table shows
             continue
         wanted = described(schedule(any_job._replace(row=found["row"], seed=found["seed"])), data)
-        wanted |= {"held-out frames": frames, "judge": judge}
+        wanted |= {"held-out frames": frames, "judge": judge, "digest": digest}
         before = asdict(Config()) | found["config"]  # a row from before there was a field had its default
-        before |= {"held-out frames": found["frames"], "judge": found["judge"]}
+        before |= {"held-out frames": found["frames"], "judge": found["judge"], "digest": found.get("digest", digest)}
         wanted = json.loads(json.dumps(wanted))
         changed = [name for name, value in wanted.items() if before.get(name) != value]
         if changed:
@@ -132,7 +134,7 @@ def train_row(job: Job) -> Path | None:
     if time.time() > job.deadline:
         return None
     config = schedule(job)
-    footage = _footage(job.data, config.versions, job.device)
+    footage = _footage(job.data, config.versions, job.seed, job.device)
     if footage.device.type == "cuda":
         torch.set_num_threads(1)
     began = time.monotonic()
@@ -167,17 +169,12 @@ def train_row(job: Job) -> Path | None:
     return path
 
 
-_LOADED: dict[tuple[str, int], Any] = {}
-
-
-def _footage(data: Path, versions: int, device: str) -> Any:
-    """The data set at 64×64, loaded once per process."""
+@functools.lru_cache(1)  # in a process that trains row after row, seed by seed
+def _footage(data: Path, versions: int, seed: int, device: str) -> Any:
+    """The data set at 64×64, its sound augmented as the seed tells."""
     from edgetalk.train.amnet.data import Footage
 
-    key = (str(data), versions)
-    if key not in _LOADED:
-        _LOADED[key] = Footage.load(data, size=SIZE, versions=versions, device=device)
-    return _LOADED[key]
+    return Footage.load(data, size=SIZE, versions=versions, seed=seed, device=device)
 
 
 def collect(out: Path, data: Path, device: str) -> None:
@@ -192,7 +189,7 @@ def collect(out: Path, data: Path, device: str) -> None:
     write_json(out / "ablations.json", {"command": command(), "rows": [reports[name] for name in sorted(reports)]})
     found = {name: out / f"{name}-0.png" for name in ROWS if f"{name}-0" in reports}
     if found and all(path.exists() for path in found.values()):
-        examples = sheets.drives(_footage(data, 1, device))
+        examples = sheets.drives(_footage(data, 1, 0, device))
         rows = [[d.source for d in examples], [d.frame for d in examples]]
         for path in found.values():
             strip = cv2.imread(str(path))[..., ::-1]
@@ -246,7 +243,7 @@ def jobs_of(args: argparse.Namespace, deadline: float) -> list[Job]:
     ]
     for job in jobs:
         checked(schedule(job))
-    return missing(jobs, data.name, frames, record)
+    return missing(jobs, data.name, frames, record, data.digest)
 
 
 def train_rows(jobs: Sequence[Job], parallel: int, began: float) -> int:

@@ -274,8 +274,11 @@ def load(folder: Path | str, pictures: bool = True) -> Dataset:
             _decode(folder, script.start, size)
         try:
             frames = np.load(folder / "frames.npy", mmap_mode="c")
+            whole = frames.shape == (int(script.start[-1]), size, size, 3)
         except (ValueError, EOFError):
-            raise InputError(_damaged(folder / "frames.npy")) from None
+            whole = False
+        if not whole:  # or of another set than the labels
+            raise InputError(_damaged(folder / "frames.npy"))
     labels["landmarks"] = _unpacked(labels["landmarks"])
     return Dataset(
         frames=frames,

@@ -1,9 +1,9 @@
 """How AMNet is trained (§III–IV): what one step does, its configuration, its checkpoint, and `edgetalk train amnet`.
 
 The defaults are the paper's: λ_G 1, λ_C 100, λ_Adv 1, Adam (0.5, 0.999) at 2e-4, batches of 16, 110 epochs of 20,000
-frames, 256×256. Not in the paper and named in every table: L_Adv is least squares (Eq. 8 with `--adversary eq8`), the
-learning rate falls linearly over the second half, a share of the source pictures is the person's most neutral frame,
-weights are averaged, audio is augmented.
+frames, 256×256. Not in the paper, and named with the results: L_Adv is least squares (Eq. 8 with `--adversary eq8`),
+the learning rate falls linearly over the second half, a share of the source pictures is the person's most neutral
+frame, weights are averaged, audio is augmented.
 """
 
 from __future__ import annotations

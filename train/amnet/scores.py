@@ -313,6 +313,7 @@ def score(
         "frames": len(rows),
         "correlated": CORRELATED,
         "data": footage.name,
+        "digest": footage.digest,
         "device": torch.cuda.get_device_name() if footage.device.type == "cuda" else "cpu",
         "seconds": round(time.monotonic() - began, 1),
         "not_computed": extras.missing | missing,

@@ -192,9 +192,10 @@ def search(
     out.mkdir(parents=True, exist_ok=True)
     done, told = out / "search.json", asdict(settings) | {"teacher": Path(settings.teacher).name}
     told |= {"data": footage.name, "frames": len(footage.frames), "compared on": "the last training clips"}
+    told |= {"digest": footage.digest}
     try:
         before = json.loads(done.read_text()) if done.exists() else {"proxy": told, "rows": {}}
-        rows, proxy = dict(before["rows"]), dict(before["proxy"])
+        rows, proxy = dict(before["rows"]), {"digest": footage.digest} | before["proxy"]  # older ones told none
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{done} is no search, or it is damaged; choose another folder with -o") from None
     if changed := [f"{k} {proxy.get(k)} → {v}" for k, v in told.items() if proxy.get(k) != v]:
