@@ -14,6 +14,7 @@ from edgetalk.train.amnet import dataset
 from edgetalk.train.announcers import CAST, Announcer, Controls
 from edgetalk.train.announcers.visemes import SHAPES
 from edgetalk.train.experts import landmarks
+from edgetalk.train.networks.amnet import from_bytes
 from edgetalk.train.networks.landmarks import LandmarkNet, load, resized
 from edgetalk.train.stretch import Stretch
 
@@ -121,7 +122,7 @@ def test_the_file_keeps_the_judge_and_its_error(faces, tmp_path):
     network, kept = load(path)
     assert kept == record and kept["terms"] == terms
     with torch.inference_mode():
-        measured, features = network.measure(landmarks.clean(held_out.images))
+        measured, features = network.measure(from_bytes(held_out.images))
     distance = landmarks.landmark_error(measured.landmarks, held_out.landmarks).mean()
     assert float(distance) == pytest.approx(record["error_on_true_frames"]["landmarks_px"], abs=1e-3)
     assert features.shape == (24, 192)

@@ -22,6 +22,7 @@ from torch import Tensor
 from edgetalk.errors import InputError
 from edgetalk.mel import silence, window_starts
 from edgetalk.metadata import AudioSpec
+from edgetalk.train.networks.amnet import from_bytes
 from edgetalk.train.networks.landmarks import inner_opening
 
 from .augment import mel_versions
@@ -191,7 +192,7 @@ class Footage:
 
     def pictures(self, index: Tensor) -> Tensor:
         """Return frames `index` (B,) as (B, 3, S, S) float32 in [-1, 1], channels last in memory."""
-        return self.frames[index].permute(0, 3, 1, 2).float() / 127.5 - 1.0
+        return from_bytes(self.frames[index].permute(0, 3, 1, 2))
 
     def batch(self, index: Tensor, source: Tensor, version: Tensor | int = 0) -> Batch:
         """Return frames `index` (B,) with the frames `source` (B,) as source pictures."""

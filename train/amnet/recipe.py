@@ -174,10 +174,9 @@ class AMNetRecipe:
     shown = "source, truth, generated"
 
     def __init__(self, config: Config, footage: Footage, compiled: bool = False):
-        architecture, hold = checked(config), holds(config)
+        architecture = checked(config)
         torch.manual_seed(config.seed)
         self.settings, self.footage = config, footage
-        self.config, self.defaults = described(config, footage.name), asdict(Config())
         processes = torchrun.worker()[1]
         if config.batch % processes:
             raise InputError(
@@ -186,43 +185,68 @@ class AMNetRecipe:
             )
         self.share, self.runs = config.batch // processes, math.ceil(RUNS[0] / processes)
         self._steps: int | None = None  # of a schedule by the clock, as far as its last step could tell
-        device = footage.device
-        given = {name: load_checkpoint(path) for name in ("start", "teacher") if (path := getattr(config, name))}
-        weights = {f"{name}_weights": digest(checkpoint.network) for name, checkpoint in given.items()}
-        self.config, self.defaults = self.config | weights, self.defaults | weights  # before, only names were noted
-        self.heard = footage
-        if config.heard:
-            settings = dict(versions=config.versions, device=str(device), seed=config.seed, spec=footage.spec)
-            self.heard = Footage.load(config.heard, pictures=False, **settings)
+        start, teacher = (load_checkpoint(path) if path else None for path in (config.start, config.teacher))
+        self.heard = self._other_speech() or footage
+        self._describe({"start": start, "teacher": teacher})
+        self.network = AMNet(config.variant, (footage.spec.window, footage.spec.features), architecture)
+        self._begin(start, teacher)
+        self.teacher = Teacher(teacher, footage) if teacher and config.teaching > 0 else None
+        self._make_optimisers()
+        self.elapsed = torch.zeros((), dtype=torch.float64)  # seconds in steps, over all slices
+        self._generate: Any = torch.compile(self.network) if compiled else self.network
+        if compiled:
+            self.critic.judge = torch.compile(self.critic.judge)
+        self.autocast = partial(autocast, footage.device, config.mixed)
+
+    def _other_speech(self) -> Footage | None:
+        """Return what the fuser hears in place of the pictures' own sound; None where nothing else was given."""
+        config, footage = self.settings, self.footage
+        if not config.heard:
+            return None
+        return Footage.load(
+            config.heard,
+            pictures=False,
+            versions=config.versions,
+            device=str(footage.device),
+            seed=config.seed,
+            spec=footage.spec,
+        )
+
+    def _describe(self, given: dict[str, Checkpoint | None]) -> None:
+        """Note what the run is known by, and under what terms its data and the checkpoints given to it stand."""
+        config, footage = self.settings, self.footage
+        read = {name: checkpoint for name, checkpoint in given.items() if checkpoint}
+        weights = {f"{name}_weights": digest(checkpoint.network) for name, checkpoint in read.items()}
+        self.config = described(config, footage.name) | weights
+        self.defaults = asdict(Config()) | weights  # before, only names were noted
         self.terms = joined(
-            [footage.terms, self.heard.terms, *(checkpoint.training.get("terms", {}) for checkpoint in given.values())]
+            [footage.terms, self.heard.terms, *(checkpoint.training.get("terms", {}) for checkpoint in read.values())]
         )
         self.digest = footage.digest + (f" and {self.heard.digest}" if config.heard else "")
-        self.network = AMNet(config.variant, (footage.spec.window, footage.spec.features), architecture)
-        taught = config.teacher and config.teaching > 0
-        self.teacher = Teacher(load_checkpoint(config.teacher), footage) if taught else None
-        if config.start:
-            self._begin_from(load_checkpoint(config.start))
-        elif config.teacher:
-            inherit(self.network.reenactor, load_checkpoint(config.teacher).network.reenactor)
-        if config.teacher and (hold or not config.start):
-            take_fuser(self.network, config.teacher)
-        self.network = self.network.to(device, memory_format=torch.channels_last)
+
+    def _begin(self, start: Checkpoint | None, teacher: Checkpoint | None) -> None:
+        """Give the network its first weights, and move it to where it is trained."""
+        hold = holds(self.settings)
+        if start:
+            self._begin_from(start)
+        elif teacher:
+            inherit(self.network.reenactor, teacher.network.reenactor)
+        if teacher and (hold or not start):
+            take_fuser(self.network, teacher.network)
+        self.network = self.network.to(self.footage.device, memory_format=torch.channels_last)
         if hold:
             self.network.fuser.requires_grad_(False)
             self.network.landmark_layer.requires_grad_(False)
+
+    def _make_optimisers(self) -> None:
+        """Make the discriminator, the average of the weights, and what moves both networks."""
+        config, device = self.settings, self.footage.device
         seen, judged = 6 if config.conditional else 3, scaled(64, config.width)
-        self.critic = PatchGAN(seen, judged, spectral=config.adversary == "eq8").to(device)
+        self.critic: Any = PatchGAN(seen, judged, spectral=config.adversary == "eq8").to(device)
         self.average = Average(self.network, config.average)
         adam = dict(lr=config.lr, betas=(0.5, 0.999), fused=device.type == "cuda")
         self.adam = torch.optim.Adam([p for p in self.network.parameters() if p.requires_grad], **adam)
         self.critic_adam = torch.optim.Adam(self.critic.parameters(), **adam)
-        self.elapsed = torch.zeros((), dtype=torch.float64)  # seconds in steps, over all slices
-        self._generate: Any = torch.compile(self.network) if compiled else self.network
-        self._critic: Any = self.critic
-        if compiled:
-            self._critic.judge = torch.compile(self.critic.judge)
-        self.autocast = partial(autocast, device, config.mixed)
 
     def _begin_from(self, start: Checkpoint) -> None:
         """Take the weights of `start`; InputError where they are of another network."""
@@ -304,7 +328,7 @@ class AMNetRecipe:
         if opposed:
             self.critic_adam.zero_grad()
             with self.autocast():
-                losses["D"] = discriminator_loss(config.adversary, self._critic, made, batch.true, batch.source)
+                losses["D"] = discriminator_loss(config.adversary, self.critic, made, batch.true, batch.source)
             losses["D"].backward()
             torchrun.average_gradients(self.critic.parameters())
             self.critic_adam.step()
@@ -322,7 +346,7 @@ class AMNetRecipe:
         if opposed:
             self.critic.requires_grad_(False)
             with self.autocast():
-                losses["L_Adv"] = adversarial_loss(config.adversary, self._critic, made, batch.source)
+                losses["L_Adv"] = adversarial_loss(config.adversary, self.critic, made, batch.source)
             total = total + config.adversarial * losses["L_Adv"]
         self.adam.zero_grad()
         total.backward()

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from edgetalk.train.amnet.data import Footage
-from edgetalk.train.networks.amnet import AMNet, as_bytes
+from edgetalk.train.networks.amnet import AMNet, as_bytes, from_bytes
 from edgetalk.train.networks.landmarks import LandmarkNet, inner_opening, resized
 from edgetalk.train.precision import autocast
 from edgetalk.train.scores import measures
@@ -54,7 +54,7 @@ class Puppets:
         given = torch.cat([resized(some, size) for some in footage.pictures(footage.neutral).split(32)])
         for number, person in enumerate(footage.persons):
             if sources and person in sources:
-                own = sources[person].to(given.device).permute(2, 0, 1)[None].float() / 127.5 - 1
+                own = from_bytes(sources[person].to(given.device).permute(2, 0, 1)[None])
                 given[number] = resized(own, size)[0]
         with autocast(footage.device):
             self.appearance = torch.cat([network.reenactor.source(some) for some in given.split(32)])
@@ -66,7 +66,7 @@ class Puppets:
             made = self.network.reenactor.step(self.appearance[person], f_geo)
         shown = self.footage.frames.shape[1]
         if shown != self.size:
-            made = F.interpolate(as_bytes(made).float() / 127.5 - 1, shown, mode="bicubic", antialias=True)
+            made = F.interpolate(from_bytes(as_bytes(made)), shown, mode="bicubic", antialias=True)
         return as_bytes(made)
 
 
@@ -93,7 +93,7 @@ def shuffled(person: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def judged(judge: LandmarkNet, pictures: Tensor, pose: Tensor, blink: Tensor, landmarks: Tensor) -> dict[str, Tensor]:
     """The judge's errors on uint8 pictures (B, 3, S, S), each (B,), the opening that it sees, and its features."""
-    measured, features = judge.measure(pictures.float() / 127.5 - 1)
+    measured, features = judge.measure(from_bytes(pictures))
     return {
         "ale": measures.landmark_error(measured.landmarks, landmarks),
         "mouth_ale": measures.landmark_error(measured.landmarks, landmarks, measures.MOUTH),
@@ -217,7 +217,7 @@ def movement(judge: LandmarkNet, pictures: Tensor, points: list[int]) -> dict[st
     Mean change of a pixel (of 255) and mean way of the landmarks `points` between two frames, in pixels of 256; nan
     where there is one picture.
     """
-    found = judge(pictures.float() / 127.5 - 1).landmarks[:, points]
+    found = judge(from_bytes(pictures)).landmarks[:, points]
     return {
         "pixels": float((pictures[1:].float() - pictures[:-1].float()).abs().mean()),
         "landmarks_px": float(256 * (found[1:] - found[:-1]).norm(dim=-1).mean()),
@@ -246,7 +246,7 @@ def jitter(puppets: Puppets, judge: LandmarkNet, seconds: float = 2.0) -> dict[s
         own = test[footage.person[test] == number]
         who = torch.full((count,), number, device=device)
         silent = puppets.draw(who, quiet, *still)
-        opening = 256 * inner_opening(judge(silent.float() / 127.5 - 1).landmarks).mean()
+        opening = 256 * inner_opening(judge(from_bytes(silent)).landmarks).mean()
         found["silent"].append(movement(judge, silent, everywhere) | {"opening_px": float(opening)})
         clip = footage.longest_clip(own)[:count]
         speaking = puppets.draw(who[: len(clip)], footage.windows(clip), *(s[: len(clip)] for s in still))

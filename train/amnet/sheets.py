@@ -60,7 +60,7 @@ def render_of_network(network: AMNet) -> Render:
     """The callable of a network, on the network's device, in float32."""
     import torch
 
-    from edgetalk.train.networks.amnet import as_bytes
+    from edgetalk.train.networks.amnet import as_bytes, from_bytes
 
     where = next(network.parameters()).device
     appearances: dict[bytes, torch.Tensor] = {}  # by source: it is prepared once
@@ -70,7 +70,7 @@ def render_of_network(network: AMNet) -> Render:
         key = source.tobytes()
         if key not in appearances:
             picture = torch.from_numpy(np.ascontiguousarray(source)).to(where).permute(2, 0, 1)[None]
-            appearances[key] = network.reenactor.source(picture.float() / 127.5 - 1)
+            appearances[key] = network.reenactor.source(from_bytes(picture))
         drive = (torch.from_numpy(np.asarray(x, np.float32)).to(where)[None] for x in (mel, pose, blink))
         made = as_bytes(network.reenactor.step(appearances[key], network.fuser(*drive)))
         return made[0].permute(1, 2, 0).cpu().numpy()
@@ -191,8 +191,10 @@ def readings(judge: LandmarkNet, frames: Sequence[Picture]) -> tuple[Array, Arra
     """What the judge sees: OUTPUTS (N, 6) and landmarks (N, 106, 2) in pixels of a 256 frame."""
     import torch
 
+    from edgetalk.train.networks.amnet import from_bytes
+
     device = judge.mean.device
-    pictures = torch.from_numpy(np.stack(frames)).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+    pictures = from_bytes(torch.from_numpy(np.stack(frames)).to(device).permute(0, 3, 1, 2))
     with torch.inference_mode():
         seen = judge(pictures)
     pose = torch.rad2deg(seen.pose)

@@ -27,7 +27,7 @@ from edgetalk.errors import InputError
 from edgetalk.picture import write_picture
 from edgetalk.train import loop, program, torchrun
 from edgetalk.train.amnet.data import pick_device
-from edgetalk.train.networks.amnet import as_bytes
+from edgetalk.train.networks.amnet import as_bytes, from_bytes
 from edgetalk.train.networks.landmarks import (
     INNER_LIP,
     SIDE,
@@ -211,11 +211,6 @@ def degraded(faces: Faces, dice: Dice) -> Faces:
     return faces._replace(images=2 * images - 1, landmarks=landmarks, pose=pose)
 
 
-def clean(images: Tensor) -> Tensor:
-    """uint8 pictures as float in [-1, 1]."""
-    return images.float() / 127.5 - 1
-
-
 def loss_of(measured: Measured, faces: Faces) -> Tensor:
     """ℓ1 of landmarks (mouth and eyes count more), of the lip openings, of pose and of blink."""
     error = (measured.landmarks - faces.landmarks).abs()
@@ -259,7 +254,7 @@ def own_error(network: LandmarkNet, faces: Faces, persons: np.ndarray, harm: boo
     found, truth = [], []
     for rows in torch.arange(len(faces.images), device=faces.images.device).split(256):
         part = faces.rows(rows)
-        part = degraded(part, dice) if harm else part._replace(images=clean(part.images))
+        part = degraded(part, dice) if harm else part._replace(images=from_bytes(part.images))
         found.append(network(part.images))
         truth.append(part)
     measured = Measured(*(torch.cat(t) for t in zip(*found, strict=True)))

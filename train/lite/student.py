@@ -6,7 +6,6 @@ set. Which architecture is worth it is found by train/lite/search.py; the traini
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -15,8 +14,8 @@ from torch import Tensor, nn
 
 from edgetalk.errors import InputError
 from edgetalk.train.amnet.data import Footage
-from edgetalk.train.networks.amnet import AMNet, Convolution, Reenactor, Residual, Upsampling, as_bytes
-from edgetalk.train.networks.checkpoint import Checkpoint, load_checkpoint
+from edgetalk.train.networks.amnet import AMNet, Convolution, Reenactor, Residual, Upsampling, as_bytes, from_bytes
+from edgetalk.train.networks.checkpoint import Checkpoint
 
 NEW = -1
 """In a list of channels: one that the teacher does not have."""
@@ -54,7 +53,7 @@ class Teacher:
         self.footage = footage
         pictures = torch.stack([checkpoint.sources[person] for person in footage.persons]).to(footage.device)
         with torch.no_grad():
-            given = pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
+            given = from_bytes(pictures.permute(0, 3, 1, 2))
             self.appearance = torch.cat([self.network.reenactor.source(one[None]) for one in given])
         self._pictures = torch.zeros_like(footage.frames)
         self._drawn = torch.zeros(len(footage.frames), dtype=torch.bool, device=footage.device)
@@ -66,7 +65,7 @@ class Teacher:
         if len(new):
             self._pictures[new] = self._frames(new)
             self._drawn[new] = True
-        return self._pictures[index].permute(0, 3, 1, 2).float() / 127.5 - 1
+        return from_bytes(self._pictures[index].permute(0, 3, 1, 2))
 
     def _frames(self, index: Tensor) -> Tensor:
         footage = self.footage
@@ -78,9 +77,8 @@ class Teacher:
         return as_bytes(made).permute(0, 2, 3, 1)
 
 
-def take_fuser(network: AMNet, checkpoint: str | Path) -> None:
+def take_fuser(network: AMNet, teacher: AMNet) -> None:
     """Give `network` the fuser and the landmark layer of a larger one, which are of one shape in all of them."""
-    teacher = load_checkpoint(checkpoint).network
     network.fuser.load_state_dict(teacher.fuser.state_dict())
     network.landmark_layer.load_state_dict(teacher.landmark_layer.state_dict())
 

@@ -41,6 +41,11 @@ def as_bytes(pictures: Tensor) -> Tensor:
     return ((pictures.float() + 1) * 127.5).round().clamp(0, 255).byte()
 
 
+def from_bytes(pictures: Tensor) -> Tensor:
+    """Return uint8 pictures of any shape as networks take them, float32 in [-1, 1]."""
+    return pictures.float() / 127.5 - 1
+
+
 class Convolution(nn.Sequential):
     """Convolution, instance norm without affine, ReLU unless it ends a residual branch."""
 
