@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from edgetalk.train.networks.amnet import AMNet, Fuser, GeometricController
+from edgetalk.train.networks.amnet import AMNet, Fuser, GeometricController, as_bytes, from_bytes
 
 from .conftest import parameters
 
@@ -12,6 +12,12 @@ from .conftest import parameters
 def test_generator_has_the_parameters_of_table_ii():
     assert round(parameters(AMNet().reenactor) / 1e6, 3) == 4.085
     assert round(parameters(AMNet("amnet-k3").reenactor) / 1e6, 3) == 6.848  # stated in the module's docstring
+
+
+def test_every_byte_comes_back_as_it_was():
+    levels = torch.arange(256, dtype=torch.uint8).reshape(4, 1, 8, 8)
+    torch.testing.assert_close(from_bytes(levels).flatten(), torch.linspace(-1, 1, 256))
+    assert torch.equal(as_bytes(from_bytes(levels)), levels)
 
 
 def test_released_audio_side_has_its_parameters():

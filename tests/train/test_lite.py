@@ -20,6 +20,8 @@ from edgetalk.export import to_onnx
 from edgetalk.metadata import AudioSpec
 from edgetalk.train import state, torchrun
 from edgetalk.train.amnet import ablations
+from edgetalk.train.amnet import recipe as amnet
+from edgetalk.train.amnet.data import Footage
 from edgetalk.train.amnet.recipe import AMNetRecipe, Config
 from edgetalk.train.lite import search as lite
 from edgetalk.train.lite.cost import Costs, counts
@@ -354,6 +356,14 @@ def test_a_student_keeps_its_teachers_fuser(distilling, tmp_path):
         distilling(geometry_first=2)
 
 
+def test_a_run_reads_each_checkpoint_once(distilling, tmp_path, monkeypatch):
+    distilling().save_checkpoint(tmp_path / "start.safetensors")
+    read = []
+    monkeypatch.setattr(amnet, "load_checkpoint", lambda path: read.append(Path(path).name) or load_checkpoint(path))
+    distilling(start=str(tmp_path / "start.safetensors"))
+    assert read == ["start.safetensors", "teacher.safetensors"]
+
+
 def test_a_teacher_of_other_persons_is_refused(distilling, footage, tmp_path):
     checkpoint = load_checkpoint(tmp_path / "teacher.safetensors")
     checkpoint.sources.pop("dan")
@@ -385,6 +395,7 @@ def test_finalists_are_compared_on_the_last_training_clips_and_not_on_what_is_fo
 def test_the_search_trains_each_finalist_once(footage, tmp_path, capsys):
     teacher = write(tmp_path / "teacher.safetensors", AMNet("amnet-lite", architecture=TINY))
     settings = lite.Proxy(images=2, batch=1, size=64, judged=2, teacher=str(teacher))
+    footage = dataclasses.replace(footage, digest="d")
     wanted = lite.search(footage, tmp_path / "out", Costs.load(), 3.5, 2, settings)
     files = sorted((tmp_path / "out").iterdir())
     (tmp_path / "before").mkdir()
@@ -402,10 +413,15 @@ def test_the_search_trains_each_finalist_once(footage, tmp_path, capsys):
     assert Path(tmp_path / "out" / "search.json").exists()
     for other, changed, told in (
         (dataclasses.replace(footage, name="others"), {}, "data drawn → others"),
+        (dataclasses.replace(footage, digest="e"), {}, "digest d → e"),  # as another seed of `edgetalk data` makes it
         (footage, {"images": 4}, "images 2 → 4"),
     ):
         with pytest.raises(InputError, match=rf"another search \({told}\); choose another folder with -o$"):
             lite.search(other, tmp_path / "out", Costs.load(), 3.5, 2, dataclasses.replace(settings, **changed))
+    found = json.loads((tmp_path / "out" / "search.json").read_text())
+    del found["proxy"]["digest"]  # a search from before it was told
+    (tmp_path / "out" / "search.json").write_text(json.dumps(found))
+    assert lite.search(footage, tmp_path / "out", Costs.load(), 3.5, 2, settings) == wanted
 
 
 @pytest.mark.parametrize(
@@ -464,6 +480,25 @@ def test_ablations_that_cannot_be_are_refused_before_any_row_begins(tmp_path, mo
         with pytest.raises(InputError, match=f"{name} is no row of ablations, or it is damaged; remove it"):
             ablations.finished(tmp_path)
         (tmp_path / name).unlink()
+
+
+def test_a_row_hears_sound_that_its_seed_augmented(tmp_path, monkeypatch):
+    loaded, begun = [], []
+
+    def load(folder, seed, **_):
+        loaded.append(seed)
+        return SimpleNamespace(device=torch.device("cpu"), seed=seed)
+
+    def begin(config, footage, compiled):
+        begun.append((config.seed, footage.seed))
+        raise LookupError
+
+    monkeypatch.setattr(Footage, "load", load)
+    monkeypatch.setattr(amnet, "AMNetRecipe", begin)
+    for row, seed in (("all", 0), ("k3", 0), ("all", 1)):
+        with pytest.raises(LookupError):
+            ablations.train_row(ablations.Job(row, seed, tmp_path, tmp_path, JUDGE, {"images": 9, "batch": 2}, "cpu"))
+    assert loaded == [0, 1] and begun == [(0, 0), (0, 0), (1, 1)]
 
 
 def test_ablated_rows_of_another_training_are_refused(footage, tmp_path, monkeypatch):

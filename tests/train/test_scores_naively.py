@@ -182,7 +182,6 @@ def frames(footage):
         values |= {
             "lpips": np.abs(made / 127.5 - true / 127.5).mean(),
             "ale_px": apart(seen[0], landmarks),
-            "mouth_ale_px": apart(seen[0], landmarks, range(86, 106)),
             "ape_rad": np.mean([abs(seen[1][i] - pose[i]) for i in range(3)]),
             "abe": np.mean([abs(seen[2][i] - blink[i]) for i in range(2)]),
             "judge_ale_px": apart(truly[0], landmarks),
@@ -204,7 +203,6 @@ def figures_of(frames):
     lip = {name: np.array([of[name] for _, of, _ in frames]) for name in frames[0][1]}
     for name, curve in (("lip_r", "seen"), ("lip_r_shuffled", "mute"), ("lip_r_judge", "judge")):
         row[name] = np.corrcoef(lip[curve], lip["truth"])[0, 1] if len(frames) >= 20 else np.nan
-    row["lip_range"] = np.std(lip["seen"]) / np.std(lip["truth"]) if len(frames) >= 20 else np.nan
     closed = [i for i, opening in enumerate(lip["truth"]) if 256 * opening < 1]
     if closed:
         row["closed_px"] = np.mean([256 * lip["seen"][i] for i in closed])

@@ -72,6 +72,10 @@ def test_what_leaks_is_counted(footage):
     assert found["decoupling"] == pytest.approx((expected + 1) / 30, rel=0.1)
     assert found["closing"] == {"blink_left": {"left": 1, "right": 1}, "blink_right": {"left": 0, "right": 1}}
     assert found["groups"]["speech"]["mouth"] > 10 * found["groups"]["yaw"]["mouth"]
+    page = results.decoupled(found | {"command": "the command"})
+    whole, rest = re.search(r"\*\*([\d.]+)\*\*; ([\d.]+) without that from eye to eye", page).groups()
+    assert float(whole) == pytest.approx((expected + 1) / 30, rel=0.1)
+    assert float(rest) == pytest.approx(expected / 28, rel=0.1)
 
 
 def test_cross_driving_shows_each_source_under_each_drive(footage):
@@ -179,6 +183,10 @@ def ablated(row, seed, ssim, lip_r=0.5):
     return {"row": row, "seed": seed, "config": config, "mean": figures, "all": {"judge_frechet": 1.0}}
 
 
+def test_the_page_is_what_its_files_give():
+    assert (ROOT / "docs/results.md").read_text() == results.document(ROOT / "docs/results", "results")
+
+
 def test_every_set_that_a_command_of_the_page_names_is_told_there():
     page = (ROOT / "docs/results.md").read_text()
     named = set(re.findall(r"--data ([^\s`]+)", page)) - {"DIR", "NAME"}
@@ -248,6 +256,11 @@ def test_differences_within_the_deviation_are_called_none(tmp_path):
     assert "0.8150 ± 0.0071 (none)" in page and "0.7100 ± 0.0141 (-0.1000)" in page
     assert page.count("\nthe command\n") == 3
     assert "follow the sound yet" not in page and "2 seeds: mean" in page
+    assert page.count("all rows heard the same versions of the sound") == 3
+    (tmp_path / "ablations.json").write_text(
+        json.dumps({"command": "the command", "rows": [row | {"digest": "d"} for row in rows]})
+    )
+    assert "heard the same versions" not in results.document(tmp_path, "results")
     (tmp_path / "ablations.json").write_text(
         json.dumps(
             {

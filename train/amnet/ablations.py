@@ -137,7 +137,6 @@ def train_row(job: Job) -> Path | None:
     footage = _footage(job.data, config.versions, job.seed, job.device)
     if footage.device.type == "cuda":
         torch.set_num_threads(1)
-    began = time.monotonic()
     recipe = amnet.AMNetRecipe(config, footage, compiled=job.compiled or footage.device.type == "cuda")
     loop.train(
         recipe,
@@ -146,7 +145,6 @@ def train_row(job: Job) -> Path | None:
         sheet_every=1e9,
         show=lambda line: print(f"{job.name}: {line}", flush=True),
     )
-    seconds = round(time.monotonic() - began, 1)
     judge, record = load(job.judge, footage.device)
     network = recipe.averaged()
     report = score(network, footage, judge)
@@ -160,7 +158,6 @@ def train_row(job: Job) -> Path | None:
             "row": job.row,
             "seed": job.seed,
             "config": recipe.config,
-            "train_seconds": seconds,
             "judge": record,
             **report,
         },

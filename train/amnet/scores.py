@@ -96,7 +96,6 @@ def judged(judge: LandmarkNet, pictures: Tensor, pose: Tensor, blink: Tensor, la
     measured, features = judge.measure(from_bytes(pictures))
     return {
         "ale": measures.landmark_error(measured.landmarks, landmarks),
-        "mouth_ale": measures.landmark_error(measured.landmarks, landmarks, measures.MOUTH),
         "ape": (measured.pose - pose).abs().mean(1),
         "abe": (measured.blink - blink).abs().mean(1),
         "opening": inner_opening(measured.landmarks),
@@ -150,7 +149,6 @@ MEANS = {
     "mouth_psnr": "mouth_psnr",
     "lpips": "lpips",
     "ale_px": "ale",
-    "mouth_ale_px": "mouth_ale",
     "ape_rad": "ape",
     "abe": "abe",
     "detection": "detected",
@@ -178,13 +176,12 @@ def summary(values: dict[str, np.ndarray], chosen: np.ndarray) -> dict[str, floa
     own = {name: value[chosen] for name, value in values.items()}
     figures: dict[str, float] = {name: float(own[key].mean()) for name, key in MEANS.items() if key in own}
     truth = own["true_opening"]
-    figures |= dict.fromkeys(("lip_r", "lip_r_shuffled", "lip_r_judge", "lip_range"), float("nan"))
+    figures |= dict.fromkeys(("lip_r", "lip_r_shuffled", "lip_r_judge"), float("nan"))
     if len(truth) >= CORRELATED:
         figures |= {
             "lip_r": measures.pearson(own["opening"], truth),
             "lip_r_shuffled": measures.pearson(own["shuffled_opening"], truth),
             "lip_r_judge": measures.pearson(own["truth_opening"], truth),
-            "lip_range": float(own["opening"].std() / max(truth.std(), 1e-9)),
         }
     closed = 256 * truth < CLOSED_PX
     if closed.any():

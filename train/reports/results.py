@@ -8,8 +8,8 @@ The folder holds what the commands wrote, under these names:
     wavsyncswap.json, wavsyncswap.jpg, wavsyncswap-frames.jpg    edgetalk score wavsyncswap … -o FOLDER
 
 What is not there is named as not made yet, with its command. The paper's figures stand beside ours; they are of other
-data, so only the order of rows can be compared. No number is typed by hand: all come from the JSON files but the
-paper's, which stand below. What a checkpoint tells of its training stands in its header, as it was written then.
+data, so only the order of rows can be compared. Typed by hand are the paper's numbers, which stand below, and what the
+header of a checkpoint that was trained in stretches tells of them (`history`); all others come from the JSON files.
 """
 
 from __future__ import annotations
@@ -50,13 +50,15 @@ DATA = {
 
 MEASURES = {
     "SSIM, PSNR": "likeness of a frame to the true one; 1, and 100 dB (swaps: 60), where they are equal",
+    "mouth PSNR, mouth SSIM": "the same of a square about the mouth, 1.7 times as wide as it; what an engine's gate "
+    "calls so is of a closer box, and for swaps of where every crop has the mouth",
     "LPIPS, FID": "the usual distances by AlexNet's and by Inception's features",
     "judge Fréchet": "FID's formula on the features of our landmark judge: comparable within this page alone",
     "DR": "share of frames in which dlib's frontal detector finds a face",
     "ALE": "mean distance of 106 landmarks from the true ones, in pixels of a 256 frame",
     "APE, ABE": "mean error of yaw, pitch and roll in radians; of the two eyes, 0 open to 1 closed",
-    "lip r, gap r": "correlation of how far the lips are open with the truth, over all of a person's frames (AMNet), "
-    "and over time, mean of clips (swaps): 1 is perfect, 0 means that they ignore the sound",
+    "lip r, gap r": "correlation of how far the lips are open with the truth: 1 is perfect, 0 means that they ignore "
+    "the sound; lip r is over all of a person's frames, gap r over those of a clip, in the mean of clips",
     "gap amplitude": "how far the lips move, as a share of the true movement (`gap_ratio`)",
     "LMD, LMD-m": "mean distance of all landmarks, and of the mouth's, in pixels of a 256 frame",
     "LSE-D, LSE-C": "SyncNet's distance between lips and sound at the best shift, and by how much the median of all "
@@ -70,10 +72,12 @@ MEASURES = {
 }
 """What the columns mean."""
 DEVIATIONS = (
-    "AMNet is trained as in the paper but for this: least squares are the adversarial loss, the learning rate falls "
-    "linearly over the second half, a share of the source pictures is the person's most neutral frame, weights are "
-    "averaged, sound is augmented."
+    "Not as in the paper: AMNet's adversarial loss is least squares, the learning rate falls linearly over the second "
+    "half, a share of the source pictures is the person's most neutral frame, weights are averaged, sound is "
+    "augmented. All but the ablated rows also had mouths and eyes weigh more, rare faces more often, and no "
+    "discriminator for most of their pictures: `training` in their JSON files tells the settings."
 )
+"""What the paper's training does not have."""
 
 # The paper's own figures ("Real-Time Audio-Guided Multi-Face Reenactment", Tables I to IV).
 PAPER_1 = {
