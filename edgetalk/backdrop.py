@@ -6,6 +6,7 @@ They are kept as JPEGs, one for each frame of the avatar, and reduced where they
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from .arrays import Picture, Planes
 from .errors import ModelError
-from .pasting import Pasting
+from .pasting import MASKS, Pasting
 from .picture import QUALITY
 from .planes import small
 from .postprocess import blend
@@ -25,16 +26,20 @@ LONGEST = 1280
 """Pixels of the longer side that are kept: the network's crop is no sharper than that."""
 
 
-def code(planes: Planes, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return a picture in the codec's form as the JPEG that is kept of it, uint8 (B,); `size` is the film's."""
+def code(planes: Planes, size: tuple[int, int], aspect: Fraction = Fraction(1)) -> NDArray[np.uint8]:
+    """Return a picture in the codec's form as the JPEG that is kept of it, uint8 (B,).
+
+    `size` is the film's, `aspect` how wide its pixels are to be shown by their height: those of the JPEG are square.
+    """
     import cv2
 
     width, height = size
     picture = small(planes, (planes.shape[1], planes.shape[0] * 2 // 3))[:height, :width]
-    times = min(1.0, LONGEST / max(size))
-    if times < 1:
-        reduced = (round(width * times), round(height * times))
-        picture = np.asarray(cv2.resize(picture, reduced, interpolation=cv2.INTER_AREA))
+    wide = width * float(aspect)
+    times = min(1.0, LONGEST / max(wide, height))
+    shown = (max(1, round(wide * times)), max(1, round(height * times)))
+    if shown != size:
+        picture = np.asarray(cv2.resize(picture, shown, interpolation=cv2.INTER_AREA))
     _, coded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     return np.asarray(coded, np.uint8).ravel()
 
@@ -48,10 +53,15 @@ def pile(coded: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
 
 
 class Backdrop:
-    """Shows the crops of a network of `family` in the pictures of its film. Raises ModelError where one is damaged."""
+    """Shows the crops of a network of `family` in the pictures of its film. Raises ModelError where it cannot."""
 
     def __init__(self, film: Film, family: str, side: int) -> None:
+        if family not in MASKS:
+            raise ModelError(f"the avatar keeps a film's pictures and is of {family}, expected {', '.join(MASKS)}")
         assert film.pictures is not None
+        places = film.matrices[:, :, :2] if film.matrices.shape[1:] == (2, 3) else np.zeros((1, 2, 2))
+        if not np.isfinite(film.matrices).all() or (np.abs(np.linalg.det(places)) < 1e-9).any():
+            raise ModelError("the avatar's matrices put its crops nowhere; prepare it again from its film")
         self._film, self._pictures = film, film.pictures
         self._pasting = Pasting(family, side, swaps=True)
         height, width, _ = self._picture(0).shape

@@ -243,5 +243,5 @@ def _dub(
         painting = Job("paint", [partial(paint, worker) for worker in workers], report.paint)
         encoding = Job("encode", [encode], report.encode)
         deliver(report, overlap(frames, painting, encoding, seconds=report.read), writer.close, total, progress)
-    report.left_out = max(0, film.length - report.frames)
+    report.left_out = 0 if faces.ended else max(0, film.length - report.frames)
     return report

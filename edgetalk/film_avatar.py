@@ -136,10 +136,17 @@ def make_film_avatar(
     )
 
 
-def recompute(avatar: Avatar, engine: Path, *, device: str = "auto", threads: int | None = None) -> Avatar:
+def recompute(
+    avatar: Avatar,
+    engine: Path,
+    *,
+    identity: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+) -> Avatar:
     """Return an avatar, of a film or of a picture, with features of the weights beside `engine`, and their terms.
 
-    They are made from the pictures that it carries. Raises as make_film_avatar.
+    They are made from the pictures that it carries; `identity` is as of make_film_avatar. Raises as that.
     """
     stated = None if avatar.use == "any" else avatar.use  # by what prepared it first, or by its person
     if avatar.film is None:
@@ -154,7 +161,7 @@ def recompute(avatar: Avatar, engine: Path, *, device: str = "auto", threads: in
                 f"the avatar has crops of {avatar.film.target.shape[1]} pixels and {engine.name} takes {size}; "
                 "prepare it again from its film"
             )
-        found = extractor(engine)
+        found = extractor(engine) if identity is None else Path(identity)
 
         def cut(template: str, side: int) -> Picture:
             return square_crop(avatar.source, side)
@@ -191,7 +198,7 @@ def _crops(
             matrix = crop_matrix(metadata.family, face.points, size)
             picture = crop(planes, matrix, size)
             if picture is not None:  # else it lies outside
-                coded = code(planes, film.size) if pictures else None
+                coded = code(planes, film.size, film.pixel_aspect) if pictures else None
                 found = Crop(picture, matrix, index, face.box, faces.scene(index), face.jaw, coded)
         yield from (found for _ in wanted)
         if wanted and tracking is not None:

@@ -100,6 +100,8 @@ class Live:
         if not len(sound):  # nothing to keep until something comes
             return
         with self._lock:
+            if not self._said:
+                self._waited = 0  # what it had waited for was silence owed
             self._said.append(sound)
             self._waiting += len(sound)
             if self._waiting > self._most:
@@ -134,7 +136,9 @@ class Live:
         BackendError where it is closed.
         """
         self._check_open()
-        count = check_count("frames", frames)
+        return self._step(check_count("frames", frames))
+
+    def _step(self, count: int) -> tuple[Picture, Array]:
         sounds = []
         with self._lock:
             for _ in range(count):
@@ -158,7 +162,7 @@ class Live:
             missed = max(0, int(late * self.fps))
             if self._ended:
                 return
-            made = self.step(1 + missed)
+            made = self._step(1 + missed)
             self.left_out += missed
             yield made
 

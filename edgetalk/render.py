@@ -41,7 +41,7 @@ class Timings(Delivered):
     """How long each stage took for each frame, and the whole."""
 
     mel: list[float] = field(default_factory=list)
-    """Seconds per frame, as of the two below; the first of every 25 has what all of them took."""
+    """Seconds per frame, as of the two below; it includes the sound that the first window looks ahead to."""
     step: list[float] = field(default_factory=list)
     encode: list[float] = field(default_factory=list)
     """Picture and sound."""
@@ -84,7 +84,7 @@ def render(
     spec, pcm = session.audio, as_pcm(pcm)
     total = frame_count(len(pcm), fps)
     timings = Timings(fps, sound=len(pcm) / SAMPLE_RATE)
-    windows = enumerate(sound_windows(pcm, spec, fps))
+    windows = enumerate(sound_windows(pcm, spec, fps, 1))  # each frame with its own time
 
     def step(one: Session, numbered: tuple[int, Array]) -> NDArray[np.uint8]:
         i, mel = numbered

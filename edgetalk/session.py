@@ -77,9 +77,9 @@ class Session:
         self.streams = streams
         """How many steps the engine does side by side."""
         self._closed = False
-        self._alone = threading.Lock()
-        self._stepping = 0  # the thread that is in a step
-        self._ends = False  # with which that step closes the engine
+        self._alone = threading.RLock()  # held in a step; a handler that interrupts one gets it, too
+        self._stepping = False
+        self._ends = False  # with the step that is interrupted
         self._backend, metadata = open_model(self._path, use=use, device=device, threads=threads, streams=streams)
         self.metadata = metadata
         """What the engine says about itself."""
@@ -164,22 +164,30 @@ class Session:
                 feeds[name] = array[None]
                 if name in self._ranges:
                     check_range(name, array, *self._ranges[name])
-        if not self._alone.acquire(blocking=False):  # two would write into the same arrays
-            raise BackendError(
-                f"the session of {self._path.name} was asked for a step while another thread is in one; "
-                "give each thread its own: session.twin()"
-            )
+        free = self._alone.acquire(blocking=False)
         try:
-            self._stepping = threading.get_ident()
+            if not free or self._stepping:  # two would write into the same arrays
+                raise BackendError(
+                    f"the session of {self._path.name} was asked for a step while another thread is in one; "
+                    "give each thread its own: session.twin()"
+                )
+            return self._step_alone(at, feeds)
+        finally:
+            if free:
+                self._alone.release()
+
+    def _step_alone(self, at: int | None, feeds: Arrays) -> Picture:
+        """Return the frame of checked feeds, in which a signal's handler may close the session."""
+        self._stepping = True
+        try:
             self.check_open()  # it may have been closed meanwhile
             if at is not None:
                 self._at = at
             return self._run(feeds)
         finally:
-            self._stepping = 0
+            self._stepping = False
             if self._ends:
                 self._backend.close()
-            self._alone.release()
 
     def _run(self, feeds: Arrays) -> Picture:
         """Return the frame of checked feeds and of the avatar's turn."""
@@ -342,7 +350,7 @@ class Session:
         self.check_open()
         other = object.__new__(type(self))
         other.__dict__ |= self.__dict__
-        other._backend, other._alone, other._stepping = self._backend.twin(), threading.Lock(), 0
+        other._backend, other._alone, other._stepping = self._backend.twin(), threading.RLock(), False
         other.shown, other._at, other._fed, other.landmarks = 0, 0, False, None
         return other
 
@@ -352,11 +360,11 @@ class Session:
     def close(self) -> None:
         """Free the engine, after the step that another thread may be in; may be called twice. Frames stay readable."""
         self._closed = True  # first: no other step begins
-        if self._stepping == threading.get_ident():  # a signal's handler, in the middle of the step that it interrupts
-            self._ends = True
-            return
         with self._alone:
-            self._backend.close()
+            if self._stepping:  # a signal's handler is here, and the step that it interrupts has to end first
+                self._ends = True
+            else:
+                self._backend.close()
 
     def __enter__(self) -> Session:
         return self

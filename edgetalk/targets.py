@@ -80,6 +80,8 @@ class Faces:
         self.whom = f"face {face} (0 is the leftmost)" if whole(face) is not None else "face"
         self._seen: list[Face | None] = []
         self._scenes, self._numbers = Scenes(), list[int]()
+        self.ended = False
+        """Whether the film had no more pictures when `check_end` looked."""
 
     @property
     def found(self) -> int:
@@ -114,8 +116,9 @@ class Faces:
         return self._seen[index]
 
     def check_end(self, pictures: Iterator[Planes]) -> None:
-        """Raise InputError where the film's `pictures` have ended, after those seen so far, and its track goes on."""
-        if next(pictures, None) is None and len(self._seen) < len(self._track):
+        """Look whether the film's `pictures` have ended after those seen so far; InputError where its track goes on."""
+        self.ended = next(pictures, None) is None
+        if self.ended and len(self._seen) < len(self._track):
             raise InputError(
                 f"{self._name} has {len(self._track)} frames and {self._film.path.name} has {len(self._seen)}; "
                 "make it again"

@@ -75,8 +75,8 @@ def _value(constant: onnx.NodeProto) -> np.ndarray | None:
 
 
 def opset(model: onnx.ModelProto) -> int:
-    """Return the version of ONNX's own operators that a graph uses."""
-    return next(used.version for used in model.opset_import if used.domain in ("", "ai.onnx"))
+    """Return the version of ONNX's own operators that a graph uses; 0 where it uses none."""
+    return next((used.version for used in model.opset_import if used.domain in ("", "ai.onnx")), 0)
 
 
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:

@@ -143,9 +143,12 @@ def _of_avatar(args: argparse.Namespace, file: Path) -> Avatar:
     from edgetalk.bundled import find_engine
     from edgetalk.film_avatar import recompute
 
-    _refuse(args, (*FILM, *FOUND, "crop"), f"is of films and photos, {args.picture} is prepared; leave it out")
+    given = load_avatar(file)
+    looked_at = [key for key in (*FILM, *FOUND, "crop") if key != "identity" or given.film is None]
+    _refuse(args, looked_at, f"is of films and photos, {args.picture} is prepared; leave it out")
     _refuse(args, TERMS, f"{args.picture} has its own, which it keeps; leave it out")
-    return recompute(load_avatar(file), find_engine(args.engine), **{key: getattr(args, key) for key in PLACES})
+    places = {key: getattr(args, key) for key in PLACES}
+    return recompute(given, find_engine(args.engine), identity=args.identity, **places)
 
 
 def _of_film(args: argparse.Namespace) -> Avatar:

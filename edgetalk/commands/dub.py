@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 
 from edgetalk.dubbing import dub
+from edgetalk.errors import counted
 from edgetalk.progress import Progress
 from edgetalk.targets import FITS
 
@@ -63,5 +64,5 @@ def run(args: argparse.Namespace) -> None:
     print(
         f"{args.output}: {done.frames} frames at {done.fps} per second, {done.painted} with a face, "
         f"in {done.wall:.2f} s ({done.rate:.1f} frames per second)"
-        + (f"; the film's last {done.left_out} were left out, --fit hold keeps them" if done.left_out else "")
+        + (f"; the film goes on for {counted(done.left_out, 'frame')}, --fit hold keeps them" if done.left_out else "")
     )

@@ -118,6 +118,40 @@ def test_a_damaged_picture_is_told():
             shown.show(i, film.target[i])
 
 
+def test_pixels_that_are_not_square_are_kept_square():
+    """As dubbing tells players to show them."""
+    for aspect, limit, shown in (
+        (Fraction(2), 1280, (128, 48)),
+        (Fraction(1, 2), 1280, (32, 48)),
+        (Fraction(2), 64, (64, 24)),
+    ):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(backdrop, "LONGEST", limit)
+            film, coded = film_of((64, 48), face=20.0)
+            pictures = backdrop.pile([backdrop.code(one, (64, 48), aspect) for one in coded])
+            wide = backdrop.Backdrop(dataclasses.replace(film, pictures=pictures), "wavsyncswap", SIDE)
+        assert wide.size == shown
+        crops = painted(film)
+        plain = backdrop.Backdrop(film, "wavsyncswap", SIDE).show(1, crops[1])
+        wanted = cv2.resize(plain, shown, interpolation=cv2.INTER_AREA).astype(float)
+        assert np.abs(wide.show(1, crops[1]) - wanted).mean() < 4
+
+
+@pytest.mark.parametrize(
+    ("change", "family", "message"),
+    [
+        ({}, "amnet", "keeps a film's pictures and is of amnet, expected wav2lip"),
+        ({"matrices": np.zeros((FRAMES, 2, 3), np.float32)}, "wavsyncswap", "matrices put its crops nowhere"),
+        ({"matrices": np.full((FRAMES, 2, 3), np.nan, np.float32)}, "wavsyncswap", "matrices put its crops nowhere"),
+        ({"matrices": np.ones((FRAMES, 3, 3), np.float32)}, "wavsyncswap", "matrices put its crops nowhere"),
+    ],
+)
+def test_what_cannot_be_shown_is_told(change, family, message):
+    film = dataclasses.replace(film_of((64, 48), face=20.0)[0], **change)
+    with pytest.raises(ModelError, match=message):
+        backdrop.Backdrop(film, family, SIDE)
+
+
 def test_a_session_shows_its_crops_in_the_film(swaps, tmp_path):
     from edgetalk.export import to_onnx
     from edgetalk.film_avatar import recompute

@@ -481,6 +481,19 @@ def test_lengths(engines, tmp_path, fit, seconds, expected):
 
 
 @pytest.mark.parametrize(
+    ("fit", "seconds", "left_out"), [("hold", 0.2, 0), ("ping-pong", 0.48, 0), ("trim", 0.48, 0), ("trim", 0.2, 12)]
+)
+def test_pictures_that_nobody_has_are_not_left_out(engines, tmp_path, monkeypatch, fit, seconds, left_out):
+    """As where the length is that of a longer sound: ten of seventeen are there."""
+    monkeypatch.setattr("edgetalk.reader._promised", lambda stream, begins: Fraction(17, 25))
+    monkeypatch.setattr(Reader, "_truncated", None)
+    source = film(tmp_path / "a.mp4", 10)
+    monkeypatch.setattr("edgetalk.reader.SLACK", 1)
+    done = edgetalk.dub(engines / "same.onnx", source, speech(seconds), tmp_path / "b.mp4", fit=fit)
+    assert done.left_out == left_out
+
+
+@pytest.mark.parametrize(
     ("promised", "fit", "frames"),
     [(30, "hold", 30), (30, "trim", 12), (5, "hold", 12), (5, "trim", 5), (5, "ping-pong", 12), (30, "ping-pong", 12)],
 )

@@ -384,6 +384,40 @@ def test_what_is_no_sound_is_refused_and_changes_nothing(session):
     assert live.left == 0
 
 
+def test_a_face_that_is_closed_just_before_a_step_ends_its_loop(session, monkeypatch):
+    clock, live = Clock(), session.live()
+    monkeypatch.setattr(edgetalk.live, "time", clock)
+    step = session.frame
+
+    def closing(*given):
+        live.close()
+        return step(*given)
+
+    monkeypatch.setattr(session, "frame", closing)
+    assert len(list(live)) == 1
+    live = session.live()
+    monkeypatch.setattr(clock, "sleep", lambda _: live.close())
+    assert not list(live)
+
+
+@pytest.mark.parametrize("pause", range(37, 45))
+def test_the_lead_of_a_sentence_is_whole_whenever_the_last_one_ended(session, pause):
+    """In pieces of half a second, each there when it was recorded."""
+    live, piece, heard = session.live(lead=0.58), 8000, []
+    run(live, AHEAD)
+    first, second = noise(16100, 1), noise(5 * piece, 2)
+    comes = [(13, first[:8000]), (26, first[8000:16000]), (27, first[16000:])]
+    comes += [(27 + pause + round(k * 12.5), second[k * piece :][:piece]) for k in range(5)]
+    for step in range(27 + pause + 90):
+        for _, sound in (one for one in comes if one[0] == step):
+            live.say(sound)
+        heard.append(live.step()[1])
+    whole = np.concatenate(heard)
+    np.testing.assert_array_equal(whole[whole != 0], np.concatenate([first, second]))
+    start = int(np.flatnonzero(whole == second[0])[0])
+    assert not holes(whole[start:])
+
+
 def test_a_face_that_is_closed_ends_its_loop_and_not_its_session(session):
     live, shown = session.live(), []
     other = threading.Thread(target=live.close)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import pickle
 import re
+import sys
 import threading
 import time
 import warnings
@@ -489,6 +491,42 @@ def test_closing_waits_for_the_step_of_another_thread(zoo, controls, monkeypatch
         session.close()
         assert np.array_equal(stepping.result(20), expected)
     assert order == ["step", "close"]
+
+
+def test_a_signals_handler_may_close_at_any_point_of_a_step(zoo, controls):
+    """It runs in the thread of the step, which it would wait for."""
+    threading.Thread(target=_close_everywhere, args=(zoo, controls, done := []), daemon=True).start()
+    end = time.monotonic() + 60
+    while not done and time.monotonic() < end:
+        time.sleep(0.05)
+    assert done and done[0] > 8, "else it hangs"
+
+
+def _close_everywhere(zoo, controls, done):
+    """Close before each line of a step, in its thread, until there is none more."""
+    for stop in itertools.count():
+        session, lines = Session(zoo.root / "f32/amnet.xml"), itertools.count()
+
+        def trace(frame, event, _, session=session, lines=lines, stop=stop):
+            if frame.f_code.co_name not in ("_step", "_step_alone", "_run"):
+                return None
+            if event == "line" and next(lines) == stop:
+                session.close()
+            return trace
+
+        sys.settrace(trace)
+        try:
+            session.step(*controls)
+        except BackendError:
+            pass
+        finally:
+            sys.settrace(None)
+        if next(lines) <= stop:
+            session.close()
+            break
+        with pytest.raises(BackendError, match="closed"):
+            session.step(*controls)
+    done.append(stop)
 
 
 def test_a_signals_handler_may_close_in_the_middle_of_a_step(zoo, controls, monkeypatch):

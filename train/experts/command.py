@@ -146,7 +146,8 @@ def main(arguments=None) -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cudnn.benchmark = True
     run = run_beside(args.out)
-    data = Swaps(args.data, args.speech, device, stills=args.kind == "identity", run=run)
+    kept = None if args.kind == "landmarks" else run  # which takes whatever is drawn by now
+    data = Swaps(args.data, args.speech, device, stills=args.kind == "identity", run=kept)
     stretch = Stretch(args.seconds or 0.0, args.steps, device)
     if args.kind == "landmarks":
         train_landmarks(args, data, stretch)
