@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from .arrays import Picture, Planes
 from .errors import ModelError
 from .pasting import MASKS, Pasting
-from .picture import QUALITY
+from .picture import as_jpeg
 from .planes import small
 from .postprocess import blend
 
@@ -40,8 +40,7 @@ def code(planes: Planes, size: tuple[int, int], aspect: Fraction = Fraction(1)) 
     shown = (max(1, round(wide * times)), max(1, round(height * times)))
     if shown != size:
         picture = np.asarray(cv2.resize(picture, shown, interpolation=cv2.INTER_AREA))
-    _, coded = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    return np.asarray(coded, np.uint8).ravel()
+    return as_jpeg(picture)
 
 
 def pile(coded: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
@@ -74,11 +73,11 @@ class Backdrop:
     def show(self, index: int, painted: Picture) -> Picture:
         """Return picture `index` with a repainted crop in its place, uint8 (height, width, 3), an array of its own."""
         film, picture = self._film, self._picture(index)
+        if picture.shape[1::-1] != self.size:
+            raise _damaged(index)
         matrix = film.matrices[index].astype(np.float64)
-        layers = self._pasting.layers(
-            painted, film.target[index], matrix, None if film.jaws is None else film.jaws[index]
-        )
-        blend(picture, *layers, matrix @ self._enlarge)
+        jaw = None if film.jaws is None else film.jaws[index]
+        blend(picture, *self._pasting.layers(painted, film.target[index], matrix, jaw), matrix @ self._enlarge)
         return picture
 
     def _picture(self, index: int) -> Picture:
@@ -88,6 +87,10 @@ class Backdrop:
             decoded = cv2.imdecode(self._pictures[index], cv2.IMREAD_COLOR)
         except cv2.error:  # a header that promises an absurd size
             decoded = None
-        if decoded is None or decoded.shape[:2] != getattr(self, "size", decoded.shape[1::-1])[::-1]:
-            raise ModelError(f"the avatar's picture {index} is damaged; prepare it again from its film")
+        if decoded is None:
+            raise _damaged(index)
         return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _damaged(index: int) -> ModelError:
+    return ModelError(f"the avatar's picture {index} is damaged; prepare it again from its film")

@@ -171,7 +171,7 @@ def _identity(
         raise InputError(f"portrait: got none, and {painter.name} paints somebody's face; give a picture of whose")
     if _is_avatar(portrait):
         return portraits.of_avatar(portrait, painter.metadata.source, use=use)
-    found = Path(identity or portraits.extractor(painter.path))
+    found = portraits.extractor(painter.path, identity or None)
     at = shared_device(device, painter.path, found)
     weights = painter.metadata.identity
     return portraits.identity(

@@ -100,7 +100,7 @@ def make_film_avatar(
     with closing(source):
         size = source.inputs["target"].shape[1]
         film = Reader(video)
-        found = extractor(path) if identity is None else Path(identity)
+        found = extractor(path, identity)
         at = shared_device(device, path, found)
         cut = aligned(portrait, face_models)
         seen = extract(found, cut, weights=metadata.identity, device=at, threads=threads)
@@ -161,7 +161,7 @@ def recompute(
                 f"the avatar has crops of {avatar.film.target.shape[1]} pixels and {engine.name} takes {size}; "
                 "prepare it again from its film"
             )
-        found = extractor(engine) if identity is None else Path(identity)
+        found = extractor(engine, identity)
 
         def cut(template: str, side: int) -> Picture:
             return square_crop(avatar.source, side)

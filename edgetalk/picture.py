@@ -9,6 +9,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .arrays import Picture
 from .errors import InputError
@@ -68,13 +69,20 @@ def read_picture(picture: PictureLike) -> Picture:
     return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
 
 
+def as_jpeg(picture: Picture, quality: int = QUALITY) -> NDArray[np.uint8]:
+    """Return uint8 (H, W, 3) RGB as the bytes of a JPEG, uint8 (B,)."""
+    import cv2
+
+    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    return np.asarray(cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], np.uint8).ravel()
+
+
 def write_picture(path: Path, picture: Picture) -> None:
     """Write uint8 (H, W, 3) RGB as JPEG or PNG, by the suffix, one of WRITTEN; makes the folder."""
     import cv2
 
-    kind = path.suffix.lower()
-    options = [] if kind == ".png" else [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
-    _, coded = cv2.imencode(kind, np.ascontiguousarray(picture[..., ::-1]), options)
+    png = path.suffix.lower() == ".png"
+    coded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1] if png else as_jpeg(picture)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as part:
         part.write_bytes(coded.tobytes())

@@ -49,11 +49,13 @@ class Extracted(NamedTuple):
     """The extractor's."""
 
 
-def extractor(engine: Path) -> Path:
-    """Return the extractor beside a network: STEM-identity, else arcface, of the same kind or else .xml or .onnx.
+def extractor(engine: Path, named: str | os.PathLike[str] | None = None) -> Path:
+    """Return the extractor that was `named`, or else the one beside a network.
 
-    Raises ModelError where there is none.
+    That is STEM-identity, else arcface, of the same kind or else .xml or .onnx. Raises ModelError where there is none.
     """
+    if named is not None:
+        return Path(named)
     path = beside(engine, f"{engine.stem}-identity", SHARED)
     if path is not None:
         return path

@@ -28,6 +28,7 @@ from edgetalk.bundled import SENTENCE
 from edgetalk.clock import SAMPLE_RATE
 from edgetalk.errors import EdgetalkError
 from edgetalk.live import Live
+from edgetalk.picture import as_jpeg
 from edgetalk.session import Session
 
 HERE = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -264,9 +265,5 @@ def _show(live: Live, socket: web.WebSocketResponse, loop: asyncio.AbstractEvent
 
 def message(frame: NDArray[np.uint8], sound: NDArray[np.float32]) -> bytes:
     """Return a message to the page, from a picture, uint8 (H, W, 3) RGB, and its sound, float32 (N,) at 16 kHz."""
-    import cv2
-
-    bgr = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR)
-    jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
     samples = np.clip(np.rint(sound * FULL), -FULL, FULL - 1).astype("<i2").tobytes()
-    return len(sound).to_bytes(4, "little") + samples + jpeg
+    return len(sound).to_bytes(4, "little") + samples + as_jpeg(frame, QUALITY).tobytes()
